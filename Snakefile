@@ -1,0 +1,47 @@
+"""SparkTrainer: from a folder of raw video to a trained video-aware model.
+
+    snakemake --cores 32 manifest          frames, audio, transcripts, captions, manifest
+    snakemake train --resources gpu=8      the above, then every run of the configuration
+    snakemake --profile slurm              the same graph as cluster jobs
+    snakemake --dag | dot -Tsvg            the graph
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# A configuration given on the command line replaces the demo's, it is not laid over it.
+if not workflow.config_settings.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/frames.smk"
+include: "rules/audio.smk"
+include: "rules/transcript.smk"
+include: "rules/caption.smk"
+include: "rules/manifest.smk"
+include: "rules/train.smk"
+include: "rules/targets.smk"
+
+
+rule all:
+    """The default target: the manifest and every training run."""
+    default_target: True
+    input:
+        rules.train.input,
+
+
+onstart:
+    journal.start(f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards")
+    journal.facts()
+
+
+onsuccess:
+    summary.show(CONFIG, {run: trained(run) for run in CONFIG.runs})
+
+
+onerror:
+    summary.show_failure()

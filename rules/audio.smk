@@ -1,0 +1,60 @@
+rule audio:
+    """The sound track of one video."""
+    input:
+        source=ancient(source),
+        outdated=outdated("audio"),
+    output:
+        record=of_video("audio.json"),
+    log:
+        "logs/audio/{folder}.log",
+    conda:
+        "../envs/media.yaml"
+    threads: 8
+    params:
+        settings=settings_file("audio"),
+        video=video_hash,
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --folder {wildcards.folder:q} --video {params.video}"
+        " --threads {threads} --log {log:q}"
+
+
+rule audio_file:
+    """The WAV file of one video, made again where it was deleted."""
+    input:
+        record=of_video("audio.json"),
+    output:
+        of_video("audio.wav"),
+    log:
+        "logs/audio/{folder}.file.log",
+    conda:
+        "../envs/media.yaml"
+    params:
+        settings=settings_file("audio"),
+        video=video_hash,
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --folder {wildcards.folder:q} --video {params.video}"
+        " --threads {threads} --log {log:q}"
+
+
+rule audio_shard:
+    """The sound tracks of a shard of videos, one FFmpeg process per core."""
+    input:
+        members=LAYOUT.shard("{shard}"),
+        upstream=upstream("audio"),
+    output:
+        marker=sealed("audio"),
+    log:
+        "logs/audio/{shard}.{fingerprint}.log",
+    benchmark:
+        "benchmarks/jobs/audio/{shard}.{fingerprint}.tsv"
+    conda:
+        "../envs/media.yaml"
+    threads: 8
+    params:
+        settings=settings_file("audio"),
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --shard {input.members:q} --marker {output.marker:q}"
+        " --threads {threads} --log {log:q}"

@@ -1,0 +1,117 @@
+"""What every rule shares: the validated configuration, the index, and the names of results."""
+
+import os
+import sys
+from pathlib import Path
+
+from spark_trainer import config as settings
+from spark_trainer import log as journal
+from spark_trainer import steps, summary
+from spark_trainer.data import index
+from spark_trainer.data.files import read_json, write_json
+from spark_trainer.steps.manifest import seal
+from spark_trainer.train import order
+
+# A job runs in the interpreter that runs Snakemake, also where no environment is activated.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+try:
+    CONFIG = settings.load(config)
+    INDEX = index.open_index(CONFIG, workflow.is_main_process)
+    FINGERPRINTS = steps.fingerprints(CONFIG)
+    RUNS = order.orders(CONFIG, INDEX, FINGERPRINTS["manifest"])
+except settings.ConfigError as error:
+    raise WorkflowError(f"configuration:\n{error}")
+
+LAYOUT = INDEX.layout
+journal.name_file()
+
+
+wildcard_constraints:
+    shard=r"b[01]*\.[0-9a-f]{16}",
+    fingerprint=r"[0-9a-f]{16}",
+    folder=r"[0-9a-f]{2}/[0-9a-f]{64}" if CONFIG.deterministic_layout else r"[^/]+",
+
+
+def settings_file(step: str) -> Path:
+    """The settings of a step as its jobs read them, named by the fingerprint."""
+    path = LAYOUT.settings(step, FINGERPRINTS[step])
+    if not path.exists():
+        write_json(
+            path,
+            {
+                "step": step,
+                "fingerprint": FINGERPRINTS[step],
+                "output_dir": CONFIG.output_dir,
+                "settings": steps.section(CONFIG, step).model_dump(mode="json"),
+            },
+        )
+    return path
+
+
+def marker(step: str, shard) -> Path:
+    """The seal of a step over a shard."""
+    return INDEX.marker(step, FINGERPRINTS[step], shard)
+
+
+def upstream(step: str):
+    """Input function: the seals that a step's shard waits for."""
+    return lambda wildcards: [
+        marker(name, INDEX.shard_of(wildcards.shard)) for name in steps.load(step).UPSTREAM
+    ]
+
+
+def markers(step: str) -> list[Path]:
+    """The seals of a step over every shard."""
+    return [marker(step, shard) for shard in INDEX.shards]
+
+
+def sealed(step: str) -> Path:
+    """The marker of a shard, as a rule's output."""
+    return LAYOUT.marker(step, "{shard}", "{fingerprint}")
+
+
+def of_video(name: str) -> Path:
+    """A file of one video, as a rule's output."""
+    return LAYOUT.root / "{folder}" / name
+
+
+def video_hash(wildcards) -> str:
+    """The hash of the video behind a folder."""
+    if wildcards.folder not in INDEX.by_folder:
+        raise WorkflowError(f"no video has the folder {LAYOUT.root / wildcards.folder}")
+    return INDEX.by_folder[wildcards.folder].hash
+
+
+def source(wildcards) -> Path:
+    """Input function: the link to the video behind a folder."""
+    return LAYOUT.source(video_hash(wildcards))
+
+
+def outdated(step: str):
+    """Input function: a fresh file where one video's record was made with other settings."""
+
+    def check(wildcards) -> list[Path]:
+        record = LAYOUT.root / wildcards.folder / f"{step}.json"
+        if not record.exists() or read_json(record)["fingerprint"] == FINGERPRINTS[step]:
+            return []
+        write_json(LAYOUT.state / "outdated.json", step)
+        return [LAYOUT.state / "outdated.json"]
+
+    return check
+
+
+def training_data(run: str) -> list[Path]:
+    """What a run reads: its own manifest, else the parts of the one that is built here."""
+    manifest_path = CONFIG.runs[run].manifest_path
+    return [Path(manifest_path)] if manifest_path else markers("manifest")
+
+
+def trained(run: str) -> Path:
+    """The summary of a finished run, in a folder named by everything that decides its weights."""
+    return RUNS[run].folder / "trained.json"
+
+
+def run_order(wildcards) -> Path:
+    """The order file that a run's job reads."""
+    return order.write(LAYOUT.state, RUNS[wildcards.run])

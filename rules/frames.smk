@@ -1,0 +1,60 @@
+rule frames:
+    """Still frames of one video."""
+    input:
+        source=ancient(source),
+        outdated=outdated("frames"),
+    output:
+        record=of_video("frames.json"),
+    log:
+        "logs/frames/{folder}.log",
+    conda:
+        "../envs/media.yaml"
+    threads: 8
+    params:
+        settings=settings_file("frames"),
+        video=video_hash,
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --folder {wildcards.folder:q} --video {params.video}"
+        " --threads {threads} --log {log:q}"
+
+
+rule frames_file:
+    """The frame folder of one video, made again where it was deleted."""
+    input:
+        record=of_video("frames.json"),
+    output:
+        directory(of_video("frames")),
+    log:
+        "logs/frames/{folder}.file.log",
+    conda:
+        "../envs/media.yaml"
+    params:
+        settings=settings_file("frames"),
+        video=video_hash,
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --folder {wildcards.folder:q} --video {params.video}"
+        " --threads {threads} --log {log:q}"
+
+
+rule frames_shard:
+    """Still frames of a shard of videos, one FFmpeg process per core."""
+    input:
+        members=LAYOUT.shard("{shard}"),
+        upstream=upstream("frames"),
+    output:
+        marker=sealed("frames"),
+    log:
+        "logs/frames/{shard}.{fingerprint}.log",
+    benchmark:
+        "benchmarks/jobs/frames/{shard}.{fingerprint}.tsv"
+    conda:
+        "../envs/media.yaml"
+    threads: 8
+    params:
+        settings=settings_file("frames"),
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --shard {input.members:q} --marker {output.marker:q}"
+        " --threads {threads} --log {log:q}"

@@ -1,0 +1,44 @@
+ENABLED = steps.enabled(CONFIG)
+MANIFEST_SEAL = seal(INDEX.digest, FINGERPRINTS["manifest"])
+
+
+rule manifest_part:
+    """The manifest's lines for a shard of videos."""
+    input:
+        members=LAYOUT.shard("{shard}"),
+        upstream=lambda wildcards: [
+            marker(step, INDEX.shard_of(wildcards.shard)) for step in ENABLED
+        ],
+    output:
+        marker=sealed("manifest"),
+    log:
+        "logs/manifest/{shard}.{fingerprint}.log",
+    conda:
+        "../envs/media.yaml"
+    params:
+        output_dir=CONFIG.output_dir,
+        steps=ENABLED,
+    shell:
+        "python -m spark_trainer part --output-dir {params.output_dir:q} --steps {params.steps}"
+        " --fingerprint {wildcards.fingerprint} --shard {input.members:q}"
+        " --marker {output.marker:q} --log {log:q}"
+
+
+rule manifest_join:
+    """The manifest: every shard's lines, sorted by hash, and the rejected videos."""
+    input:
+        parts=markers("manifest"),
+    output:
+        manifest=LAYOUT.manifest,
+        rejected=LAYOUT.rejected,
+        seal=LAYOUT.sealed("join") / f"{MANIFEST_SEAL}.json",
+    log:
+        "logs/manifest/join.log",
+    conda:
+        "../envs/media.yaml"
+    params:
+        index=LAYOUT.index(INDEX.digest),
+    shell:
+        "python -m spark_trainer join --index {params.index:q} --manifest {output.manifest:q}"
+        " --rejected {output.rejected:q} --seal {output.seal:q} --log {log:q}"
+        " --parts {input.parts:q}"

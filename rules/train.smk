@@ -1,0 +1,22 @@
+rule train_run:
+    """One training run, on the GPUs that Snakemake granted."""
+    input:
+        data=lambda wildcards: training_data(wildcards.run),
+    output:
+        summary="{runs}/{run}-{seal}/trained.json",
+    log:
+        "logs/train/{runs}/{run}-{seal}.log",
+    conda:
+        "../envs/train.yaml"
+    wildcard_constraints:
+        runs=r".+",
+        run="|".join(CONFIG.runs) or "none",
+        seal=r"[0-9a-f]{8}",
+    threads: 8
+    resources:
+        gpu=lambda wildcards: CONFIG.runs[wildcards.run].gpus,
+    params:
+        order=run_order,
+    shell:
+        "python -m spark_trainer fit --order {params.order:q} --summary {output.summary:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q} --data {input.data:q}"

@@ -1,0 +1,41 @@
+rule transcript:
+    """The speech of one video as text."""
+    input:
+        audio=of_video("audio.json"),
+        outdated=outdated("transcript"),
+    output:
+        record=of_video("transcript.json"),
+    log:
+        "logs/transcript/{folder}.log",
+    conda:
+        "../envs/asr.yaml"
+    threads: 4
+    params:
+        settings=settings_file("transcript"),
+        video=video_hash,
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --folder {wildcards.folder:q} --video {params.video}"
+        " --threads {threads} --log {log:q}"
+
+
+rule transcript_shard:
+    """The speech of a shard of videos, with one loaded model."""
+    input:
+        members=LAYOUT.shard("{shard}"),
+        upstream=upstream("transcript"),
+    output:
+        marker=sealed("transcript"),
+    log:
+        "logs/transcript/{shard}.{fingerprint}.log",
+    benchmark:
+        "benchmarks/jobs/transcript/{shard}.{fingerprint}.tsv"
+    conda:
+        "../envs/asr.yaml"
+    threads: 4
+    params:
+        settings=settings_file("transcript"),
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --shard {input.members:q} --marker {output.marker:q}"
+        " --threads {threads} --log {log:q}"

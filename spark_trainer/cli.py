@@ -1,0 +1,255 @@
+"""The command line: what users type, and the commands that rules run."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spark_trainer import config, log
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; a user's mistake ends it with a message, not with a trace."""
+    options = _parser().parse_args(arguments)
+    try:
+        sys.exit(options.command(options))
+    except (config.ConfigError, UserError) as error:
+        sys.exit(f"spark_trainer: {error}")
+
+
+class UserError(Exception):
+    """Something that the user can mend; the message says what."""
+
+
+def preprocess(options: argparse.Namespace) -> int:
+    """Ask Snakemake for `manifest`, the flags laid over the configuration file."""
+    overlay: dict[str, Any] = {}
+    for flag, path in PREPROCESS_FLAGS.items():
+        value = getattr(options, flag)
+        if value is not None:
+            section = overlay
+            for key in path[:-1]:
+                section = section.setdefault(key, {})
+            section[path[-1]] = value
+    if overlay.get("transcript", {}).get("enabled"):
+        overlay.setdefault("audio", {}).setdefault("enabled", True)
+    if overlay.get("caption", {}).get("enabled"):
+        overlay.setdefault("frames", {}).setdefault("enabled", True)
+    data = _merge(_read_yaml(options.config), overlay)
+    config.load(data)
+    effective = log.name_file().with_name("config.yaml")
+    effective.parent.mkdir(parents=True, exist_ok=True)
+    effective.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "manifest", "--configfile", str(effective)]
+    return subprocess.run([*command, "--cores", str(options.cores)], check=False).returncode
+
+
+# Flag of `preprocess` -> where its value goes in the configuration.
+PREPROCESS_FLAGS = {
+    "video_dir": ("video_dir",),
+    "output_dir": ("output_dir",),
+    "extract_frames": ("frames", "enabled"),
+    "frame_rate": ("frames", "frame_rate"),
+    "extract_audio": ("audio", "enabled"),
+    "transcribe": ("transcript", "enabled"),
+    "whisper_model": ("transcript", "whisper_model"),
+    "generate_captions": ("caption", "enabled"),
+    "captioner_backend": ("caption", "captioner_backend"),
+}
+
+# Flag of `train` -> key of the run. Field types come from the configuration's own model.
+TRAIN_FLAGS = (
+    "model_name",
+    "model_type",
+    "manifest_path",
+    "batch_size",
+    "learning_rate",
+    "num_epochs",
+)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train the configured runs on an existing manifest, without Snakemake."""
+    from spark_trainer import gpu
+    from spark_trainer.data.layout import Layout
+    from spark_trainer.train import launch, order
+
+    log.start("train")
+    log.facts()
+    settings = config.load(_read_yaml(options.config))
+    given = {key: getattr(options, key) for key in TRAIN_FLAGS if getattr(options, key) is not None}
+    layout = Layout(Path(settings.output_dir))
+    for name, run in (settings.runs or {"default": config.Run()}).items():
+        values = {"manifest_path": str(layout.manifest)} | run.model_dump(exclude_unset=True)
+        values = {key: value for key, value in values.items() if value is not None} | given
+        try:
+            wanted = config.load({"train": values}).runs["default"]
+        except config.ConfigError as error:
+            raise UserError(str(error)) from None
+        made = order.from_manifest(name, wanted, layout.state)
+        launch.fit(made, [Path(wanted.manifest_path or "")], gpu.visible(), options.threads)
+        print(made.folder / "trained.json", file=sys.stderr)
+    return 0
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Check what a build needs; exit status 0 only if all that is required holds."""
+    from spark_trainer import checks
+
+    settings = config.load(_read_yaml(options.config))
+    return checks.run(settings, options.manifest)
+
+
+def index(options: argparse.Namespace) -> int:
+    """Hash every new video now, with a progress bar."""
+    from tqdm import tqdm
+
+    from spark_trainer.data import index as videos
+
+    settings = config.load(_read_yaml(options.config))
+    total = sum(file.size for file in videos.find(settings))
+    with tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        found = videos.scan(settings, bar.update)
+    print(f"{len(found.videos)} videos in {len(found.shards)} shards", file=sys.stderr)
+    return 0
+
+
+def step(options: argparse.Namespace) -> int:
+    """Run one step over a shard or over one video; called by the rules."""
+    from spark_trainer.data.files import read_json
+    from spark_trainer.data.layout import Layout, Shard
+    from spark_trainer.steps import shard
+
+    order = read_json(options.settings)
+    layout = Layout(Path(order["output_dir"]))
+    log.start(f"{order['step']} {options.shard or options.folder}", options.log)
+    if options.shard:
+        videos = layout.read_shard(options.shard)
+    else:
+        from spark_trainer.data.layout import Video
+
+        video = Video(options.video, options.folder)
+        videos = Shard(video.bits, (video,))
+    shard.main(options.settings, videos, options.threads, options.marker)
+    return 0
+
+
+def part(options: argparse.Namespace) -> int:
+    """Write a shard's lines of the manifest; called by the rules."""
+    from spark_trainer.data.layout import Layout
+    from spark_trainer.steps import manifest
+
+    log.start(f"manifest {options.shard}", options.log)
+    layout = Layout(options.output_dir)
+    shard = layout.read_shard(options.shard)
+    manifest.part(layout, shard, options.steps, options.fingerprint, options.marker)
+    return 0
+
+
+def join(options: argparse.Namespace) -> int:
+    """Join the manifest; called by the rules."""
+    from spark_trainer.data.files import read_json, write_json
+    from spark_trainer.steps import manifest
+
+    log.start("manifest", options.log)
+    for other in options.seal.parent.glob("*.json"):
+        other.unlink()
+    counts = manifest.join(
+        options.parts, read_json(options.index), options.manifest, options.rejected
+    )
+    write_json(options.seal, counts)
+    return 0
+
+
+def fit(options: argparse.Namespace) -> int:
+    """Carry out one training order; called by the rules."""
+    from spark_trainer.train import launch, order
+
+    made = order.read(options.order)
+    log.start(f"train {made.name}", options.log)
+    try:
+        launch.fit(made, options.data, options.gpus, options.threads)
+    except launch.LaunchError as error:
+        raise UserError(str(error)) from None
+    return 0
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay `over` over `base`; a flat key below gives way to the section's key above."""
+    merged = dict(base)
+    for key, value in over.items():
+        for inner in value if isinstance(value, dict) else ():
+            if config.FLAT_KEYS.get(inner) == key:
+                merged.pop(inner, None)
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    config.read(path)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m spark_trainer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(function: Any, shown: bool = True) -> argparse.ArgumentParser:
+        text = (function.__doc__ or "").strip().partition("\n")[0]
+        added = commands.add_parser(function.__name__, description=text, **_help(text, shown))
+        added.set_defaults(command=function)
+        if shown:
+            added.add_argument("--config", type=Path, default=Path("config/config.yaml"))
+        return added
+
+    _preprocess_flags(command(preprocess))
+    _train_flags(command(train))
+    command(validate).add_argument("--manifest", type=Path)
+    command(index)
+    for function, names in JOB_FLAGS.items():
+        job = command(function, shown=False)
+        for name in names.split():
+            kind = {"threads": int, "gpus": int}.get(name, str if name in TEXTS else Path)
+            many = {"nargs": "+"} if name in ("parts", "data", "steps") else {}
+            job.add_argument(f"--{name}", type=kind, **many)  # type: ignore[arg-type]
+    return parser
+
+
+JOB_FLAGS = {
+    step: "settings shard folder video marker threads log",
+    part: "output-dir steps fingerprint shard marker log",
+    join: "index manifest rejected seal log parts",
+    fit: "order summary gpus threads log data",
+}
+TEXTS = {"folder", "video", "steps", "fingerprint"}
+
+
+def _help(text: str, shown: bool) -> dict[str, str]:
+    return {"help": text} if shown else {}
+
+
+def _preprocess_flags(parser: argparse.ArgumentParser) -> None:
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--video-dir")
+    parser.add_argument("--output-dir")
+    parser.add_argument("--extract-frames", action=switch)
+    parser.add_argument("--frame-rate", type=float)
+    parser.add_argument("--extract-audio", action=switch)
+    parser.add_argument("--transcribe", action=switch)
+    parser.add_argument("--whisper-model")
+    parser.add_argument("--generate-captions", action=switch)
+    parser.add_argument("--captioner-backend")
+    parser.add_argument("--cores", default="all")
+
+
+def _train_flags(parser: argparse.ArgumentParser) -> None:
+    for name in TRAIN_FLAGS:
+        annotation = config.Run.model_fields[name].annotation
+        kind = annotation if annotation in (int, float) else str
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    parser.add_argument("--threads", type=int, default=1)

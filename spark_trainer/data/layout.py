@@ -1,0 +1,108 @@
+"""Where everything lies below `output_dir`; the only module that spells paths.
+
+    ab/<sha256>/                  one video: frames/, audio.wav, and a record per step
+    manifest_v1.jsonl             the usable videos
+    rejected_v1.jsonl             the others, with reasons
+    .spark/                       the workflow's own state
+        index.json                cache: path, size, time -> hash
+        index/<digest>.json       one state of the video folders
+        videos/<sha256>           link to one of the video's sources
+        shards/<bits>.<digest>    the videos of one shard
+        settings/<step>.<fp>      the settings behind a fingerprint
+        sealed/<step>/…           markers: this step is done for this shard and fingerprint
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spark_trainer.data.files import digest, read_json
+
+
+@dataclass(frozen=True)
+class Video:
+    """One content: its SHA-256 and the folder, relative to `output_dir`, of what derives from it."""
+
+    hash: str
+    folder: str
+
+    @property
+    def bits(self) -> str:
+        """The hash as 256 binary digits; their first ones name the shard."""
+        return f"{int(self.hash, 16):0256b}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The videos whose hashes start with `bits`."""
+
+    bits: str
+    videos: tuple[Video, ...]
+
+    @property
+    def name(self) -> str:
+        """`<bits>.<digest of the members>`: another member is another shard name."""
+        members = [[video.hash, video.folder] for video in self.videos]
+        return f"b{self.bits}.{digest(members)[:16]}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below one `output_dir`."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".spark"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest_v1.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        return self.root / "rejected_v1.jsonl"
+
+    @property
+    def index_cache(self) -> Path:
+        return self.state / "index.json"
+
+    def index(self, index_digest: str) -> Path:
+        return self.state / "index" / f"{index_digest}.json"
+
+    def source(self, video_hash: str) -> Path:
+        return self.state / "videos" / video_hash
+
+    def shard(self, name: str) -> Path:
+        return self.state / "shards" / f"{name}.json"
+
+    def settings(self, step: str, fingerprint: str) -> Path:
+        return self.state / "settings" / f"{step}.{fingerprint}.json"
+
+    def sealed(self, step: str) -> Path:
+        return self.state / "sealed" / step
+
+    def marker(self, step: str, shard: str, fingerprint: str) -> Path:
+        return self.sealed(step) / f"{shard}.{fingerprint}.jsonl"
+
+    def folder(self, video: Video) -> Path:
+        return self.root / video.folder
+
+    def record(self, video: Video, step: str) -> Path:
+        return self.folder(video) / f"{step}.json"
+
+    def frames(self, video: Video) -> Path:
+        return self.folder(video) / "frames"
+
+    def audio(self, video: Video) -> Path:
+        return self.folder(video) / "audio.wav"
+
+    def read_shard(self, path: Path) -> Shard:
+        """Read the member list of a shard."""
+        bits = path.name.split(".")[0].removeprefix("b")
+        return Shard(bits, tuple(Video(*member) for member in read_json(path)))
+
+
+def frame_name(number: int) -> str:
+    """File name of the frame `number`, counted from 1."""
+    return f"frame_{number:06d}.jpg"

@@ -1,0 +1,56 @@
+"""The manifest: canonical JSON lines, one video each, sorted by id."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from spark_trainer.data.files import canonical_json, replacing
+
+Entry = dict[str, Any]
+
+
+def write(path: Path, entries: Iterable[Entry]) -> int:
+    """Write entries in the order given, atomically; returns how many."""
+    count = 0
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for entry in entries:
+            file.write(canonical_json(entry) + "\n")
+            count += 1
+    return count
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """Entries one by one, so that memory does not grow with the manifest.
+
+    Raises:
+        ValueError: a line that is no manifest entry, with its number.
+    """
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: no JSON: {error}") from None
+            missing = {"id", "frames_dir", "audio", "meta"} - set(entry)
+            if missing:
+                raise ValueError(f"{path}:{number}: without {', '.join(sorted(missing))}")
+            yield entry
+
+
+def problems(path: Path) -> Iterator[str]:
+    """What is wrong with a manifest: order, duplicates, files that are not there."""
+    previous = ""
+    for number, entry in enumerate(read(path), start=1):
+        where = f"{path}:{number}"
+        if entry["id"] <= previous:
+            yield f"{where}: id out of order or twice: {entry['id']}"
+        previous = entry["id"]
+        frames = entry["frames_dir"]
+        if frames is not None:
+            wanted = len(entry["meta"].get("frame_times", ())) or 1
+            present = len(list((path.parent / frames).glob("frame_*.jpg")))
+            if present != wanted:
+                yield f"{where}: {frames} holds {present} frames, expected {wanted}"
+        if entry["audio"] is not None and not (path.parent / entry["audio"]).is_file():
+            yield f"{where}: no such file: {entry['audio']}"

@@ -1,0 +1,169 @@
+"""FFmpeg: which binary runs, what a file holds, and one call with its complaints collected."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+# Formats in which a "video" names other files or is no recording at all.
+REFUSED_FORMATS = {"hls", "concat", "dash", "tty", "imf", "ffmetadata", "srt", "webvtt", "ass"}
+
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+
+
+class MediaError(ValueError):
+    """A file that can't be used; the message is the reason that users read."""
+
+
+@dataclass(frozen=True)
+class AudioTrack:
+    """One audio stream; `number` counts audio streams from 0."""
+
+    number: int
+    codec: str
+    default: bool
+    language: str | None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the container says: durations in seconds, sizes in coded pixels before rotation."""
+
+    format: str
+    duration: float | None
+    width: int
+    height: int
+    fps: float | None
+    video_codec: str | None
+    audio: tuple[AudioTrack, ...]
+
+
+@cache
+def binary() -> str:
+    """The FFmpeg that is used: the system's own, else the one in the `imageio-ffmpeg` wheel.
+
+    Raises:
+        RuntimeError: there is neither.
+    """
+    if system := shutil.which("ffmpeg"):
+        return system
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise RuntimeError(
+            "no FFmpeg: install imageio-ffmpeg, or run scripts/install_ffmpeg.sh"
+        ) from None
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@cache
+def version() -> str:
+    """The first line of `ffmpeg -version`, without the copyright."""
+    output = subprocess.run([binary(), "-version"], capture_output=True, text=True, check=True)
+    return output.stdout.splitlines()[0].partition(" Copyright")[0]
+
+
+def codecs() -> set[str]:
+    """Names of the codecs that the binary decodes."""
+    output = subprocess.run(
+        [binary(), "-hide_banner", "-decoders"], capture_output=True, text=True, check=True
+    )
+    rows = output.stdout.partition("------")[2].splitlines()
+    return {row.split()[1] for row in rows if len(row.split()) > 1}
+
+
+def probe(path: Path) -> Probe:
+    """Read the container's headers.
+
+    Raises:
+        MediaError: the file is empty, or is no media file that FFmpeg understands.
+    """
+    import av
+
+    size = path.stat().st_size
+    if size == 0:
+        raise MediaError("empty file")
+    try:
+        with av.open(os.fspath(path), metadata_errors="replace") as container:
+            names = set(container.format.name.split(","))
+            if names & REFUSED_FORMATS:
+                raise MediaError(f"not a video: {container.format.long_name}")
+            return _describe(container)
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(f"not readable as media: {error.strerror or error}") from None
+
+
+def _describe(container) -> Probe:  # type: ignore[no-untyped-def]  # av ships no container stubs
+    from av.stream import Disposition
+
+    cover = Disposition.attached_pic
+    videos = [stream for stream in container.streams.video if not stream.disposition & cover]
+    tracks = tuple(
+        AudioTrack(
+            number,
+            stream.codec_context.name if stream.codec_context else "unknown",
+            bool(stream.disposition & Disposition.default),
+            stream.language,
+        )
+        for number, stream in enumerate(container.streams.audio)
+    )
+    duration = container.duration / 1e6 if container.duration else None
+    if not videos:
+        return Probe(container.format.name, duration, 0, 0, None, None, tracks)
+    video = videos[0]
+    context = video.codec_context
+    rate = video.average_rate
+    return Probe(
+        container.format.name,
+        duration,
+        context.width if context else 0,
+        context.height if context else 0,
+        float(rate) if rate else None,
+        context.name if context else "unknown",
+        tracks,
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished FFmpeg call printed: its output, and its distinct complaints in order."""
+
+    output: str
+    complaints: tuple[str, ...]
+    failed: bool
+
+
+def run(arguments: list[str], timeout_s: float | None = None) -> Result:
+    """Run FFmpeg on one core without a shell; decoding errors come back, they don't raise.
+
+    Raises:
+        OSError: FFmpeg's own trouble with the disk (no space), which is no fault of the video.
+    """
+    process = subprocess.run(
+        [binary(), "-hide_banner", "-nostdin", "-loglevel", "error", *arguments],
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    lines = _ADDRESS.sub("", process.stderr.decode("utf-8", "replace")).splitlines()
+    if full := [line for line in lines if "No space left on device" in line]:
+        raise OSError(full[0])
+    complaints = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    output = process.stdout.decode("utf-8", "replace")
+    return Result(output, complaints, process.returncode != 0)
+
+
+def peak_db(wav: Path) -> float | None:
+    """Peak of a 16-bit PCM WAV in dBFS; None for digital silence. Memory stays flat."""
+    import wave
+
+    peak = 0
+    with wave.open(os.fspath(wav), "rb") as file:
+        while chunk := file.readframes(1 << 20):
+            peak = max(peak, int(np.abs(np.frombuffer(chunk, "<i2").astype(np.int32)).max()))
+    return round(20 * float(np.log10(peak / 32768)), 2) if peak else None

@@ -1,0 +1,78 @@
+"""One log for a command and all its jobs, and progress that suits where it is shown.
+
+The first process of a command names the file; its jobs find it in the environment and append.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+LOG_VARIABLE = "SPARK_TRAINER_LOG"
+PLAIN_SECONDS = 10.0  # between two plain progress lines
+
+logger = logging.getLogger("spark_trainer")
+
+
+def name_file(root: Path = Path("runs")) -> Path:
+    """Choose `runs/<timestamp>/spark_trainer.log` for this command; its jobs inherit it."""
+    if LOG_VARIABLE not in os.environ:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = root / stamp
+        number = 1
+        while folder.exists():
+            number += 1
+            folder = root / f"{stamp}-{number}"
+        os.environ[LOG_VARIABLE] = str((folder / "spark_trainer.log").resolve())
+    return Path(os.environ[LOG_VARIABLE])
+
+
+def start(command: str, job_log: Path | None = None) -> None:
+    """Send log records to stderr, to the command's file, and to the job's own file."""
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    line = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setLevel(logging.WARNING if job_log else logging.INFO)
+    for path in filter(None, [name_file(), job_log]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
+    for handler in handlers:
+        handler.setFormatter(line)
+    logger.handlers = handlers
+    logger.info("%s", command)
+
+
+def facts() -> None:
+    """Log which FFmpeg and which GPUs this machine has."""
+    from spark_trainer import ffmpeg, gpu
+
+    logger.info("ffmpeg: %s (%s)", ffmpeg.version(), ffmpeg.binary())
+    for device in gpu.devices():
+        logger.info("gpu: %s", device)
+    if not gpu.devices():
+        logger.info("gpu: none")
+
+
+@contextlib.contextmanager
+def progress(name: str, total: int) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each item: a bar on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=name, unit="video", file=sys.stderr) as bar:
+            yield lambda: bar.update() and None
+        return
+    done, last = 0, time.monotonic()
+
+    def advance() -> None:
+        nonlocal done, last
+        done += 1
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            print(f"{name}: {done} of {total}", file=sys.stderr, flush=True)
+
+    yield advance

@@ -1,0 +1,89 @@
+"""The sound track of a video as a WAV file on the video's own clock."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from spark_trainer import ffmpeg
+from spark_trainer.config import Audio
+from spark_trainer.data.files import replacing
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.steps import Context, Facts, shard
+
+VERSION = 1
+UPSTREAM = ()
+
+
+def identity(settings: Audio, cache: Path) -> None:
+    """Nothing but the settings decides the audio."""
+
+
+def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
+    """The WAV file, where there is sound."""
+    return [layout.audio(video)] if record.get("status") == "ok" else []
+
+
+def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
+    """Extract the audio of each video, one FFmpeg process per core."""
+    return shard.each(_extract, videos, context)
+
+
+def _extract(video: Video, context: Context) -> Facts:
+    settings: Audio = context.settings
+    source = shard.source(context.layout, video)
+    target = context.layout.audio(video)
+    target.unlink(missing_ok=True)
+    try:
+        probe = ffmpeg.probe(source)
+    except ffmpeg.MediaError as error:
+        return {"status": "rejected", "reason": str(error)}
+    if not probe.audio:
+        return {"status": "none", "why": "no audio stream"}
+    track = _choose(probe.audio, settings.track)
+    if track is None:
+        return {
+            "status": "none",
+            "why": f"no audio track {settings.track}",
+            "reason": f"audio.track is {settings.track}, the file has {len(probe.audio)}",
+        }
+    with replacing(target) as temporary:
+        result = ffmpeg.run(_arguments(source, temporary, track, settings))
+        temporary.touch()
+    complaint = result.complaints[0] if result.complaints else None
+    duration = _duration(target, settings)
+    if duration <= 0:
+        target.unlink()
+        why = f"no decodable audio: {complaint}"
+        return {"status": "none", "why": why, "reason": why}
+    facts: Facts = {
+        "status": "ok",
+        "duration": duration,
+        "peak_db": ffmpeg.peak_db(target),
+        "codec": track.codec,
+        "track": track.number,
+        "track_language": track.language,
+    }
+    return facts | ({"damaged": complaint, "reason": f"damaged: {complaint}"} if complaint else {})
+
+
+def _choose(tracks: tuple[ffmpeg.AudioTrack, ...], wanted: str | int) -> ffmpeg.AudioTrack | None:
+    if wanted == "default":
+        return next((track for track in tracks if track.default), tracks[0])
+    return next((track for track in tracks if track.number == wanted), None)
+
+
+def _arguments(
+    source: Path, target: Path, track: ffmpeg.AudioTrack, settings: Audio
+) -> list[str]:
+    """FFmpeg's arguments; `first_pts=0` pads a late track, so times match the frames' times."""
+    return [
+        *("-threads", "1", "-protocol_whitelist", "file", "-i", f"file:{source}"),
+        *("-map", f"0:a:{track.number}", "-af", "aresample=async=1:first_pts=0"),
+        *("-ac", str(settings.channels), "-ar", str(settings.sample_rate)),
+        *("-c:a", "pcm_s16le", "-fflags", "+bitexact", "-flags", "+bitexact"),
+        *("-map_metadata", "-1", "-threads", "1", "-f", "wav", f"file:{target}"),
+    ]
+
+
+def _duration(wav: Path, settings: Audio) -> float:
+    """Seconds of sound, from the file's size: the header is 44 bytes."""
+    return round((wav.stat().st_size - 44) / (2 * settings.channels * settings.sample_rate), 6)

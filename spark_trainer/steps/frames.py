@@ -1,0 +1,115 @@
+"""Still frames of a video at a steady rate, each with the time it is shown at."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from spark_trainer import ffmpeg
+from spark_trainer.config import Frames
+from spark_trainer.data.layout import Layout, Video, frame_name
+from spark_trainer.steps import Context, Facts, shard
+
+VERSION = 1
+UPSTREAM = ()
+
+
+def identity(settings: Frames, cache: Path) -> None:
+    """Nothing but the settings decides the frames."""
+
+
+def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
+    """The first and last frame: a folder is moved into place as a whole."""
+    if record.get("status") != "ok":
+        return []
+    folder = layout.frames(video)
+    return [folder / frame_name(1), folder / frame_name(len(record["times"]))]
+
+
+def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
+    """Extract the frames of each video, one FFmpeg process per core."""
+    return shard.each(_extract, videos, context)
+
+
+def _extract(video: Video, context: Context) -> Facts:
+    settings: Frames = context.settings
+    source = shard.source(context.layout, video)
+    folder = context.layout.frames(video)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        probe = ffmpeg.probe(source)
+    except ffmpeg.MediaError as error:
+        return {"status": "rejected", "reason": str(error)}
+    if probe.video_codec is None:
+        return {"status": "rejected", "reason": "no video stream"}
+    if probe.width == 0:
+        return {"status": "rejected", "reason": f"video stream without a size ({probe.format})"}
+    temporary = folder.with_name(".frames.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        result = ffmpeg.run(_arguments(source, temporary, settings))
+        times = _times(result.output)
+        complaint = result.complaints[0] if result.complaints else None
+        if not times or len(times) != len(list(temporary.iterdir())):
+            return {"status": "rejected", "reason": f"no decodable frame: {complaint}"}
+        if complaint and settings.damaged == "reject":
+            return {"status": "rejected", "reason": f"damaged: {complaint}"}
+        width, height = _size(temporary / frame_name(1))
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    facts: Facts = {
+        "status": "ok",
+        "times": times,
+        "duration": _round(probe.duration),
+        "fps": _round(probe.fps),
+        "width": width,
+        "height": height,
+        "codec": probe.video_codec,
+    }
+    return facts | ({"damaged": complaint, "reason": f"damaged: {complaint}"} if complaint else {})
+
+
+def _arguments(source: Path, folder: Path, settings: Frames) -> list[str]:
+    """FFmpeg's arguments.
+
+    `select` takes the first frame at or after each multiple of 1/rate, so a gap in a
+    variable-rate clip gives fewer frames, never a repeated or mistimed one. FFmpeg rotates by the
+    container's metadata before the filters; `0:V:0` is the first stream that is no cover art.
+    """
+    rate = repr(settings.frame_rate)
+    grid = f"floor(t*{rate}+1e-6)"
+    previous = f"floor(prev_selected_t*{rate}+1e-6)"
+    filters = [
+        f"select='isnan(prev_selected_t)+gt({grid},{previous})'",
+        "scale=w='max(1,round(iw*if(gt(sar,0),sar,1)))':h=ih:flags=bicubic+accurate_rnd,setsar=1",
+    ]
+    if settings.max_side_px:
+        ratio = f"min(1,{settings.max_side_px}/max(iw,ih))"
+        filters.append(f"scale=w='max(1,round(iw*{ratio}))':h='max(1,round(ih*{ratio}))'")
+    filters.append("metadata=mode=add:key=kept:value=1")
+    filters.append("metadata=mode=print:key=kept:file=-")
+    return [
+        *("-threads", "1", "-protocol_whitelist", "file", "-i", f"file:{source}"),
+        *("-map", "0:V:0", "-fps_mode", "passthrough", "-vf", ",".join(filters)),
+        *("-filter_threads", "1", "-threads", "1", "-f", "image2", "-c:v", "mjpeg"),
+        *("-q:v", str(settings.jpeg_qscale), "-pix_fmt", "yuvj420p", "-flags", "+bitexact"),
+        f"file:{str(folder).replace('%', '%%')}/frame_%06d.jpg",
+    ]
+
+
+def _times(output: str) -> list[float]:
+    """Seconds from the container's start of every kept frame, as the `metadata` filter prints."""
+    lines = (line for line in output.splitlines() if line.startswith("frame:"))
+    return [round(float(line.rpartition("pts_time:")[2]), 6) for line in lines]
+
+
+def _size(image: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(image) as opened:
+        return opened.size
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

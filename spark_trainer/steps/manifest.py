@@ -1,0 +1,114 @@
+"""From records to the manifest: a part per shard, then one join.
+
+A part is the shard's own marker, so one added video re-reads the records of one shard only.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from spark_trainer import log
+from spark_trainer.data import manifest
+from spark_trainer.data.files import digest, read_json
+from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.steps import Facts
+from spark_trainer.steps.shard import withdraw
+
+VERSION = 1
+
+
+def part(
+    layout: Layout, shard: Shard, steps: Iterable[str], fingerprint: str, marker: Path
+) -> None:
+    """Write the entries of one shard, accepted and rejected, sources still open."""
+    withdraw(layout.sealed("manifest"), shard.bits, fingerprint, keep=marker)
+    names = tuple(steps)
+    manifest.write(marker, (_entry(layout, video, names) for video in shard.videos))
+
+
+def join(
+    parts: Iterable[Path], sources: dict[str, list[str]], accepted: Path, refused: Path
+) -> dict[str, int]:
+    """Join the parts into a manifest and a list of rejected videos, both sorted by id.
+
+    Parts may speak of videos that are gone; the sources say which are here.
+
+    Returns:
+        Counts: videos, rejected.
+    """
+    entries = [
+        entry | {"meta": _sources(sources[entry["id"]]) | entry["meta"]}
+        for entry in _read(parts)
+        if entry["id"] in sources
+    ]
+    entries.sort(key=lambda entry: str(entry["id"]))
+    rejected = [
+        {"id": e["id"], "reason": e["reason"], "step": e["step"], **e["meta"]}
+        for e in entries
+        if "reason" in e
+    ]
+    counts = {
+        "videos": manifest.write(accepted, (e for e in entries if "reason" not in e)),
+        "rejected": manifest.write(refused, rejected),
+    }
+    log.logger.info("manifest: %(videos)d videos, %(rejected)d rejected", counts)
+    return counts
+
+
+def seal(index_digest: str, fingerprint: str) -> str:
+    """Names one manifest: the state of the video folders and every step's fingerprint."""
+    return digest([index_digest, fingerprint])[:16]
+
+
+def _read(parts: Iterable[Path]) -> Iterator[manifest.Entry]:
+    for path in parts:
+        with open(path, encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+
+def _entry(layout: Layout, video: Video, steps: tuple[str, ...]) -> manifest.Entry:
+    """One video's line, or the reason why it has none."""
+    records: dict[str, Facts] = {step: read_json(layout.record(video, step)) for step in steps}
+    for step, record in records.items():
+        if record["status"] == "rejected":
+            return {"id": video.hash, "step": step, "reason": record["reason"], "meta": {}}
+    frames = records.get("frames", {})
+    audio = records.get("audio", {})
+    return {
+        "id": video.hash,
+        "frames_dir": f"{video.folder}/frames" if frames else None,
+        "audio": f"{video.folder}/audio.wav" if audio.get("status") == "ok" else None,
+        "meta": _meta(frames, audio, records.get("transcript", {}), records.get("caption", {})),
+    }
+
+
+def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dict[str, Any]:
+    """The documented keys, then what else is known; keys without a value are left out."""
+    meta = {
+        "caption": caption.get("caption"),
+        "transcript": transcript.get("text"),
+        "duration": frames.get("duration", audio.get("duration")),
+    }
+    extra = {
+        "frame_times": frames.get("times"),
+        "fps": frames.get("fps"),
+        "width": frames.get("width"),
+        "height": frames.get("height"),
+        "damaged": frames.get("damaged") or audio.get("damaged"),
+        "no_audio": audio.get("why"),
+        "audio_duration": audio.get("duration"),
+        "language": transcript.get("language"),
+        "segments": transcript.get("segments"),
+        "no_transcript": transcript.get("why"),
+        "captioner": caption.get("backend"),
+        "captioner_model": caption.get("model"),
+    }
+    return meta | {key: value for key, value in extra.items() if value is not None}
+
+
+def _sources(names: list[str]) -> dict[str, Any]:
+    """Where the content lies, relative to the searched folder, as text whatever its bytes."""
+    shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]
+    return {"source_path": shown[0], "sources": shown}

@@ -1,0 +1,122 @@
+"""The one runner of all steps: skip what is current, do the rest, record each, seal the shard."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from spark_trainer import log, steps
+from spark_trainer.config import Config
+from spark_trainer.data.files import canonical_json, read_json, write_json, write_text
+from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.steps import Context, Facts, Step
+
+
+class Changed(RuntimeError):
+    """A video changed, or went away, after it was indexed."""
+
+
+def run(
+    name: str, fingerprint: str, shard: Shard, context: Context, marker: Path | None = None
+) -> dict[str, int]:
+    """Run a step over the videos of a shard.
+
+    A record with the wanted fingerprint whose files are all there is current. Results are
+    written one by one, so a killed job loses only what it had in hand.
+
+    Args:
+        name: the step.
+        fingerprint: names the results that are wanted.
+        shard: the videos; a single video is a shard of one.
+        context: paths, settings and the number of cores to use.
+        marker: written last; absent for a single video.
+
+    Returns:
+        Counts of videos by what became of them.
+
+    Raises:
+        Changed: a source is gone or newer than the index.
+        OSError: no disk space, no permission: nothing that a video is to blame for.
+    """
+    step = steps.load(name)
+    due = [video for video in shard.videos if not current(step, name, fingerprint, video, context)]
+    if due or marker:
+        withdraw(context.layout.sealed(name), shard.bits, fingerprint, keep=marker)
+    counts: dict[str, int] = {"current": len(shard.videos) - len(due)}
+    with log.progress(name, len(due)) as advance:
+        for video, facts in step.produce(due, context) if due else ():
+            record = {"step": name, "version": step.VERSION, "fingerprint": fingerprint} | facts
+            write_json(context.layout.record(video, name), record)
+            counts[facts["status"]] = counts.get(facts["status"], 0) + 1
+            if facts.get("reason"):
+                log.logger.warning("%s %s: %s", name, video.hash[:12], facts["reason"])
+            advance()
+    if marker:
+        write_text(marker, canonical_json(counts) + "\n")
+    log.logger.info("%s %s: %s", name, shard.name, canonical_json(counts))
+    return counts
+
+
+def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
+    """Whether a video's record has the fingerprint and every file that it promises is there."""
+    try:
+        record = read_json(context.layout.record(video, name))
+    except (FileNotFoundError, ValueError):
+        return False
+    files = step.files(context.layout, video, record)
+    return record.get("fingerprint") == fingerprint and all(path.exists() for path in files)
+
+
+def source(layout: Layout, video: Video) -> Path:
+    """The video's file, if it is still the one that was indexed.
+
+    Raises:
+        Changed: it is not.
+    """
+    link = layout.source(video.hash)
+    try:
+        path = link.resolve(strict=True)
+        if path.stat().st_mtime_ns == link.lstat().st_mtime_ns:
+            return path
+        change = "changed"
+    except FileNotFoundError:
+        path, change = link, "went away"
+    raise Changed(f"{path}: {change} after it was indexed; run snakemake again")
+
+
+def each(
+    function: Callable[[Video, Context], Facts], videos: list[Video], context: Context
+) -> Iterator[tuple[Video, Facts]]:
+    """Apply a function to every video, `context.workers` at once, results as they come."""
+    with ThreadPoolExecutor(context.workers) as pool:
+        futures = {pool.submit(function, video, context): video for video in videos}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> None:
+    """Remove markers that speak of these videos, before their files change.
+
+    Without it A -> B -> A would find A's marker over B's files. Shards overlap when the bits of
+    one start with those of the other, as they do after a re-bucketing. With a marker to keep, all
+    others go; for a single video (no marker) those of the same fingerprint stay true.
+    """
+    for marker in folder.glob("b*.jsonl") if folder.exists() else ():
+        other, _, made_by, _ = marker.name.split(".")
+        other = other.removeprefix("b")
+        overlap = other.startswith(bits) or bits.startswith(other)
+        if overlap and marker != keep and (keep or made_by != fingerprint):
+            marker.unlink(missing_ok=True)
+
+
+def main(settings_path: Path, shard: Shard, workers: int, marker: Path | None) -> dict[str, int]:
+    """Run the step that a settings file describes; what the rules call."""
+    order: dict[str, Any] = read_json(settings_path)
+    model = Config.model_fields[order["step"]].annotation
+    assert model is not None
+    context = Context(Layout(Path(order["output_dir"])), model(**order["settings"]), workers)
+    return run(order["step"], order["fingerprint"], shard, context, marker)

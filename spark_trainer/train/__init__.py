@@ -1,0 +1,1 @@
+"""One training run: its order, its launch, and the only loop."""
