@@ -22,7 +22,7 @@ rule audio:
 rule audio_file:
     """The WAV file of one video, made again where it was deleted."""
     input:
-        record=of_video("audio.json"),
+        record=ancient(of_video("audio.json")),
     output:
         of_video("audio.wav"),
     log:

@@ -24,6 +24,7 @@ except settings.ConfigError as error:
     raise WorkflowError(f"configuration:\n{error}")
 
 LAYOUT = INDEX.layout
+MANIFEST_SEAL = seal(INDEX.digest, FINGERPRINTS["manifest"])
 journal.name_file()
 
 
@@ -66,6 +67,13 @@ def markers(step: str) -> list[Path]:
     return [marker(step, shard) for shard in INDEX.shards]
 
 
+def part_list(wildcards) -> Path:
+    """Params function: the manifest's parts in a file; thousands don't fit on a command line."""
+    path = LAYOUT.parts(MANIFEST_SEAL)
+    write_json(path, [str(part) for part in markers("manifest")])
+    return path
+
+
 def sealed(step: str) -> Path:
     """The marker of a shard, as a rule's output."""
     return LAYOUT.marker(step, "{shard}", "{fingerprint}")
@@ -89,11 +97,15 @@ def source(wildcards) -> Path:
 
 
 def outdated(step: str):
-    """Input function: a fresh file where one video's record was made with other settings."""
+    """Input function: a fresh file where a record has other settings, or another content."""
 
     def check(wildcards) -> list[Path]:
         record = LAYOUT.root / wildcards.folder / f"{step}.json"
-        if not record.exists() or read_json(record)["fingerprint"] == FINGERPRINTS[step]:
+        if not record.exists():
+            return []
+        made = read_json(record)
+        wanted = (video_hash(wildcards), FINGERPRINTS[step])
+        if (made.get("video"), made["fingerprint"]) == wanted:
             return []
         write_json(LAYOUT.state / "outdated.json", step)
         return [LAYOUT.state / "outdated.json"]

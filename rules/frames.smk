@@ -22,7 +22,7 @@ rule frames:
 rule frames_file:
     """The frame folder of one video, made again where it was deleted."""
     input:
-        record=of_video("frames.json"),
+        record=ancient(of_video("frames.json")),
     output:
         directory(of_video("frames")),
     log:

@@ -1,5 +1,4 @@
 ENABLED = steps.enabled(CONFIG)
-MANIFEST_SEAL = seal(INDEX.digest, FINGERPRINTS["manifest"])
 
 
 rule manifest_part:
@@ -38,7 +37,8 @@ rule manifest_join:
         "../envs/media.yaml"
     params:
         index=LAYOUT.index(INDEX.digest),
+        parts=part_list,
     shell:
         "python -m spark_trainer join --index {params.index:q} --manifest {output.manifest:q}"
         " --rejected {output.rejected:q} --seal {output.seal:q} --log {log:q}"
-        " --parts {input.parts:q}"
+        " --parts {params.parts:q}"

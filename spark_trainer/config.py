@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.config import JsonDict
 
 # Where each documented flat key lives once the configuration is read.
 FLAT_KEYS = {
@@ -19,7 +20,7 @@ FLAT_KEYS = {
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Runtime = {"runtime": True}  # a field that changes how fast a result comes, never the result
+Runtime: JsonDict = {"runtime": True}  # a field that changes how fast a result comes, never the result
 
 
 class ConfigError(ValueError):
@@ -29,7 +30,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A part of the configuration: unknown keys are refused and values can't change later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     def results(self) -> dict[str, Any]:
         """The settings that decide the bytes of a result: everything but the runtime fields."""
@@ -180,7 +181,7 @@ class Split(Section):
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "Split":
         if self.validation + self.test >= 1:
-            raise ValueError("validation + test must stay below 1")
+            raise ConfigError("validation, test: expected a sum below 1, to have some to train on")
         return self
 
 
@@ -246,12 +247,14 @@ class Run(Section):
     @model_validator(mode="after")
     def _refuse_what_has_not_landed(self) -> "Run":
         if self.model_type != "vision_language":
-            raise ValueError(
+            raise ConfigError(
                 f"model_type: {self.model_type} can't be trained by this version; "
                 "expected vision_language"
             )
         if self.use_deepspeed:
-            raise ValueError("use_deepspeed: this version trains without DeepSpeed; expected false")
+            raise ConfigError(
+                "use_deepspeed: this version trains without DeepSpeed; expected false"
+            )
         return self
 
 
@@ -276,7 +279,8 @@ class Train(Run):
         if not self.runs:
             return {"default": Run.model_validate(shared)}
         return {
-            name: _validated(Run, shared | own, f"runs.{name}") for name, own in self.runs.items()
+            name: _validated(Run, _over(shared, own), f"runs.{name}")
+            for name, own in self.runs.items()
         }
 
 
@@ -306,20 +310,25 @@ class Config(Section):
         for key, section in FLAT_KEYS.items():
             if key not in data:
                 continue
-            value, inner = data.pop(key), dict(data.get(section) or {})
-            if inner.setdefault(key, value) != value:
-                raise ValueError(f"{key} and {section}.{key} are both set and differ")
-            data[section] = inner
+            value, inner = data.pop(key), data.get(section, {})
+            if not isinstance(inner, dict):
+                continue  # refused as a section, with its own message
+            if inner.get(key, value) != value:
+                raise ConfigError(
+                    f"{key}: {value!r} here, but {inner[key]!r} in {section}.{key}; "
+                    "expected one of the two"
+                )
+            data[section] = inner | {key: value}
         return data
 
     @model_validator(mode="after")
     def _needs(self) -> "Config":
         if self.transcript.enabled and not self.audio.enabled:
-            raise ValueError("transcript.enabled: needs audio.enabled")
+            raise ConfigError("transcript.enabled: expected audio.enabled to be true as well")
         if self.caption.enabled and not self.frames.enabled:
-            raise ValueError("caption.enabled: needs frames.enabled")
+            raise ConfigError("caption.enabled: expected frames.enabled to be true as well")
         if not (self.frames.enabled or self.audio.enabled):
-            raise ValueError("frames.enabled, audio.enabled: at least one must be true")
+            raise ConfigError("frames.enabled, audio.enabled: expected at least one to be true")
         return self
 
     @property
@@ -338,30 +347,102 @@ Model = TypeVar("Model", bound=Section)
 
 
 def _validated(model: type[Model], data: Any, prefix: str = "") -> Model:
-    """Validate `data`, turning pydantic's report into one line per wrong key."""
+    """Validate `data`, turning pydantic's report into one line per wrong key.
+
+    Raises:
+        ConfigError: lines of `key.path: what was expected`; a validator's own lines, which name
+            keys relative to their section, get the section's path put before them.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = []
+        lines: list[str] = []
+        expected: dict[str, list[str]] = {}
+        given: dict[str, Any] = {}
         for problem in error.errors():
-            key = ".".join(filter(None, [prefix, *map(str, problem["loc"])])) or "config"
-            message = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
+            path = _path(model, problem["loc"])
+            if len(path) == 2 and FLAT_KEYS.get(path[1]) == path[0] and path[1] in data:
+                path = path[1:]
+            key = ".".join(filter(None, [prefix, *path]))
+            if problem["type"] == "value_error":
+                own = str(problem["ctx"]["error"]).splitlines()
+                lines += [f"{key}.{line}" if key else line for line in own]
+            elif problem["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, problem["loc"][:-1])))
-                message = f"unknown key; expected one of: {known}"
-            elif problem["type"] != "value_error":
-                message = f"{message} (got {problem['input']!r})"
-            lines.append(f"{key}: {message}")
+                lines.append(f"{key}: unknown key; expected one of: {known}")
+            else:
+                expected.setdefault(key, []).append(_expected(problem))
+                given[key] = problem["input"]
+        for key, texts in expected.items():
+            if not any(other.startswith(f"{key}.") for other in expected):
+                wanted = " or ".join(dict.fromkeys(texts))
+                lines.append(f"{key or 'config'}: expected {wanted} (got {given[key]!r})")
         raise ConfigError("\n".join(lines)) from None
+
+
+# pydantic's name of a problem -> what was expected, where its own words speak of Python.
+EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a section of keys",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "invalid_key": "text as a key",
+    "model_type": "a section of keys",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', a letter or digit first",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+
+def _expected(problem: Any) -> str:
+    """What a value should have been, in a user's words."""
+    own = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return EXPECTED.get(problem["type"], own)
+
+
+def _path(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys of a location, without the marks that pydantic adds for a union's alternatives."""
+    path: list[str] = []
+    inside: type[BaseModel] | None = model
+    for part in location:
+        if inside is not None:
+            path.append(str(part))
+            field = inside.model_fields.get(str(part))
+            inside = _section_of(field.annotation) if field else None
+        elif isinstance(part, int) or path[-1] == "runs":
+            path.append(str(part))
+    return path
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, if it holds one."""
+    for option in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(a for a in options if isinstance(a, type) and issubclass(a, BaseModel))
+        inner = _section_of(model.model_fields[str(part)].annotation)
+        assert inner is not None
+        model = inner
     flat = list(FLAT_KEYS) if model is Config else []
     return [*model.model_fields, *flat]
+
+
+def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` laid over `base`, section by section."""
+    merged = dict(base)
+    for key, value in own.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _over(old, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def load(data: dict[str, Any]) -> Config:

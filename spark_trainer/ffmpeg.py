@@ -13,7 +13,11 @@ import numpy as np
 # Formats in which a "video" names other files or is no recording at all.
 REFUSED_FORMATS = {"hls", "concat", "dash", "tty", "imf", "ffmetadata", "srt", "webvtt", "ass"}
 
+# FFmpeg's words that need a few more.
+EXPLAINED = {"moov atom not found": "moov atom not found: the file is cut short, or is no MP4"}
+
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+_SPEAKER = re.compile(r"^\[([^\]]+)\] ")
 
 
 class MediaError(ValueError):
@@ -32,7 +36,10 @@ class AudioTrack:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the container says: durations in seconds, sizes in coded pixels before rotation."""
+    """What the container says: durations in seconds, sizes in coded pixels before rotation.
+
+    `cut` says how the file shows that its end is missing; None where it shows no such thing.
+    """
 
     format: str
     duration: float | None
@@ -41,6 +48,7 @@ class Probe:
     fps: float | None
     video_codec: str | None
     audio: tuple[AudioTrack, ...]
+    cut: str | None
 
 
 @cache
@@ -88,17 +96,53 @@ def probe(path: Path) -> Probe:
     size = path.stat().st_size
     if size == 0:
         raise MediaError("empty file")
+    local = {"protocol_whitelist": "file"}
     try:
-        with av.open(os.fspath(path), metadata_errors="replace") as container:
+        with av.open(os.fspath(path), metadata_errors="replace", options=local) as container:
             names = set(container.format.name.split(","))
             if names & REFUSED_FORMATS:
                 raise MediaError(f"not a video: {container.format.long_name}")
-            return _describe(container)
+            return _describe(container, _cut(container, path, size))
     except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(f"not readable as media: {error.strerror or error}") from None
+        reason = _unreadable(path) or error.strerror or str(error)
+    raise MediaError(reason)
 
 
-def _describe(container) -> Probe:  # type: ignore[no-untyped-def]  # av ships no container stubs
+def _unreadable(path: Path) -> str | None:
+    """Why a file can't be opened, in FFmpeg's own words unless it is plain text."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if all(byte >= 32 or byte in b"\t\n\f\r" for byte in head):
+        return "not a video: a text file"
+    opened = run(["-protocol_whitelist", "file", "-i", f"file:{path}", "-t", "0", "-f", "null", "-"])
+    said = [_SPEAKER.sub("", line) for line in opened.complaints]
+    said = [line.removeprefix("Error opening input: ") for line in said]
+    return f"not readable as media: {EXPLAINED.get(said[0], said[0])}" if said else None
+
+
+def _cut(container, path: Path, size: int) -> str | None:  # type: ignore[no-untyped-def]
+    """How the file shows that its end is missing.
+
+    Three signs that no whole file has: the index points past the end (MP4, MOV), the RIFF header
+    promises more (AVI), the last packet of a transport stream is incomplete.
+    """
+    indexes = [stream.index_entries for stream in container.streams]
+    last = [entries[len(entries) - 1] for entries in indexes if len(entries)]
+    needed = max((entry.pos + entry.size for entry in last), default=0)
+    with open(path, "rb") as file:
+        head = file.read(200)
+    if container.format.name == "avi":
+        needed = 8 + int.from_bytes(head[4:8], "little")
+    if needed > size:
+        return f"the file is cut short: {size} of {needed} bytes are there"
+    if container.format.name == "mpegts":
+        for packet, start in ((188, 0), (192, 4)):
+            if head[start] == head[start + packet] == 0x47 and size % packet:
+                return "the file is cut short: its last transport packet is incomplete"
+    return None
+
+
+def _describe(container, cut: str | None) -> Probe:  # type: ignore[no-untyped-def]  # av has no stubs
     from av.stream import Disposition
 
     cover = Disposition.attached_pic
@@ -114,7 +158,7 @@ def _describe(container) -> Probe:  # type: ignore[no-untyped-def]  # av ships n
     )
     duration = container.duration / 1e6 if container.duration else None
     if not videos:
-        return Probe(container.format.name, duration, 0, 0, None, None, tracks)
+        return Probe(container.format.name, duration, 0, 0, None, None, tracks, cut)
     video = videos[0]
     context = video.codec_context
     rate = video.average_rate
@@ -126,6 +170,7 @@ def _describe(container) -> Probe:  # type: ignore[no-untyped-def]  # av ships n
         float(rate) if rate else None,
         context.name if context else "unknown",
         tracks,
+        cut,
     )
 
 
@@ -136,6 +181,18 @@ class Result:
     output: str
     complaints: tuple[str, ...]
     failed: bool
+
+    def complaint(self, codec: str, others: set[str]) -> str | None:
+        """The first complaint, left out those of the decoders of other streams.
+
+        FFmpeg decodes a little of every stream to learn what it is, so broken audio speaks up
+        where only the video was asked for.
+        """
+        for line in self.complaints:
+            speaker = _SPEAKER.match(line)
+            if not speaker or speaker[1] == codec or speaker[1] not in others:
+                return line
+        return None
 
 
 def run(arguments: list[str], timeout_s: float | None = None) -> Result:

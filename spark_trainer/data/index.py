@@ -65,11 +65,11 @@ class Index:
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """The videos in buckets of their leading hash bits."""
+        """The videos in buckets of their leading bits."""
         width = shard_bits(len(self.videos), self._config.index.shard_size)
         buckets: dict[str, list[Video]] = defaultdict(list)
         for video in self.videos.values():
-            buckets[f"{int(video.hash[:16], 16):064b}"[:width]].append(video)
+            buckets[video.bits[:width]].append(video)
         return tuple(Shard(bits, tuple(buckets[bits])) for bits in sorted(buckets))
 
     def write_shards(self) -> None:

@@ -9,6 +9,7 @@
         videos/<sha256>           link to one of the video's sources
         shards/<bits>.<digest>    the videos of one shard
         settings/<step>.<fp>      the settings behind a fingerprint
+        parts/<seal>.json         the parts that a manifest is joined from
         sealed/<step>/…           markers: this step is done for this shard and fingerprint
 """
 
@@ -27,13 +28,18 @@ class Video:
 
     @property
     def bits(self) -> str:
-        """The hash as 256 binary digits; their first ones name the shard."""
-        return f"{int(self.hash, 16):0256b}"
+        """256 binary digits whose first ones name the shard: the hash, or the named folder's.
+
+        One folder always falls into one shard, so that whoever rewrites it finds every marker
+        that speaks of it, also where folders are named after files and a file's content changed.
+        """
+        named = self.hash if self.folder.endswith(self.hash) else digest(self.folder)
+        return f"{int(named, 16):0256b}"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The videos whose hashes start with `bits`."""
+    """The videos whose own bits start with `bits`."""
 
     bits: str
     videos: tuple[Video, ...]
@@ -78,6 +84,9 @@ class Layout:
 
     def settings(self, step: str, fingerprint: str) -> Path:
         return self.state / "settings" / f"{step}.{fingerprint}.json"
+
+    def parts(self, seal: str) -> Path:
+        return self.state / "parts" / f"{seal}.json"
 
     def sealed(self, step: str) -> Path:
         return self.state / "sealed" / step

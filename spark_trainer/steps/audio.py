@@ -48,11 +48,11 @@ def _extract(video: Video, context: Context) -> Facts:
     with replacing(target) as temporary:
         result = ffmpeg.run(_arguments(source, temporary, track, settings))
         temporary.touch()
-    complaint = result.complaints[0] if result.complaints else None
+    complaint = probe.cut or result.complaint(track.codec, {str(probe.video_codec)})
     duration = _duration(target, settings)
     if duration <= 0:
         target.unlink()
-        why = f"no decodable audio: {complaint}"
+        why = f"no decodable audio: {complaint or 'the audio stream is empty'}"
         return {"status": "none", "why": why, "reason": why}
     facts: Facts = {
         "status": "ok",

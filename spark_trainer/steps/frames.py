@@ -49,9 +49,11 @@ def _extract(video: Video, context: Context) -> Facts:
     try:
         result = ffmpeg.run(_arguments(source, temporary, settings))
         times = _times(result.output)
-        complaint = result.complaints[0] if result.complaints else None
+        others = {track.codec for track in probe.audio}
+        complaint = probe.cut or result.complaint(probe.video_codec, others)
         if not times or len(times) != len(list(temporary.iterdir())):
-            return {"status": "rejected", "reason": f"no decodable frame: {complaint}"}
+            why = complaint or "the video stream is empty"
+            return {"status": "rejected", "reason": f"no decodable frame: {why}"}
         if complaint and settings.damaged == "reject":
             return {"status": "rejected", "reason": f"damaged: {complaint}"}
         width, height = _size(temporary / frame_name(1))

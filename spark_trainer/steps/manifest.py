@@ -35,6 +35,12 @@ def join(
 
     Parts may speak of videos that are gone; the sources say which are here.
 
+    Args:
+        parts: files of entries (`.jsonl`), or lists of such files (`.json`).
+        sources: hash -> names of the videos that are here.
+        accepted: the manifest to write.
+        refused: the list of rejected videos to write.
+
     Returns:
         Counts: videos, rejected.
     """
@@ -64,6 +70,9 @@ def seal(index_digest: str, fingerprint: str) -> str:
 
 def _read(parts: Iterable[Path]) -> Iterator[manifest.Entry]:
     for path in parts:
+        if path.suffix == ".json":
+            yield from _read(map(Path, read_json(path)))
+            continue
         with open(path, encoding="utf-8") as file:
             yield from map(json.loads, file)
 

@@ -21,7 +21,7 @@ def run(
 ) -> dict[str, int]:
     """Run a step over the videos of a shard.
 
-    A record with the wanted fingerprint whose files are all there is current. Results are
+    A record of the video with the wanted fingerprint, its files all there, is current. Results are
     written one by one, so a killed job loses only what it had in hand.
 
     Args:
@@ -45,7 +45,8 @@ def run(
     counts: dict[str, int] = {"current": len(shard.videos) - len(due)}
     with log.progress(name, len(due)) as advance:
         for video, facts in step.produce(due, context) if due else ():
-            record = {"step": name, "version": step.VERSION, "fingerprint": fingerprint} | facts
+            made = {"step": name, "version": step.VERSION, "fingerprint": fingerprint}
+            record = made | {"video": video.hash} | facts
             write_json(context.layout.record(video, name), record)
             counts[facts["status"]] = counts.get(facts["status"], 0) + 1
             if facts.get("reason"):
@@ -58,13 +59,17 @@ def run(
 
 
 def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
-    """Whether a video's record has the fingerprint and every file that it promises is there."""
+    """Whether a record is of this video and fingerprint and every file that it promises is there.
+
+    A folder named after a file may still hold the record of that file's earlier content.
+    """
     try:
         record = read_json(context.layout.record(video, name))
     except (FileNotFoundError, ValueError):
         return False
     files = step.files(context.layout, video, record)
-    return record.get("fingerprint") == fingerprint and all(path.exists() for path in files)
+    same = (record.get("video"), record.get("fingerprint")) == (video.hash, fingerprint)
+    return same and all(path.exists() for path in files)
 
 
 def source(layout: Layout, video: Video) -> Path:

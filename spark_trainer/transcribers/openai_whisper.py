@@ -124,7 +124,8 @@ def _read(path: Path) -> "dict[str, np.ndarray]":
 
 
 def _layers(tensors: dict[str, Any], side: str) -> int:
-    return len({name.split("/")[1] for name in tensors if name.startswith(f"{side}/layer_")})
+    parts = {name.split("/")[1] for name in tensors if name.startswith(f"{side}/layer_")}
+    return len(parts - {"layer_norm"})
 
 
 def _rename(tensors: dict[str, Any]) -> dict[str, Any]:

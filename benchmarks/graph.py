@@ -1,0 +1,338 @@
+"""The cost of the data graph itself, against one job per video and step; no video is decoded.
+
+    uv run python benchmarks/graph.py
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import tempfile
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import Any
+
+import measure
+import yaml
+from measure import Cost, Target
+
+from spark_trainer import config as settings
+from spark_trainer import steps
+from spark_trainer.data import index
+from spark_trainer.data.files import canonical_json
+from spark_trainer.data.layout import Layout, Video, frame_name
+from spark_trainer.steps import Context, manifest, shard
+
+NOTHING = "Nothing to be done"
+
+NAIVE = """
+VIDEOS = glob_wildcards("videos/{video}.mp4").video
+
+rule manifest:
+    input:
+        expand("out/{video}/frames.txt", video=VIDEOS),
+        expand("out/{video}/transcript.json", video=VIDEOS),
+        expand("out/{video}/caption.json", video=VIDEOS),
+    output:
+        "out/manifest.jsonl",
+    script:
+        "join.py"
+
+rule frames:
+    input: "videos/{video}.mp4"
+    output: "out/{video}/frames.txt"
+    shell: "cp {input} {output}"
+
+rule audio:
+    input: "videos/{video}.mp4"
+    output: "out/{video}/audio.wav"
+    shell: "cp {input} {output}"
+
+rule transcript:
+    input: "out/{video}/audio.wav"
+    output: "out/{video}/transcript.json"
+    shell: "cp {input} {output}"
+
+rule caption:
+    input: "out/{video}/frames.txt"
+    output: "out/{video}/caption.json"
+    shell: "cp {input} {output}"
+"""
+NAIVE_JOIN = """
+from pathlib import Path
+Path(snakemake.output[0]).write_text("".join(f"{name}\\n" for name in snakemake.input))
+"""
+NAIVE_FILES = ("frames.txt", "audio.wav", "transcript.json", "caption.json")
+
+# What a finished record holds besides its step, version and fingerprint.
+FACTS: dict[str, dict[str, Any]] = {
+    "frames": {
+        "status": "ok",
+        "times": [0.0],
+        "duration": 1.0,
+        "fps": 25.0,
+        "width": 640,
+        "height": 360,
+        "codec": "h264",
+    },
+    "audio": {
+        "status": "ok",
+        "duration": 1.0,
+        "peak_db": -70.0,
+        "codec": "aac",
+        "track": 0,
+        "track_language": None,
+    },
+    "transcript": {"status": "none", "why": "silence", "text": "", "segments": []},
+    "caption": {
+        "status": "ok",
+        "caption": "globe",
+        "backend": "imagenet-tags",
+        "model": None,
+        "frames": [frame_name(1)],
+    },
+}
+
+
+def make_videos(folder: Path, count: int) -> list[str]:
+    """Write `count` tiny files, each with its own content, in folders of 1,000."""
+    names = [f"{number // 1000:03d}_{number % 1000:03d}" for number in range(count)]
+    (folder / "videos").mkdir(parents=True)
+    for name in names:
+        (folder / "videos" / f"{name}.mp4").write_text(content(name))
+    return names
+
+
+def content(name: str) -> str:
+    """The bytes of a synthetic video."""
+    return f"video {name}\n"
+
+
+class Ours:
+    """A store in the state that a finished build of this project leaves."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.config = folder / "config.yaml"
+        self._changes = 0
+        make_videos(folder, count)
+        demo = yaml.safe_load((measure.REPOSITORY / "config/config.yaml").read_text())
+        demo.pop("train")
+        demo |= {"video_dir": "videos", "output_dir": "data/processed"}
+        self.config.write_text(yaml.safe_dump(demo))
+        with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
+            _finish(settings.load(demo))
+        self._run("--cores", "1", "--touch", "--forceall", "manifest")
+        self.noop()
+
+    def noop(self) -> Cost:
+        """A build with nothing to do."""
+        cost, output = self._run("--cores", "2", "manifest")
+        assert NOTHING in output, output
+        return cost
+
+    def change(self) -> None:
+        """Give one video another content."""
+        self._changes += 1
+        (self.folder / "videos/000_000.mp4").write_text(f"change {self._changes}\n")
+
+    def plan(self) -> tuple[Cost, int]:
+        """A dry run, and how many jobs it planned."""
+        cost, output = self._run("--cores", "2", "-n", "manifest")
+        jobs = re.search(r"^total\s+(\d+)$", output, re.MULTILINE)
+        assert jobs, output
+        return cost, int(jobs[1])
+
+    def build(self) -> Cost:
+        """A build of what is due."""
+        return self._run("--cores", "2", "manifest")[0]
+
+    def _run(self, *arguments: str) -> tuple[Cost, str]:
+        return measure.run(measure.ours(self.config, *arguments), self.folder)
+
+
+def _finish(config: settings.Config) -> None:
+    """Write every record, file, marker and part that the steps would have written."""
+    found = index.scan(config)
+    fingerprints = steps.fingerprints(config)
+    texts = {
+        name: canonical_json(
+            {"step": name, "version": steps.load(name).VERSION, "fingerprint": fingerprints[name]}
+            | facts
+        )
+        for name, facts in FACTS.items()
+    }
+    for video in found.videos.values():
+        _fill(found.layout, video, texts)
+    for name in steps.STEPS:
+        context = Context(found.layout, steps.section(config, name), 1)
+        for part in found.shards:
+            marker = found.marker(name, fingerprints[name], part)
+            counts = shard.run(name, fingerprints[name], part, context, marker)
+            assert counts == {"current": len(part.videos)}, counts
+    for part in found.shards:
+        marker = found.marker("manifest", fingerprints["manifest"], part)
+        manifest.part(found.layout, part, steps.STEPS, fingerprints["manifest"], marker)
+    parts = [found.marker("manifest", fingerprints["manifest"], part) for part in found.shards]
+    counts = manifest.join(parts, found.sources, found.layout.manifest, found.layout.rejected)
+    name = manifest.seal(found.digest, fingerprints["manifest"])
+    seal = found.layout.sealed("join") / f"{name}.json"
+    seal.parent.mkdir(parents=True)
+    seal.write_text(canonical_json(counts) + "\n")
+
+
+def _fill(layout: Layout, video: Video, records: dict[str, str]) -> None:
+    frames = layout.frames(video)
+    frames.mkdir(parents=True)
+    (frames / frame_name(1)).touch()
+    layout.audio(video).touch()
+    for name, text in records.items():
+        layout.record(video, name).write_text(text + "\n")
+
+
+class Naive:
+    """A store in the state that a finished build of the naive graph leaves."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        names = make_videos(folder, count)
+        (folder / "Snakefile").write_text(NAIVE)
+        (folder / "join.py").write_text(NAIVE_JOIN)
+        one = folder / "one"
+        model = _records_of_one(one)
+        shutil.rmtree(one)
+        for name in names:
+            (folder / "out" / name).mkdir(parents=True)
+            for file in NAIVE_FILES:
+                (folder / "out" / name / file).write_text(content(name))
+        self._write_records(names, model)
+
+    def noop(self) -> Cost:
+        """A build with nothing to do."""
+        cost, output = measure.run(measure.snakemake("--cores", "2", "manifest"), self.folder)
+        assert NOTHING in output, output
+        return cost
+
+    def _write_records(self, names: list[str], model: dict[str, str]) -> None:
+        """Snakemake's own records: those of one real video, with another name and checksum."""
+        metadata = self.folder / ".snakemake/metadata"
+        metadata.mkdir(parents=True)
+        joined = json.loads(model.pop("out/manifest.jsonl"))
+        joined |= {"input": [], "input_checksums": {}}
+        for name in names:
+            checksum = _checksum(name)
+            for path, text in model.items():
+                text = text.replace("only", name).replace(_checksum("only"), checksum)
+                (metadata / _record_name(path.replace("only", name))).write_text(text)
+            inputs = [f"out/{name}/{file}" for file in NAIVE_FILES if file != "audio.wav"]
+            joined["input"] += inputs
+            joined["input_checksums"] |= dict.fromkeys(inputs, f"sha256:{checksum}")
+        joined["input"].sort()
+        (metadata / _record_name("out/manifest.jsonl")).write_text(json.dumps(joined))
+        (self.folder / "out/manifest.jsonl").write_text("\n".join(joined["input"]))
+
+
+def _records_of_one(folder: Path) -> dict[str, str]:
+    """Build the naive graph of one video for real; returns Snakemake's record of each output."""
+    (folder / "videos").mkdir(parents=True)
+    (folder / "videos/only.mp4").write_text(content("only"))
+    (folder / "Snakefile").write_text(NAIVE)
+    (folder / "join.py").write_text(NAIVE_JOIN)
+    measure.run(measure.snakemake("--cores", "1", "manifest"), folder)
+    outputs = ["out/manifest.jsonl", *(f"out/only/{file}" for file in NAIVE_FILES)]
+    metadata = folder / ".snakemake/metadata"
+    return {output: (metadata / _record_name(output)).read_text() for output in outputs}
+
+
+def _record_name(output: str) -> str:
+    return urlsafe_b64encode(output.encode()).decode()
+
+
+def _checksum(name: str) -> str:
+    return hashlib.sha256(content(name).encode()).hexdigest()
+
+
+def exponent(points: dict[int, float]) -> float:
+    """The slope of a least-squares line through the logarithms."""
+    xs = [math.log(count) for count in points]
+    ys = [math.log(max(seconds, 1e-3)) for seconds in points.values()]
+    x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
+    above = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
+    return above / sum((x - x_mean) ** 2 for x in xs)
+
+
+def measure_ours(folder: Path, count: int, repeats: int, changed: bool) -> dict[str, Any]:
+    """No-op of a store of `count` videos; with `changed` also the cost of one new content."""
+    store = Ours(folder, count)
+    figures: dict[str, Any] = {"noop": measure.median([store.noop() for _ in range(repeats)])}
+    measure.row(f"ours, no-op, {count:,} videos", figures["noop"])
+    if changed:
+        plans = []
+        for _ in range(repeats):
+            store.change()
+            plan, figures["changed_jobs"] = store.plan()
+            plans.append(plan)
+        figures["changed_plan"] = measure.median(plans)
+        measure.row(f"ours, 1 changed: index and plan, {count:,} videos", figures["changed_plan"])
+        figures["changed_build"] = store.build()
+        label = f"ours, 1 changed: its {figures['changed_jobs']} jobs run"
+        measure.row(label, figures["changed_build"])
+        store.noop()
+    shutil.rmtree(folder)
+    return figures
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--videos", type=int, default=20_000, help="videos of the comparison")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 5_000, 20_000, 50_000])
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each of our figures")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, compare, and judge."""
+    options = _options()
+    measure.heading("graph, nothing decoded")
+    with tempfile.TemporaryDirectory(prefix="spark-graph-") as name:
+        folder = Path(name)
+        start = measure_ours(folder / "start", 1, options.repeats, changed=False)["noop"]
+        sizes = sorted({*options.sizes, options.videos})
+        ours = {
+            count: measure_ours(folder / "ours", count, options.repeats, count == options.videos)
+            for count in sizes
+        }
+        naive = Naive(folder / "naive", options.videos).noop()
+        measure.row(f"naive, no-op, {options.videos:,} videos", naive)
+    one = ours[options.videos]
+    noop, plan = one["noop"], one["changed_plan"]
+    walls = {count: ours[count]["noop"].wall_s for count in options.sizes}
+    cpus = {count: ours[count]["noop"].cpu_s for count in options.sizes}
+    growth = {
+        "wall": exponent(walls),
+        "cpu": exponent(cpus),
+        "wall_net_of_start": exponent({n: s - start.wall_s for n, s in walls.items()}),
+        "cpu_net_of_start": exponent({n: s - start.cpu_s for n, s in cpus.items()}),
+    }
+    print("\ngrowth exponents: " + ", ".join(f"{k} {v:.2f}" for k, v in growth.items()))
+    targets = [
+        Target("no-op / naive no-op, wall", noop.wall_s / naive.wall_s, 1 / 20),
+        Target("no-op / naive no-op, CPU", noop.cpu_s / naive.cpu_s, 1 / 20),
+        Target("index and plan of 1 changed / no-op, wall", plan.wall_s / noop.wall_s, 2.0),
+        Target("index and plan of 1 changed / no-op, CPU", plan.cpu_s / noop.cpu_s, 2.0),
+        Target("growth exponent of the no-op, wall", growth["wall"], 1.1),
+        Target("growth exponent of the no-op, CPU", growth["cpu"], 1.1),
+    ]
+    figures = {"videos": options.videos, "start": start, "ours": ours, "naive": naive}
+    return measure.verdict("graph", figures | {"growth": growth}, targets)
+
+
+if __name__ == "__main__":
+    os.environ.pop("SPARK_TRAINER_INDEX", None)
+    sys.exit(main())
