@@ -1,9 +1,9 @@
 """SparkTrainer: from a folder of raw video to a trained video-aware model.
 
-    snakemake --cores 32 manifest          frames, audio, transcripts, captions, manifest
-    snakemake train --resources gpu=8      the above, then every run of the configuration
-    snakemake --profile slurm              the same graph as cluster jobs
-    snakemake --dag | dot -Tsvg            the graph
+snakemake --cores 32 manifest          frames, audio, transcripts, captions, manifest
+snakemake train --resources gpu=8      the above, then every run of the configuration
+snakemake --profile slurm              the same graph as cluster jobs
+snakemake --dag | dot -Tsvg            the graph
 """
 
 from snakemake.utils import min_version
@@ -35,7 +35,9 @@ rule all:
 
 
 onstart:
-    journal.start(f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards")
+    journal.start(
+        f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards"
+    )
     journal.facts()
 
 

@@ -1,6 +1,6 @@
 """The cost of the data graph itself, against one job per video and step; no video is decoded.
 
-    uv run python benchmarks/graph.py
+uv run python benchmarks/graph.py
 """
 
 import argparse

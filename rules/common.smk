@@ -1,7 +1,5 @@
-"""What every rule shares: the validated configuration, the index, and the names of results."""
+"""Shared by the whole graph: the validated configuration, the index, and names of results."""
 
-import os
-import sys
 from pathlib import Path
 
 from spark_trainer import config as settings
@@ -9,11 +7,11 @@ from spark_trainer import log as journal
 from spark_trainer import steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import read_json, write_json
+from spark_trainer.environment import prefer_this_interpreter
 from spark_trainer.steps.manifest import seal
 from spark_trainer.train import order
 
-# A job runs in the interpreter that runs Snakemake, also where no environment is activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+prefer_this_interpreter()
 
 try:
     CONFIG = settings.load(config)
@@ -44,7 +42,7 @@ def settings_file(step: str) -> Path:
                 "step": step,
                 "fingerprint": FINGERPRINTS[step],
                 "output_dir": CONFIG.output_dir,
-                "settings": steps.section(CONFIG, step).model_dump(mode="json"),
+                "settings": steps.settings(CONFIG, step),
             },
         )
     return path
@@ -58,7 +56,8 @@ def marker(step: str, shard) -> Path:
 def upstream(step: str):
     """Input function: the seals that a step's shard waits for."""
     return lambda wildcards: [
-        marker(name, INDEX.shard_of(wildcards.shard)) for name in steps.load(step).UPSTREAM
+        marker(name, INDEX.shard_of(wildcards.shard))
+        for name in steps.load(step).UPSTREAM
     ]
 
 

@@ -15,12 +15,10 @@ rule manifest_part:
     conda:
         "../envs/media.yaml"
     params:
-        output_dir=CONFIG.output_dir,
-        steps=ENABLED,
+        settings=settings_file("manifest"),
     shell:
-        "python -m spark_trainer part --output-dir {params.output_dir:q} --steps {params.steps}"
-        " --fingerprint {wildcards.fingerprint} --shard {input.members:q}"
-        " --marker {output.marker:q} --log {log:q}"
+        "python -m spark_trainer part --settings {params.settings:q}"
+        " --shard {input.members:q} --marker {output.marker:q} --log {log:q}"
 
 
 rule manifest_join:

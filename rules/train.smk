@@ -6,12 +6,12 @@ rule train_run:
         summary="{runs}/{run}-{seal}/trained.json",
     log:
         "logs/train/{runs}/{run}-{seal}.log",
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         runs=r".+",
         run="|".join(CONFIG.runs) or "none",
         seal=r"[0-9a-f]{8}",
+    conda:
+        "../envs/train.yaml"
     threads: 8
     resources:
         gpu=lambda wildcards: CONFIG.runs[wildcards.run].gpus,

@@ -60,7 +60,7 @@ PREPROCESS_FLAGS = {
     "captioner_backend": ("caption", "captioner_backend"),
 }
 
-# Flag of `train` -> key of the run. Field types come from the configuration's own model.
+# Flags of `train`, each named after its key of the run.
 TRAIN_FLAGS = (
     "model_name",
     "model_type",
@@ -69,6 +69,7 @@ TRAIN_FLAGS = (
     "learning_rate",
     "num_epochs",
 )
+TRAIN_KINDS = {"batch_size": int, "learning_rate": float, "num_epochs": int}
 
 
 def train(options: argparse.Namespace) -> int:
@@ -139,13 +140,15 @@ def step(options: argparse.Namespace) -> int:
 
 def part(options: argparse.Namespace) -> int:
     """Write a shard's lines of the manifest; called by the rules."""
+    from spark_trainer.data.files import read_json
     from spark_trainer.data.layout import Layout
     from spark_trainer.steps import manifest
 
     log.start(f"manifest {options.shard}", options.log)
-    layout = Layout(options.output_dir)
+    order = read_json(options.settings)
+    layout = Layout(Path(order["output_dir"]))
     shard = layout.read_shard(options.shard)
-    manifest.part(layout, shard, options.steps, options.fingerprint, options.marker)
+    manifest.part(layout, shard, order["settings"]["steps"], order["fingerprint"], options.marker)
     return 0
 
 
@@ -201,7 +204,10 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(function: Any, shown: bool = True) -> argparse.ArgumentParser:
         text = (function.__doc__ or "").strip().partition("\n")[0]
-        added = commands.add_parser(function.__name__, description=text, **_help(text, shown))
+        if shown:
+            added = commands.add_parser(function.__name__, description=text, help=text)
+        else:
+            added = commands.add_parser(function.__name__, description=text)
         added.set_defaults(command=function)
         if shown:
             added.add_argument("--config", type=Path, default=Path("config/config.yaml"))
@@ -215,22 +221,18 @@ def _parser() -> argparse.ArgumentParser:
         job = command(function, shown=False)
         for name in names.split():
             kind = {"threads": int, "gpus": int}.get(name, str if name in TEXTS else Path)
-            many = {"nargs": "+"} if name in ("parts", "data", "steps") else {}
+            many = {"nargs": "+"} if name in ("parts", "data") else {}
             job.add_argument(f"--{name}", type=kind, **many)  # type: ignore[arg-type]
     return parser
 
 
 JOB_FLAGS = {
     step: "settings shard folder video marker threads log",
-    part: "output-dir steps fingerprint shard marker log",
+    part: "settings shard marker log",
     join: "index manifest rejected seal log parts",
     fit: "order summary gpus threads log data",
 }
-TEXTS = {"folder", "video", "steps", "fingerprint"}
-
-
-def _help(text: str, shown: bool) -> dict[str, str]:
-    return {"help": text} if shown else {}
+TEXTS = {"folder", "video"}
 
 
 def _preprocess_flags(parser: argparse.ArgumentParser) -> None:
@@ -249,7 +251,5 @@ def _preprocess_flags(parser: argparse.ArgumentParser) -> None:
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:
     for name in TRAIN_FLAGS:
-        annotation = config.Run.model_fields[name].annotation
-        kind = annotation if annotation in (int, float) else str
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
     parser.add_argument("--threads", type=int, default=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
 
 # Where each documented flat key lives once the configuration is read.
@@ -20,7 +20,9 @@ FLAT_KEYS = {
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Runtime: JsonDict = {"runtime": True}  # a field that changes how fast a result comes, never the result
+Runtime: JsonDict = {
+    "runtime": True
+}  # a field that changes how fast a result comes, never the result
 
 
 class ConfigError(ValueError):
@@ -202,7 +204,7 @@ class Run(Section):
         None, description="Train on this manifest; without it, on the one this workflow builds."
     )
     output_dir: str = Field("runs", description="Where run folders go.", json_schema_extra=Runtime)
-    split: Split = Field(default_factory=Split, description="What is held out.")
+    split: Split = Field(default_factory=Split)
     frames_per_video: int = Field(
         8, ge=1, description="Frames of one video used as samples, evenly spread."
     )
@@ -243,6 +245,12 @@ class Run(Section):
     )
     use_deepspeed: bool = Field(False, description="DeepSpeed ZeRO; not in this version.")
     deepspeed_config: str | None = Field(None, description="DeepSpeed's JSON file.")
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _unquoted_no(cls, value: Any) -> Any:
+        """YAML reads an unquoted `no` as false."""
+        return "no" if value is False else value
 
     @model_validator(mode="after")
     def _refuse_what_has_not_landed(self) -> "Run":

@@ -26,18 +26,21 @@ class MediaError(ValueError):
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """One audio stream; `number` counts audio streams from 0."""
+    """One audio stream; `number` counts audio streams from 0, `late` is as in `Probe`."""
 
     number: int
     codec: str
     default: bool
     language: str | None
+    late: float
 
 
 @dataclass(frozen=True)
 class Probe:
     """What the container says: durations in seconds, sizes in coded pixels before rotation.
 
+    `late` is how long after the container's start the video starts, in the formats where FFmpeg
+    forgets that when it reads the stream alone: to be given back as `-itsoffset`.
     `cut` says how the file shows that its end is missing; None where it shows no such thing.
     """
 
@@ -47,6 +50,7 @@ class Probe:
     height: int
     fps: float | None
     video_codec: str | None
+    late: float
     audio: tuple[AudioTrack, ...]
     cut: str | None
 
@@ -114,7 +118,9 @@ def _unreadable(path: Path) -> str | None:
         head = file.read(512)
     if all(byte >= 32 or byte in b"\t\n\f\r" for byte in head):
         return "not a video: a text file"
-    opened = run(["-protocol_whitelist", "file", "-i", f"file:{path}", "-t", "0", "-f", "null", "-"])
+    opened = run(
+        ["-protocol_whitelist", "file", "-i", f"file:{path}", "-t", "0", "-f", "null", "-"]
+    )
     said = [_SPEAKER.sub("", line) for line in opened.complaints]
     said = [line.removeprefix("Error opening input: ") for line in said]
     return f"not readable as media: {EXPLAINED.get(said[0], said[0])}" if said else None
@@ -153,12 +159,13 @@ def _describe(container, cut: str | None) -> Probe:  # type: ignore[no-untyped-d
             stream.codec_context.name if stream.codec_context else "unknown",
             bool(stream.disposition & Disposition.default),
             stream.language,
+            _late(container, stream),
         )
         for number, stream in enumerate(container.streams.audio)
     )
     duration = container.duration / 1e6 if container.duration else None
     if not videos:
-        return Probe(container.format.name, duration, 0, 0, None, None, tracks, cut)
+        return Probe(container.format.name, duration, 0, 0, None, None, 0.0, tracks, cut)
     video = videos[0]
     context = video.codec_context
     rate = video.average_rate
@@ -169,9 +176,20 @@ def _describe(container, cut: str | None) -> Probe:  # type: ignore[no-untyped-d
         context.height if context else 0,
         float(rate) if rate else None,
         context.name if context else "unknown",
+        _late(container, video),
         tracks,
         cut,
     )
+
+
+def _late(container, stream) -> float:  # type: ignore[no-untyped-def]
+    """Seconds that FFmpeg drops in front of a stream it reads alone (AVFMT_TS_DISCONT)."""
+    from av.format import Flags
+
+    if not container.format.flags & Flags.ts_discont.value or stream.start_time is None:
+        return 0.0
+    start = float(stream.start_time * stream.time_base) - (container.start_time or 0) / 1e6
+    return max(0.0, round(start, 6))
 
 
 @dataclass(frozen=True)

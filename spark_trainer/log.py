@@ -58,13 +58,13 @@ def facts() -> None:
 
 
 @contextlib.contextmanager
-def progress(name: str, total: int, unit: str = "video") -> Iterator[Callable[[], None]]:
+def progress(name: str, total: int, unit: str = "video") -> Iterator[Callable[[], object]]:
     """Yield a function to call after each item: a bar on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
         with tqdm(total=total, desc=name, unit=unit, file=sys.stderr) as bar:
-            yield lambda: bar.update() and None
+            yield bar.update
         return
     done, last = 0, time.monotonic()
 

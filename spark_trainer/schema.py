@@ -1,7 +1,7 @@
 """Writes config/default.yaml and config/schema.json from the configuration's models.
 
-    python -m spark_trainer.schema          print what is out of date; exit status 1 if anything is
-    python -m spark_trainer.schema --fix    write both files
+python -m spark_trainer.schema          print what is out of date; exit status 1 if anything is
+python -m spark_trainer.schema --fix    write both files
 """
 
 import argparse

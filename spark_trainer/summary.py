@@ -70,4 +70,3 @@ def _trained(path: Path) -> str:
         f"held-out loss {first:.3f} → {last:.3f} in {summary['steps']} steps on "
         f"{summary['device']}, {path.parent / 'final'}"
     )
-

@@ -52,7 +52,9 @@ class Index:
 
     def _named_folder(self) -> Callable[[str], str]:
         """Folders after the first source's file name; a shared name gets the hash's start."""
-        stems = {h: Path(names[0]).stem.lstrip("./") or "video" for h, names in self.sources.items()}
+        stems = {
+            h: Path(names[0]).stem.lstrip("./") or "video" for h, names in self.sources.items()
+        }
         taken: dict[str, int] = defaultdict(int)
         for stem in stems.values():
             taken[stem] += 1

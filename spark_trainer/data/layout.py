@@ -1,16 +1,16 @@
 """Where everything lies below `output_dir`; the only module that spells paths.
 
-    ab/<sha256>/                  one video: frames/, audio.wav, and a record per step
-    manifest_v1.jsonl             the usable videos
-    rejected_v1.jsonl             the others, with reasons
-    .spark/                       the workflow's own state
-        index.json                cache: path, size, time -> hash
-        index/<digest>.json       one state of the video folders
-        videos/<sha256>           link to one of the video's sources
-        shards/<bits>.<digest>    the videos of one shard
-        settings/<step>.<fp>      the settings behind a fingerprint
-        parts/<seal>.json         the parts that a manifest is joined from
-        sealed/<step>/…           markers: this step is done for this shard and fingerprint
+ab/<sha256>/                  one video: frames/, audio.wav, and a record per step
+manifest_v1.jsonl             the usable videos
+rejected_v1.jsonl             the others, with reasons
+.spark/                       the workflow's own state
+    index.json                cache: path, size, time -> hash
+    index/<digest>.json       one state of the video folders
+    videos/<sha256>           link to one of the video's sources
+    shards/<bits>.<digest>    the videos of one shard
+    settings/<step>.<fp>      the settings behind a fingerprint
+    parts/<seal>.json         the parts that a manifest is joined from
+    sealed/<step>/…           markers: this step is done for this shard and fingerprint
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from spark_trainer.data.files import digest, read_json
 
 @dataclass(frozen=True)
 class Video:
-    """One content: its SHA-256 and the folder, relative to `output_dir`, of what derives from it."""
+    """One content: its SHA-256, and the folder below `output_dir` of what derives from it."""
 
     hash: str
     folder: str

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Loaded:
     """A model and the processor that feeds it."""
 
-    model: "torch.nn.Module"
+    model: Any
     processor: Any
 
 
@@ -45,12 +45,10 @@ class Family(Protocol):
     def collate(self, loaded: Loaded, samples: Sequence[Sample]) -> "dict[str, torch.Tensor]": ...
     def targets(self, batch: "dict[str, torch.Tensor]") -> "torch.Tensor": ...
     def loss(
-        self, loaded: Loaded, model: "torch.nn.Module", batch: "dict[str, torch.Tensor]"
+        self, loaded: Loaded, model: Any, batch: "dict[str, torch.Tensor]"
     ) -> "torch.Tensor": ...
-    def generate(
-        self, loaded: Loaded, model: "torch.nn.Module", images: "Sequence[Image]"
-    ) -> list[str]: ...
-    def save(self, loaded: Loaded, model: "torch.nn.Module", folder: Path) -> None: ...
+    def generate(self, loaded: Loaded, model: Any, images: "Sequence[Image]") -> list[str]: ...
+    def save(self, loaded: Loaded, model: Any, folder: Path) -> None: ...
 
 
 def names() -> list[str]:

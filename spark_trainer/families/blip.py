@@ -5,7 +5,7 @@ Shapes: B samples, L tokens, C channels, H and W pixels.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer.data.dataset import Sample
 from spark_trainer.families import Loaded
@@ -66,16 +66,14 @@ def targets(batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
     return (batch["labels"][:, 1:] != IGNORED).sum()
 
 
-def loss(
-    loaded: Loaded, model: "torch.nn.Module", batch: "dict[str, torch.Tensor]"
-) -> "torch.Tensor":
+def loss(loaded: Loaded, model: Any, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
     """Sum of the caption tokens' cross-entropy, smoothed as the checkpoint's config says."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     smoothing = loaded.model.config.text_config.label_smoothing
     return next_token(model(**inputs).logits, batch["labels"], smoothing)
 
 
-def generate(loaded: Loaded, model: "torch.nn.Module", images: "Sequence[Image]") -> list[str]:
+def generate(loaded: Loaded, model: Any, images: "Sequence[Image]") -> list[str]:
     """A greedy caption for each image."""
     inputs = loaded.processor(images=list(images), return_tensors="pt")
     device = next(model.parameters()).device
@@ -85,10 +83,12 @@ def generate(loaded: Loaded, model: "torch.nn.Module", images: "Sequence[Image]"
         num_beams=1,
         do_sample=False,
     )
-    return [text.strip() for text in loaded.processor.batch_decode(ids_BL, skip_special_tokens=True)]
+    return [
+        text.strip() for text in loaded.processor.batch_decode(ids_BL, skip_special_tokens=True)
+    ]
 
 
-def save(loaded: Loaded, model: "torch.nn.Module", folder: Path) -> None:
+def save(loaded: Loaded, model: Any, folder: Path) -> None:
     """Write what `from_pretrained` reads: weights as safetensors, configuration, processor."""
     model.save_pretrained(folder)
     loaded.processor.save_pretrained(folder)

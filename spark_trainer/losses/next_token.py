@@ -6,9 +6,7 @@ from torch.nn.functional import cross_entropy
 IGNORED = -100
 
 
-def next_token(
-    logits_BLV: Tensor, labels_BL: Tensor, label_smoothing: float = 0.0
-) -> Tensor:
+def next_token(logits_BLV: Tensor, labels_BL: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Sum of the token losses in nats.
 
     The logits at position i predict the label at i + 1, so the last position predicts nothing

@@ -57,6 +57,13 @@ def section(config: Config, name: str) -> Section:
     return cast(Section, getattr(config, name))
 
 
+def settings(config: Config, name: str) -> dict[str, Any]:
+    """What a job needs to know; the manifest has no section, it reads the steps switched on."""
+    if name == "manifest":
+        return {"steps": enabled(config)}
+    return section(config, name).model_dump(mode="json")
+
+
 def enabled(config: Config) -> tuple[str, ...]:
     """The steps that the configuration switches on, in pipeline order."""
     return tuple(name for name in STEPS if section(config, name).enabled)  # type: ignore[attr-defined]

@@ -71,12 +71,11 @@ def _choose(tracks: tuple[ffmpeg.AudioTrack, ...], wanted: str | int) -> ffmpeg.
     return next((track for track in tracks if track.number == wanted), None)
 
 
-def _arguments(
-    source: Path, target: Path, track: ffmpeg.AudioTrack, settings: Audio
-) -> list[str]:
+def _arguments(source: Path, target: Path, track: ffmpeg.AudioTrack, settings: Audio) -> list[str]:
     """FFmpeg's arguments; `first_pts=0` pads a late track, so times match the frames' times."""
     return [
-        *("-threads", "1", "-protocol_whitelist", "file", "-i", f"file:{source}"),
+        *("-threads", "1", "-protocol_whitelist", "file"),
+        *("-itsoffset", f"{track.late:.6f}", "-i", f"file:{source}"),
         *("-map", f"0:a:{track.number}", "-af", "aresample=async=1:first_pts=0"),
         *("-ac", str(settings.channels), "-ar", str(settings.sample_rate)),
         *("-c:a", "pcm_s16le", "-fflags", "+bitexact", "-flags", "+bitexact"),

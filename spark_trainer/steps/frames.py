@@ -47,7 +47,7 @@ def _extract(video: Video, context: Context) -> Facts:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        result = ffmpeg.run(_arguments(source, temporary, settings))
+        result = ffmpeg.run(_arguments(source, temporary, probe, settings))
         times = _times(result.output)
         others = {track.codec for track in probe.audio}
         complaint = probe.cut or result.complaint(probe.video_codec, others)
@@ -72,30 +72,34 @@ def _extract(video: Video, context: Context) -> Facts:
     return facts | ({"damaged": complaint, "reason": f"damaged: {complaint}"} if complaint else {})
 
 
-def _arguments(source: Path, folder: Path, settings: Frames) -> list[str]:
+def _arguments(source: Path, folder: Path, probe: ffmpeg.Probe, settings: Frames) -> list[str]:
     """FFmpeg's arguments.
 
     `select` takes the first frame at or after each multiple of 1/rate, so a gap in a
     variable-rate clip gives fewer frames, never a repeated or mistimed one. FFmpeg rotates by the
     container's metadata before the filters; `0:V:0` is the first stream that is no cover art.
+    A JPEG is BT.601 by definition: without the conversion HD colours would be off by up to 8 %.
     """
     rate = repr(settings.frame_rate)
     grid = f"floor(t*{rate}+1e-6)"
     previous = f"floor(prev_selected_t*{rate}+1e-6)"
+    width = "iw*if(gt(sar,0),sar,1)"
+    ratio = f"min(1,{settings.max_side_px}/max({width},ih))" if settings.max_side_px else "1"
     filters = [
         f"select='isnan(prev_selected_t)+gt({grid},{previous})'",
-        "scale=w='max(1,round(iw*if(gt(sar,0),sar,1)))':h=ih:flags=bicubic+accurate_rnd,setsar=1",
+        f"scale=w='max(1,round({width}*{ratio}))':h='max(1,round(ih*{ratio}))'"
+        ":flags=bicubic+accurate_rnd:out_color_matrix=bt601:out_range=full",
+        "setsar=1",
+        "format=yuvj420p",
+        "metadata=mode=add:key=kept:value=1",
+        "metadata=mode=print:key=kept:file=-",
     ]
-    if settings.max_side_px:
-        ratio = f"min(1,{settings.max_side_px}/max(iw,ih))"
-        filters.append(f"scale=w='max(1,round(iw*{ratio}))':h='max(1,round(ih*{ratio}))'")
-    filters.append("metadata=mode=add:key=kept:value=1")
-    filters.append("metadata=mode=print:key=kept:file=-")
     return [
-        *("-threads", "1", "-protocol_whitelist", "file", "-i", f"file:{source}"),
+        *("-threads", "1", "-protocol_whitelist", "file"),
+        *("-itsoffset", f"{probe.late:.6f}", "-i", f"file:{source}"),
         *("-map", "0:V:0", "-fps_mode", "passthrough", "-vf", ",".join(filters)),
         *("-filter_threads", "1", "-threads", "1", "-f", "image2", "-c:v", "mjpeg"),
-        *("-q:v", str(settings.jpeg_qscale), "-pix_fmt", "yuvj420p", "-flags", "+bitexact"),
+        *("-q:v", str(settings.jpeg_qscale), "-flags", "+bitexact"),
         f"file:{str(folder).replace('%', '%%')}/frame_%06d.jpg",
     ]
 

@@ -76,7 +76,7 @@ class Trainer:
         if self.run.max_steps:
             return self.run.max_steps
         wide = self.run.batch_size * self.run.gradient_accumulation_steps
-        wide *= self.accelerator.num_processes
+        wide *= int(self.accelerator.num_processes)
         return math.ceil(self.run.num_epochs * len(self.training) / wide)
 
     def _collate(self) -> data.Collate:
@@ -102,8 +102,9 @@ class Trainer:
         total = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro, start=1):
             # Processes exchange gradients once per update, at the last batch.
-            wait = accelerator.no_sync(self.model) if number < len(micro) else contextlib.nullcontext()
-            with wait, accelerator.autocast():
+            last = number == len(micro)
+            apart = contextlib.nullcontext() if last else accelerator.no_sync(self.model)
+            with apart, accelerator.autocast():
                 loss = self.family.loss(self.loaded, self.model, batch)
                 # DDP averages over processes, so their number cancels here.
                 accelerator.backward(loss * accelerator.num_processes / tokens)
@@ -116,12 +117,12 @@ class Trainer:
         mean = float(accelerator.reduce(total) / tokens)
         self._check(step, mean)
         took = time.perf_counter() - began
-        samples = self.run.batch_size * len(micro) * accelerator.num_processes
+        samples = self.run.batch_size * len(micro) * int(accelerator.num_processes)
         self._track(
             step,
             {
                 "loss": mean,
-                "learning_rate": self.schedule.get_last_lr()[0],
+                "learning_rate": float(self.schedule.get_last_lr()[0]),
                 "grad_norm": float(norm),
                 "samples_per_s": samples / took,
                 "tokens_per_s": float(tokens) / took,
@@ -235,7 +236,8 @@ def prepare(folder: Path) -> Trainer:
     got = (accelerator.num_processes, accelerator.device.type)
     if got != (order["processes"], order["device"]):
         raise TrainingError(
-            f"asked for {order['processes']} processes on {order['device']}, got {got[0]} on {got[1]}"
+            f"asked for {order['processes']} processes on {order['device']}, "
+            f"got {got[0]} on {got[1]}"
         )
     if accelerator.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")

@@ -34,7 +34,7 @@ class OpenaiWhisper:
     def transcribe(
         self, wav: Path, speech: Sequence[tuple[float, float]] | None
     ) -> tuple[str, list[Segment]]:
-        """See `Transcriber`. Decodes in this process: whisper's own loader wants a system FFmpeg."""
+        """See `Transcriber`; decoded here, because whisper's own loader wants a system FFmpeg."""
         from faster_whisper.audio import decode_audio
 
         clips = [second for stretch in speech or () for second in stretch]

@@ -1,0 +1,158 @@
+"""A wrong configuration stops with the key's path and what was expected."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_trainer import config
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"bogus": 1}, "bogus", "unknown key; expected one of: audio, caption"),
+    ({"frames": {"bogus": 1}}, "frames.bogus", "expected one of: damaged, enabled, frame_rate"),
+    ({"train": {"bogus": 1}}, "train.bogus", "unknown key"),
+    ({"train": {"split": {"bogus": 1}}}, "train.split.bogus", "one of: seed, test, validation"),
+    ({"train": {"runs": {"x": {"bogus": 1}}}}, "train.runs.x.bogus", "unknown key"),
+    (
+        {"train": {"runs": {"x": {"split": {"bogus": 1}}}}},
+        "train.runs.x.split.bogus",
+        "one of: seed, test, validation",
+    ),
+    ({"frame_rate": -1}, "frame_rate", "expected greater than 0 (got -1)"),
+    ({"frames": {"frame_rate": "x"}}, "frames.frame_rate", "expected a number (got 'x')"),
+    ({"frame_rate": float("inf")}, "frame_rate", "expected a finite number"),
+    ({"frames": {"enabled": "maybe"}}, "frames.enabled", "expected true or false (got 'maybe')"),
+    ({"frames": {"damaged": "keep"}}, "frames.damaged", "expected 'use' or 'reject'"),
+    ({"audio": {"track": "x"}}, "audio.track", "expected 'default' or a whole number (got 'x')"),
+    ({"video_dir": 3}, "video_dir", "expected text or a list (got 3)"),
+    ({"video_dir": ["a", 4]}, "video_dir.1", "expected text (got 4)"),
+    ({"index": {"extensions": ".mp4"}}, "index.extensions", "expected a list"),
+    ({"frames": 5}, "frames", "expected a section of keys (got 5)"),
+    ({"frames": 5, "frame_rate": 2.0}, "frames", "expected a section of keys (got 5)"),
+    ({"frames": None}, "frames", "expected a section of keys"),
+    (
+        {"frame_rate": 1.0, "frames": {"frame_rate": 2.0}},
+        "frame_rate",
+        "1.0 here, but 2.0 in frames.frame_rate; expected one of the two",
+    ),
+    (
+        {"caption": {"captioner_backend": "clip"}},
+        "caption.captioner_backend",
+        "expected 'imagenet-tags' or 'blip'",
+    ),
+    ({"audio": {"enabled": False}}, "transcript.enabled", "expected audio.enabled to be true"),
+    ({"frames": {"enabled": False}}, "caption.enabled", "expected frames.enabled to be true"),
+    ({"train": {"batch_size": 0}}, "train.batch_size", "greater than or equal to 1 (got 0)"),
+    (
+        {"train": {"model_type": "diffusion"}},
+        "train.model_type",
+        "diffusion can't be trained by this version; expected vision_language",
+    ),
+    ({"train": {"model_type": "x"}}, "train.model_type", "expected 'vision_language', 'diffusion'"),
+    ({"train": {"use_deepspeed": True}}, "train.use_deepspeed", "expected false"),
+    (
+        {"train": {"runs": {"x": {"model_type": "asr"}}}},
+        "train.runs.x.model_type",
+        "asr can't be trained by this version",
+    ),
+    ({"train": {"runs": {"x": {"batch_size": 0}}}}, "train.runs.x.batch_size", "equal to 1"),
+    ({"train": {"runs": {"x": 5}}}, "train.runs.x", "expected a section of keys (got 5)"),
+    ({"train": {"runs": {"a/b": {}}}}, "train.runs.a/b", "letter or digit first"),
+    (
+        {"train": {"runs": {"x": {"split": {"validation": 0.6, "test": 0.6}}}}},
+        "train.runs.x.split.validation, test",
+        "expected a sum below 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "key", "expected"), WRONG, ids=[key for _, key, _ in WRONG])
+def test_message_names_key_and_expectation(data: dict[str, Any], key: str, expected: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(data)
+    assert str(caught.value).startswith(f"{key}: ")
+    assert expected in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_wrong_key_has_its_line() -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.load({"frame_rate": 0, "audio": {"channels": 3}, "bogus": 1})
+    keys = {line.partition(":")[0] for line in str(caught.value).splitlines()}
+    assert keys == {"frame_rate", "audio.channels", "bogus"}
+
+
+def test_every_wrong_run_key_has_its_line() -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.load({"train": {"runs": {"x": {"batch_size": 0, "bogus": 1}}}})
+    keys = {line.partition(":")[0] for line in str(caught.value).splitlines()}
+    assert keys == {"train.runs.x.batch_size", "train.runs.x.bogus"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("- a\n", "expected a mapping"), ("a: [\n", "line 2"), ("frame_rate: 0\n", "frame_rate: ")],
+)
+def test_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(config.ConfigError) as caught:
+        config.read(path)
+    assert str(path) in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigError, match="No such file"):
+        config.read(tmp_path / "none.yaml")
+
+
+def test_flat_keys_are_those_of_their_sections() -> None:
+    flat = config.load({"frame_rate": 2, "whisper_model": "tiny", "captioner_backend": "blip"})
+    nested = config.load(
+        {
+            "frames": {"frame_rate": 2},
+            "transcript": {"whisper_model": "tiny"},
+            "caption": {"captioner_backend": "blip"},
+        }
+    )
+    assert flat == nested
+
+
+def test_runs_differ_only_in_what_they_say() -> None:
+    shared = {"batch_size": 4, "split": {"validation": 0.3, "seed": 1}}
+    runs = {"a": {}, "b": {"batch_size": 2, "split": {"seed": 2}}}
+    found = config.load({"train": {**shared, "runs": runs}}).runs
+    assert found["a"] == config.Run.model_validate(shared)
+    assert found["b"].batch_size == 2
+    assert found["b"].split == config.Split(validation=0.3, seed=2)
+
+
+def test_unquoted_no_is_a_precision(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("train:\n  mixed_precision: no\n", encoding="utf-8")
+    assert config.read(path).runs["default"].mixed_precision == "no"
+
+
+def test_runtime_settings_decide_no_result() -> None:
+    slow, fast = config.Caption(batch_size=1, device="cpu"), config.Caption(batch_size=64)
+    assert slow.results() == fast.results()
+    assert config.Caption(num_beams=1).results() != fast.results()
+
+
+def test_nothing_heavy_is_imported_and_it_is_quick() -> None:
+    """CPU seconds, the best of five: the machine may be busy with other things."""
+    code = (
+        "import sys, time; start = time.process_time(); import spark_trainer.config;"
+        "print(time.process_time() - start);"
+        "print(sorted({'torch', 'transformers', 'av', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    outputs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(5)
+    ]
+    seconds, heavy = zip(*(output.stdout.splitlines() for output in outputs), strict=True)
+    assert set(heavy) == {"[]"}
+    assert min(map(float, seconds)) < 0.3

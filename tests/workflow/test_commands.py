@@ -1,0 +1,76 @@
+"""What users type besides a build: the graph, a cluster's dry run, a configuration gone wrong."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import REPO, Outcome, Workspace
+
+
+@pytest.fixture(params=["before the build", "after the build"])
+def graph(request: pytest.FixtureRequest, tmp_path: Path, first: tuple[Workspace, Outcome]) -> str:
+    """What `snakemake manifest --dag` writes to stdout."""
+    workspace = first[0].copy(tmp_path)
+    if request.param == "before the build":
+        shutil.rmtree(workspace.output)
+    outcome = workspace.snakemake("manifest", "--dag")
+    assert outcome.status == 0, outcome.stderr
+    return outcome.stdout
+
+
+def test_dag_alone_on_stdout(graph: str) -> None:
+    assert graph.startswith("digraph snakemake_dag {")
+    assert graph.rstrip().endswith("}")
+    assert graph.count("manifest_join") == 1
+
+
+def test_dag_renders(graph: str) -> None:
+    dot = shutil.which("dot")
+    if dot is None:
+        pytest.skip("no `dot` here: install graphviz to render the graph")
+    done = subprocess.run([dot, "-Tsvg"], input=graph, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "manifest_join" in done.stdout
+
+
+def test_slurm_dry_run(tmp_path: Path) -> None:
+    """The cluster's profile is found from the repository's root, free of this machine's limits."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--profile", "slurm", "-n"),
+            *("--config", f"output_dir={tmp_path / 'out'}"),
+        ],
+        cwd=REPO,
+        env=Workspace(tmp_path).environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    training = (done.stdout + done.stderr).partition("rule train_run:")[2].partition("\n\n")[0]
+    assert "threads: 8" in training
+    assert "gpu=8" in training
+    assert "slurm_partition=gpu" in training
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frames": {"frame_rat": 2}}, "frames.frame_rat: unknown key; expected one of: "),
+        ({"frame_rate": 0}, "frames.frame_rate: Input should be greater than 0 (got 0)"),
+        ({"audio": {"channels": 5}}, "audio.channels: Input should be 1 or 2 (got 5)"),
+        ({"video_dir": "nowhere"}, "video_dir: no such folder: nowhere"),
+    ],
+)
+def test_wrong_configuration(fresh: Workspace, wrong: dict[str, Any], message: str) -> None:
+    """A wrong key stops everything before any work; Snakemake's own log is all that is left."""
+    fresh.config |= wrong
+    outcome = fresh.snakemake("manifest")
+    assert outcome.status != 0
+    assert message in outcome.stderr
+    left = {path.name for path in fresh.folder.iterdir()}
+    assert left - {".snakemake"} == {"clips", "config.yaml"}

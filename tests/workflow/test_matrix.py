@@ -1,0 +1,349 @@
+"""What happens to a store, which jobs follow, and which bytes are there in the end."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spark_trainer.data import manifest
+
+from .conftest import REPO, Clips, Outcome, Workspace
+
+JOIN = {"manifest_join": 1, "manifest": 1}
+
+
+def jobs(shards: int, *steps: str) -> dict[str, int]:
+    """The jobs of these steps over so many shards, and of the manifest over them."""
+    rules = [*(f"{step}_shard" for step in steps), "manifest_part"]
+    return dict.fromkeys(rules, shards) | JOIN
+
+
+def without(digests: dict[str, str], *names: str) -> dict[str, str]:
+    """Digests of the files outside of these folders, the manifest left out."""
+    return {p: d for p, d in digests.items() if not p.startswith(("manifest", *names))}
+
+
+@pytest.fixture(scope="module")
+def fast(
+    tmp_path_factory: pytest.TempPathFactory, first: tuple[Workspace, Outcome]
+) -> tuple[Workspace, dict[str, int]]:
+    """The first build after `frame_rate` was raised, and the jobs that it took."""
+    workspace = first[0].copy(tmp_path_factory.mktemp("fast"))
+    workspace.configure("frames", frame_rate=4)
+    return workspace, workspace.build()
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Workspace:
+    """One clip through every step."""
+    workspace = Workspace(tmp_path_factory.mktemp("described"))
+    workspace.add("dog", clips.content("dog", ""))
+    _describe(workspace)
+    assert workspace.build() == jobs(1, "frames", "audio", "transcript", "caption")
+    return workspace
+
+
+def _describe(workspace: Workspace) -> None:
+    workspace.configure(
+        "transcript", enabled=True, backend="faster-whisper", whisper_model="offline-tiny.en"
+    )
+    workspace.configure("caption", enabled=True, captioner_backend="imagenet-tags", threshold=0.0)
+
+
+@pytest.fixture
+def upgraded(tmp_path: Path) -> Path:
+    """A copy of the workflow's source that a test may edit."""
+    tree = tmp_path / "upgraded"
+    for name in ("spark_trainer", "rules", "profiles", "envs"):
+        shutil.copytree(REPO / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPO / "Snakefile", tree)
+    return tree
+
+
+def _edit(path: Path, pattern: str, new: str) -> None:
+    text, count = re.subn(pattern, new, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert count, pattern
+    path.write_text(text, encoding="utf-8")
+
+
+def test_first_build(first: tuple[Workspace, Outcome]) -> None:
+    workspace, outcome = first
+    assert outcome.jobs == jobs(2, "frames", "audio")
+    entries = workspace.manifest()
+    assert list(entries) == [workspace.place(name) for name in ("dog", "cup", "bunny")]
+    assert [bool(entry["audio"]) for entry in entries.values()] == [True, True, False]
+    assert list(manifest.problems(workspace.output / "manifest_v1.jsonl")) == []
+
+
+def test_no_op(built: Workspace, before: dict[str, str]) -> None:
+    assert built.build() == {}
+    assert built.digests() == before
+
+
+def test_add(built: Workspace, clips: Clips, before: dict[str, str]) -> None:
+    old = built.manifest()
+    new = built.add("again", clips.content("dog", "110"))
+    assert built.build() == jobs(1, "frames", "audio")
+    entries = built.manifest()
+    assert list(entries) == [*old, new]
+    assert {place: entries[place] for place in old} == old
+    assert without(built.digests(), new) == without(before)
+    assert list(manifest.problems(built.output / "manifest_v1.jsonl")) == []
+
+
+def test_change(built: Workspace, clips: Clips, before: dict[str, str]) -> None:
+    old, gone = built.manifest(), built.place("cup")
+    new = built.add("cup", clips.content("bunny", "011"))
+    assert built.build() == jobs(1, "frames", "audio")
+    entries = built.manifest()
+    assert list(entries) == [built.place("dog"), new, built.place("bunny")]
+    assert entries[new]["audio"] is None
+    del old[gone], entries[new]
+    assert entries == old
+    assert without(built.digests(), new) == without(before)
+
+
+def _rename(clips: Path) -> None:
+    (clips / "cup.mp4").rename(clips / "deeper name.mp4")
+
+
+def _move(clips: Path) -> None:
+    (clips / "deeper").mkdir()
+    (clips / "cup.mp4").rename(clips / "deeper/cup.mp4")
+
+
+def _touch(clips: Path) -> None:
+    (clips / "cup.mp4").touch()
+
+
+def _duplicate(clips: Path) -> None:
+    shutil.copy(clips / "cup.mp4", clips / "a second name.mp4")
+
+
+@pytest.mark.parametrize(
+    ("act", "expected", "sources"),
+    [
+        (_rename, JOIN, ["deeper name.mp4"]),
+        (_move, JOIN, ["deeper/cup.mp4"]),
+        (_touch, {}, ["cup.mp4"]),
+        (_duplicate, JOIN, ["a second name.mp4", "cup.mp4"]),
+    ],
+)
+def test_names(
+    built: Workspace,
+    before: dict[str, str],
+    act: Callable[[Path], None],
+    expected: dict[str, int],
+    sources: list[str],
+) -> None:
+    """A content that lies elsewhere, or twice, is the same content."""
+    entries, place = built.manifest(), built.place("cup")
+    act(built.clips)
+    assert built.build() == expected
+    entries[place]["meta"] |= {"source_path": sources[0], "sources": sources}
+    assert built.manifest() == entries
+    assert without(built.digests()) == without(before)
+
+
+def test_delete(built: Workspace, before: dict[str, str]) -> None:
+    """The rest needs no work, nor does a video that comes back."""
+    entries, place = built.manifest(), built.place("cup")
+    (built.clips / "cup.mp4").rename(built.folder / "elsewhere.mp4")
+    assert built.build() == JOIN
+    del entries[place]
+    assert built.manifest() == entries
+    (built.folder / "elsewhere.mp4").rename(built.clips / "cup.mp4")
+    assert built.build() == JOIN
+    assert built.digests() == before
+
+
+def test_delete_all(built: Workspace) -> None:
+    for clip in built.clips.iterdir():
+        clip.unlink()
+    assert built.build() == JOIN
+    assert built.manifest() == {}
+
+
+def test_frame_rate_there_and_back(
+    tmp_path: Path, fast: tuple[Workspace, dict[str, int]], before: dict[str, str]
+) -> None:
+    """A -> B -> A ends with A's frames."""
+    workspace, made = fast
+    assert made == jobs(2, "frames")
+    assert workspace.digests(r"audio\.") == {p: d for p, d in before.items() if "audio." in p}
+    assert [len(e["meta"]["frame_times"]) for e in workspace.manifest().values()] == [7, 8, 8]
+    back = workspace.copy(tmp_path)
+    back.configure("frames", frame_rate=1.0)
+    assert back.build() == jobs(2, "frames")
+    assert back.digests() == before
+
+
+def test_sample_rate(built: Workspace, before: dict[str, str]) -> None:
+    built.configure("audio", sample_rate=8000)
+    assert built.build() == jobs(2, "audio")
+    with wave.open(str(built.output / built.place("dog") / "audio.wav")) as file:
+        assert file.getframerate() == 8000
+    assert built.digests("frames") == {p: d for p, d in before.items() if "frames" in p}
+
+
+def test_transcript_setting(tmp_path: Path, described: Workspace) -> None:
+    workspace = described.copy(tmp_path)
+    workspace.configure("transcript", silence_db=0.0)
+    assert workspace.build() == jobs(1, "transcript")
+    (old,), (new,) = described.manifest().values(), workspace.manifest().values()
+    assert old["meta"].pop("no_transcript", None) != new["meta"].pop("no_transcript")
+    assert new == old
+
+
+def test_caption_setting(tmp_path: Path, described: Workspace) -> None:
+    workspace = described.copy(tmp_path)
+    workspace.configure("caption", threshold=1.0)
+    assert workspace.build() == jobs(1, "caption")
+    (old,), (new,) = described.manifest().values(), workspace.manifest().values()
+    assert old["meta"].pop("caption") != new["meta"].pop("caption")
+    assert new == old
+
+
+def test_upgrade_of_one_step(tmp_path: Path, described: Workspace, upgraded: Path) -> None:
+    """A step that says that its results changed is run again with what reads them, no other."""
+    _edit(upgraded / "spark_trainer/steps/audio.py", r"^VERSION = \d+", "VERSION = 99")
+    workspace = described.copy(tmp_path, upgraded)
+    manifest_bytes = described.digests("manifest")
+    assert workspace.build() == jobs(1, "audio", "transcript")
+    assert workspace.digests("manifest") == manifest_bytes
+    assert workspace.digests("frames|caption") == described.digests("frames|caption")
+    assert workspace.digests(r"audio\.json") != described.digests(r"audio\.json")
+
+
+def test_upgrade_of_rules_only(
+    tmp_path: Path, first: tuple[Workspace, Outcome], upgraded: Path, before: dict[str, str]
+) -> None:
+    for rules in (upgraded / "rules").glob("*.smk"):
+        _edit(rules, r'^( +"python -m spark_trainer) ', r"\1  ") if "shell" in rules.read_text(
+            encoding="utf-8"
+        ) else None
+    workspace = first[0].copy(tmp_path, upgraded)
+    assert workspace.build() == {}
+    assert workspace.digests() == before
+
+
+def test_failure_once(built: Workspace, fast: tuple[Workspace, dict[str, int]]) -> None:
+    """What a failed job left undone is due in the next run, with nothing stale in the end."""
+    obstacle = built.output / built.place("cup") / ".frames.tmp"
+    obstacle.write_text("in the way", encoding="utf-8")
+    built.configure("frames", frame_rate=4)
+    failed = built.snakemake("manifest")
+    assert failed.status != 0
+    assert failed.jobs == {"frames_shard": 1, "manifest_part": 1}
+    assert "FileExistsError" in failed.stderr
+    obstacle.unlink()
+    assert built.build() == jobs(1, "frames")
+    assert built.digests() == fast[0].digests()
+
+
+@pytest.mark.long
+def test_killed(fresh: Workspace, before: dict[str, str]) -> None:
+    """After SIGKILL in the middle of a job: `--unlock`, then the same command again."""
+    with subprocess.Popen(
+        fresh.command("manifest"),
+        env=fresh.environment(),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        while not list(fresh.output.glob("??/*/.frames.tmp")):
+            assert process.poll() is None
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+    locked = fresh.snakemake("manifest")
+    assert locked.status != 0
+    assert "--unlock" in locked.stderr
+    assert fresh.snakemake("--unlock").status == 0
+    rebuilt = fresh.build()
+    assert rebuilt["frames_shard"] in (1, 2)
+    assert fresh.digests() == before
+
+
+def test_regrouping(built: Workspace, clips: Clips, before: dict[str, str]) -> None:
+    """More videos make more shards, and fewer make fewer, without new frames for the old ones."""
+    frames = built.output / built.place("dog") / "frames"
+    made = frames.stat().st_mtime_ns
+    extra = [
+        built.add("e1", clips.content("cup", "001")),
+        built.add("e2", clips.content("dog", "11")),
+    ]
+    assert built.build() == jobs(4, "frames", "audio")
+    assert without(built.digests(), *extra) == without(before)
+    for name in ("e1", "e2"):
+        (built.clips / f"{name}.mp4").unlink()
+    assert built.build() == jobs(2, "frames", "audio")
+    for place in extra:
+        shutil.rmtree((built.output / place).parent)
+    assert built.digests() == before
+    assert frames.stat().st_mtime_ns == made
+
+
+def test_same_bytes_elsewhere(fresh: Workspace, before: dict[str, str]) -> None:
+    """Neither the folder nor the grouping shows in the results."""
+    fresh.configure("index", shard_size=8)
+    assert fresh.build() == jobs(1, "frames", "audio")
+    assert fresh.digests() == before
+
+
+def test_one_video(fresh: Workspace) -> None:
+    """A caption of one video builds that video's chain and nothing else."""
+    _describe(fresh)
+    place = fresh.place("bunny")
+    assert fresh.build(f"out/{place}/caption.json") == {"frames": 1, "caption": 1}
+    assert {"/".join(Path(name).parts[:2]) for name in fresh.digests()} == {place}
+
+
+def test_deleted_files(built: Workspace, before: dict[str, str]) -> None:
+    place = built.place("cup")
+    targets = [f"out/{place}/frames", f"out/{place}/audio.wav"]
+    assert built.build(*targets) == {}
+    shutil.rmtree(built.folder / targets[0])
+    (built.folder / targets[1]).unlink()
+    assert built.build(*targets) == {"frames_file": 1, "audio_file": 1}
+    assert without(built.digests(r"frames/frame|\.wav|\.json$")) == {
+        path: digest for path, digest in before.items() if not path.endswith(".jsonl")
+    }
+    assert built.build(*targets, "manifest") == {}
+
+
+def test_record_with_other_settings(built: Workspace, before: dict[str, str]) -> None:
+    """One video is made with other settings, and the bulk build does not take it for its own."""
+    place = built.place("cup")
+    built.configure("frames", frame_rate=4)
+    assert built.build(f"out/{place}/frames.json") == {"frames": 1}
+    assert len(built.digests(f"{place}/frames/")) == 8
+    assert without(built.digests(), place) == without(before, place)
+    built.configure("frames", frame_rate=1.0)
+    assert built.build() == jobs(1, "frames")
+    assert built.digests() == before
+
+
+def test_named_folders(fresh: Workspace, clips: Clips) -> None:
+    """Folders named after files follow the content under the name, there and back."""
+    fresh.config |= {"deterministic_layout": False, "audio": {"enabled": False}}
+    fresh.build()
+    before = fresh.digests()
+    assert {name.split("/")[0] for name in before if "/" in name} == {"dog", "cup", "bunny"}
+    old = (fresh.clips / "dog.mp4").read_bytes()
+    fresh.add("dog", clips.content("cup", "111"))
+    assert fresh.build() == jobs(1, "frames")
+    changed = fresh.digests()
+    assert {name for name in before if before[name] != changed.get(name)} >= {
+        "dog/frames.json",
+        "dog/frames/frame_000001.jpg",
+        "manifest_v1.jsonl",
+    }
+    fresh.add("dog", old)
+    assert fresh.build() == jobs(1, "frames")
+    assert fresh.digests() == before
