@@ -68,7 +68,7 @@ class ImagenetTags:
                 ]
             ).mean(0)
         counts = [len(frames) for frames in videos]
-        return [self._words(p.mean(0)) for p in probabilities_NC.split(counts)]
+        return [self._words(p.mean(0)) for p in torch.split(probabilities_NC, counts)]
 
     def _words(self, probabilities_C: "torch.Tensor") -> str:
         ranked = probabilities_C.argsort(descending=True)

@@ -126,6 +126,6 @@ def order(num_samples: int, seed: int, start: int = 0) -> Iterator[int]:
     epoch, skipped = divmod(start, num_samples)
     while True:
         numbers = list(range(num_samples))
-        random.Random(f"{seed}:{epoch}").shuffle(numbers)
+        random.Random(f"{seed}:{epoch}").shuffle(numbers)  # noqa: S311  # no secret
         yield from numbers[skipped:]
         epoch, skipped = epoch + 1, 0

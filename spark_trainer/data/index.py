@@ -242,7 +242,7 @@ def _link(layout: Layout, found: list[Found], hashes: dict[str, str]) -> None:
 
     A step compares the two times, so a file changed after it was indexed is noticed.
     """
-    first = {}
+    first: dict[str, Found] = {}
     for file in found:
         first.setdefault(hashes[file.path], file)
     layout.source("").mkdir(parents=True, exist_ok=True)

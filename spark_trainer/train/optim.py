@@ -21,4 +21,7 @@ def schedule(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """Linear warm-up, then the configured shape over `total` updates."""
     name = run.schedule if run.schedule != "constant" else "constant_with_warmup"
-    return get_scheduler(name, optimizer, run.warmup_steps, total)
+    made: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
+        name, optimizer, run.warmup_steps, total
+    )
+    return made
