@@ -161,15 +161,13 @@ def _finish(config: settings.Config) -> None:
     """Write every record, file, marker and part that the steps would have written."""
     found = index.scan(config)
     fingerprints = steps.fingerprints(config)
-    texts = {
-        name: canonical_json(
-            {"step": name, "version": steps.load(name).VERSION, "fingerprint": fingerprints[name]}
-            | facts
-        )
+    records = {
+        name: {"step": name, "version": steps.load(name).VERSION, "fingerprint": fingerprints[name]}
+        | facts
         for name, facts in FACTS.items()
     }
     for video in found.videos.values():
-        _fill(found.layout, video, texts)
+        _fill(found.layout, video, records)
     for name in steps.STEPS:
         context = Context(found.layout, steps.section(config, name), 1)
         for part in found.shards:
@@ -187,12 +185,13 @@ def _finish(config: settings.Config) -> None:
     seal.write_text(canonical_json(counts) + "\n")
 
 
-def _fill(layout: Layout, video: Video, records: dict[str, str]) -> None:
+def _fill(layout: Layout, video: Video, records: dict[str, dict[str, Any]]) -> None:
     frames = layout.frames(video)
     frames.mkdir(parents=True)
     (frames / frame_name(1)).touch()
     layout.audio(video).touch()
-    for name, text in records.items():
+    for name, record in records.items():
+        text = canonical_json(record | {"video": video.hash})
         layout.record(video, name).write_text(text + "\n")
 
 

@@ -17,6 +17,12 @@ REFUSED_FORMATS = {"hls", "concat", "dash", "tty", "imf", "ffmetadata", "srt", "
 EXPLAINED = {"moov atom not found": "moov atom not found: the file is cut short, or is no MP4"}
 
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+
+# What follows when nothing was decoded, never its cause.
+_CONSEQUENCES = re.compile(
+    "Cannot determine format of input|Task finished with error|Terminating thread"
+    "|Could not open encoder before EOF|Nothing was written"
+)
 _SPEAKER = re.compile(r"^\[([^\]]+)\] ")
 
 
@@ -208,7 +214,8 @@ class Result:
         """
         for line in self.complaints:
             speaker = _SPEAKER.match(line)
-            if not speaker or speaker[1] == codec or speaker[1] not in others:
+            of_others = speaker and speaker[1] != codec and speaker[1] in others
+            if not of_others and not _CONSEQUENCES.search(line):
                 return line
         return None
 

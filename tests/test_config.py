@@ -143,16 +143,24 @@ def test_runtime_settings_decide_no_result() -> None:
 
 
 def test_nothing_heavy_is_imported_and_it_is_quick() -> None:
-    """CPU seconds, the best of five: the machine may be busy with other things."""
+    """On an idle machine the whole import takes 0.26 s, nearly all of it pydantic's.
+
+    What is bounded is our own share, in CPU seconds, the best of three: a busy machine doubles
+    pydantic's.
+    """
     code = (
-        "import sys, time; start = time.process_time(); import spark_trainer.config;"
-        "print(time.process_time() - start);"
-        "print(sorted({'torch', 'transformers', 'av', 'numpy', 'PIL'} & set(sys.modules)))"
+        "import sys, time, yaml, pydantic\n"
+        "class Model(pydantic.BaseModel): number: float = pydantic.Field(1.0, gt=0)\n"
+        "Model()\n"
+        "start = time.process_time()\n"
+        "import spark_trainer.config\n"
+        "print(time.process_time() - start)\n"
+        "print(sorted({'torch', 'transformers', 'av', 'numpy', 'PIL'} & set(sys.modules)))\n"
     )
     outputs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(5)
+        for _ in range(3)
     ]
     seconds, heavy = zip(*(output.stdout.splitlines() for output in outputs), strict=True)
     assert set(heavy) == {"[]"}
-    assert min(map(float, seconds)) < 0.3
+    assert min(map(float, seconds)) < 0.1

@@ -42,6 +42,8 @@ def run(
     due = [video for video in shard.videos if not current(step, name, fingerprint, video, context)]
     if due or marker:
         withdraw(context.layout.sealed(name), shard.bits, fingerprint, keep=marker)
+    if not all(same(name, fingerprint, video, context) for video in due):
+        withdraw_downstream(context.layout, name, shard.bits)
     counts: dict[str, int] = {"current": len(shard.videos) - len(due)}
     with log.progress(name, len(due)) as advance:
         for video, facts in step.produce(due, context) if due else ():
@@ -59,7 +61,15 @@ def run(
 
 
 def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
-    """Whether a record is of this video and fingerprint and every file that it promises is there.
+    """Whether a record is the wanted one and every file that it promises is there."""
+    if not same(name, fingerprint, video, context):
+        return False
+    record = read_json(context.layout.record(video, name))
+    return all(path.exists() for path in step.files(context.layout, video, record))
+
+
+def same(name: str, fingerprint: str, video: Video, context: Context) -> bool:
+    """Whether a record is of this video and has this fingerprint.
 
     A folder named after a file may still hold the record of that file's earlier content.
     """
@@ -67,9 +77,7 @@ def current(step: Step, name: str, fingerprint: str, video: Video, context: Cont
         record = read_json(context.layout.record(video, name))
     except (FileNotFoundError, ValueError):
         return False
-    files = step.files(context.layout, video, record)
-    same = (record.get("video"), record.get("fingerprint")) == (video.hash, fingerprint)
-    return same and all(path.exists() for path in files)
+    return (record.get("video"), record.get("fingerprint")) == (video.hash, fingerprint)
 
 
 def source(layout: Layout, video: Video) -> Path:
@@ -116,6 +124,22 @@ def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> No
         overlap = other.startswith(bits) or bits.startswith(other)
         if overlap and marker != keep and (keep or made_by != fingerprint):
             marker.unlink(missing_ok=True)
+
+
+def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
+    """Remove the markers of what reads this step's results, the manifest's seal with them.
+
+    Snakemake makes nothing of a missing marker while its consumers are there: without this a
+    change of settings that stops half-way and is taken back would leave its results in place.
+    """
+    changed = [name]
+    for other in steps.STEPS:
+        if set(steps.load(other).UPSTREAM) & set(changed):
+            changed.append(other)
+    for other in [*changed[1:], "manifest"]:
+        withdraw(layout.sealed(other), bits, "", keep=None)
+    for seal in layout.sealed("join").glob("*.json"):
+        seal.unlink(missing_ok=True)
 
 
 def main(settings_path: Path, shard: Shard, workers: int, marker: Path | None) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What a run tells while it trains: `metrics.jsonl`, TensorBoard events, samples."""
 
 import json
+import math
 import resource
 import sys
 from pathlib import Path
@@ -27,9 +28,10 @@ class Tracker:
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Record the values of one update."""
+        """Record the values of one update; one that is no number becomes null."""
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with open(self._path, "a", encoding="utf-8") as file:
-            file.write(canonical_json({"step": step, **values}) + "\n")
+            file.write(canonical_json({"step": step, **known}) + "\n")
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -66,12 +66,15 @@ def from_ctranslate2(folder: Path) -> "whisper.Whisper":
         folder: holds `model.bin` in 16- or 32-bit floats.
 
     Raises:
-        ValueError: a tensor is missing, so the folder holds no Whisper model.
+        ValueError: a tensor is missing, so the folder holds no Whisper model, or the weights are
+            8-bit integers, which PyTorch's model can't use.
     """
     import torch
     import whisper
 
     tensors = {name: torch.from_numpy(a).float() for name, a in _read(folder / "model.bin").items()}
+    if any(name.endswith("/weight_scale") for name in tensors):
+        raise ValueError(f"{folder}: integer weights; expected 16- or 32-bit floats")
     try:
         state = _rename(tensors)
     except KeyError as error:

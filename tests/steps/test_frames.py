@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ Encode = Callable[..., Path]
 
 CLIPS = ["bunny.mp4", "cup.mp4", "dog.mp4", "globe-reading.mp4", "hello.mpeg", "title.mp4"]
 X264 = ("-an", "-c:v", "libx264", "-preset", "ultrafast")
+BOTH = ("-map", "0:v", "-map", "1:a", "-c", "copy")
 TWO_SECONDS = ("-t", "2", "-i", "globe-reading.mp4")
 
 # What FFmpeg makes of the demo's clips: file name -> arguments.
@@ -44,13 +46,12 @@ MADE = {
     "gap.mp4": (
         *("-i", "cup.mp4", *X264),
         "-vf",
-        "select=lt(t\\,1.2)+gt(t\\,4.7)",
-        "-vsync",
+        "select=lt(t\\,1)+gt(t\\,4)",
+        "-fps_mode",
         "vfr",
     ),
-    "late-video.mkv": ("-itsoffset", "1.5", "-i", "bunny.mp4", "-i", "cup.mp4", "-c", "copy"),
-    "late-video.ts": ("-itsoffset", "1.5", "-i", "bunny.mp4", "-i", "cup.mp4", "-c", "copy")
-    + ("-map", "0:v", "-map", "1:a"),
+    "late-video.mkv": ("-itsoffset", "1.5", "-i", "bunny.mp4", "-i", "cup.mp4", *BOTH),
+    "late-video.ts": ("-itsoffset", "1.5", "-i", "bunny.mp4", "-i", "cup.mp4", *BOTH),
     "slideshow.mp4": ("-f", "lavfi", "-i", "smptebars=r=1/5:d=20", *X264),
     "short.mp4": ("-t", "0.3", "-i", "globe-reading.mp4", *X264),
     "one-frame.mp4": ("-i", "globe-reading.mp4", "-frames:v", "1", *X264),
@@ -114,7 +115,7 @@ def test_frames_of_a_made_video_are_those_of_another_decoder(
     [
         ("rotated-90.mp4", (270, 480)),
         ("rotated-180.mp4", (960, 540)),
-        ("rotated-270.mp4", (480, 853)),
+        ("rotated-270.mp4", (480, 854)),
         ("odd-size.mp4", (321, 241)),
         ("wide-pixels.mp4", (720, 270)),
     ],
@@ -128,7 +129,7 @@ def test_frames_are_upright_with_square_pixels(
 
 
 @pytest.mark.parametrize(
-    ("limit_px", "size"), [(100, (100, 38)), (719, (719, 270)), (2000, (720, 270))]
+    ("limit_px", "size"), [(100, (100, 38)), (360, (360, 135)), (999, (720, 270))]
 )
 def test_max_side_px_shrinks_and_never_enlarges(
     limit_px: int, size: tuple[int, int], build: Build, encode: Encode
@@ -195,7 +196,7 @@ def test_a_cover_is_not_the_video(
     encode("cover.jpg", "-f", "lavfi", "-i", "smptebars=s=64x64", "-frames:v", "1")
     cover = shutil.move(videos / "cover.jpg", tmp_path)
     path = encode(
-        *("covered.mp4", "-t", "2", "-i", "globe-reading.mp4", "-i", str(cover)),
+        *("covered.mp4", "-i", "globe-reading.mp4", "-i", str(cover)),
         *("-map", "0", "-map", "1", "-c", "copy", "-disposition:v:1", "attached_pic"),
     )
     if cover_stream == 0:
@@ -203,7 +204,7 @@ def test_a_cover_is_not_the_video(
     with av.open(str(path)) as container:
         assert container.streams[cover_stream].codec_context.name == "mjpeg"
     record = build("frames").record("covered.mp4", "frames")
-    assert (record["codec"], record["width"], len(record["times"])) == ("h264", 480, 2)
+    assert (record["codec"], record["width"], len(record["times"])) == ("h264", 480, 8)
 
 
 def test_a_song_with_a_cover_is_no_video(
@@ -238,7 +239,7 @@ UNREADABLE = "not readable as media: moov atom not found: the file is cut short,
 NO_VIDEO = {
     "empty": (lambda clip: b"", "empty file"),
     "text": (
-        lambda clip: "No video, just text — čeština.\n".encode() * 9,
+        lambda clip: "No video — čeština.\n".encode() * 9,
         "not a video: a text file",
     ),
     "zeros": (lambda clip: bytes(5000), UNREADABLE),
@@ -314,9 +315,7 @@ def test_a_damaged_video_is_used_in_part_and_marked(
     record = built.record(name, "frames")
     assert record["status"] == "ok"
     assert record["reason"] == f"damaged: {record['damaged']}"
-    assert np.array(record["times"]).size == len(built.frames(name)) > 2
-    import re
-
+    assert len(record["times"]) == len(built.frames(name)) > 2
     assert re.search(reason, record["damaged"]), record["damaged"]
 
 

@@ -78,6 +78,7 @@ class Workspace:
         """Call Snakemake, whatever comes of it."""
         done = subprocess.run(
             self.command(*arguments),
+            cwd=self.folder,
             env=self.environment(),
             capture_output=True,
             text=True,

@@ -1,0 +1,148 @@
+"""The audio files: format, track, clock, and what is said where there is none."""
+
+import shutil
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
+Encode = Callable[..., Path]
+
+TONE = "sine=frequency={}:duration=2:sample_rate=44100"
+
+
+def samples(wav: Path) -> tuple[int, np.ndarray]:
+    """Rate and samples (N, channels) of a 16-bit WAV."""
+    with wave.open(str(wav), "rb") as file:
+        assert file.getsampwidth() == 2
+        data = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        return file.getframerate(), data.reshape(-1, file.getnchannels())
+
+
+def pitch_hz(wav: Path) -> float:
+    """The strongest frequency."""
+    rate, data_NC = samples(wav)
+    spectrum = np.abs(np.fft.rfft(data_NC[:, 0].astype(float)))
+    return float(spectrum.argmax() * rate / len(data_NC))
+
+
+def two_tracks(encode: Encode, *arguments: str) -> None:
+    """A video with a 300 Hz and a 700 Hz track."""
+    encode(
+        *("tones.mkv", "-f", "lavfi", "-i", TONE.format(300), "-f", "lavfi"),
+        *("-i", TONE.format(700), "-t", "2", "-i", "bunny.mp4", "-map", "2:v", "-map", "0:a"),
+        *("-map", "1:a", "-c:v", "copy", "-c:a", "flac", *arguments),
+    )
+
+
+def test_audio_is_16_khz_mono_s16(demo: "Built") -> None:  # noqa: F821
+    for name in ("cup.mp4", "dog.mp4", "hello.mpeg", "globe-reading.mp4", "title.mp4"):
+        rate, data_NC = samples(demo.audio(name))
+        record = demo.record(name, "audio")
+        assert (rate, data_NC.shape[1]) == (16000, 1)
+        assert record["duration"] == pytest.approx(len(data_NC) / rate, abs=1e-6)
+        frames = demo.record(name, "frames")
+        assert record["duration"] == pytest.approx(frames["duration"], abs=0.15)
+
+
+def test_rate_and_channels_are_settings(build: Build, videos: Path, clips: Path) -> None:
+    shutil.copy(clips / "dog.mp4", videos)
+    built = build("audio", audio={"sample_rate": 8000, "channels": 2})
+    rate, data_NC = samples(built.audio("dog.mp4"))
+    assert (rate, data_NC.shape[1]) == (8000, 2)
+    assert built.record("dog.mp4", "audio")["duration"] == pytest.approx(1.6, abs=0.01)
+
+
+def test_audio_is_the_same_bytes_when_made_twice(build: Build, videos: Path, clips: Path) -> None:
+    shutil.copy(clips / "hello.mpeg", videos)
+    built = build("audio")
+    first = built.audio("hello.mpeg").read_bytes()
+    built.audio("hello.mpeg").unlink()
+    assert build("audio").audio("hello.mpeg").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "track", "expected_hz"),
+    [
+        (("-disposition:a:0", "0", "-disposition:a:1", "default"), "default", 700),
+        (("-disposition:a:0", "default", "-disposition:a:1", "0"), "default", 300),
+        (("-disposition:a", "0", "-default_mode", "passthrough"), "default", 300),
+        ((), 0, 300),
+        ((), 1, 700),
+    ],
+)
+def test_the_chosen_track_is_the_flagged_one_else_the_first(
+    flags: tuple[str, ...], track: str | int, expected_hz: float, build: Build, encode: Encode
+) -> None:
+    two_tracks(encode, *flags)
+    built = build("audio", audio={"track": track})
+    assert pitch_hz(built.audio("tones.mkv")) == pytest.approx(expected_hz, abs=2)
+    assert built.record("tones.mkv", "audio")["track"] == (expected_hz == 700)
+
+
+def test_a_track_that_is_not_there_is_reported(build: Build, encode: Encode) -> None:
+    two_tracks(encode)
+    built = build("audio", audio={"track": 2})
+    record = built.record("tones.mkv", "audio")
+    assert record["status"] == "none"
+    assert record["reason"] == "audio.track is 2, the file has 2"
+    assert not built.audio("tones.mkv").exists()
+
+
+def test_audio_may_be_stream_0(build: Build, encode: Encode) -> None:
+    copy = ("-map", "0:a", "-map", "0:v", "-c", "copy")
+    encode("audio-first.mkv", "-i", "globe-reading.mp4", *copy)
+    built = build("frames", "audio")
+    assert built.record("audio-first.mkv", "audio")["duration"] == pytest.approx(7.1, abs=0.1)
+    assert len(built.frames("audio-first.mkv")) == 8
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "mpg"])
+def test_late_audio_is_padded_to_the_video_s_clock(
+    ending: str, build: Build, encode: Encode
+) -> None:
+    codecs = ("-c:v", "mpeg2video", "-c:a", "mp2") if ending == "mpg" else ("-c", "copy")
+    late = ("-itsoffset", "1.5", "-i", "globe-reading.mp4")
+    name = f"late.{ending}"
+    encode(name, "-i", "globe-reading.mp4", *late, "-map", "0:v", "-map", "1:a", *codecs)
+    encode("plain.mkv", "-i", "globe-reading.mp4", "-c", "copy")
+    built = build("audio")
+    loud = {
+        n: np.flatnonzero(np.abs(samples(built.audio(n))[1][:, 0].astype(int)) > 2000)[0] / 16000
+        for n in (name, "plain.mkv")
+    }
+    assert loud[name] - loud["plain.mkv"] == pytest.approx(1.5, abs=0.05)
+
+
+def test_a_video_without_audio_says_so(demo: "Built") -> None:  # noqa: F821
+    record = demo.record("bunny.mp4", "audio")
+    assert (record["status"], record["why"]) == ("none", "no audio stream")
+    assert not demo.audio("bunny.mp4").exists()
+
+
+def test_digital_silence_has_no_peak(demo: "Built") -> None:  # noqa: F821
+    assert demo.record("title.mp4", "audio")["peak_db"] is None
+    _, data_NC = samples(demo.audio("cup.mp4"))
+    expected_db = 20 * np.log10(np.abs(data_NC.astype(int)).max() / 32768)
+    assert demo.record("cup.mp4", "audio")["peak_db"] == pytest.approx(expected_db, abs=0.01)
+
+
+def test_a_track_without_a_packet_says_so(build: Build, encode: Encode) -> None:
+    encode("hollow.mkv", "-i", "cup.mp4", "-c", "copy", "-bsf:a", "noise=drop=1")
+    built = build("audio")
+    record = built.record("hollow.mkv", "audio")
+    assert record["status"] == "none"
+    assert record["reason"] == "no decodable audio: the audio stream is empty"
+    assert not built.audio("hollow.mkv").exists()
+
+
+def test_cut_audio_is_used_in_part_and_marked(build: Build, encode: Encode) -> None:
+    path = encode("cut.mp4", "-i", "cup.mp4", "-c", "copy", "-movflags", "+faststart")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    record = build("audio").record("cut.mp4", "audio")
+    assert record["status"] == "ok"
+    assert record["reason"].startswith("damaged: the file is cut short: ")
+    assert 2 < record["duration"] < 6

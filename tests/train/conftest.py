@@ -1,0 +1,95 @@
+"""A small training set and a tiny checkpoint, as a build would leave them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spark_trainer.config import Run
+from spark_trainer.data.files import write_json
+from spark_trainer.train import order
+from spark_trainer.train.order import Order
+from tests.families import tiny
+
+WORDS = ["beagle", "snow leopard", "web site", "bubble", "poodle", "lamp"]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BLIP with random weights."""
+    return tiny.blip(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Twelve videos of three frames each."""
+    noise = np.random.default_rng(0)
+    entries = []
+    for number in range(12):
+        video = hashlib.sha256(str(number).encode()).hexdigest()
+        frames = tmp_path / "data" / video / "frames"
+        frames.mkdir(parents=True)
+        for frame in (1, 2, 3):
+            pixels = noise.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(frames / f"frame_{frame:06d}.jpg")
+        meta = {"caption": f"tags: {WORDS[number % 6]}", "frame_times": [0.0, 1.0, 2.0]}
+        entries.append({"id": video, "frames_dir": f"{video}/frames", "audio": None, "meta": meta})
+    entries.sort(key=lambda entry: str(entry["id"]))
+    path = tmp_path / "data" / "manifest_v1.jsonl"
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return path
+
+
+@pytest.fixture
+def make(checkpoint: Path, manifest: Path, tmp_path: Path) -> Any:
+    """Make an order, with settings laid over small ones."""
+
+    def make(name: str = "run", **settings: Any) -> Order:
+        small: dict[str, Any] = {
+            "model_name": str(checkpoint),
+            "manifest_path": str(manifest),
+            "output_dir": str(tmp_path / "runs"),
+            "split": {"validation": 0.25},
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "max_steps": 6,
+            "eval_steps": 3,
+            "checkpoint_steps": 2,
+            "num_samples": 1,
+            "num_workers": 0,
+            "allow_cpu": True,
+            "min_gpus": 0,
+        }
+        return order.from_manifest(name, Run(**(small | settings)), tmp_path / "state")
+
+    return make
+
+
+def write_run(made: Order, processes: int = 1) -> Path:
+    """What `launch` leaves for the processes, without starting them."""
+    made.folder.mkdir(parents=True)
+    manifest = Path(made.settings.manifest_path or "")
+    (made.folder / "manifest.jsonl").write_bytes(manifest.read_bytes())
+    write_json(
+        made.folder / "run.json",
+        {
+            "settings": made.settings.model_dump(mode="json"),
+            "data_root": str(made.data_root),
+            "processes": processes,
+            "device": "cpu",
+        },
+    )
+    lineage = {"run": made.name, "manifest_sha256": "", "spark_trainer": "", "code": ""}
+    write_json(made.folder / "lineage.json", lineage)
+    return made.folder
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """The metrics without those that depend on the clock."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    timed = {"samples_per_s", "tokens_per_s", "data_wait_share", "memory_gb"}
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
