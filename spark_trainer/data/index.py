@@ -27,6 +27,7 @@ class Found:
 
     path: str
     name: str
+    absolute: str
     size: int
     mtime_ns: int
 
@@ -136,20 +137,23 @@ def find(config: Config) -> list[Found]:
     for folder in config.video_dirs:
         if not folder.is_dir():
             raise ConfigError(f"video_dir: no such folder: {folder}")
-        pending, seen = [str(folder)], {os.path.realpath(folder)}
+        root = os.path.join(os.path.abspath(folder), "")
+        pending, seen = [(str(folder), "")], {os.path.realpath(folder)}
         while pending:
-            for entry in os.scandir(pending.pop()):
+            path, prefix = pending.pop()
+            for entry in os.scandir(path):
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
                     real = os.path.realpath(entry.path)
                     if real not in seen:
                         seen.add(real)
-                        pending.append(entry.path)
+                        pending.append((entry.path, f"{prefix}{entry.name}/"))
                 elif entry.name.lower().endswith(config.index.extensions) and entry.is_file():
                     stat = entry.stat()
-                    name = os.path.relpath(entry.path, folder)
-                    found.append(Found(entry.path, name, stat.st_size, stat.st_mtime_ns))
+                    name = prefix + entry.name
+                    size, mtime_ns = stat.st_size, stat.st_mtime_ns
+                    found.append(Found(entry.path, name, root + name, size, mtime_ns))
     return sorted(found, key=lambda file: (file.name, file.path))
 
 
@@ -245,15 +249,15 @@ def _link(layout: Layout, found: list[Found], hashes: dict[str, str]) -> None:
     first: dict[str, Found] = {}
     for file in found:
         first.setdefault(hashes[file.path], file)
-    layout.source("").mkdir(parents=True, exist_ok=True)
+    links = layout.source("")
+    links.mkdir(parents=True, exist_ok=True)
     for video_hash, file in first.items():
-        link = str(layout.source(video_hash))
-        target = os.path.abspath(file.path)
+        link = f"{links}/{video_hash}"
         try:
-            if os.readlink(link) != target:
+            if os.readlink(link) != file.absolute:
                 os.unlink(link)
-                os.symlink(target, link)
+                os.symlink(file.absolute, link)
         except FileNotFoundError:
-            os.symlink(target, link)
+            os.symlink(file.absolute, link)
         if os.lstat(link).st_mtime_ns != file.mtime_ns:
             os.utime(link, ns=(file.mtime_ns, file.mtime_ns), follow_symlinks=False)

@@ -38,7 +38,7 @@ def _extract(video: Video, context: Context) -> Facts:
         return {"status": "rejected", "reason": str(error)}
     if not probe.audio:
         return {"status": "none", "why": "no audio stream"}
-    track = _choose(probe.audio, settings.track)
+    track = choose(probe.audio, settings.track)
     if track is None:
         return {
             "status": "none",
@@ -46,7 +46,7 @@ def _extract(video: Video, context: Context) -> Facts:
             "reason": f"audio.track is {settings.track}, the file has {len(probe.audio)}",
         }
     with replacing(target) as temporary:
-        result = ffmpeg.run(_arguments(source, temporary, track, settings))
+        result = ffmpeg.run(arguments(source, temporary, track, settings))
         temporary.touch()
     complaint = probe.cut or result.complaint(track.codec, {str(probe.video_codec)})
     duration = _duration(target, settings)
@@ -65,13 +65,14 @@ def _extract(video: Video, context: Context) -> Facts:
     return facts | ({"damaged": complaint, "reason": f"damaged: {complaint}"} if complaint else {})
 
 
-def _choose(tracks: tuple[ffmpeg.AudioTrack, ...], wanted: str | int) -> ffmpeg.AudioTrack | None:
+def choose(tracks: tuple[ffmpeg.AudioTrack, ...], wanted: str | int) -> ffmpeg.AudioTrack | None:
+    """The track that `audio.track` asks for: a number, or the one flagged default, or the first."""
     if wanted == "default":
         return next((track for track in tracks if track.default), tracks[0])
     return next((track for track in tracks if track.number == wanted), None)
 
 
-def _arguments(source: Path, target: Path, track: ffmpeg.AudioTrack, settings: Audio) -> list[str]:
+def arguments(source: Path, target: Path, track: ffmpeg.AudioTrack, settings: Audio) -> list[str]:
     """FFmpeg's arguments; `first_pts=0` pads a late track, so times match the frames' times."""
     return [
         *("-threads", "1", "-protocol_whitelist", "file"),

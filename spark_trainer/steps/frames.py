@@ -47,7 +47,7 @@ def _extract(video: Video, context: Context) -> Facts:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        result = ffmpeg.run(_arguments(source, temporary, probe, settings))
+        result = ffmpeg.run(arguments(source, temporary, probe, settings))
         times = _times(result.output)
         others = {track.codec for track in probe.audio}
         complaint = probe.cut or result.complaint(probe.video_codec, others)
@@ -72,7 +72,7 @@ def _extract(video: Video, context: Context) -> Facts:
     return facts | ({"damaged": complaint, "reason": f"damaged: {complaint}"} if complaint else {})
 
 
-def _arguments(source: Path, folder: Path, probe: ffmpeg.Probe, settings: Frames) -> list[str]:
+def arguments(source: Path, folder: Path, probe: ffmpeg.Probe, settings: Frames) -> list[str]:
     """FFmpeg's arguments.
 
     `select` takes the first frame at or after each multiple of 1/rate, so a gap in a

@@ -167,6 +167,8 @@ class Trainer:
             sums += torch.stack([loss.double(), self.family.targets(moved).double()])
         total, tokens = accelerator.reduce(sums).tolist()
         value = total / tokens
+        if not math.isfinite(value):
+            raise TrainingError(f"the held-out loss is no number at step {step}")
         self.losses.setdefault("first", value)
         self.losses["last"] = value
         self._track(step, {"held_out_loss": value})
@@ -191,6 +193,8 @@ class Trainer:
             self.tracker.write(step, values)
 
     def _checkpoint(self, step: int) -> None:
+        if self.bad_losses:
+            return  # the checkpoint before is worth more than weights that are no numbers
         folder = self.folder / "checkpoints"
         state.save(self.accelerator, folder, step, self.losses)
         if self.accelerator.is_main_process:

@@ -90,10 +90,18 @@ def test_another_world_than_asked_for_stops(make: Any) -> None:
 
 
 def test_a_loss_that_is_no_number_stops(make: Any) -> None:
+    folder = write_run(make(learning_rate=1e30, eval_steps=100, checkpoint_steps=1))
+    with pytest.raises(TrainingError, match=r"the loss was no number for 3 steps up to \d"):
+        train(folder)
+    kept = sorted((folder / "checkpoints").iterdir())[-1]
+    assert int(kept.name.partition("_")[2]) < metrics(folder)[-1]["step"] - 2
+
+
+def test_weights_that_are_no_numbers_stop_at_once(make: Any) -> None:
     trainer = loop.prepare(write_run(make()))
     with torch.no_grad():
         next(trainer.loaded.model.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match="the loss was no number for 3 steps up to 3"):
+    with pytest.raises(TrainingError, match="the held-out loss is no number at step 0"):
         trainer.train()
 
 

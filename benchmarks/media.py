@@ -1,0 +1,177 @@
+"""Frames and audio through the graph, against the same FFmpeg calls in a bare process pool.
+
+uv run python benchmarks/media.py
+"""
+
+import argparse
+import hashlib
+import inspect
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import measure
+import yaml
+from measure import Cost, Target
+
+from spark_trainer import config as settings
+from spark_trainer import ffmpeg
+from spark_trainer.steps import audio, frames
+
+CLIPS = measure.REPOSITORY / "config/demo/clips"
+SOURCES = ("bunny.mp4", "cup.mp4", "globe-reading.mp4", "hello.mpeg", "title.mp4")
+MAX_RATIO = 1.10
+MAX_OVERHEAD_MS = 60.0
+
+
+def make_clips(folder: Path, count: int, cores: int) -> None:
+    """Cut `count` clips of 5 to 8 s at 640x360 from the shipped ones, each with its own colours."""
+    folder.mkdir(parents=True, exist_ok=True)
+    due = [number for number in range(count) if not (folder / f"{number:04d}.mp4").exists()]
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(lambda number: _make_clip(folder, number), due))
+
+
+def _make_clip(folder: Path, number: int) -> None:
+    source = CLIPS / SOURCES[number % len(SOURCES)]
+    target = folder / f"{number:04d}.mp4"
+    temporary = folder / f".{number:04d}.mp4"
+    arguments = [
+        *("-stream_loop", "-1", "-i", str(source), "-ss", f"{number % 7 * 0.4:.1f}"),
+        *("-t", str(5 + number % 4), "-map", "0:v:0", "-map", "0:a:0?"),
+        *("-vf", f"scale=640:360,setsar=1,hue=h={number * 360 // 211}"),
+        *("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-threads", "1"),
+        *("-c:a", "aac", "-y", str(temporary)),
+    ]
+    result = ffmpeg.run(arguments)
+    assert not result.failed, result.complaints
+    temporary.rename(target)
+
+
+def cached_clips(count: int, cores: int) -> Path:
+    """The clips, made once per version of the recipe and its sources."""
+    digest = hashlib.sha256(inspect.getsource(_make_clip).encode())
+    for name in SOURCES:
+        digest.update((CLIPS / name).read_bytes())
+    folder = Path(tempfile.gettempdir()) / f"spark-media-{digest.hexdigest()[:12]}-{count}"
+    started = time.perf_counter()
+    make_clips(folder, count, cores)
+    size_mb = sum(path.stat().st_size for path in folder.glob("*.mp4")) / 1e6
+    print(f"{count} clips, {size_mb:.0f} MB, ready in {time.perf_counter() - started:.1f} s")
+    return folder
+
+
+def commands(clips: Iterable[Path], target: Path, config: settings.Config) -> list[list[str]]:
+    """The FFmpeg calls that the steps make for these clips, written below `target`."""
+    found: list[list[str]] = []
+    for clip in clips:
+        probe = ffmpeg.probe(clip)
+        folder = target / clip.stem
+        found.append(frames.arguments(clip, folder, probe, config.frames))
+        track = audio.choose(probe.audio, config.audio.track) if probe.audio else None
+        if track:
+            found.append(audio.arguments(clip, folder / "audio.wav", track, config.audio))
+    return found
+
+
+def bare(calls: list[list[str]], folders: Iterable[Path], cores: int) -> Cost:
+    """Run the calls with `cores` processes at once and nothing else."""
+    start = [ffmpeg.binary(), "-hide_banner", "-nostdin", "-loglevel", "error"]
+
+    def call(arguments: list[str]) -> None:
+        subprocess.run([*start, *arguments], capture_output=True, check=True)
+
+    before, started = _cpu_s(), time.perf_counter()
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(call, calls))
+    return Cost(time.perf_counter() - started, _cpu_s() - before, 0.0)
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of every finished child."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    usages = [resource.getrusage(kind) for kind in kinds]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def graph(folder: Path, clips: Path, cores: int) -> Cost:
+    """A first build of the manifest with frames and audio, hashing and Snakemake included."""
+    folder.mkdir()
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(_config(clips)))
+    cost, _ = measure.run(measure.ours(config, "--cores", str(cores), "manifest"), folder)
+    count = len((folder / "out/manifest_v1.jsonl").read_text().splitlines())
+    assert count == len(list(clips.glob("*.mp4"))), count
+    return cost
+
+
+def _config(clips: Path) -> dict[str, object]:
+    off = {"enabled": False}
+    return {"video_dir": str(clips), "output_dir": "out", "transcript": off, "caption": off}
+
+
+def best(costs: list[Cost]) -> Cost:
+    """The least of each figure: other work on the machine only ever adds."""
+    return Cost(
+        min(cost.wall_s for cost in costs),
+        min(cost.cpu_s for cost in costs),
+        max(cost.peak_mb for cost in costs),
+    )
+
+
+def compare(
+    clips: Path, cores: int, repeats: int, folder: Path
+) -> tuple[list[Cost], list[Cost]]:
+    """Time both `repeats` times, taking turns at going first."""
+    config = settings.load(_config(clips))
+    paths = sorted(clips.glob("*.mp4"))
+    ours, theirs = [], []
+    for number in range(repeats):
+        for turn in ("bare", "graph") if number % 2 == 0 else ("graph", "bare"):
+            target = folder / f"{turn}-{number}"
+            if turn == "graph":
+                ours.append(graph(target, clips, cores))
+                measure.row(f"snakemake manifest, run {number + 1}", ours[-1])
+            else:
+                calls = commands(paths, target, config)
+                theirs.append(bare(calls, [target / path.stem for path in paths], cores))
+                measure.row(f"bare FFmpeg pool, run {number + 1}", theirs[-1])
+            shutil.rmtree(target)
+    return ours, theirs
+
+
+def main() -> int:
+    """Measure, compare, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--videos", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    clips = cached_clips(options.videos, options.cores)
+    measure.heading(f"{options.videos} clips, {options.cores} cores")
+    with tempfile.TemporaryDirectory(prefix="spark-media-") as name:
+        ours, theirs = compare(clips, options.cores, options.repeats, Path(name))
+    one, other = best(ours), best(theirs)
+    overhead_ms = (one.wall_s - other.wall_s) / options.videos * 1000
+    cpu_ms = (one.cpu_s - other.cpu_s) / options.videos * 1000
+    targets = [
+        Target("graph / bare pool, wall", one.wall_s / other.wall_s, MAX_RATIO),
+        Target("graph / bare pool, CPU", one.cpu_s / other.cpu_s, MAX_RATIO),
+        Target("graph overhead per video, wall ms", overhead_ms, MAX_OVERHEAD_MS),
+        Target("graph overhead per video, CPU ms", cpu_ms, MAX_OVERHEAD_MS),
+    ]
+    figures = {"videos": options.videos, "cores": options.cores, "graph": ours, "bare": theirs}
+    return measure.verdict("media", figures, targets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
