@@ -13,10 +13,11 @@ from spark_trainer.data.layout import Layout
 
 
 def show(config: Config, runs: dict[str, Path]) -> None:
-    """Print the summary of what is built so far to stderr, and log it."""
-    for line in lines(config, runs):
-        print(line, file=sys.stderr)
-        log.logger.debug("%s", line)
+    """Print the summary of what is built so far to stderr, and add it to the log."""
+    text = "\n".join(lines(config, runs))
+    print(text, file=sys.stderr)
+    with open(log.name_file(), "a", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def show_failure() -> None:
@@ -66,7 +67,19 @@ def _rejected(path: Path) -> list[str]:
 def _trained(path: Path) -> str:
     summary = read_json(path)
     first, last = summary["first_loss"], summary["last_loss"]
+    samples = sorted((path.parent / "samples").glob("step_*.json"))
+    before, after = (read_json(samples[i])[:1] for i in (0, -1))
+    said = [
+        f"\n            held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
+        f" (manifest: {_short(new['caption'])})"
+        for old, new in zip(before, after, strict=True)
+    ]
     return (
         f"held-out loss {first:.3f} → {last:.3f} in {summary['steps']} steps on "
-        f"{summary['device']}, {path.parent / 'final'}"
+        f"{summary['device']}, {path.parent / 'final'}{''.join(said)}"
     )
+
+
+def _short(text: str, width: int = 40) -> str:
+    """The text in quotes, cut to a width that leaves room on the line."""
+    return repr(text if len(text) <= width else f"{text[: width - 1]}…")

@@ -44,6 +44,10 @@ def run(
         withdraw(context.layout.sealed(name), shard.bits, fingerprint, keep=marker)
     if not all(same(name, fingerprint, video, context) for video in due):
         withdraw_downstream(context.layout, name, shard.bits)
+    for video in due:
+        if step.files(context.layout, video, _read(name, video, context)):
+            # A job that dies between a result and its record would leave the old record over it.
+            context.layout.record(video, name).unlink()
     counts: dict[str, int] = {"current": len(shard.videos) - len(due)}
     with log.progress(name, len(due)) as advance:
         for video, facts in step.produce(due, context) if due else ():
@@ -62,10 +66,8 @@ def run(
 
 def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
     """Whether a record is the wanted one and every file that it promises is there."""
-    if not same(name, fingerprint, video, context):
-        return False
-    record = read_json(context.layout.record(video, name))
-    return all(path.exists() for path in step.files(context.layout, video, record))
+    files = step.files(context.layout, video, _read(name, video, context))
+    return same(name, fingerprint, video, context) and all(path.exists() for path in files)
 
 
 def same(name: str, fingerprint: str, video: Video, context: Context) -> bool:
@@ -73,11 +75,16 @@ def same(name: str, fingerprint: str, video: Video, context: Context) -> bool:
 
     A folder named after a file may still hold the record of that file's earlier content.
     """
-    try:
-        record = read_json(context.layout.record(video, name))
-    except (FileNotFoundError, ValueError):
-        return False
+    record = _read(name, video, context)
     return (record.get("video"), record.get("fingerprint")) == (video.hash, fingerprint)
+
+
+def _read(name: str, video: Video, context: Context) -> Facts:
+    """A video's record; empty where there is none that can be read."""
+    try:
+        return dict(read_json(context.layout.record(video, name)))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def source(layout: Layout, video: Video) -> Path:

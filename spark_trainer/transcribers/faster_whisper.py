@@ -26,6 +26,9 @@ class FasterWhisper:
         self, wav: Path, speech: Sequence[tuple[float, float]] | None
     ) -> tuple[str, list[Segment]]:
         """See `Transcriber`."""
+        import ctranslate2
+
+        ctranslate2.set_random_seed(0)  # a fallback to higher temperatures samples
         clips = [f"{second:.3f}" for stretch in speech or () for second in stretch]
         segments, info = self._model.transcribe(
             str(wav),

@@ -35,8 +35,10 @@ class OpenaiWhisper:
         self, wav: Path, speech: Sequence[tuple[float, float]] | None
     ) -> tuple[str, list[Segment]]:
         """See `Transcriber`; decoded here, because whisper's own loader wants a system FFmpeg."""
+        import torch
         from faster_whisper.audio import decode_audio
 
+        torch.manual_seed(0)  # a fallback to higher temperatures samples
         clips = [second for stretch in speech or () for second in stretch]
         result: dict[str, Any] = self._model.transcribe(
             decode_audio(str(wav), sampling_rate=16000),

@@ -11,10 +11,14 @@ import pytest
 from .conftest import REPO, Outcome, Workspace
 
 
-@pytest.fixture(params=["before the build", "after the build"])
-def graph(request: pytest.FixtureRequest, tmp_path: Path, first: tuple[Workspace, Outcome]) -> str:
+@pytest.fixture(scope="module", params=["before the build", "after the build"])
+def graph(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    first: tuple[Workspace, Outcome],
+) -> str:
     """What `snakemake manifest --dag` writes to stdout."""
-    workspace = first[0].copy(tmp_path)
+    workspace = first[0].copy(tmp_path_factory.mktemp("graph"))
     if request.param == "before the build":
         shutil.rmtree(workspace.output)
     outcome = workspace.snakemake("manifest", "--dag")
@@ -52,7 +56,6 @@ def test_slurm_dry_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     training = (done.stdout + done.stderr).partition("rule train_run:")[2].partition("\n\n")[0]
-    assert "threads: 8" in training
     assert "gpu=8" in training
     assert "slurm_partition=gpu" in training
 
@@ -61,8 +64,7 @@ def test_slurm_dry_run(tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         ({"frames": {"frame_rat": 2}}, "frames.frame_rat: unknown key; expected one of: "),
-        ({"frame_rate": 0}, "frames.frame_rate: Input should be greater than 0 (got 0)"),
-        ({"audio": {"channels": 5}}, "audio.channels: Input should be 1 or 2 (got 5)"),
+        ({"audio": {"channels": 5}}, "audio.channels: expected 1 or 2 (got 5)"),
         ({"video_dir": "nowhere"}, "video_dir: no such folder: nowhere"),
     ],
 )
