@@ -128,9 +128,7 @@ def best(costs: list[Cost]) -> Cost:
     )
 
 
-def compare(
-    clips: Path, cores: int, repeats: int, folder: Path
-) -> tuple[list[Cost], list[Cost]]:
+def compare(clips: Path, cores: int, repeats: int, folder: Path) -> tuple[list[Cost], list[Cost]]:
     """Time both `repeats` times, taking turns at going first."""
     config = settings.load(_config(clips))
     paths = sorted(clips.glob("*.mp4"))

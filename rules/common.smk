@@ -112,10 +112,16 @@ def outdated(step: str):
     return check
 
 
-def training_data(run: str) -> list[Path]:
-    """What a run reads: its own manifest, else the parts of the one that is built here."""
-    manifest_path = CONFIG.runs[run].manifest_path
-    return [Path(manifest_path)] if manifest_path else markers("manifest")
+def training_data(wildcards) -> list[Path]:
+    """Input function: a run's own manifest, else the parts of the one that is built here."""
+    given = CONFIG.runs[wildcards.run].manifest_path
+    return [Path(given)] if given else markers("manifest")
+
+
+def data_file(wildcards) -> Path:
+    """Params function: the run's manifest, or the list of the parts."""
+    given = CONFIG.runs[wildcards.run].manifest_path
+    return Path(given) if given else part_list(wildcards)
 
 
 def trained(run: str) -> Path:

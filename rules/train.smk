@@ -1,7 +1,7 @@
 rule train_run:
     """One training run, on the GPUs that Snakemake granted."""
     input:
-        data=lambda wildcards: training_data(wildcards.run),
+        data=training_data,
     output:
         summary="{runs}/{run}-{seal}/trained.json",
     log:
@@ -17,6 +17,7 @@ rule train_run:
         gpu=lambda wildcards: CONFIG.runs[wildcards.run].gpus,
     params:
         order=run_order,
+        data=data_file,
     shell:
         "python -m spark_trainer fit --order {params.order:q} --summary {output.summary:q}"
-        " --gpus {resources.gpu} --threads {threads} --log {log:q} --data {input.data:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q} --data {params.data:q}"

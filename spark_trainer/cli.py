@@ -91,7 +91,7 @@ def train(options: argparse.Namespace) -> int:
         except config.ConfigError as error:
             raise UserError(str(error)) from None
         made = order.from_manifest(name, wanted, layout.state)
-        launch.fit(made, [Path(wanted.manifest_path or "")], gpu.visible(), options.threads)
+        launch.fit(made, Path(wanted.manifest_path or ""), gpu.visible(), options.threads)
         print(made.folder / "trained.json", file=sys.stderr)
     return 0
 
@@ -221,8 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         job = command(function, shown=False)
         for name in names.split():
             kind = {"threads": int, "gpus": int}.get(name, str if name in TEXTS else Path)
-            many = {"nargs": "+"} if name in ("parts", "data") else {}
-            job.add_argument(f"--{name}", type=kind, **many)  # type: ignore[arg-type]
+            job.add_argument(f"--{name}", type=kind)
     return parser
 
 

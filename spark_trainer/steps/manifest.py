@@ -29,14 +29,14 @@ def part(
 
 
 def join(
-    parts: Iterable[Path], sources: dict[str, list[str]], accepted: Path, refused: Path
+    parts: Path, sources: dict[str, list[str]], accepted: Path, refused: Path
 ) -> dict[str, int]:
     """Join the parts into a manifest and a list of rejected videos, both sorted by id.
 
     Parts may speak of videos that are gone; the sources say which are here.
 
     Args:
-        parts: files of entries (`.jsonl`), or lists of such files (`.json`).
+        parts: the list of the parts; thousands of them would not fit on a command line.
         sources: hash -> names of the videos that are here.
         accepted: the manifest to write.
         refused: the list of rejected videos to write.
@@ -68,11 +68,8 @@ def seal(index_digest: str, fingerprint: str) -> str:
     return digest([index_digest, fingerprint])[:16]
 
 
-def _read(parts: Iterable[Path]) -> Iterator[manifest.Entry]:
-    for path in parts:
-        if path.suffix == ".json":
-            yield from _read(map(Path, read_json(path)))
-            continue
+def _read(parts: Path) -> Iterator[manifest.Entry]:
+    for path in read_json(parts):
         with open(path, encoding="utf-8") as file:
             yield from map(json.loads, file)
 

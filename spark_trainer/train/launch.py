@@ -25,12 +25,12 @@ class LaunchError(RuntimeError):
     """A run that can't start as it was asked to; the message says what is missing."""
 
 
-def fit(order: Order, data: list[Path], granted_gpus: int, threads: int) -> None:
+def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
     """Carry out an order; a run that was interrupted goes on from its last checkpoint.
 
     Args:
         order: what to train.
-        data: one manifest, or the parts of the manifest that the workflow builds.
+        data: a manifest, or the list of the parts of the one that the workflow builds.
         granted_gpus: GPUs that may be used, as Snakemake counted them.
         threads: cores that may be used.
 
@@ -84,14 +84,14 @@ def _devices(run: Run, granted: int) -> tuple[int, str]:
     )
 
 
-def _collect(order: Order, data: list[Path], target: Path) -> None:
+def _collect(order: Order, data: Path, target: Path) -> None:
     """Write the run's own manifest: what was trained on stays known whatever is built later."""
     if order.index is None:
-        shutil.copyfile(data[0], target)
+        shutil.copyfile(data, target)
     else:
         join(data, read_json(order.index), target, target.with_name("rejected.jsonl"))
     if not any(True for _ in manifest.read(target)):
-        raise LaunchError(f"{data[0]}: no usable video to train on")
+        raise LaunchError(f"{data}: no usable video to train on")
 
 
 def _lineage(order: Order, data: Path, processes: int, device: str) -> dict[str, Any]:
