@@ -104,7 +104,11 @@ class Index:
 
     def shard_of(self, name: str) -> Shard:
         """The shard called `name`, also one of an earlier snapshot."""
-        return self.layout.read_shard(self.layout.shard(name))
+        return self._named_shards.get(name) or self.layout.read_shard(self.layout.shard(name))
+
+    @cached_property
+    def _named_shards(self) -> dict[str, Shard]:
+        return {shard.name: shard for shard in self.shards}
 
 
 class _Markers(dict[str, dict[tuple[str, str], list[Path]]]):

@@ -14,6 +14,7 @@ rejected_v1.jsonl             the others, with reasons
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.data.files import digest, read_json
@@ -44,7 +45,7 @@ class Shard:
     bits: str
     videos: tuple[Video, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`<bits>.<digest of the members>`: another member is another shard name."""
         members = [[video.hash, video.folder] for video in self.videos]
