@@ -1,6 +1,7 @@
 """The command line: what users type, and the commands that rules run."""
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,33 @@ def index(options: argparse.Namespace) -> int:
     return 0
 
 
+def runs(options: argparse.Namespace) -> int:
+    """List the training runs, or with `diff A B` tell two of them apart."""
+    from spark_trainer.runs import difference, record, table
+
+    folders = [options.output_dir] if options.output_dir else _run_folders(options.config)
+    records, complaints = record.find(folders)
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    match options.diff:
+        case ["diff", a, b]:
+            try:
+                found = difference.difference(record.choose(records, a), record.choose(records, b))
+            except (OSError, ValueError) as error:
+                raise UserError(str(error)) from None
+            print(found.json() if options.json else found.text())
+        case []:
+            print(f"{len(records)} runs in {', '.join(map(str, folders))}", file=sys.stderr)
+            width = shutil.get_terminal_size((0, 0)).columns
+            lines = (
+                [made.json() for made in records] if options.json else [table.table(records, width)]
+            )
+            print("\n".join(lines), end="\n" if records else "")
+        case words:
+            raise UserError(f"runs: expected nothing or `diff A B` (got {' '.join(words)!r})")
+    return 0
+
+
 def step(options: argparse.Namespace) -> int:
     """Run one step over a shard or over one video; called by the rules."""
     from spark_trainer.data.files import read_json
@@ -185,7 +213,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         for inner in value if isinstance(value, dict) else ():
-            if config.FLAT_KEYS.get(inner) == key:
+            if config.Config.flat_keys.get(inner) == key:
                 merged.pop(inner, None)
         old = merged.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
@@ -196,6 +224,12 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     config.read(path)
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def _run_folders(path: Path) -> list[Path]:
+    """Where the configured runs go; `runs` where none is configured."""
+    trained = config.read(path).runs.values()
+    return [Path(folder) for folder in sorted({run.output_dir for run in trained} or {"runs"})]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -217,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     _train_flags(command(train))
     command(validate).add_argument("--manifest", type=Path)
     command(index)
+    _runs_flags(command(runs))
     for function, names in JOB_FLAGS.items():
         job = command(function, shown=False)
         for name in names.split():
@@ -252,3 +287,10 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
     for name in TRAIN_FLAGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
     parser.add_argument("--threads", type=int, default=1)
+
+
+def _runs_flags(parser: argparse.ArgumentParser) -> None:
+    named = "`diff` and two runs: names, seals, folders, or the beginning of a name or seal"
+    parser.add_argument("diff", nargs="*", metavar="diff A B", help=named)
+    parser.add_argument("--output-dir", type=Path, help="instead of where the configuration says")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each run")

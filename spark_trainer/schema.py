@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from spark_trainer.config import FLAT_KEYS, Config, Run
+from spark_trainer.config import Config, Run
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
@@ -68,7 +68,7 @@ def json_schema() -> dict[str, Any]:
     for names in parts["Train"]["properties"]["runs"]["patternProperties"].values():
         names.clear()
         names["$ref"] = "#/$defs/Run"
-    for key, section in FLAT_KEYS.items():
+    for key, section in Config.flat_keys.items():
         inner = parts[section.capitalize()]["properties"][key]
         short = {"description": f"Short for {section}.{key}: {inner['description']}"}
         top["properties"][key] = inner | short

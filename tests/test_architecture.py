@@ -35,11 +35,14 @@ MAY_IMPORT = {
     "transcribers": {"config", "data"},
     "steps": {"captioners", "config", "data", "ffmpeg", "log", "transcribers"},
     "losses": set(),
-    "families": {"config", "data", "losses"},
+    "packing": set(),
+    "chat": {"data", "families", "losses"},
+    "families": {"chat", "config", "data", "losses", "packing"},
     "methods": {"config", "data", "families", "losses"},
+    "runs": {"config", "data"},
     "train": {"config", "data", "families", "gpu", "log", "losses", "methods", "steps"},
 }
-HEAVY_AT_TOP = {"losses", "methods", "train"}  # whoever imports these wants tensors
+HEAVY_AT_TOP = {"losses", "methods", "packing", "train"}  # whoever imports these wants tensors
 
 
 @dataclass(frozen=True)

@@ -1,41 +1,50 @@
 """What a trainer reads of a manifest: which videos, which of their frames, in which order.
 
-Memory grows by eight bytes a video and a byte a frame count, not with the captions: lines are
-found by their byte offset and parsed when they are needed.
+Memory grows by twenty bytes a video, not with the captions: lines are found by their byte offset
+and parsed when they are needed.
 """
 
 import hashlib
 import json
 import random
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Literal
 
-from spark_trainer.config import Split
-from spark_trainer.data.layout import frame_name
+from spark_trainer.config import Run, Split, Text
+from spark_trainer.data import video
+from spark_trainer.data.layout import Layout, frame_name
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+BUCKETS = 16  # batches among which samples are sorted by length
+
+
+class Unusable(ValueError):
+    """Why a sample can't be used."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and the text that belongs to it."""
+    """Frames of a video in the order of time, what is asked about them, and what is to be said.
+
+    `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
+    """
 
     video: str
-    image: "Image"
-    text: str
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """Why a sample can't be used."""
-
-    reason: str
+    images: "tuple[Image, ...]"
+    times: tuple[float, ...]
+    prompt: str | None
+    answer: str
 
 
 def part_of(video_hash: str, split: Split) -> Part:
@@ -47,50 +56,50 @@ def part_of(video_hash: str, split: Split) -> Part:
     return "test" if share < split.validation + split.test else "train"
 
 
-class CaptionedFrames:
-    """Frames of one part of a manifest, each with its video's caption.
+class Samples:
+    """The samples of one part of a manifest.
+
+    A sample's number counts on from one epoch to the next: number // len is the epoch, which
+    decides what is drawn where `clip.sampling` is `random`.
 
     Args:
         manifest: the JSON lines.
-        root: what `frames_dir` is relative to.
-        split: how videos are divided.
-        part: which of the parts.
-        frames_per_video: at most this many frames of a video, evenly spread.
+        root: what the manifest's paths are relative to.
+        run: the settings; its `text`, `clip` and `seed` are used.
+        one_frame: each frame is a sample of its own, for families that see one image.
     """
 
-    def __init__(
-        self, manifest: Path, root: Path, split: Split, part: Part, frames_per_video: int
-    ) -> None:
-        self._manifest = manifest
-        self._root = root
+    def __init__(self, manifest: Path, root: Path, run: Run, one_frame: bool) -> None:
+        self._manifest, self._layout = manifest, Layout(root)
+        self._text, self._clip, self._seed = run.text, run.clip, run.seed
+        self._one_frame = one_frame
         self._offsets = array("q")
-        self._owners = array("q")
-        self._numbers = array("l")
+        self._ends = array("q")  # number of the first sample after each video's
+        self._frames = array("h")
+        self._lengths = array("i")
         self.left_out: list[str] = []
-        offset = 0
-        with open(manifest, "rb") as file:
-            for line in file:
-                entry = json.loads(line)
-                if part_of(entry["id"], split) == part:
-                    self._add(entry, offset, frames_per_video)
-                offset += len(line)
 
-    def _add(self, entry: dict[str, object], offset: int, frames_per_video: int) -> None:
-        meta = entry["meta"]
-        assert isinstance(meta, dict)
-        if entry["frames_dir"] is None or not meta.get("caption"):
-            lacks = "frames" if entry["frames_dir"] is None else "a caption"
-            self.left_out.append(f"{entry['id']}: without {lacks}")
+    def add(self, entry: dict[str, Any], offset: int) -> None:
+        """Take in a manifest line that starts at byte `offset`."""
+        try:
+            texts = list(_texts(entry, self._text))
+        except Unusable as reason:
+            self.left_out.append(f"{entry['id']}: {reason}")
             return
+        frames = self._num_frames(entry["meta"])
         self._offsets.append(offset)
-        total = len(meta.get("frame_times", ())) or 1
-        count = min(total, frames_per_video)
-        for i in range(count):
-            self._owners.append(len(self._offsets) - 1)
-            self._numbers.append(int((i + 0.5) * total / count) + 1)
+        self._frames.append(frames if self._one_frame else 1)
+        self._ends.append(len(self) + len(texts) * self._frames[-1])
+        longest = max(len(prompt or "") + len(answer) for prompt, answer in texts)
+        self._lengths.append(longest + frames * video.CHARACTERS)
+
+    def _num_frames(self, meta: Mapping[str, Any]) -> int:
+        if self._clip.source == "video":
+            return self._clip.num_frames
+        return min(self._clip.num_frames, len(meta.get("frame_times", ())) or 1)
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return self._ends[-1] if self._ends else 0
 
     @property
     def num_videos(self) -> int:
@@ -98,34 +107,173 @@ class CaptionedFrames:
         return len(self._offsets)
 
     def first_of_each_video(self) -> list[int]:
-        """Index of one sample per video, in the manifest's order."""
-        seen: dict[int, int] = {}
-        for index, owner in enumerate(self._owners):
-            seen.setdefault(owner, index)
-        return list(seen.values())
+        """Number of one sample per video, in the manifest's order."""
+        return [0, *self._ends[:-1]] if self._ends else []
 
-    def __getitem__(self, index: int) -> Sample | Unusable:
+    def lengths(self) -> "np.ndarray":
+        """A measure of each sample's length; only its order means something."""
+        import numpy as np
+
+        ends = np.frombuffer(self._ends, np.int64)
+        counts = np.concatenate([ends[:1], ends[1:] - ends[:-1]])
+        return np.repeat(np.frombuffer(self._lengths, np.int32), counts)
+
+    def __getitem__(self, number: int) -> Sample:
+        """Read and decode a sample.
+
+        Raises:
+            Unusable: a frame or the video can't be read.
+        """
+        epoch, within = divmod(number, len(self))
+        owner = bisect_right(self._ends, within)
+        within -= self._ends[owner - 1] if owner else 0
+        item, slot = divmod(within, self._frames[owner])
+        with open(self._manifest, "rb") as file:
+            file.seek(self._offsets[owner])
+            entry = json.loads(file.readline())
+        prompt, answer = list(_texts(entry, self._text))[item]
+        draw = random.Random(f"{self._seed}:{epoch}:{entry['id']}:{item}")  # noqa: S311
+        times = self._times(entry["meta"], draw if self._clip.sampling == "random" else None)
+        if self._one_frame:
+            times = times[slot : slot + 1]
+        return Sample(entry["id"], self._read(entry, times), times, prompt, answer)
+
+    def _times(self, meta: Mapping[str, Any], draw: random.Random | None) -> tuple[float, ...]:
+        """Seconds at which frames are taken, one in each even part of the window."""
+        known = tuple(meta.get("frame_times", ())) or (0.0,)
+        duration = meta.get("duration") or known[-1] + 1.0
+        window = min(self._clip.seconds or duration, duration)
+        begin = (duration - window) * (draw.random() if draw else 0.5)
+        if self._clip.source == "frames":
+            known = tuple(time for time in known if begin <= time <= begin + window) or known[:1]
+            count = min(self._clip.num_frames, len(known))
+            places = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
+            return tuple(known[int(place * len(known))] for place in places)
+        count = self._clip.num_frames
+        places = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
+        return tuple(begin + place * window for place in places)
+
+    def _read(self, entry: dict[str, Any], times: tuple[float, ...]) -> "tuple[Image, ...]":
         from PIL import Image
 
-        with open(self._manifest, "rb") as file:
-            file.seek(self._offsets[self._owners[index]])
-            entry = json.loads(file.readline())
-        path = self._root / entry["frames_dir"] / frame_name(self._numbers[index])
-        try:
-            with Image.open(path) as image:
-                return Sample(entry["id"], image.convert("RGB"), entry["meta"]["caption"])
-        except OSError as error:
-            return Unusable(f"{path}: {error.strerror or error}")
+        if self._clip.source == "video":
+            source = self._layout.source(entry["id"])
+            try:
+                return tuple(map(self._shrunk, video.frames_at(source, times)))
+            except (OSError, ValueError) as error:
+                raise Unusable(f"{source}: {error}") from None
+        known = list(entry["meta"].get("frame_times", ())) or [0.0]
+        images = []
+        for time in times:
+            folder = self._layout.root / entry["frames_dir"]
+            path = folder / frame_name(known.index(time) + 1)
+            try:
+                with Image.open(path) as image:
+                    images.append(self._shrunk(image.convert("RGB")))
+            except OSError as error:
+                raise Unusable(f"{path}: {error.strerror or error}") from None
+        return tuple(images)
+
+    def _shrunk(self, image: "Image") -> "Image":
+        longest = max(image.size)
+        if self._clip.max_side_px is None or longest <= self._clip.max_side_px:
+            return image
+        ratio = self._clip.max_side_px / longest
+        return image.resize(
+            (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+        )
 
 
-def order(num_samples: int, seed: int, start: int = 0) -> Iterator[int]:
-    """Sample numbers for ever, one shuffled pass after the other, from position `start` on.
+def _texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
+    """Prompt and answer of each sample of a manifest line.
 
-    The position alone decides what comes next, so a resumed run needs no other data state.
+    Raises:
+        Unusable: there are no frames, or nothing to say.
     """
-    epoch, skipped = divmod(start, num_samples)
+    if entry["frames_dir"] is None:
+        raise Unusable("without frames")
+    items = [{}] if text.each is None else entry["meta"].get(text.each) or ()
+    if not items:
+        raise Unusable(f"without {text.each}")
+    for item in items:
+        if not isinstance(item, dict):
+            raise Unusable(f"{text.each}: expected a list of mappings")
+        values = {"id": entry["id"], **entry["meta"], **item}
+        prompt = None if text.prompt is None else _fill(text.prompt, values)
+        yield prompt, _fill(text.answer, values)
+
+
+def _fill(template: str, values: Mapping[str, Any]) -> str:
+    for _, name, _, _ in Formatter().parse(template):
+        if name is not None and values.get(name) in (None, ""):
+            raise Unusable(f"without {name}")
+    filled = template.format_map(values).strip()
+    if not filled:
+        raise Unusable("nothing to say")
+    return filled
+
+
+def read(manifest: Path, root: Path, run: Run, one_frame: bool) -> dict[Part, Samples]:
+    """Every part of a manifest, in one pass.
+
+    Raises:
+        ValueError: a line that is no manifest entry, with its number.
+    """
+    parts: dict[Part, Samples] = {part: Samples(manifest, root, run, one_frame) for part in PARTS}
+    offset = 0
+    with open(manifest, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                entry = json.loads(line)
+                parts[part_of(entry["id"], run.split)].add(entry, offset)
+            except (KeyError, TypeError, json.JSONDecodeError) as error:
+                raise ValueError(f"{manifest}:{number}: no manifest entry: {error!r}") from None
+            offset += len(line)
+    return parts
+
+
+def batches(
+    lengths: "np.ndarray", size: int, seed: int, bucketed: bool, start: int = 0
+) -> Iterator[list[int]]:
+    """Sample numbers of one batch of `size` after the other, for ever, from batch `start` on.
+
+    Each epoch is one shuffled pass. Bucketed, samples are sorted by length within BUCKETS batches,
+    which are then drawn in any order. The position alone decides what comes next, so a resumed
+    run needs no other data state.
+    """
+    import numpy as np
+
+    window = BUCKETS if bucketed else 1
+    wide = window * size
+    number, skipped = divmod(start, window)
     while True:
-        numbers = list(range(num_samples))
-        random.Random(f"{seed}:{epoch}").shuffle(numbers)  # noqa: S311  # no secret
-        yield from numbers[skipped:]
-        epoch, skipped = epoch + 1, 0
+        taken = _stream(len(lengths), number * wide, wide, seed)
+        if bucketed:
+            taken = taken[np.argsort(lengths[taken % len(lengths)], kind="stable")]
+        rows = taken.reshape(window, size)
+        if bucketed:
+            rows = np.random.default_rng([seed, number]).permutation(rows)
+        for row in rows[skipped:]:
+            yield row.tolist()
+        number, skipped = number + 1, 0
+
+
+def _stream(total: int, start: int, count: int, seed: int) -> "np.ndarray":
+    """Positions `start` to `start + count` of the endless sequence of shuffled epochs."""
+    import numpy as np
+
+    pieces = []
+    while count > 0:
+        epoch, skipped = divmod(start, total)
+        piece = _epoch(total, seed, epoch)[skipped : skipped + count] + epoch * total
+        pieces.append(piece)
+        start, count = start + len(piece), count - len(piece)
+    return np.concatenate(pieces)
+
+
+@lru_cache(maxsize=2)
+def _epoch(total: int, seed: int, epoch: int) -> "np.ndarray":
+    """One shuffled pass."""
+    import numpy as np
+
+    return np.random.default_rng([seed, epoch, 1]).permutation(total)

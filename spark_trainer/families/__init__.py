@@ -3,14 +3,20 @@
 A family module holds facts at its head and then its verbs:
 
     MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it trains
-    load            (name, from_scratch) -> Loaded
-    collate         (loaded, samples) -> batch of tensors
-    targets         (batch) -> how many tokens its loss is over
-    loss            (loaded, model, batch) -> sum of the token losses
-    generate        (loaded, model, images) -> captions
-    save            (loaded, model, folder)
+    ONE_FRAME       whether a sample is one frame; else all frames of a video at once
+    PACKS           whether samples may stand one after the other in one row
+    PARTS           part of the model -> how the names of its parameters begin
+    FROZEN          parts that stay as they are, unless the run's `freeze` says otherwise
+    LORA_TARGETS    expression over the full names of the layers that get a low-rank adapter
 
-`model` is the network in training, which may wrap `loaded.model` for several processes.
+    load            (name, wanted) -> Loaded
+    encode          (loaded, sample, max_length) -> Encoded: one sample's tensors
+    collate         (loaded, encoded, packed) -> Batch
+    loss            (loaded, model, batch) -> sum of the token losses
+    generate        (loaded, model, sample, max_new_tokens) -> text
+
+`model` is the network in training, which may wrap `loaded.model` for several processes. A batch
+always holds `labels` (rows, length), IGNORED where there is nothing to learn.
 """
 
 import importlib
@@ -25,7 +31,20 @@ from spark_trainer.data.dataset import Sample
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
+
+IGNORED = -100  # torch's `cross_entropy` leaves such labels out
+Batch = dict[str, Any]  # tensors, and what the forward pass takes beside them
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How weights are loaded: `dtype` of torch, `auto` as it was saved, None for float32."""
+
+    from_scratch: bool = False
+    dtype: "torch.dtype | str | None" = None
+    four_bit: bool = False
+    attention: str = "auto"
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,19 +55,34 @@ class Loaded:
     processor: Any
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """One sample as tensors: those of a token each (L), and those of its images.
+
+    `labels` (L) is IGNORED where there is nothing to learn; `cut` says that the text was too long.
+    """
+
+    tokens: "dict[str, torch.Tensor]"
+    labels: "torch.Tensor"
+    vision: "dict[str, torch.Tensor]"
+    cut: bool
+
+
 class Family(Protocol):
     """What a family module offers."""
 
     MODEL_TYPES: tuple[str, ...]
+    ONE_FRAME: bool
+    PACKS: bool
+    PARTS: dict[str, tuple[str, ...]]
+    FROZEN: tuple[str, ...]
+    LORA_TARGETS: str
 
-    def load(self, name: str, from_scratch: bool) -> Loaded: ...
-    def collate(self, loaded: Loaded, samples: Sequence[Sample]) -> "dict[str, torch.Tensor]": ...
-    def targets(self, batch: "dict[str, torch.Tensor]") -> "torch.Tensor": ...
-    def loss(
-        self, loaded: Loaded, model: Any, batch: "dict[str, torch.Tensor]"
-    ) -> "torch.Tensor": ...
-    def generate(self, loaded: Loaded, model: Any, images: "Sequence[Image]") -> list[str]: ...
-    def save(self, loaded: Loaded, model: Any, folder: Path) -> None: ...
+    def load(self, name: str, wanted: Wanted) -> Loaded: ...
+    def encode(self, loaded: Loaded, sample: Sample, max_length: int) -> Encoded: ...
+    def collate(self, loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch: ...
+    def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor": ...
+    def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str: ...
 
 
 def names() -> list[str]:
@@ -76,6 +110,109 @@ def find(model_name: str) -> Family:
         f"train.model_name: {model_name} is a {model_type!r} checkpoint; "
         f"expected one of: {', '.join(sorted(known))}"
     )
+
+
+def part(family: Family, parameter: str) -> str:
+    """Which of the family's parts a parameter belongs to: the longest matching beginning."""
+    matches = [
+        (len(start), name)
+        for name, starts in family.PARTS.items()
+        for start in starts
+        if parameter.startswith(start)
+    ]
+    return max(matches)[1]
+
+
+def load(name: str, wanted: Wanted) -> Loaded:
+    """Load an image-to-text checkpoint with upstream's class; never pickled weights.
+
+    Args:
+        name: hub id or local folder.
+        wanted: how.
+
+    Raises:
+        OSError: the folder lacks a file, or holds no safetensors weights.
+        ValueError: packed rows are wanted of a model whose attention is not all causal and full.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        BitsAndBytesConfig,
+    )
+
+    auto = AutoModelForImageTextToText
+    processor = AutoProcessor.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name)
+    options: dict[str, Any] = {"dtype": wanted.dtype or "float32"}
+    if attention := _attention(config, wanted):
+        options["attn_implementation"] = attention
+    if wanted.from_scratch:
+        return Loaded(auto.from_config(config, **options), processor)
+    if wanted.four_bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=wanted.dtype,
+        )
+    return Loaded(auto.from_pretrained(name, use_safetensors=True, **options), processor)
+
+
+def groups(encoded: Sequence[Encoded]) -> list[list[Encoded]]:
+    """Samples that fit in one batch: videos (1, T, C, H, W) only beside those of as many frames."""
+    found: dict[int, list[Encoded]] = {}
+    for one in encoded:
+        video = one.vision.get("pixel_values_videos")
+        frames = video.shape[1] if video is not None and video.ndim == 5 else 0
+        found.setdefault(frames, []).append(one)
+    return list(found.values())
+
+
+def pad(encoded: Sequence[Encoded], pad_id: int) -> Batch:
+    """A row for each sample, filled up on the right; the images' tensors one after the other."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    batch: Batch = {"labels": [one.labels for one in encoded]}
+    fills = {"input_ids": pad_id, "labels": IGNORED}
+    batch |= {name: [one.tokens[name] for one in encoded] for name in encoded[0].tokens}
+    for name, rows in batch.items():
+        batch[name] = pad_sequence(rows, batch_first=True, padding_value=fills.get(name, 0))
+    return batch | vision(encoded)
+
+
+def vision(encoded: Sequence[Encoded]) -> Batch:
+    """The images' tensors of all samples one after the other, their second dimension filled up."""
+    return {name: _join([one.vision[name] for one in encoded]) for name in encoded[0].vision}
+
+
+def _join(tensors: "list[torch.Tensor]") -> "torch.Tensor":
+    import torch
+    from torch.nn.functional import pad as fill
+
+    if tensors[0].ndim > 2:
+        width = max(tensor.shape[1] for tensor in tensors)
+        tensors = [
+            fill(tensor, (0, 0) * (tensor.ndim - 2) + (0, width - tensor.shape[1]))
+            for tensor in tensors
+        ]
+    return torch.cat(tensors)
+
+
+def _attention(config: Any, wanted: Wanted) -> Any:
+    """Implementation of attention, by part where packed rows need their own."""
+    if not wanted.packed or wanted.attention not in ("auto", "sdpa"):
+        return None if wanted.attention == "auto" else wanted.attention
+    from spark_trainer.packing import SEGMENTS
+
+    text = config.get_text_config()
+    kinds = set(text.to_dict().get("layer_types") or ["full_attention"])
+    if kinds != {"full_attention"} or text.to_dict().get("sliding_window"):
+        raise ValueError(
+            "train.packing: the language model has layers of other than full attention; "
+            "expected train.packing: false, or train.attention: flash_attention_2"
+        )
+    return {"": "sdpa", "text_config": SEGMENTS}
 
 
 def _model_type(model_name: str) -> str | None:

@@ -4,91 +4,89 @@ Shapes: B samples, L tokens, C channels, H and W pixels.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.data.dataset import Sample
-from spark_trainer.families import Loaded
-from spark_trainer.losses.next_token import IGNORED, next_token
+from spark_trainer import families
+from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.families import IGNORED, Batch, Encoded, Loaded, Wanted
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 MODEL_TYPES = ("blip",)
-MAX_NEW_TOKENS = 40
+ONE_FRAME = True
+PACKS = False
+PARTS = {"vision": ("vision_model",), "language": ("text_decoder",)}
+FROZEN = ()
+LORA_TARGETS = r"text_decoder\..*\.(query|value)"
 
 
-def load(name: str, from_scratch: bool) -> Loaded:
-    """Load a hub id or folder; from scratch, its configuration with random weights.
-
-    Raises:
-        OSError: the folder lacks a file, or holds no safetensors weights.
-    """
-    from transformers import AutoProcessor, BlipConfig, BlipForConditionalGeneration
-
-    processor = AutoProcessor.from_pretrained(name)
-    if from_scratch:
-        model = BlipForConditionalGeneration(BlipConfig.from_pretrained(name))
-    else:
-        model = BlipForConditionalGeneration.from_pretrained(name, use_safetensors=True)
-    return Loaded(model, processor)
+def load(name: str, wanted: Wanted) -> Loaded:
+    """Load a hub id or folder."""
+    return families.load(name, wanted)
 
 
-def collate(loaded: Loaded, samples: Sequence[Sample]) -> "dict[str, torch.Tensor]":
-    """Pixels (B, C, H, W), ids, mask and labels (B, L).
+def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
+    """Pixels, and the caption after its prompt.
 
     The first id is the decoder's start token, because that is what `generate` starts from
-    (transformers/models/blip/modeling_blip.py); padding is never learnt.
+    (transformers/models/blip/modeling_blip_text.py); neither it nor the prompt is learnt.
+
+    Raises:
+        Unusable: the prompt leaves no room for an answer.
     """
+    import torch
+
     text = loaded.model.config.text_config
-    batch = loaded.processor(
-        images=[sample.image for sample in samples],
-        text=[sample.text for sample in samples],
-        padding=True,
-        truncation=True,
-        max_length=text.max_position_embeddings,
-        return_tensors="pt",
-    )
-    ids_BL, mask_BL = batch["input_ids"], batch["attention_mask"]
-    labels_BL = ids_BL.masked_fill(mask_BL == 0, IGNORED)
-    ids_BL[:, 0] = text.bos_token_id
-    return {
-        "pixel_values": batch["pixel_values"],
-        "input_ids": ids_BL,
-        "attention_mask": mask_BL,
-        "labels": labels_BL,
-    }
+    tokenizer = loaded.processor.tokenizer
+    prompt = tokenizer(sample.prompt or "", add_special_tokens=False).input_ids
+    said = tokenizer(sample.answer, add_special_tokens=False).input_ids
+    ids = [text.bos_token_id, *prompt, *said, text.sep_token_id]
+    longest = min(max_length, text.max_position_embeddings)
+    if 1 + len(prompt) >= longest:
+        raise Unusable(
+            f"video {sample.video}: the prompt is {len(prompt)} tokens, the decoder takes "
+            f"{text.max_position_embeddings}, train.max_length is {max_length}"
+        )
+    labels = torch.tensor(ids)[:longest]
+    labels[: 1 + len(prompt)] = IGNORED
+    tokens = {"input_ids": torch.tensor(ids)[:longest]}
+    tokens["attention_mask"] = torch.ones_like(tokens["input_ids"])
+    images = loaded.processor.image_processor(list(sample.images), return_tensors="pt")
+    vision = {"pixel_values": images["pixel_values"]}
+    return Encoded(tokens, labels, vision, cut=len(ids) > longest)
 
 
-def targets(batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
-    """How many tokens the loss of a batch is over; the first one is never predicted."""
-    return (batch["labels"][:, 1:] != IGNORED).sum()
+def collate(loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch:
+    """Pixels (B, C, H, W), ids, mask and labels (B, L)."""
+    assert not packed
+    return families.pad(encoded, loaded.model.config.text_config.pad_token_id)
 
 
-def loss(loaded: Loaded, model: Any, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
+def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
     """Sum of the caption tokens' cross-entropy, smoothed as the checkpoint's config says."""
+    from spark_trainer.losses.next_token import next_token
+
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     smoothing = loaded.model.config.text_config.label_smoothing
     return next_token(model(**inputs).logits, batch["labels"], smoothing)
 
 
-def generate(loaded: Loaded, model: Any, images: "Sequence[Image]") -> list[str]:
-    """A greedy caption for each image."""
-    inputs = loaded.processor(images=list(images), return_tensors="pt")
+def generate(loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
+    """A greedy caption of a frame."""
+    images = loaded.processor.image_processor(list(sample.images), return_tensors="pt")
+    inputs = {"pixel_values": images["pixel_values"]}
+    prompt: list[int] = []
+    if sample.prompt:
+        asked = loaded.processor.tokenizer(sample.prompt, return_tensors="pt")
+        prompt = asked.input_ids[0, 1:-1].tolist()
+        inputs |= {"input_ids": asked.input_ids, "attention_mask": asked.attention_mask}
     device = next(model.parameters()).device
     ids_BL = model.generate(
-        pixel_values=inputs["pixel_values"].to(device),
-        max_new_tokens=MAX_NEW_TOKENS,
+        **{name: value.to(device) for name, value in inputs.items()},
+        max_new_tokens=max_new_tokens,
         num_beams=1,
         do_sample=False,
     )
-    return [
-        text.strip() for text in loaded.processor.batch_decode(ids_BL, skip_special_tokens=True)
-    ]
-
-
-def save(loaded: Loaded, model: Any, folder: Path) -> None:
-    """Write what `from_pretrained` reads: weights as safetensors, configuration, processor."""
-    model.save_pretrained(folder)
-    loaded.processor.save_pretrained(folder)
+    said = ids_BL[0, 1 + len(prompt) :]
+    return str(loaded.processor.tokenizer.decode(said, skip_special_tokens=True)).strip()

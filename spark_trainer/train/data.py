@@ -1,80 +1,132 @@
-"""Batches for one process: which samples, decoded ahead by worker processes."""
+"""Batches for one process: which samples, decoded and tokenised ahead by worker processes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
 
-from spark_trainer.data.dataset import CaptionedFrames, Sample, Unusable, order
-from spark_trainer.families import Family, Loaded
+from spark_trainer import families
+from spark_trainer.data.dataset import Samples, Unusable, batches
+from spark_trainer.families import Batch, Family, Loaded
 
-Batch = dict[str, torch.Tensor]
+MAX_REPLACEMENTS = 8  # samples tried in place of a batch of which none can be used
+
+
+class Taken(NamedTuple):
+    """What one call for samples gave: batches, reasons of samples left out, and texts cut."""
+
+    batches: list[Batch]
+    reasons: list[str]
+    cut: int
 
 
 @dataclass(frozen=True)
-class Collate:
-    """Turn samples into a batch; what can't be used comes along as reasons."""
+class Reader:
+    """Turns sample numbers into batches; what a worker process does."""
 
+    samples: Samples
     family: Family
     loaded: Loaded
+    max_length: int
+    packed: bool
 
-    def __call__(self, items: Sequence[Sample | Unusable]) -> tuple[Batch | None, list[str]]:
-        samples = [item for item in items if isinstance(item, Sample)]
-        reasons = [item.reason for item in items if isinstance(item, Unusable)]
-        return (self.family.collate(self.loaded, samples) if samples else None), reasons
+    def __getitem__(self, numbers: Sequence[int]) -> Taken:
+        encoded, reasons = [], []
+        spare = iter(range(numbers[-1] + 1, numbers[-1] + 1 + MAX_REPLACEMENTS))
+        pending = list(numbers)
+        while pending:
+            try:
+                sample = self.samples[pending.pop(0)]
+                encoded.append(self.family.encode(self.loaded, sample, self.max_length))
+            except Unusable as reason:
+                reasons.append(str(reason))
+            if not pending and not encoded:
+                # No batch may be empty: every process has to take part in every update.
+                pending = [number for number in [next(spare, None)] if number is not None]
+        made = [
+            self.family.collate(self.loaded, group, self.packed)
+            for group in (families.groups(encoded) if encoded else [])
+        ]
+        return Taken(made, reasons, sum(one.cut for one in encoded))
 
 
 @dataclass(frozen=True)
 class Share:
-    """This process's part of every global batch: `batch_size` of `world` times as many."""
+    """This process's part of every update: each `world`-th sample, `batch_size` at a time."""
 
+    update_size: int
     batch_size: int
     rank: int
     world: int
     seed: int
+    bucketed: bool
     start: int
 
-    def batches(self, num_samples: int) -> Iterator[list[int]]:
-        """Sample numbers of one batch after the other, for ever, from batch `start` on."""
-        wide = self.batch_size * self.world
-        numbers = order(num_samples, self.seed, self.start * wide)
-        while True:
-            batch = list(islice(numbers, wide))
-            yield batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+    @property
+    def num_batches(self) -> int:
+        """Calls for samples in an update."""
+        return -(-self.update_size // self.world // self.batch_size)
+
+    def batches(self, samples: Samples) -> Iterator[list[int]]:
+        """Sample numbers of one batch after the other, for ever, from update `start` on."""
+        lengths = samples.lengths()
+        for numbers in batches(lengths, self.update_size, self.seed, self.bucketed, self.start):
+            mine = numbers[self.rank :: self.world]
+            for first in range(0, len(mine), self.batch_size):
+                yield mine[first : first + self.batch_size]
 
 
-class _Batches:
-    """A batch sampler over a share."""
+class _Sampler:
+    """A share as torch's loader takes it."""
 
-    def __init__(self, share: Share, num_samples: int) -> None:
-        self._share, self._num_samples = share, num_samples
+    def __init__(self, share: Share, samples: Samples) -> None:
+        self._share, self._samples = share, samples
 
     def __iter__(self) -> Iterator[list[int]]:
-        return self._share.batches(self._num_samples)
+        return self._share.batches(self._samples)
 
 
-def training(
-    dataset: CaptionedFrames, collate: Collate, share: Share, num_workers: int
-) -> Iterator[tuple[Batch | None, list[str]]]:
+def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Iterator[Taken]:
     """Batches of this process's share, for ever."""
     loader: DataLoader[Any] = DataLoader(
-        dataset,  # type: ignore[arg-type]  # any object with a length and items will do
-        batch_sampler=_Batches(share, len(dataset)),  # type: ignore[arg-type]
-        collate_fn=collate,
+        reader,  # type: ignore[arg-type]  # anything that is indexed will do
+        sampler=_Sampler(share, reader.samples),  # type: ignore[arg-type]
+        batch_size=None,
         num_workers=num_workers,
+        pin_memory=pin,
     )
     return iter(loader)
 
 
-def held_out(
-    dataset: CaptionedFrames, collate: Collate, batch_size: int, rank: int, world: int
-) -> Iterator[Batch]:
+def held_out(reader: Reader, batch_size: int, rank: int, world: int) -> Iterator[Taken]:
     """Every held-out sample once, dealt to the processes in turn."""
-    mine = range(rank, len(dataset), world)
+    mine = range(rank, len(reader.samples), world)
     for start in range(0, len(mine), batch_size):
-        batch, _ = collate([dataset[i] for i in mine[start : start + batch_size]])
-        if batch is not None:
-            yield batch
+        yield _only(reader, list(mine[start : start + batch_size]))
+
+
+def _only(reader: Reader, numbers: list[int]) -> Taken:
+    """These samples and no replacement."""
+    taken = reader[numbers]
+    return taken if len(taken.reasons) < len(numbers) else Taken([], taken.reasons, 0)
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device."""
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.items()
+    }
+
+
+def num_targets(batch: Batch) -> int:
+    """How many tokens the loss of a batch is over."""
+    return int((batch["labels"] != families.IGNORED).sum())
+
+
+def num_tokens(batch: Batch) -> int:
+    """How many tokens a batch holds, images included, padding not."""
+    mask = batch.get("attention_mask")
+    return int(batch["input_ids"].numel() if mask is None else mask.sum())

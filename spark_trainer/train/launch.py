@@ -40,6 +40,11 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
     folder = order.folder
     folder.mkdir(parents=True, exist_ok=True)
     processes, device = _devices(order.settings, granted_gpus)
+    if order.settings.samples_per_update % processes:
+        raise LaunchError(
+            f"train.global_batch_size: {order.settings.samples_per_update} samples can't be shared "
+            f"evenly by {processes} processes; expected a multiple of {processes}"
+        )
     local = folder / "manifest.jsonl"
     _collect(order, data, local)
     lineage = _lineage(order, local, processes, device)
@@ -76,7 +81,7 @@ def _devices(run: Run, granted: int) -> tuple[int, str]:
         return usable, "cuda"
     if usable == 0 and run.allow_cpu and run.min_gpus == 0:
         log.logger.warning("no GPU here: training on the CPU, because allow_cpu is true")
-        return 1, "cpu"
+        return run.cpu_processes, "cpu"
     raise LaunchError(
         f"{present} GPUs present and {granted} granted, but the run needs at least "
         f"{max(1, run.min_gpus)}; to train on the CPU set train.allow_cpu: true and "
@@ -152,5 +157,5 @@ def _command(run: Run, processes: int, device: str, folder: Path) -> list[str]:
     options = ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
     options += ["--mixed_precision", run.mixed_precision]
     options += ["--cpu"] if device == "cpu" else []
-    options += ["--multi_gpu"] if processes > 1 else []
+    options += ["--multi_gpu"] if processes > 1 and device == "cuda" else []
     return [sys.executable, "-m", "accelerate.commands.launch", *options, *module]

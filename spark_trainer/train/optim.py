@@ -1,19 +1,84 @@
-"""The optimizer and its schedule."""
+"""Which weights learn, the optimizer and its schedule, and the average of the weights."""
+
+from typing import Any
 
 import torch
 from transformers import get_scheduler
 
+from spark_trainer import families
 from spark_trainer.config import Run
+from spark_trainer.families import Family
+
+# Names of the library's classes behind `train.optimizer`.
+BITSANDBYTES = {
+    "adamw_8bit": "AdamW8bit",
+    "paged_adamw": "PagedAdamW32bit",
+    "paged_adamw_8bit": "PagedAdamW8bit",
+}
+
+
+def freeze(family: Family, model: torch.nn.Module, run: Run) -> None:
+    """Hold the parts still that the run, or the family, wants held.
+
+    Raises:
+        ValueError: a name that is no part of this family, or nothing is left to train.
+    """
+    frozen = family.FROZEN if run.freeze is None else run.freeze
+    if unknown := set(frozen) - set(family.PARTS):
+        raise ValueError(
+            f"train.freeze: no part {sorted(unknown)[0]!r}; "
+            f"expected some of: {', '.join(family.PARTS)}"
+        )
+    if set(frozen) == set(family.PARTS):
+        raise ValueError("train.freeze: every part is frozen, nothing is left to train")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(families.part(family, name) not in frozen)
+
+
+def add_adapters(family: Family, model: Any, run: Run) -> None:
+    """Freeze the model and add low-rank adapters to its layers.
+
+    Raises:
+        ValueError: no layer has one of the names.
+    """
+    from peft import LoraConfig
+
+    targets = family.LORA_TARGETS if run.lora.targets is None else list(run.lora.targets)
+    config = LoraConfig(
+        r=run.lora.rank,
+        lora_alpha=run.lora.alpha,  # type: ignore[arg-type]  # a float is as good
+        lora_dropout=run.lora.dropout,
+        target_modules=targets,
+    )
+    try:
+        model.add_adapter(config)
+    except ValueError as error:
+        raise ValueError(f"train.lora.targets: {error}") from None
 
 
 def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only: biases and norms are vectors and keep their scale."""
+    """AdamW that decays matrices only: biases and norms are vectors and keep their scale.
+
+    Raises:
+        ValueError: the optimizer is bitsandbytes' and that is not installed.
+    """
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": run.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=run.learning_rate)
+    if run.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=run.learning_rate)
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise ValueError(
+            f"train.optimizer: {run.optimizer} needs bitsandbytes: uv pip install bitsandbytes"
+        ) from None
+    made: torch.optim.Optimizer = getattr(bitsandbytes.optim, BITSANDBYTES[run.optimizer])(
+        groups, lr=run.learning_rate
+    )
+    return made
 
 
 def schedule(

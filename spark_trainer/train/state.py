@@ -2,10 +2,43 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 
 from spark_trainer.data.files import read_json, write_json
+
+WEIGHTS = "trainable.safetensors"
+
+
+def attach(accelerator: Accelerator) -> None:
+    """Keep only weights that learn in a checkpoint: the others are the base's, unchanged."""
+
+    def save(models: list[Any], weights: list[Any], folder: str) -> None:
+        weights.clear()
+        if accelerator.is_main_process:
+            save_file(_learning(accelerator.unwrap_model(models[0])), Path(folder) / WEIGHTS)
+
+    def load(models: list[Any], folder: str) -> None:
+        model = accelerator.unwrap_model(models.pop())
+        model.load_state_dict(load_file(Path(folder) / WEIGHTS), strict=False)
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def _learning(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Trainable parameters and buffers by name; of tied ones the first."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    kept: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        if name not in frozen and tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            kept[name] = tensor.contiguous()
+    return kept
 
 
 def save(accelerator: Accelerator, folder: Path, step: int, losses: dict[str, float]) -> None:
@@ -19,16 +52,22 @@ def save(accelerator: Accelerator, folder: Path, step: int, losses: dict[str, fl
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(temporary / "step.json", {"step": step, "losses": losses})
-        target = folder / f"step_{step:08d}"
+        target = path(folder, step)
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     accelerator.wait_for_everyone()
 
 
-def rotate(folder: Path, keep: int) -> None:
-    """Delete all but the newest checkpoints."""
+def path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of an update lies."""
+    return folder / f"step_{step:08d}"
+
+
+def rotate(folder: Path, keep: int, best: Path) -> None:
+    """Delete all but the newest checkpoints and the best one."""
     for old in sorted(folder.glob("step_*"))[:-keep]:
-        shutil.rmtree(old)
+        if old != best:
+            shutil.rmtree(old)
 
 
 def resume(accelerator: Accelerator, folder: Path) -> tuple[int, dict[str, float]]:

@@ -16,7 +16,7 @@ from spark_trainer.data.files import canonical_json, write_json, write_text
 class Tracker:
     """Writes the metrics of one run; lines after the resumed update are taken back."""
 
-    def __init__(self, folder: Path, resumed_step: int) -> None:
+    def __init__(self, folder: Path, resumed_step: int, wandb_project: str | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
@@ -25,15 +25,18 @@ class Tracker:
             lines = self._path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _step(line) <= resumed_step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+        self._wandb = _wandb(folder, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record the values of one update; one that is no number becomes null."""
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(canonical_json({"step": step, **known}) + "\n")
+        self._metrics.write(canonical_json({"step": step, **known}) + "\n")
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(known, step=step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.logger.info("step %d: %s", step, shown)
 
@@ -46,8 +49,26 @@ class Tracker:
             log.logger.info(text, step, short, sample["generated"], sample["caption"])
 
     def close(self) -> None:
-        """Flush the events."""
+        """Flush everything."""
+        self._metrics.close()
         self._events.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def _wandb(folder: Path, project: str) -> Any:
+    """A Weights & Biases run that goes on where an interrupted one stopped.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise ValueError("train.wandb_project: needs wandb: uv pip install wandb") from None
+    return wandb.init(
+        project=project, name=folder.name, id=folder.name, dir=str(folder), resume="allow"
+    )
 
 
 def peak_memory_gb() -> float:

@@ -4,12 +4,15 @@ import hashlib
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from spark_trainer.config import Split
-from spark_trainer.data.dataset import CaptionedFrames, Sample, Unusable, order, part_of
+from spark_trainer.config import Run, Split
+from spark_trainer.data import dataset
+from spark_trainer.data.dataset import Samples, Unusable, batches, part_of
 
 HASHES = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
 
@@ -23,12 +26,34 @@ def test_split_has_the_shares_asked_for_and_is_decided_by_content() -> None:
     assert parts != [part_of(h, Split(validation=0.2, test=0.1, seed=1)) for h in HASHES]
 
 
-def test_order_continues_where_it_stopped() -> None:
-    whole = list(islice(order(7, seed=3), 30))
-    assert sorted(whole[:7]) == list(range(7))
-    assert whole[:7] != whole[7:14]
-    for start in range(20):
-        assert list(islice(order(7, seed=3, start=start), 10)) == whole[start : start + 10]
+LENGTHS = np.random.default_rng(0).integers(1, 100, 37)
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_batches_go_on_where_they_stopped(bucketed: bool) -> None:
+    whole = list(islice(batches(LENGTHS, 4, 3, bucketed), 80))
+    for start in (0, 1, 15, 16, 17, 40):
+        assert (
+            list(islice(batches(LENGTHS, 4, 3, bucketed, start), 30)) == whole[start : start + 30]
+        )
+
+
+def test_every_epoch_is_one_shuffled_pass() -> None:
+    numbers = [n for batch in islice(batches(LENGTHS, 4, 3, False), 37) for n in batch]
+    assert sorted(numbers) == list(range(4 * 37))
+    first, second = numbers[:37], [number - 37 for number in numbers[37:74]]
+    assert sorted(first) == sorted(second) == list(range(37))
+    assert first != second
+
+
+def test_buckets_hold_the_same_samples_closer_together() -> None:
+    def spread(found: list[list[int]]) -> float:
+        return float(np.mean([np.ptp(LENGTHS[np.array(batch) % 37]) for batch in found]))
+
+    plain = list(islice(batches(LENGTHS, 4, 3, False), 160))
+    bucketed = list(islice(batches(LENGTHS, 4, 3, True), 160))
+    assert sorted(n for b in plain for n in b) == sorted(n for b in bucketed for n in b)
+    assert spread(bucketed) < spread(plain) / 4
 
 
 @pytest.fixture
@@ -37,9 +62,16 @@ def manifest(tmp_path: Path) -> Path:
     for number, video in enumerate(sorted(HASHES[:6])):
         frames = tmp_path / "data" / video / "frames"
         frames.mkdir(parents=True)
-        for frame in (1, 2, 3):
-            Image.new("RGB", (8, 8), (number, frame, 0)).save(frames / f"frame_{frame:06d}.jpg")
-        meta = {"caption": f"clip {number}", "frame_times": [0.0, 1.0, 2.0]}
+        for frame in range(1, 7):
+            Image.new("RGB", (8, 8), (number, frame * 40, 0)).save(
+                frames / f"frame_{frame:06d}.jpg"
+            )
+        meta: dict[str, Any] = {
+            "caption": f"clip {number}",
+            "frame_times": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+            "duration": 6.0,
+            "qa": [{"question": f"q{i}", "answer": f"a{number}{i}"} for i in range(number % 3)],
+        }
         entries.append({"id": video, "frames_dir": f"{video}/frames", "audio": None, "meta": meta})
     entries[1]["meta"]["caption"] = ""
     entries[2]["frames_dir"] = None
@@ -48,26 +80,80 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def test_samples_are_frames_with_their_captions(manifest: Path) -> None:
-    root = manifest.parent / "data"
-    data = CaptionedFrames(manifest, root, Split(validation=0), "train", frames_per_video=2)
-    assert (data.num_videos, len(data)) == (4, 8)
-    assert [line.partition(": ")[2] for line in data.left_out] == [
-        "without a caption",
+def read(manifest: Path, one_frame: bool, **settings: Any) -> Samples:
+    run = Run(split={"validation": 0}, **settings)
+    return dataset.read(manifest, manifest.parent / "data", run, one_frame)["train"]
+
+
+def greens(data: Samples, number: int) -> list[int]:
+    """Which frames a sample shows, told by their colour."""
+    return [round(np.asarray(image)[0, 0, 1] / 40) for image in data[number].images]
+
+
+def test_a_sample_is_a_video_or_one_of_its_frames(manifest: Path) -> None:
+    frames = read(manifest, one_frame=True, clip={"num_frames": 2})
+    assert (frames.num_videos, len(frames)) == (4, 8)
+    assert [line.partition(": ")[2] for line in frames.left_out] == [
+        "without caption",
         "without frames",
     ]
-    first = data[0]
-    assert isinstance(first, Sample)
-    assert (first.text, first.image.size) == ("clip 0", (8, 8))
-    assert data.first_of_each_video() == [0, 2, 4, 6]
+    assert [greens(frames, number) for number in (0, 1)] == [[2], [5]]
+    assert frames.first_of_each_video() == [0, 2, 4, 6]
+    videos = read(manifest, one_frame=False, clip={"num_frames": 3})
+    assert (videos.num_videos, len(videos)) == (4, 4)
+    assert greens(videos, 0) == [2, 4, 6]
+    assert videos[0].times == (1.0, 3.0, 5.0)
+    assert (videos[0].prompt, videos[0].answer) == (None, "clip 0")
+    assert videos[4].video == videos[0].video
+
+
+def test_questions_become_samples_of_their_own(manifest: Path) -> None:
+    text = {"each": "qa", "prompt": "{question}?", "answer": "{answer}"}
+    data = read(manifest, one_frame=False, text=text)
+    found = [(data[i].prompt, data[i].answer) for i in range(len(data))]
+    assert found == [("q0?", "a10"), ("q0?", "a40"), ("q0?", "a50"), ("q1?", "a51")]
+    assert [line.partition(": ")[2] for line in data.left_out] == [
+        "without qa",
+        "without frames",
+        "without qa",
+    ]
+
+
+def test_random_frames_stay_in_their_part_and_are_drawn_again_each_epoch(manifest: Path) -> None:
+    clip = {"num_frames": 2, "sampling": "random"}
+    data = read(manifest, one_frame=False, clip=clip)
+    drawn = [greens(data, epoch * len(data)) for epoch in range(40)]
+    assert {first for first, _ in drawn} == {1, 2, 3}
+    assert {second for _, second in drawn} == {4, 5, 6}
+    again = read(manifest, one_frame=False, clip=clip)
+    assert [greens(again, epoch * len(data)) for epoch in range(40)] == drawn
+    other = read(manifest, one_frame=False, clip=clip, seed=1)
+    assert [greens(other, epoch * len(data)) for epoch in range(40)] != drawn
+
+
+def test_a_window_holds_only_its_frames(manifest: Path) -> None:
+    data = read(manifest, one_frame=False, clip={"num_frames": 8, "seconds": 2.0})
+    assert data[0].times == (2.0, 3.0, 4.0)
+
+
+def test_lengths_follow_the_samples(manifest: Path) -> None:
+    data = read(manifest, one_frame=True, clip={"num_frames": 2})
+    assert len(data.lengths()) == len(data)
+    longer = read(
+        manifest, one_frame=True, clip={"num_frames": 2}, text={"answer": "{caption}" * 9}
+    )
+    assert (longer.lengths() > data.lengths()).all()
 
 
 def test_a_missing_frame_says_which(manifest: Path) -> None:
-    root = manifest.parent / "data"
-    data = CaptionedFrames(manifest, root, Split(validation=0), "train", frames_per_video=1)
-    lost = next(root.rglob("frame_000002.jpg"))
-    for frame in root.rglob("*.jpg"):
-        frame.unlink()
-    found = [data[i] for i in range(len(data))]
-    assert all(isinstance(item, Unusable) for item in found)
-    assert any(str(lost) in item.reason for item in found if isinstance(item, Unusable))
+    data = read(manifest, one_frame=False)
+    lost = manifest.parent / "data" / data[0].video / "frames" / "frame_000002.jpg"
+    lost.unlink()
+    with pytest.raises(Unusable, match=f"{lost}: No such file"):
+        data[0]
+
+
+def test_a_broken_line_is_named(manifest: Path) -> None:
+    manifest.write_text(manifest.read_text() + '{"id": "x"\n')
+    with pytest.raises(ValueError, match=r"manifest\.jsonl:7: no manifest entry"):
+        read(manifest, one_frame=True)

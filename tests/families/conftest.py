@@ -1,4 +1,4 @@
-"""Every family's tiny checkpoint and a few hand-made samples."""
+"""A few hand-made samples, as clips of several frames and as single frames."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,28 @@ from PIL import Image
 
 from spark_trainer.data.dataset import Sample
 
-TEXTS = ["tags: beagle", "a dog", "tags: web site, snow leopard", "no tag"]
+ANSWERS = (
+    "tags: beagle",
+    "a dog",
+    "tags: web site, snow leopard",
+    "no tag",
+    "two lamps",
+    "a red car and a poodle",
+    "bubble",
+    "it rains",
+)
+FRAMES = 4
+
+
+def clip(number: int, answer: str, prompt: str | None = None, frames: int = FRAMES) -> Sample:
+    """A clip of noise, another for each number."""
+    noise = np.random.default_rng(number)
+    images = [noise.integers(0, 255, (60, 80, 3), dtype=np.uint8) for _ in range(frames)]
+    times = tuple(0.5 * frame for frame in range(frames))
+    return Sample(f"{number:064x}", tuple(map(Image.fromarray, images)), times, prompt, answer)
 
 
 @pytest.fixture(scope="session")
-def samples() -> list[Sample]:
-    """Four different images with texts of different length."""
-    noise = np.random.default_rng(0)
-    images = [noise.integers(0, 255, (60, 80, 3), dtype=np.uint8) for _ in TEXTS]
-    pairs = enumerate(zip(images, TEXTS, strict=True))
-    return [Sample(f"{i:064x}", Image.fromarray(pixels), text) for i, (pixels, text) in pairs]
+def clips() -> list[Sample]:
+    """Eight different clips with answers of different length."""
+    return [clip(number, answer) for number, answer in enumerate(ANSWERS)]

@@ -2,7 +2,8 @@
 
 import torch
 
-from spark_trainer.losses.next_token import IGNORED, next_token
+from spark_trainer.families import IGNORED
+from spark_trainer.losses.next_token import next_token
 
 
 def test_sum_of_minus_log_probabilities_of_the_following_tokens() -> None:

@@ -1,20 +1,81 @@
-"""Several processes see what one would see."""
+"""Several processes see what one would see; what can't be used is replaced and named."""
 
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from spark_trainer.train.data import Share
+from spark_trainer import families
+from spark_trainer.config import Run
+from spark_trainer.data import dataset
+from spark_trainer.families import Wanted
+from spark_trainer.train.data import Reader, Share, held_out
+
+LENGTHS = np.arange(20)
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_shares_of_a_batch_make_the_whole(world: int) -> None:
-    whole = Share(batch_size=8, rank=0, world=1, seed=0, start=0).batches(20)
-    shares = [Share(8 // world, rank, world, seed=0, start=0).batches(20) for rank in range(world)]
-    for batch in islice(whole, 7):
-        assert [number for share in shares for number in next(share)] == batch
+class Twenty:
+    """Twenty samples of known length."""
+
+    def lengths(self) -> np.ndarray:
+        return LENGTHS
 
 
-def test_a_share_continues_where_it_stopped() -> None:
-    whole = list(islice(Share(3, 0, 1, seed=0, start=0).batches(10), 12))
-    assert list(islice(Share(3, 0, 1, seed=0, start=5).batches(10), 7)) == whole[5:]
+def numbers(world: int, start: int = 0) -> list[list[list[int]]]:
+    """The first batches of every process."""
+    shares = [Share(8, 3, rank, world, 0, True, start) for rank in range(world)]
+    return [list(islice(share.batches(Twenty()), 4 * share.num_batches)) for share in shares]
+
+
+@pytest.mark.parametrize("world", [2, 4, 8])
+def test_an_update_has_the_same_samples_however_many_processes(world: int) -> None:
+    def updates(found: list[list[list[int]]], count: int) -> list[list[int]]:
+        per = [len(own) // count for own in found]
+        return [
+            sorted(
+                n
+                for own, k in zip(found, per, strict=True)
+                for b in own[i * k : i * k + k]
+                for n in b
+            )
+            for i in range(count)
+        ]
+
+    assert updates(numbers(world), 4) == updates(numbers(1), 4)
+    assert all(len(batch) <= 3 for own in numbers(world) for batch in own)
+
+
+def test_a_share_goes_on_where_it_stopped() -> None:
+    [whole] = numbers(2)[:1]
+    [later] = numbers(2, start=2)[:1]
+    assert later[:4] == whole[4:]
+
+
+@pytest.fixture
+def reader(manifest: Path, checkpoint: Path) -> Reader:
+    family = families.find(str(checkpoint))
+    run = Run(split={"validation": 0})
+    samples = dataset.read(manifest, manifest.parent, run, family.ONE_FRAME)["train"]
+    return Reader(samples, family, family.load(str(checkpoint), Wanted()), 64, False)
+
+
+def test_an_unusable_batch_is_replaced_by_its_neighbour(reader: Reader, manifest: Path) -> None:
+    frames = manifest.parent / reader.samples[0].video / "frames"
+    for frame in frames.iterdir():
+        frame.unlink()
+    taken = reader[[0, 1]]
+    assert len(taken.reasons) == 3
+    assert "frame_000001.jpg" in taken.reasons[0]
+    [batch] = taken.batches
+    assert batch["pixel_values"].equal(reader[[3]].batches[0]["pixel_values"])
+    counts = [len(t.batches[0]["labels"]) if t.batches else 0 for t in held_out(reader, 2, 0, 1)]
+    assert counts[:2] == [0, 1]
+    assert sum(counts) == len(reader.samples) - 3
+
+
+def test_a_cut_text_is_counted(reader: Reader) -> None:
+    short: Any = replace(reader, max_length=4)
+    assert short[[0, 1]].cut == 2

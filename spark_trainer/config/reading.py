@@ -1,0 +1,107 @@
+"""From plain data to validated sections, with messages that name the wrong key."""
+
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from spark_trainer.config.section import ConfigError, Section
+
+Model = TypeVar("Model", bound=Section)
+
+
+def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
+    """Validate `data`, turning pydantic's report into one line per wrong key.
+
+    Raises:
+        ConfigError: lines of `key.path: what was expected`; a validator's own lines, which name
+            keys relative to their section, get the section's path put before them.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines: list[str] = []
+        expected: dict[str, list[str]] = {}
+        given: dict[str, Any] = {}
+        for problem in error.errors():
+            path = _path(model, problem["loc"])
+            if len(path) == 2 and model.flat_keys.get(path[1]) == path[0] and path[1] in data:
+                path = path[1:]
+            key = ".".join(filter(None, [prefix, *path]))
+            if problem["type"] == "value_error":
+                own = str(problem["ctx"]["error"]).splitlines()
+                lines += [f"{key}.{line}" if key else line for line in own]
+            elif problem["type"] == "extra_forbidden":
+                known = ", ".join(sorted(_fields_at(model, problem["loc"][:-1])))
+                lines.append(f"{key}: unknown key; expected one of: {known}")
+            else:
+                expected.setdefault(key, []).append(_expected(problem))
+                given[key] = problem["input"]
+        for key, texts in expected.items():
+            if not any(other.startswith(f"{key}.") for other in expected):
+                wanted = " or ".join(dict.fromkeys(texts))
+                lines.append(f"{key or 'config'}: expected {wanted} (got {given[key]!r})")
+        raise ConfigError("\n".join(lines)) from None
+
+
+# pydantic's name of a problem -> what was expected, where its own words speak of Python.
+EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a section of keys",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "invalid_key": "text as a key",
+    "model_type": "a section of keys",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', a letter or digit first",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+
+def _expected(problem: Any) -> str:
+    """What a value should have been, in a user's words."""
+    own = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return EXPECTED.get(problem["type"], own)
+
+
+def _path(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    """The keys of a location, without the marks that pydantic adds for a union's alternatives."""
+    path: list[str] = []
+    inside: type[Section] | None = model
+    for part in location:
+        if inside is not None:
+            path.append(str(part))
+            field = inside.model_fields.get(str(part))
+            inside = _section_of(field.annotation) if field else None
+        elif isinstance(part, int) or path[-1] == "runs":
+            path.append(str(part))
+    return path
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, if it holds one."""
+    for option in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(option, type) and issubclass(option, Section):
+            return option
+    return None
+
+
+def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        inner = _section_of(model.model_fields[str(part)].annotation)
+        assert inner is not None
+        model = inner
+    return [*model.model_fields, *model.flat_keys]
+
+
+def over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` laid over `base`, section by section."""
+    merged = dict(base)
+    for key, value in own.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = over(old, value) if both else value  # type: ignore[arg-type]
+    return merged

@@ -1,0 +1,34 @@
+"""What every section of the configuration is made of."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Runtime: JsonDict = {
+    "runtime": True
+}  # a field that changes how fast a result comes, never the result
+
+
+class ConfigError(ValueError):
+    """A configuration that can't be used; the message names the key and what was expected."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused and values can't change later."""
+
+    # Documented flat key -> the section where it lives once the configuration is read.
+    flat_keys: ClassVar[dict[str, str]] = {}
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    def results(self) -> dict[str, Any]:
+        """The settings that decide the bytes of a result: everything but the runtime fields."""
+        runtime = {
+            name
+            for name, field in type(self).model_fields.items()
+            if field.json_schema_extra == Runtime
+        }
+        return self.model_dump(mode="json", exclude=runtime)

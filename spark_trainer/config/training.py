@@ -1,0 +1,279 @@
+"""The sections of training: one run, and several runs that share what they don't name."""
+
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from spark_trainer.config.reading import over, validated
+from spark_trainer.config.section import ConfigError, Fraction, Positive, Runtime, Section
+
+
+class Split(Section):
+    """Which videos are held out; decided by content, so adding videos moves none."""
+
+    validation: Fraction = Field(0.1, description="Share of videos for the held-out loss.")
+    test: Fraction = Field(0.0, description="Share of videos that training never touches.")
+    seed: int = Field(0, description="Another seed, another split.")
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ConfigError("validation, test: expected a sum below 1, to have some to train on")
+        return self
+
+
+class Text(Section):
+    """What is said about a video; `{name}` is a key of the manifest's `meta`."""
+
+    prompt: str | None = Field(
+        None,
+        description="What the user asks, such as `{question}` or `They say: {transcript}`; "
+        "without it the family's own prompt.",
+    )
+    answer: str = Field("{caption}", description="What the model learns to say.")
+    each: str | None = Field(
+        None,
+        description="A list in `meta`; every item becomes a sample of its own, its keys usable "
+        "in `prompt` and `answer`.",
+    )
+
+    @field_validator("prompt", "answer")
+    @classmethod
+    def _only_plain_names(cls, value: str | None) -> str | None:
+        try:
+            names = [name for _, name, _, _ in Formatter().parse(value or "") if name is not None]
+        except ValueError as error:
+            raise ValueError(f"a template, but {error}") from None
+        if wrong := [name for name in names if not name.isidentifier()]:
+            raise ValueError(f"names of `meta` in braces, not {wrong[0]!r}")
+        return value
+
+
+class Clip(Section):
+    """Which frames of a video a sample shows."""
+
+    num_frames: int = Field(8, ge=1, description="Frames taken of a video.")
+    sampling: Literal["even", "random"] = Field(
+        "even",
+        description="`even` spreads the frames evenly; `random` draws another frame of each "
+        "even part every epoch, and another window, the same ones for the same seed.",
+    )
+    seconds: Positive | None = Field(
+        None, description="Length of the window that the frames come from; the whole video without."
+    )
+    max_side_px: int | None = Field(
+        None,
+        ge=16,
+        description="Shrink frames so that the longer side is at most this; fewer pixels are fewer "
+        "tokens for the families that take any size.",
+    )
+    source: Literal["frames", "video"] = Field(
+        "frames",
+        description="`frames` reads the JPEGs on disk; `video` decodes the video itself, at any "
+        "rate and without a second compression.",
+    )
+
+
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), for `finetune: lora` and `qlora`."""
+
+    rank: int = Field(16, ge=1, description="Rank of the two matrices.")
+    alpha: Positive = Field(32.0, description="The update is scaled by alpha / rank.")
+    dropout: Fraction = Field(0.0, description="Dropout in front of the adapters.")
+    targets: tuple[str, ...] | None = Field(
+        None, description="Names of the linear layers that get one; the family's own without."
+    )
+
+
+class Run(Section):
+    """One training run."""
+
+    model_name: str = Field(
+        "Salesforce/blip-image-captioning-base", description="Hub id or local folder."
+    )
+    model_type: Literal["vision_language", "diffusion", "asr", "rft"] = Field(
+        "vision_language",
+        description="Kind of training; this version trains vision_language.",
+    )
+    from_scratch: bool = Field(
+        False, description="Start from random weights of the model's configuration."
+    )
+    manifest_path: str | None = Field(
+        None, description="Train on this manifest; without it, on the one this workflow builds."
+    )
+    output_dir: str = Field("runs", description="Where run folders go.", json_schema_extra=Runtime)
+    split: Split = Field(default_factory=Split)
+    text: Text = Field(default_factory=Text)
+    clip: Clip = Field(default_factory=Clip)
+
+    finetune: Literal["full", "lora", "qlora"] = Field(
+        "full",
+        description="All trainable weights, or low-rank adapters, or those over a base in 4 bits.",
+    )
+    lora: Lora = Field(default_factory=Lora)
+    freeze: tuple[str, ...] | None = Field(
+        None,
+        description="Parts of the model that stay as they are, such as `vision`; the family's "
+        "own choice without, none with an empty list.",
+    )
+    save: Literal["merged", "adapter"] = Field(
+        "merged",
+        description="What `final/` of a LoRA run holds: the whole model, or the adapter alone.",
+    )
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        "auto", description="Implementation of attention; `auto` takes the best that is there."
+    )
+
+    batch_size: int = Field(
+        8, ge=1, description="Samples that a process takes at once.", json_schema_extra=Runtime
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="Batches per weight update.", json_schema_extra=Runtime
+    )
+    global_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Samples per weight update, whatever the number of GPUs; without it "
+        "batch_size × gradient_accumulation_steps × gpus.",
+    )
+    packing: bool = Field(
+        False,
+        description="Put the samples of a batch one after the other instead of padding them; "
+        "for the families that decode text alone (internvl, qwen2_vl, llava).",
+    )
+    bucketing: bool = Field(True, description="Batch samples of similar length.")
+    max_length: int = Field(
+        2048,
+        ge=16,
+        description="Longest sample in tokens, images included; a longer text is cut and counted.",
+    )
+
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = Field(
+        "adamw", description="AdamW; the last three are bitsandbytes' and need a GPU."
+    )
+    learning_rate: Positive = Field(5e-5, description="Peak learning rate.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices.")
+    warmup_steps: int = Field(0, ge=0, description="Updates from 0 to the peak learning rate.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="Learning rate after the warm-up."
+    )
+    max_grad_norm: Positive = Field(1.0, description="Gradients are clipped to this norm.")
+    num_epochs: int = Field(3, ge=1, description="Passes over the training videos.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many updates instead.")
+    max_skipped: float = Field(
+        0.01, ge=0, le=1, description="Stop when a larger share of samples can't be used."
+    )
+    ema_decay: Fraction | None = Field(
+        None, description="Evaluate and save an exponential moving average of the weights."
+    )
+    early_stopping: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations without a better held-out loss."
+    )
+    final: Literal["last", "best"] = Field(
+        "last", description="Which weights become `final/`: the last, or those of the least loss."
+    )
+    seed: int = Field(0, description="Seed of weights, order and dropout.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field(
+        "no", description="Arithmetic of the forward pass."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Less memory for a second forward pass; the same gradients."
+    )
+    compile: bool = Field(False, description="Compile the model with torch.compile.")
+
+    eval_steps: int = Field(100, ge=1, description="Updates between held-out losses and samples.")
+    checkpoint_steps: int = Field(500, ge=1, description="Updates between checkpoints.")
+    keep_checkpoints: int = Field(
+        2, ge=1, description="Newest checkpoints kept; the best one is kept beside them."
+    )
+    num_samples: int = Field(4, ge=0, description="Held-out clips captioned at each evaluation.")
+    max_new_tokens: int = Field(40, ge=1, description="Longest generated text in tokens.")
+    wandb_project: str | None = Field(
+        None,
+        description="Send metrics to this Weights & Biases project too.",
+        json_schema_extra=Runtime,
+    )
+    peak_tflops: Positive | None = Field(
+        None,
+        description="Peak of one device, for MFU; known for common GPUs.",
+        json_schema_extra=Runtime,
+    )
+
+    num_workers: int = Field(
+        2, ge=0, description="Processes that decode ahead.", json_schema_extra=Runtime
+    )
+    gpus: int = Field(1, ge=0, description="GPUs to ask Snakemake for.", json_schema_extra=Runtime)
+    min_gpus: int = Field(
+        1, ge=0, description="Stop when fewer GPUs are granted.", json_schema_extra=Runtime
+    )
+    allow_cpu: bool = Field(
+        False, description="Train on the CPU where there is no GPU, and say so."
+    )
+    cpu_processes: int = Field(
+        1, ge=1, description="Processes on a CPU without GPUs.", json_schema_extra=Runtime
+    )
+    use_accelerate: bool = Field(
+        True, description="Start through `accelerate launch`; false runs one bare process."
+    )
+    use_deepspeed: bool = Field(False, description="DeepSpeed ZeRO; not in this version.")
+    deepspeed_config: str | None = Field(None, description="DeepSpeed's JSON file.")
+
+    @property
+    def samples_per_update(self) -> int:
+        """Samples of one weight update over all processes."""
+        asked = self.batch_size * self.gradient_accumulation_steps * max(1, self.gpus)
+        return self.global_batch_size or asked
+
+    def results(self) -> dict[str, Any]:
+        """As for every section; the batch sizes only decide the samples of an update."""
+        return super().results() | {"global_batch_size": self.samples_per_update}
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _unquoted_no(cls, value: Any) -> Any:
+        """YAML reads an unquoted `no` as false."""
+        return "no" if value is False else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Run":
+        if self.model_type != "vision_language":
+            raise ConfigError(
+                f"model_type: {self.model_type} can't be trained by this version; "
+                "expected vision_language"
+            )
+        if self.use_deepspeed:
+            raise ConfigError(
+                "use_deepspeed: this version trains without DeepSpeed; expected false"
+            )
+        if self.from_scratch and self.finetune != "full":
+            raise ConfigError(f"finetune: expected full, {self.finetune} adapts trained weights")
+        if not self.use_accelerate and self.gpus > 1:
+            raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
+        return self
+
+
+class Train(Run):
+    """Training: the keys of one run, or shared defaults with several named `runs`."""
+
+    runs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], dict[str, Any]] = (
+        Field(
+            default_factory=dict,
+            description="Runs by name; each lists only what differs from the keys above.",
+        )
+    )
+
+    @model_validator(mode="after")
+    def _check_runs(self) -> "Train":
+        self.resolved()
+        return self
+
+    def resolved(self) -> dict[str, Run]:
+        """Every run by name, its own keys laid over the shared ones."""
+        shared = self.model_dump(exclude={"runs"}, exclude_unset=True)
+        if not self.runs:
+            return {"default": Run.model_validate(shared)}
+        return {
+            name: validated(Run, over(shared, own), f"runs.{name}")
+            for name, own in self.runs.items()
+        }

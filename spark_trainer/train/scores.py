@@ -1,0 +1,90 @@
+"""How close generated texts are to references, in the three figures that captions are compared by.
+
+BLEU is sacrebleu's. The other two are taken over words: sacrebleu's 13a tokens in lower case,
+without punctuation. In a language written without spaces a phrase is one word here, and the
+figures say little.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from rapidfuzz.distance import Indel
+from sacrebleu.metrics.bleu import BLEU
+
+LONGEST = 4  # words of the longest n-gram, in BLEU and in CIDEr
+SIGMA = 6.0  # words by which a text may be longer or shorter at little cost, in CIDEr
+
+Ngram = tuple[str, ...]
+
+
+def scores(generated: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Score each text against its reference; an empty text has nothing in common with any.
+
+    - `bleu`, 0 to 100: BLEU-4 of the whole corpus (Papineni et al. 2002), in sacrebleu's words
+      `nrefs:1|case:lc|eff:yes|tok:13a|smooth:exp`. `eff:yes`: where no generated text has four
+      tokens it is taken over the lengths that there are, instead of being 0.
+    - `rouge_l`, 0 to 1: mean F1 of the longest common subsequence of words (Lin 2004).
+    - `cider`, 0 to 10: mean CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726). What every reference
+      holds weighs nothing, so a single clip scores 0 by construction and few clips score coarsely.
+      A text of fewer than four words stays below 10 even where it equals its reference.
+
+    Raises:
+        ValueError: no texts, or not as many as references.
+    """
+    if not generated or len(generated) != len(references):
+        raise ValueError(f"{len(generated)} generated texts for {len(references)} references")
+    bleu = BLEU(lowercase=True, effective_order=True, max_ngram_order=LONGEST)
+    said = [_words(bleu.tokenizer(text.lower())) for text in generated]
+    wanted = [_words(bleu.tokenizer(text.lower())) for text in references]
+    return {
+        "bleu": bleu.corpus_score(generated, [references]).score,
+        "rouge_l": sum(map(_rouge_l, said, wanted)) / len(said),
+        "cider": _cider(said, wanted),
+    }
+
+
+def _words(tokens: str) -> list[str]:
+    return [token for token in tokens.split() if any(map(str.isalnum, token))]
+
+
+def _rouge_l(said: list[str], wanted: list[str]) -> float:
+    """F1 = 2 · LCS / (words said + words wanted), which is the similarity called Indel."""
+    return Indel.normalized_similarity(said, wanted) if said and wanted else 0.0
+
+
+def _cider(said: list[list[str]], wanted: list[list[str]]) -> float:
+    """Mean CIDEr-D; n-grams are counted, not divided by length, as the COCO evaluation does."""
+    total = 0.0
+    for length in range(1, LONGEST + 1):
+        counted = [_ngrams(words, length) for words in wanted]
+        clips_with = Counter(ngram for reference in counted for ngram in reference)
+        for words, reference, theirs in zip(said, wanted, counted, strict=True):
+            own = _weighted(_ngrams(words, length), clips_with, len(wanted))
+            off = len(words) - len(reference)
+            cosine = _clipped_cosine(own, _weighted(theirs, clips_with, len(wanted)))
+            total += math.exp(-(off**2) / (2 * SIGMA**2)) * cosine
+    return 10 * total / LONGEST / len(wanted)
+
+
+def _ngrams(words: list[str], length: int) -> Counter[Ngram]:
+    starts = range(len(words) - length + 1)
+    return Counter(tuple(words[start : start + length]) for start in starts)
+
+
+def _weighted(
+    counts: Counter[Ngram], clips_with: Counter[Ngram], num_clips: int
+) -> dict[Ngram, float]:
+    """Count × log of how rare; what no reference holds counts as held by one."""
+    return {
+        ngram: count * math.log(num_clips / max(1, clips_with[ngram]))
+        for ngram, count in counts.items()
+    }
+
+
+def _clipped_cosine(said: dict[Ngram, float], wanted: dict[Ngram, float]) -> float:
+    """Cosine in which saying an n-gram more often than wanted gains nothing."""
+    norms = math.hypot(*said.values()) * math.hypot(*wanted.values())
+    common = [ngram for ngram in said if ngram in wanted]  # a list: the same sum in every process
+    dot = sum(min(said[ngram], wanted[ngram]) * wanted[ngram] for ngram in common)
+    return dot / norms if norms else 0.0

@@ -1,0 +1,114 @@
+"""From a run folder to what the loop needs, with a stop where it is not what was asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+
+from spark_trainer import families, log
+from spark_trainer.config import Run
+from spark_trainer.data import dataset
+from spark_trainer.data.files import read_json
+from spark_trainer.families import Family, Loaded, Wanted
+from spark_trainer.train import data, optim
+
+DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on; the message says why."""
+
+
+def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
+    """The run's settings, its order, and the processes and device that it got.
+
+    Raises:
+        TrainingError: they are not those that were asked for, or lack the precision.
+    """
+    order = read_json(folder / "run.json")
+    run = Run(**order["settings"])
+    _check_precision(run, order["device"])
+    # A part that only the user wants trained may hold weights that the loss never reaches, such as
+    # the last vision layer below LLaVA's features; DDP waits for them unless it is told.
+    kwargs = DistributedDataParallelKwargs(find_unused_parameters=run.freeze is not None)
+    made = Accelerator(
+        mixed_precision=run.mixed_precision,
+        cpu=order["device"] == "cpu",
+        kwargs_handlers=[kwargs],
+    )
+    got = (made.num_processes, made.device.type)
+    if got != (order["processes"], order["device"]):
+        raise TrainingError(
+            f"asked for {order['processes']} processes on {order['device']}, "
+            f"got {got[0]} on {got[1]}"
+        )
+    if made.is_main_process:
+        log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
+    return run, order, made
+
+
+def _check_precision(run: Run, device: str) -> None:
+    if device == "cpu" and run.mixed_precision == "fp16":
+        raise TrainingError("train.mixed_precision: fp16 needs a GPU; expected bf16 or no")
+    if device == "cpu" and run.optimizer != "adamw":
+        raise TrainingError(f"train.optimizer: {run.optimizer} needs a GPU; expected adamw")
+    if device == "cuda" and run.mixed_precision == "bf16" and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name()
+        raise TrainingError(f"train.mixed_precision: {name} has no bf16; expected fp16 or no")
+
+
+def model(run: Run, accelerator: Accelerator) -> tuple[Family, Loaded]:
+    """The model with its frozen and its learning parts, the same weights in every process.
+
+    Frozen weights below adapters are held in the precision that they are used in.
+
+    Raises:
+        ValueError: the checkpoint is of no known family, or the family can't do what is asked.
+    """
+    set_seed(run.seed)
+    family = families.find(run.model_name)
+    if run.packing and not family.PACKS:
+        raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
+    wanted = Wanted(
+        from_scratch=run.from_scratch,
+        dtype=DTYPES[run.mixed_precision] if run.finetune != "full" else None,
+        four_bit=run.finetune == "qlora",
+        attention=run.attention,
+        packed=run.packing,
+    )
+    loaded = family.load(run.model_name, wanted)
+    if run.finetune == "full":
+        optim.freeze(family, loaded.model, run)
+    else:
+        optim.add_adapters(family, loaded.model, run)
+    if run.gradient_checkpointing:
+        loaded.model.activation_checkpointing_enable({"use_reentrant": False})
+    set_seed(run.seed, device_specific=True)
+    return family, loaded
+
+
+def readers(
+    folder: Path, root: Path, run: Run, family: Family, loaded: Loaded
+) -> tuple[data.Reader, data.Reader]:
+    """What reads the training and the validation part.
+
+    Raises:
+        ValueError: one of them is empty, or holds fewer samples than an update takes.
+    """
+    manifest = folder / "manifest.jsonl"
+    parts = dataset.read(manifest, root, run, family.ONE_FRAME)
+    for part in ("train", "validation"):
+        for reason in parts[part].left_out:
+            log.logger.warning("left out of %s: %s", part, reason)
+        if len(parts[part]) == 0:
+            raise ValueError(
+                f"train.split: no usable video in the part {part!r} of {manifest}; "
+                "change split.validation or split.seed, or add videos"
+            )
+    training, validation = (
+        data.Reader(parts[part], family, loaded, run.max_length, run.packing)
+        for part in ("train", "validation")
+    )
+    return training, validation
