@@ -134,13 +134,12 @@ def runs(options: argparse.Namespace) -> int:
             except (OSError, ValueError) as error:
                 raise UserError(str(error)) from None
             print(found.json() if options.json else found.text())
+        case [] if not records:
+            print(f"no runs in {', '.join(map(str, folders))}", file=sys.stderr)
+        case [] if options.json:
+            print("\n".join(made.json() for made in records))
         case []:
-            print(f"{len(records)} runs in {', '.join(map(str, folders))}", file=sys.stderr)
-            width = shutil.get_terminal_size((0, 0)).columns
-            lines = (
-                [made.json() for made in records] if options.json else [table.table(records, width)]
-            )
-            print("\n".join(lines), end="\n" if records else "")
+            print(table.table(records, shutil.get_terminal_size((0, 0)).columns))
         case words:
             raise UserError(f"runs: expected nothing or `diff A B` (got {' '.join(words)!r})")
     return 0

@@ -150,12 +150,19 @@ def _revision() -> str | None:
 
 
 def _command(run: Run, processes: int, device: str, folder: Path) -> list[str]:
-    """The processes' command line."""
+    """The processes' command line.
+
+    `accelerate launch` starts several processes on a CPU through MPI alone, so there they are
+    started by torch's own launcher, which it uses for several GPUs as well.
+    """
     module = ["-m", "spark_trainer.train.loop", str(folder)]
+    if device == "cpu" and processes > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+        return [sys.executable, *torchrun, str(processes), *module]
     if not run.use_accelerate:
         return [sys.executable, *module]
     options = ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
     options += ["--mixed_precision", run.mixed_precision]
     options += ["--cpu"] if device == "cpu" else []
-    options += ["--multi_gpu"] if processes > 1 and device == "cuda" else []
+    options += ["--multi_gpu"] if processes > 1 else []
     return [sys.executable, "-m", "accelerate.commands.launch", *options, *module]

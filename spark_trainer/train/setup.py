@@ -1,5 +1,6 @@
 """From a run folder to what the loop needs, with a stop where it is not what was asked for."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def model(run: Run, accelerator: Accelerator) -> tuple[Family, Loaded]:
     family = families.find(run.model_name)
     if run.packing and not family.PACKS:
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
+    if run.finetune == "qlora" and not importlib.util.find_spec("bitsandbytes"):
+        raise ValueError("train.finetune: qlora needs bitsandbytes: uv pip install bitsandbytes")
     wanted = Wanted(
         from_scratch=run.from_scratch,
         dtype=DTYPES[run.mixed_precision] if run.finetune != "full" else None,

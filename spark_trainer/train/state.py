@@ -31,11 +31,10 @@ def attach(accelerator: Accelerator) -> None:
 
 def _learning(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Trainable parameters and buffers by name; of tied ones the first."""
-    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    seen = {p.data_ptr() for p in model.parameters() if not p.requires_grad}
     kept: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()
     for name, tensor in model.state_dict().items():
-        if name not in frozen and tensor.data_ptr() not in seen:
+        if tensor.data_ptr() not in seen:
             seen.add(tensor.data_ptr())
             kept[name] = tensor.contiguous()
     return kept

@@ -1,0 +1,100 @@
+"""The losses of each family's first updates, kept to eight decimals beside this file.
+
+python -m tests.families.golden          print what differs; exit status 1 if anything does
+python -m tests.families.golden --fix    write the files; the commit that does so says why
+
+Computed in float64 over pixels drawn here, so that the processor's arithmetic and the number of
+threads leave no trace; the weights are drawn by torch as on any x86-64.
+"""
+
+import argparse
+import difflib
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from spark_trainer import families
+from spark_trainer.config import Run
+from spark_trainer.families import Batch, Family, Loaded, Wanted
+from spark_trainer.train import data, optim
+
+from . import tiny
+from .conftest import ANSWERS, clip
+
+FOLDER = Path(__file__).parent / "golden"
+UPDATES = 6
+VARIANTS = (
+    "blip",
+    "blip2",
+    "blip2_t5",
+    "internvl",
+    "llava",
+    "llava_next",
+    "llava_onevision",
+    "qwen2_5_vl",
+    "qwen2_vl",
+    "qwen3_vl",
+)
+
+
+def losses(variant: str) -> str:
+    """One loss in nats a token per line, each before its update."""
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = str(getattr(tiny, variant)(Path(name)))
+        family = families.find(checkpoint)
+        loaded = family.load(checkpoint, Wanted())
+    loaded.model.double().train()
+    run = Run(learning_rate=1e-3, warmup_steps=2)
+    optim.freeze(family, loaded.model, run)
+    optimizer = optim.optimizer(loaded.model, run)
+    schedule = optim.schedule(optimizer, run, UPDATES)
+    lines = []
+    for update in range(UPDATES):
+        batch = _batch(family, loaded, update)
+        loss = family.loss(loaded, loaded.model, batch) / data.num_targets(batch)
+        lines.append(f"{loss.item():.8f}\n")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(loaded.model.parameters(), run.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return "".join(lines)
+
+
+def _batch(family: Family, loaded: Loaded, update: int) -> Batch:
+    """Three clips, others for each update."""
+    numbers = [(3 * update + i) % len(ANSWERS) for i in range(3)]
+    frames = 1 if family.ONE_FRAME else 4
+    chosen = [clip(number, ANSWERS[number], frames=frames) for number in numbers]
+    encoded = [family.encode(loaded, sample, 4096) for sample in chosen]
+    batch = family.collate(loaded, encoded, False)
+    pixels = torch.Generator().manual_seed(update)
+    for name, value in batch.items():
+        if name.startswith("pixel_values"):
+            batch[name] = torch.randn(value.shape, generator=pixels, dtype=torch.float64)
+    return batch
+
+
+def main() -> int:
+    """Compare, or write."""
+    parser = argparse.ArgumentParser(prog="python -m tests.families.golden", description=__doc__)
+    parser.add_argument("--fix", action="store_true", help="write the files")
+    fix = parser.parse_args().fix
+    differs = False
+    for variant in VARIANTS:
+        path, new = FOLDER / f"{variant}.txt", losses(variant)
+        old = path.read_text() if path.exists() else ""
+        if fix:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(new)
+        elif old != new:
+            differs = True
+            lines = old.splitlines(keepends=True), new.splitlines(keepends=True)
+            sys.stdout.writelines(difflib.unified_diff(*lines, f"{variant} (kept)", variant))
+    return int(differs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
