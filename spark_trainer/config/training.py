@@ -150,7 +150,7 @@ class Run(Section):
     )
 
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = Field(
-        "adamw", description="AdamW; the last three are bitsandbytes' and need a GPU."
+        "adamw", description="AdamW; the last three are bitsandbytes', the paged ones need a GPU."
     )
     learning_rate: Positive = Field(5e-5, description="Peak learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices.")

@@ -43,6 +43,7 @@ class Trainer:
     cut: int = 0
     bad_losses: int = 0
     losses: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
 
     def train(self) -> None:
         """Train to the last update, from the newest checkpoint where there is one."""
@@ -198,11 +199,12 @@ class Trainer:
             loss = evaluation.held_out_loss(accelerator, self.model, self.validation, self.run)
             if not math.isfinite(loss):
                 raise TrainingError(f"the held-out loss is no number at step {step}")
-            values = {"held_out_loss": loss}
+            values: dict[str, float] = {"held_out_loss": loss}
             if self.tracker:
                 model = accelerator.unwrap_model(self.model)
                 said = evaluation.texts(model, self.validation, self.run)
-                values |= evaluation.rated(said)
+                self.scores = evaluation.rated(said)
+                values |= self.scores
                 self.tracker.samples(step, said)
         accelerator.wait_for_everyone()
         self._track(step, values)
@@ -244,6 +246,7 @@ class Trainer:
             "last_loss": self.losses["last"],
             "best_loss": self.losses["best"],
             "best_step": self.losses["best_step"],
+            "scores": self.scores,
             "final": self.run.final,
             "device": self.accelerator.device.type,
             "processes": self.accelerator.num_processes,

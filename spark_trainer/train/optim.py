@@ -54,14 +54,13 @@ def add_adapters(family: Family, model: Any, run: Run) -> None:
         model.add_adapter(config)
     except ValueError as error:
         raise ValueError(f"train.lora.targets: {error}") from None
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # updates of 1e-5 are lost in half precision
+            parameter.data = parameter.data.float()
 
 
 def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only: biases and norms are vectors and keep their scale.
-
-    Raises:
-        ValueError: the optimizer is bitsandbytes' and that is not installed.
-    """
+    """AdamW that decays matrices only: biases and norms are vectors and keep their scale."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": run.weight_decay},
@@ -69,12 +68,8 @@ def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:
     ]
     if run.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=run.learning_rate)
-    try:
-        import bitsandbytes
-    except ImportError:
-        raise ValueError(
-            f"train.optimizer: {run.optimizer} needs bitsandbytes: uv pip install bitsandbytes"
-        ) from None
+    import bitsandbytes
+
     made: torch.optim.Optimizer = getattr(bitsandbytes.optim, BITSANDBYTES[run.optimizer])(
         groups, lr=run.learning_rate
     )

@@ -1,6 +1,5 @@
 """From a run folder to what the loop needs, with a stop where it is not what was asked for."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,8 @@ def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
 def _check_precision(run: Run, device: str) -> None:
     if device == "cpu" and run.mixed_precision == "fp16":
         raise TrainingError("train.mixed_precision: fp16 needs a GPU; expected bf16 or no")
-    if device == "cpu" and run.optimizer != "adamw":
-        raise TrainingError(f"train.optimizer: {run.optimizer} needs a GPU; expected adamw")
+    if device == "cpu" and run.optimizer.startswith("paged"):
+        raise TrainingError(f"train.optimizer: {run.optimizer} needs a GPU; expected another")
     if device == "cuda" and run.mixed_precision == "bf16" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name()
         raise TrainingError(f"train.mixed_precision: {name} has no bf16; expected fp16 or no")
@@ -72,8 +71,6 @@ def model(run: Run, accelerator: Accelerator) -> tuple[Family, Loaded]:
     family = families.find(run.model_name)
     if run.packing and not family.PACKS:
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
-    if run.finetune == "qlora" and not importlib.util.find_spec("bitsandbytes"):
-        raise ValueError("train.finetune: qlora needs bitsandbytes: uv pip install bitsandbytes")
     wanted = Wanted(
         from_scratch=run.from_scratch,
         dtype=DTYPES[run.mixed_precision] if run.finetune != "full" else None,
@@ -106,8 +103,10 @@ def readers(
         for reason in parts[part].left_out:
             log.logger.warning("left out of %s: %s", part, reason)
         if len(parts[part]) == 0:
+            lost = parts[part].left_out
+            reason = f" ({len(lost)} left out, the last: {lost[-1]})" if lost else ""
             raise ValueError(
-                f"train.split: no usable video in the part {part!r} of {manifest}; "
+                f"train.split: no usable video in the part {part!r} of {manifest}{reason}; "
                 "change split.validation or split.seed, or add videos"
             )
     training, validation = (
