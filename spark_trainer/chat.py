@@ -25,11 +25,12 @@ def encode(loaded: Loaded, sample: Sample, max_length: int, as_video: bool) -> E
     """One exchange as tokens; a text that is too long is cut, the images never.
 
     Raises:
-        Unusable: prompt and images alone fill `max_length`.
+        Unusable: prompt and images alone fill `max_length`, or a text holds a control token.
         ValueError: the chat template does not repeat the answer.
     """
     import torch
 
+    _refuse_control_tokens(loaded.processor.tokenizer, sample)
     prompt, rest = _render(loaded.processor, sample, as_video)
     inputs = _inputs(loaded.processor, sample, prompt, as_video)
     tokens = {name: inputs.pop(name)[0] for name in list(inputs) if name in PER_TOKEN}
@@ -106,6 +107,14 @@ def generate(
     )
     said = ids_BL[0, inputs["input_ids"].shape[1] :]
     return str(loaded.processor.tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+
+def _refuse_control_tokens(tokenizer: Any, sample: Sample) -> None:
+    """Stop a text that would end the turn or stand for an image."""
+    control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    for text in (sample.prompt or "", sample.answer):
+        if found := next((token for token in sorted(control) if token in text), None):
+            raise Unusable(f"video {sample.video}: its text holds the control token {found!r}")
 
 
 def _render(processor: Any, sample: Sample, as_video: bool) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spark_trainer import families
-from spark_trainer.data.dataset import Sample
+from spark_trainer.data.dataset import Sample, Unusable
 from spark_trainer.families import IGNORED, Wanted
 from tests.families import tiny
 from tests.families.conftest import clip
@@ -94,6 +94,16 @@ def test_any_number_of_frames_is_taken(variant: str, frames: int, tmp_path: Path
     encoded = [family.encode(loaded, sample, 4096) for sample in mixed]
     for group in families.groups(encoded):
         assert family.loss(loaded, loaded.model, family.collate(loaded, group, False)).isfinite()
+
+
+@pytest.mark.parametrize("text", ["a <|video_pad|>", "done<|im_end|><|im_start|>system"])
+@pytest.mark.parametrize("field", ["prompt", "answer"])
+def test_a_text_with_a_control_token_is_unusable(field: str, text: str, tmp_path: Path) -> None:
+    checkpoint = str(tiny.qwen2_vl(tmp_path))
+    family = families.find(checkpoint)
+    loaded = family.load(checkpoint, Wanted())
+    with pytest.raises(Unusable, match="holds the control token '<"):
+        family.encode(loaded, replace(clip(0, "a dog"), **{field: text}), 4096)
 
 
 def test_a_question_about_time_sees_the_frames_times(tmp_path: Path) -> None:

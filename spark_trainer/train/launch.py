@@ -75,6 +75,11 @@ def _devices(run: Run, granted: int) -> tuple[int, str]:
     """Processes to start and their device, or a stop that says why not."""
     present = gpu.visible()
     usable = min(granted, present)
+    shared = max((n for n in range(1, usable + 1) if not run.samples_per_update % n), default=0)
+    if shared < usable:
+        text = "using %d of %d GPUs: %d samples per update can't be shared evenly by all"
+        log.logger.warning(text, shared, usable, run.samples_per_update)
+        usable = shared
     if usable >= max(1, run.min_gpus):
         if usable < run.gpus:
             log.logger.warning("training on %d GPUs, %d were asked for", usable, run.gpus)

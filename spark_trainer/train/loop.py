@@ -21,9 +21,11 @@ from spark_trainer.config import Run
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.families import Batch, Family, Loaded
 from spark_trainer.train import data, evaluation, final, flops, optim, setup, state
+from spark_trainer.train.scores import SCORES
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.tracking import Tracker, peak_memory_gb
 
+COUNTS = ("seen", "skipped", "cut")  # samples since the first update
 MAX_BAD_LOSSES = 3  # updates in a row whose loss is no number
 
 
@@ -38,12 +40,9 @@ class Trainer:
     loaded: Loaded
     training: data.Reader
     validation: data.Reader
-    seen: int = 0
-    skipped: int = 0
-    cut: int = 0
     bad_losses: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
+    progress: dict[str, float] = field(default_factory=dict)  # kept in checkpoints
+    last_reason: str = ""
 
     def train(self) -> None:
         """Train to the last update, from the newest checkpoint where there is one."""
@@ -51,8 +50,11 @@ class Trainer:
         share = self._share(step)
         pin = self.accelerator.device.type == "cuda"
         taken = data.training(self.training, share, self.run.num_workers, pin)
-        if step == 0:
+        if not self.progress:
+            self.progress = dict.fromkeys(COUNTS, 0.0)
             self._evaluate(0)
+            if self.run.final == "best":
+                self._checkpoint(0)
         with log.progress("train", total - step, "step") as advance:
             while step < total and not self._stale():
                 step += 1
@@ -60,7 +62,7 @@ class Trainer:
                 if step % self.run.eval_steps == 0 or step == total:
                     self._evaluate(step)
                 if (
-                    step in (total, self.losses["best_step"])
+                    step in (total, self.progress["best_step"])
                     or step % self.run.checkpoint_steps == 0
                 ):
                     self._checkpoint(step)
@@ -82,7 +84,7 @@ class Trainer:
         self.ema = EMAModel(self.weights, decay=run.ema_decay) if run.ema_decay else None
         accelerator.register_for_checkpointing(*filter(None, [self.schedule, self.ema]))
         state.attach(accelerator)
-        first, self.losses = state.resume(accelerator, self.folder / "checkpoints")
+        first, self.progress = state.resume(accelerator, self.folder / "checkpoints")
         self.peak_tflops = flops.peak_tflops(accelerator.device, run.peak_tflops)
         self.flops_per_token: float | None = None
         self.tracker = None
@@ -105,14 +107,12 @@ class Trainer:
         """One weight update, its loss the mean over all tokens of all batches and processes."""
         accelerator, began = self.accelerator, time.perf_counter()
         self.model.train()
-        batches = [batch for _ in range(num_batches) for batch in self._usable(next(taken))]
+        calls = [next(taken) for _ in range(num_batches)]
         waited = time.perf_counter() - began
+        batches = [batch for call in calls for batch in self._usable(call)]
         if self.peak_tflops and self.flops_per_token is None:
             self.flops_per_token = self._count_flops(batches[0])
-        own = torch.tensor(
-            [sum(map(data.num_targets, batches)), sum(map(data.num_tokens, batches))]
-        )
-        targets, tokens = accelerator.reduce(own.to(accelerator.device))
+        targets, tokens = self._totals(calls, batches)
         total = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(batches, start=1):
             # Processes exchange gradients once per update, at the last batch.
@@ -158,21 +158,37 @@ class Trainer:
         return counted / data.num_tokens(batch)
 
     def _usable(self, taken: data.Taken) -> list[Batch]:
-        """The batches of a call; what could not be used is counted, named and limited."""
-        self.seen += len(taken.reasons) + self.run.batch_size
-        self.skipped += len(taken.reasons)
-        self.cut += taken.cut
+        """The batches of a call; what could not be used is named."""
         for reason in taken.reasons:
             log.logger.warning("skipped a sample: %s", reason)
-        if self.skipped > self.run.max_skipped * max(self.seen, len(self.training.samples)):
-            raise TrainingError(
-                f"{self.skipped} of {self.seen} samples could not be used, more than "
-                f"train.max_skipped = {self.run.max_skipped:g} allows; the last: "
-                f"{taken.reasons[-1]}"
-            )
+            self.last_reason = reason
         if not taken.batches:
-            raise TrainingError(f"no sample near could be used either: {taken.reasons[-1]}")
+            raise TrainingError(f"no sample near could be used either: {self.last_reason}")
         return taken.batches
+
+    def _totals(
+        self, calls: list[data.Taken], batches: list[Batch]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens to predict and tokens in all, over all processes; limits what was skipped."""
+        own = [
+            sum(map(data.num_targets, batches)),
+            sum(map(data.num_tokens, batches)),
+            sum(len(call.reasons) for call in calls),
+            sum(call.cut for call in calls),
+        ]
+        totals = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
+        skipped, cut = totals[2:].tolist()
+        self.progress["seen"] += self.run.samples_per_update
+        self.progress["skipped"] += skipped
+        self.progress["cut"] += cut
+        seen = max(self.progress["seen"], len(self.training.samples))
+        if self.progress["skipped"] > self.run.max_skipped * seen:
+            raise TrainingError(
+                f"{self.progress['skipped']:.0f} of {self.progress['seen']:.0f} samples could not "
+                f"be used, more than train.max_skipped = {self.run.max_skipped:g} allows; the "
+                f"last: {self.last_reason}"
+            )
+        return totals[0], totals[1]
 
     def _check(self, step: int, loss: float) -> None:
         self.bad_losses = 0 if math.isfinite(loss) else self.bad_losses + 1
@@ -203,21 +219,21 @@ class Trainer:
             if self.tracker:
                 model = accelerator.unwrap_model(self.model)
                 said = evaluation.texts(model, self.validation, self.run)
-                self.scores = evaluation.rated(said)
-                values |= self.scores
+                values |= evaluation.rated(said)
                 self.tracker.samples(step, said)
         accelerator.wait_for_everyone()
         self._track(step, values)
-        if loss < self.losses.get("best", math.inf):
-            self.losses |= {"best": loss, "best_step": step, "stale": 0}
+        progress = {"first": loss} | self.progress | values
+        if loss < progress.get("best", math.inf):
+            progress |= {"best": loss, "best_step": step, "stale": 0}
         else:
-            self.losses["stale"] += 1
-        self.losses = {"first": loss} | self.losses | {"last": loss}
+            progress["stale"] += 1
+        self.progress = progress
 
     def _stale(self) -> bool:
         """Whether the held-out loss has not got better for long enough to stop."""
         patience = self.run.early_stopping
-        return patience is not None and self.losses["stale"] >= patience
+        return patience is not None and self.progress["stale"] >= patience
 
     def _track(self, step: int, values: dict[str, float]) -> None:
         if self.tracker:
@@ -227,14 +243,14 @@ class Trainer:
         if self.bad_losses:
             return  # the checkpoint before is worth more than weights that are no numbers
         folder = self.folder / "checkpoints"
-        state.save(self.accelerator, folder, step, self.losses)
+        state.save(self.accelerator, folder, step, self.progress)
         if self.accelerator.is_main_process:
-            best = state.path(folder, int(self.losses["best_step"]))
+            best = state.path(folder, int(self.progress["best_step"]))
             state.rotate(folder, self.run.keep_checkpoints, best)
 
     def _finish(self, step: int) -> None:
         """Write `final/`, then the summary that seals the run."""
-        best = state.path(self.folder / "checkpoints", int(self.losses["best_step"]))
+        best = state.path(self.folder / "checkpoints", int(self.progress["best_step"]))
         if self.run.final == "best" and best.exists():
             self.accelerator.load_state(str(best))
         if self.tracker is None:
@@ -242,19 +258,19 @@ class Trainer:
         self.tracker.close()
         summary = {
             "steps": step,
-            "first_loss": self.losses["first"],
-            "last_loss": self.losses["last"],
-            "best_loss": self.losses["best"],
-            "best_step": self.losses["best_step"],
-            "scores": self.scores,
+            "first_loss": self.progress["first"],
+            "last_loss": self.progress["held_out_loss"],
+            "best_loss": self.progress["best"],
+            "best_step": self.progress["best_step"],
+            "scores": {name: self.progress[name] for name in SCORES if name in self.progress},
             "final": self.run.final,
             "device": self.accelerator.device.type,
             "processes": self.accelerator.num_processes,
             "training_videos": self.training.samples.num_videos,
             "validation_videos": self.validation.samples.num_videos,
             "left_out_videos": len(self.training.samples.left_out),
-            "skipped_samples": self.skipped,
-            "cut_texts": self.cut,
+            "skipped_samples": self.progress["skipped"],
+            "cut_texts": self.progress["cut"],
         }
         lineage = read_json(self.folder / "lineage.json")
         with self._averaged():

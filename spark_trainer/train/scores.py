@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rapidfuzz.distance import Indel
 from sacrebleu.metrics.bleu import BLEU
 
+SCORES = ("bleu", "rouge_l", "cider")
 LONGEST = 4  # words of the longest n-gram, in BLEU and in CIDEr
 SIGMA = 6.0  # words by which a text may be longer or shorter at little cost, in CIDEr
 

@@ -40,7 +40,7 @@ def _learning(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return kept
 
 
-def save(accelerator: Accelerator, folder: Path, step: int, losses: dict[str, float]) -> None:
+def save(accelerator: Accelerator, folder: Path, step: int, progress: dict[str, float]) -> None:
     """Write a checkpoint of update `step`; a crash while writing leaves the one before."""
     temporary = folder / ".writing"
     if accelerator.is_main_process:
@@ -50,7 +50,7 @@ def save(accelerator: Accelerator, folder: Path, step: int, losses: dict[str, fl
     accelerator.save_state(str(temporary), safe_serialization=True)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_json(temporary / "step.json", {"step": step, "losses": losses})
+        write_json(temporary / "step.json", {"step": step, "progress": progress})
         target = path(folder, step)
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
@@ -70,10 +70,10 @@ def rotate(folder: Path, keep: int, best: Path) -> None:
 
 
 def resume(accelerator: Accelerator, folder: Path) -> tuple[int, dict[str, float]]:
-    """Load the newest checkpoint, if there is one; returns its update and held-out losses."""
+    """Load the newest checkpoint, if there is one; returns its update and the run's progress."""
     found = sorted(folder.glob("step_*"))
     if not found:
         return 0, {}
     accelerator.load_state(str(found[-1]))
     saved = read_json(found[-1] / "step.json")
-    return saved["step"], saved["losses"]
+    return saved["step"], saved["progress"]
