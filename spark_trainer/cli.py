@@ -92,7 +92,10 @@ def train(options: argparse.Namespace) -> int:
         except config.ConfigError as error:
             raise UserError(str(error)) from None
         made = order.from_manifest(name, wanted, layout.state)
-        launch.fit(made, Path(wanted.manifest_path or ""), gpu.visible(), options.threads)
+        try:
+            launch.fit(made, Path(wanted.manifest_path or ""), gpu.visible(), options.threads)
+        except launch.LaunchError as error:
+            raise UserError(str(error)) from None
         print(made.folder / "trained.json", file=sys.stderr)
     return 0
 

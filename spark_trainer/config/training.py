@@ -122,7 +122,7 @@ class Run(Section):
         description="What `final/` of a LoRA run holds: the whole model, or the adapter alone.",
     )
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
-        "auto", description="Implementation of attention; `auto` takes the best that is there."
+        "auto", description="Implementation of attention; `auto` is the model's own choice."
     )
 
     batch_size: int = Field(
@@ -140,11 +140,11 @@ class Run(Section):
     packing: bool = Field(
         False,
         description="Put the samples of a batch one after the other instead of padding them; "
-        "for the families that decode text alone (internvl, qwen2_vl, llava).",
+        "for the families whose language model is a decoder.",
     )
     bucketing: bool = Field(True, description="Batch samples of similar length.")
     max_length: int = Field(
-        2048,
+        8192,
         ge=16,
         description="Longest sample in tokens, images included; a longer text is cut and counted.",
     )
@@ -163,6 +163,12 @@ class Run(Section):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many updates instead.")
     max_skipped: float = Field(
         0.01, ge=0, le=1, description="Stop when a larger share of samples can't be used."
+    )
+    max_left_out: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Stop when a larger share of videos lacks what `text` asks for.",
     )
     ema_decay: Fraction | None = Field(
         None, description="Evaluate and save an exponential moving average of the weights."

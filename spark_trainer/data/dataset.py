@@ -200,17 +200,17 @@ def _texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]
             raise Unusable(f"{text.each}: expected a list of mappings")
         values = {"id": entry["id"], **entry["meta"], **item}
         prompt = None if text.prompt is None else _fill(text.prompt, values)
-        yield prompt, _fill(text.answer, values)
+        answer = _fill(text.answer, values)
+        if not answer:
+            raise Unusable("nothing to say")
+        yield prompt, answer
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:
     for _, name, _, _ in Formatter().parse(template):
         if name is not None and values.get(name) in (None, ""):
             raise Unusable(f"without {name}")
-    filled = template.format_map(values).strip()
-    if not filled:
-        raise Unusable("nothing to say")
-    return filled
+    return template.format_map(values).strip()
 
 
 def read(manifest: Path, root: Path, run: Run, one_frame: bool) -> dict[Part, Samples]:

@@ -1,6 +1,6 @@
 """LLaVA 1.5, NeXT and OneVision (Liu et al. 2023, arXiv:2304.08485).
 
-OneVision and NeXT-Video take a video as such; the others see its frames as images.
+OneVision takes a video as such; the others see its frames as images.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from spark_trainer.families import Batch, Encoded, Loaded, Wanted
 if TYPE_CHECKING:
     import torch
 
-MODEL_TYPES = ("llava", "llava_next", "llava_next_video", "llava_onevision")
-VIDEO_TYPES = ("llava_next_video", "llava_onevision")
+MODEL_TYPES = ("llava", "llava_next", "llava_onevision")
+VIDEO_TYPES = ("llava_onevision",)
 ONE_FRAME = False
 PACKS = True
 PARTS = {

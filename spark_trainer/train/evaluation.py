@@ -13,8 +13,11 @@ from spark_trainer.train import data, scores
 
 @torch.inference_mode()
 def held_out_loss(accelerator: Accelerator, model: Any, reader: data.Reader, run: Run) -> float:
-    """Mean loss in nats over every token of the validation part, all processes together."""
-    model.eval()
+    """Mean loss in nats over every token of the validation part, all processes together.
+
+    Unwrapped, because a process without a held-out batch would leave the others waiting.
+    """
+    model = accelerator.unwrap_model(model).eval()
     sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     rank, world = accelerator.process_index, accelerator.num_processes
     for taken in data.held_out(reader, run.batch_size, rank, world):

@@ -100,8 +100,11 @@ def _collect(order: Order, data: Path, target: Path) -> None:
         shutil.copyfile(data, target)
     else:
         join(data, read_json(order.index), target, target.with_name("rejected.jsonl"))
-    if not any(True for _ in manifest.read(target)):
-        raise LaunchError(f"{data}: no usable video to train on")
+    try:
+        if not sum(1 for _ in manifest.read(target)):
+            raise LaunchError(f"{data}: no usable video to train on")
+    except ValueError as error:
+        raise LaunchError(str(error)) from None
 
 
 def _lineage(order: Order, data: Path, processes: int, device: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Trainer:
     def train(self) -> None:
         """Train to the last update, from the newest checkpoint where there is one."""
         step, total = self._prepare()
+        log.logger.info("%s at update %d of %d", "resumed" if step else "started", step, total)
         share = self._share(step)
         pin = self.accelerator.device.type == "cuda"
         taken = data.training(self.training, share, self.run.num_workers, pin)

@@ -95,18 +95,22 @@ def readers(
     """What reads the training and the validation part.
 
     Raises:
-        ValueError: one of them is empty, or holds fewer samples than an update takes.
+        ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder / "manifest.jsonl"
     parts = dataset.read(manifest, root, run, family.ONE_FRAME)
     for part in ("train", "validation"):
-        for reason in parts[part].left_out:
+        lost, usable = parts[part].left_out, parts[part].num_videos
+        for reason in lost:
             log.logger.warning("left out of %s: %s", part, reason)
-        if len(parts[part]) == 0:
-            lost = parts[part].left_out
-            reason = f" ({len(lost)} left out, the last: {lost[-1]})" if lost else ""
+        if len(lost) > run.max_left_out * (usable + len(lost)):
             raise ValueError(
-                f"train.split: no usable video in the part {part!r} of {manifest}{reason}; "
+                f"train.max_left_out: {len(lost)} of {usable + len(lost)} videos of the part "
+                f"{part!r} can't be used, more than {run.max_left_out:g}; the last: {lost[-1]}"
+            )
+        if not usable:
+            raise ValueError(
+                f"train.split: no usable video in the part {part!r} of {manifest}; "
                 "change split.validation or split.seed, or add videos"
             )
     training, validation = (

@@ -136,6 +136,21 @@ def test_a_window_holds_only_its_frames(manifest: Path) -> None:
     assert data[0].times == (2.0, 3.0, 4.0)
 
 
+def test_frames_come_straight_from_the_video_where_asked(manifest: Path, clips: Path) -> None:
+    clip = {"num_frames": 5, "source": "video", "max_side_px": 100}
+    data = read(manifest, one_frame=False, clip=clip)
+    sample_id = json.loads(manifest.read_text().splitlines()[0])["id"]
+    link = manifest.parent / "data/.spark/videos" / sample_id
+    with pytest.raises(Unusable, match=str(link)):
+        data[0]
+    link.parent.mkdir(parents=True)
+    link.symlink_to(clips / "bunny.mp4")
+    sample = data[0]
+    assert sample.times == pytest.approx((0.6, 1.8, 3.0, 4.2, 5.4))
+    assert [max(image.size) for image in sample.images] == [100] * 5
+    assert len({image.tobytes() for image in sample.images}) == 5
+
+
 def test_lengths_follow_the_samples(manifest: Path) -> None:
     data = read(manifest, one_frame=True, clip={"num_frames": 2})
     assert len(data.lengths()) == len(data)

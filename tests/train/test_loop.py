@@ -85,6 +85,11 @@ def test_a_missing_frame_is_counted_and_stops_past_the_limit(
         train(write_run(make("strict", max_skipped=0.0)))
 
 
+def test_too_many_videos_without_an_answer_stop(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"train\.max_left_out: 9 of 9 .*'train'.*without nothing"):
+        train(write_run(make(text={"answer": "{nothing}"})))
+
+
 def test_an_empty_part_stops_with_the_key(make: Any) -> None:
     with pytest.raises(ValueError, match=r"train\.split.*'validation'"):
         train(write_run(make(split={"validation": 0.0})))
