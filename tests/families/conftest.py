@@ -19,10 +19,16 @@ ANSWERS = (
 FRAMES = 4
 
 
-def clip(number: int, answer: str, prompt: str | None = None, frames: int = FRAMES) -> Sample:
+def clip(
+    number: int,
+    answer: str,
+    prompt: str | None = None,
+    frames: int = FRAMES,
+    size: tuple[int, int] = (80, 60),
+) -> Sample:
     """A clip of noise, another for each number."""
     noise = np.random.default_rng(number)
-    images = [noise.integers(0, 255, (60, 80, 3), dtype=np.uint8) for _ in range(frames)]
+    images = [noise.integers(0, 255, (*size[::-1], 3), dtype=np.uint8) for _ in range(frames)]
     times = tuple(0.5 * frame for frame in range(frames))
     return Sample(f"{number:064x}", tuple(map(Image.fromarray, images)), times, prompt, answer)
 

@@ -16,6 +16,7 @@ from spark_trainer.families import IGNORED, Family, Loaded, Wanted
 from spark_trainer.train import data, final, optim
 
 from . import tiny
+from .conftest import clip
 from .golden import VARIANTS
 
 LONG = 4096
@@ -104,6 +105,21 @@ def test_padding_changes_nothing(family: Family, loaded: Loaded, samples: list[S
     together = family.loss(loaded, loaded.model, batch_of(family, loaded, samples))
     alone = [family.loss(loaded, loaded.model, batch_of(family, loaded, [s])) for s in samples]
     torch.testing.assert_close(together, torch.stack(alone).sum(), atol=1e-3, rtol=1e-5)
+
+
+def test_clips_of_any_shape_share_a_batch(family: Family, loaded: Loaded) -> None:
+    """Other sides give other numbers of patches or tiles, and other numbers of frames too."""
+    loaded.model.eval()
+    frames = (1, 1, 1) if family.ONE_FRAME else (4, 2, 3)
+    shapes = zip(((80, 60), (200, 50), (40, 120)), frames, strict=True)
+    mixed = [clip(i, "a dog", frames=n, size=size) for i, (size, n) in enumerate(shapes)]
+    encoded = [family.encode(loaded, sample, LONG) for sample in mixed]
+    alone = [family.loss(loaded, loaded.model, family.collate(loaded, [e], False)) for e in encoded]
+    together = [
+        family.loss(loaded, loaded.model, family.collate(loaded, group, False))
+        for group in families.groups(encoded)
+    ]
+    torch.testing.assert_close(sum(together), sum(alone), atol=1e-3, rtol=1e-5)
 
 
 def test_packed_is_the_mean_of_unpacked(
