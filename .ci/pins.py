@@ -3,7 +3,7 @@
 uv run python .ci/pins.py          exit 1 if an installed version is not the pinned one
 uv run python .ci/pins.py --fix    write the installed versions into pyproject.toml
 
-To move to newer versions: empty the list, `uv sync --upgrade`, then --fix.
+To move to newer versions: empty the list, `uv sync --all-groups --upgrade`, then --fix.
 """
 
 import re

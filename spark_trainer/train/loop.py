@@ -80,7 +80,7 @@ class Trainer:
         self.schedule = optim.schedule(optimizer, run, total)
         if run.compile:
             self.loaded.model.compile()
-        self.model, self.optimizer = accelerator.prepare(self.loaded.model, optimizer)
+        self.model, self.optimizer = accelerator.prepare(self.loaded.model.train(), optimizer)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = EMAModel(self.weights, decay=run.ema_decay) if run.ema_decay else None
         accelerator.register_for_checkpointing(*filter(None, [self.schedule, self.ema]))
@@ -107,7 +107,6 @@ class Trainer:
     def _update(self, step: int, taken: Iterator[data.Taken], num_batches: int) -> None:
         """One weight update, its loss the mean over all tokens of all batches and processes."""
         accelerator, began = self.accelerator, time.perf_counter()
-        self.model.train()
         calls = [next(taken) for _ in range(num_batches)]
         waited = time.perf_counter() - began
         batches = [batch for call in calls for batch in self._usable(call)]
@@ -222,6 +221,7 @@ class Trainer:
                 said = evaluation.texts(model, self.validation, self.run)
                 values |= evaluation.rated(said)
                 self.tracker.samples(step, said)
+        self.model.train()
         accelerator.wait_for_everyone()
         self._track(step, values)
         progress = {"first": loss} | self.progress | values

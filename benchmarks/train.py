@@ -1,0 +1,229 @@
+"""The training loop against a bare PyTorch loop and TRL, and what a long manifest costs.
+
+uv run --group bench python benchmarks/train.py
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import operator
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import measure
+import torch
+import train_gpu
+import train_setup
+import transformers
+from measure import Target
+from torch.utils.data import DataLoader
+from train_setup import SMALL, WARM
+
+from spark_trainer import families, log
+from spark_trainer.config import Run
+from spark_trainer.data import dataset
+from spark_trainer.data.files import read_json
+from spark_trainer.families import IGNORED, Wanted
+from spark_trainer.train import data, loop, optim
+
+MAX_LOOP_RATIO = 1.02
+MAX_TRL_SHARE = 1 / 1.5  # TRL's tokens/s over ours
+MAX_WAIT = 0.02
+MAX_GROWTH_MB = 200.0
+PACKAGES = ("torch", "transformers", "accelerate", "trl")
+FEW = 1_000  # lines of the short manifest
+
+
+def bare(folder: Path) -> Iterator[tuple[float, float]]:
+    """A run's steps in plain PyTorch, one whenever it is asked: its seconds and its loss."""
+    order = read_json(folder / "run.json")
+    run = Run(**order["settings"])
+    family = families.find(run.model_name)
+    loaded = family.load(run.model_name, Wanted(packed=run.packing))
+    model = loaded.model
+    optim.freeze(family, model, run)
+    optimizer = optim.optimizer(model, run)
+    schedule = optim.schedule(optimizer, run, run.max_steps)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
+    samples = dataset.read(manifest, root, run, family.ONE_FRAME)["train"]
+    reader = data.Reader(samples, family, loaded, run.max_length, run.packing)
+    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
+    numbers = list(itertools.islice(share.batches(samples), run.max_steps))
+    loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)
+    model.train()
+    batches = iter(loader)
+    for _ in numbers:
+        began = time.perf_counter()
+        batch = next(batches).batches[0]
+        loss = family.loss(loaded, model, batch) / (batch["labels"] != IGNORED).sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, run.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        value = loss.item()
+        yield time.perf_counter() - began, value
+
+
+def in_turns(folder: Path) -> list[tuple[float, float]]:
+    """Seconds of our step and of the bare one for each batch, taken in turns.
+
+    The loop runs as it always does; the bare step takes place where a step's progress is told.
+    """
+    other, pairs = bare(folder), []
+
+    @contextlib.contextmanager
+    def progress(*_: Any) -> Iterator[Callable[[], None]]:
+        began = time.perf_counter()
+
+        def advance() -> None:
+            nonlocal began
+            own = time.perf_counter() - began
+            pairs.append((own, *next(other)))
+            began = time.perf_counter()
+
+        yield advance
+
+    with mock.patch.object(log, "progress", progress):
+        loop.prepare(folder).train()
+    metrics = train_setup.steps(folder).metrics
+    losses = [loss for _, _, loss in pairs[WARM:]]
+    same = [abs(line["loss"] - loss) for line, loss in zip(metrics, losses, strict=True)]
+    assert max(same) < 1e-3, f"the loops did not do the same: {max(same)}"
+    return [(own, their) for own, their, _ in pairs[WARM:-1]]  # the last one evaluates
+
+
+def loops(base: Path, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
+    """Our loop and the bare one over the same batches, then ours alone, for its data."""
+    model = train_setup.checkpoint(base / "model", SMALL, side=112)
+    texts = train_setup.answers(300, 40, 80)
+    manifest = train_setup.manifest(base / "clips", texts, 8, (320, 180))
+    settings = {"model_name": str(model), "manifest_path": str(manifest), "batch_size": 8}
+    pairs = in_turns(train_setup.run_folder("turns", base, max_steps=num_steps, **settings))
+    own, their = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratios = [mine / other for mine, other in pairs]
+    ratio = statistics.median(ratios)
+    print(f"\n{'one step, 8 clips of 8 frames':<44}{'s':>9}")
+    print(f"{'ours':<44}{own:>9.3f}\n{'bare PyTorch, same batches':<44}{their:>9.3f}")
+    alone = train_setup.run_folder("alone", base, max_steps=num_steps, **settings)
+    measure.run(trainer(alone), base)
+    steps = train_setup.steps(alone)
+    waits = [line["data_wait_share"] for line in steps.metrics]
+    wait = statistics.mean(waits)
+    print(f"{'ours alone':<44}{steps.median_s:>9.3f}")
+    print(f"waiting for data: {wait:.4f} of it, median {statistics.median(waits):.4f}", flush=True)
+    figures = {
+        "ours_step_s": own,
+        "bare_step_s": their,
+        "ratio_quartiles": statistics.quantiles(ratios, n=4),
+        "ours_alone_step_s": steps.median_s,
+        "data_wait_median": statistics.median(waits),
+    }
+    return figures, [
+        Target("our loop / bare PyTorch loop, a step", ratio, MAX_LOOP_RATIO),
+        Target("share of a step spent waiting for data, mean", wait, MAX_WAIT),
+    ]
+
+
+def trainer(folder: Path) -> list[str]:
+    """What `launch` starts."""
+    return [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
+
+
+def against_trl(base: Path, rounds: int, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
+    """Tokens a second of ours, packed and padded, and of TRL's SFTTrainer, in turns."""
+    model = train_setup.checkpoint(base / "model-trl", SMALL, side=224)
+    texts = train_setup.answers(200, 5, 400)
+    manifest = train_setup.manifest(base / "images", texts, 1, (320, 320))
+    rates: dict[str, list[float]] = {"ours, packed": [], "ours, padded": [], "TRL": []}
+    print()
+    measure.heading("one image, answers of 5 to 400 tokens")
+    for number, name in itertools.product(range(rounds), rates):
+        folder = train_setup.run_folder(
+            f"{name.split()[-1]}-{number}",
+            base,
+            model_name=str(model),
+            manifest_path=str(manifest),
+            clip={"num_frames": 1},
+            batch_size=8,
+            packing=name == "ours, packed",
+            max_length=1024,
+            max_steps=num_steps,
+        )
+        script = [sys.executable, str(measure.REPOSITORY / "benchmarks/train_trl.py"), str(folder)]
+        cost, _ = measure.run(script if name == "TRL" else trainer(folder), base)
+        if name == "TRL":
+            found = read_json(folder / "trl.json")
+            rates[name].append(sum(found["tokens"]) / sum(found["seconds"]))
+        else:
+            rates[name].append(train_setup.steps(folder).tokens_per_s)
+        measure.row(f"{name}, {rates[name][-1]:.0f} tokens/s in its steps", cost)
+    shares = {
+        name: statistics.median(map(operator.truediv, rates["TRL"], rates[name]))
+        for name in ("ours, packed", "ours, padded")
+    }
+    for name, share in shares.items():
+        print(f"{name}: {1 / share:.2f} times TRL's tokens/s")
+    target = Target("TRL / ours packed, tokens/s", shares["ours, packed"], MAX_TRL_SHARE)
+    return {"tokens_per_s": rates, "times_trl": {n: 1 / s for n, s in shares.items()}}, [target]
+
+
+def memory(base: Path, many: int) -> tuple[dict[str, Any], list[Target]]:
+    """What a data worker holds for a short and for a long manifest."""
+    model = train_setup.checkpoint(base / "model-memory", SMALL, side=112)
+    script = str(measure.REPOSITORY / "benchmarks/train_memory.py")
+    found = {}
+    print(f"\n{'manifest':<30}{'open s':>9}{'worker Rss MB':>15}{'Pss MB':>9}")
+    for count in (FEW, many):
+        command = [sys.executable, script, str(base), str(model), str(count)]
+        _, output = measure.run(command, base)
+        held = found[str(count)] = json.loads(output.splitlines()[-1])
+        label = f"{count:,} lines, {held['manifest_mb']:.0f} MB"
+        print(f"{label:<30}{held['open_s']:>9.2f}{held['rss_mb']:>15.0f}{held['pss_mb']:>9.0f}")
+    growth = found[str(many)]["rss_mb"] - found[str(FEW)]["rss_mb"]
+    name = f"a worker's growth from {FEW:,} to {many:,} lines, MB"
+    return {"manifests": found}, [Target(name, growth, MAX_GROWTH_MB)]
+
+
+def main() -> int:
+    """Measure, compare, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=100, help="of the loop and the bare one")
+    parser.add_argument("--rounds", type=int, default=3, help="of ours and TRL")
+    parser.add_argument("--trl-steps", type=int, default=24, help="of each run in a round")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="of the long manifest")
+    parser.add_argument("--only", nargs="*", default=["loops", "trl", "memory", "gpu"])
+    options = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
+    figures: dict[str, Any] = {}
+    targets: list[Target] = []
+    with tempfile.TemporaryDirectory(prefix="spark-train-") as name:
+        base = Path(name)
+        parts = {
+            "loops": lambda: loops(base, options.steps),
+            "trl": lambda: against_trl(base, options.rounds, options.trl_steps),
+            "memory": lambda: memory(base, options.lines),
+        }
+        for part in filter(options.only.__contains__, parts):
+            measured, judged = parts[part]()
+            figures |= measured
+            targets += judged
+        if not torch.cuda.is_available():
+            print("\nno GPU: MFU was not measured")
+        elif "gpu" in options.only:
+            figures["gpu"] = train_gpu.rows(base)
+    figures["packages"] = {name: version(name) for name in PACKAGES}
+    return measure.verdict("train", figures, targets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
