@@ -184,6 +184,17 @@ def test_what_this_machine_or_family_lacks_stops(
         train(write_run(make(**settings)))
 
 
+def test_a_gpu_without_bf16_is_named(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a card of before 2020; only what torch says of the card is made up."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
+    folder = write_run(make(mixed_precision="bf16"))
+    order = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(order | {"device": "cuda"}))
+    with pytest.raises(TrainingError, match=r"train\.mixed_precision: Tesla P100 has no bf16"):
+        loop.prepare(folder)
+
+
 def test_a_checkpoint_holds_only_what_learns(make: Any) -> None:
     settings = {"finetune": "lora", "lora": {"rank": 2}}
     folder = write_run(make(**settings))
