@@ -290,7 +290,7 @@ def prepare(folder: Path) -> Trainer:
         ValueError: the checkpoint is of no known family, or a part of the data is empty.
     """
     run, order, accelerator = setup.accelerator(folder)
-    family, loaded = setup.model(run, accelerator)
+    family, loaded = setup.model(run)
     training, validation = setup.readers(folder, Path(order["data_root"]), run, family, loaded)
     return Trainer(folder, run, accelerator, family, loaded, training, validation)
 

@@ -59,7 +59,7 @@ def _check_precision(run: Run, device: str) -> None:
         raise TrainingError(f"train.mixed_precision: {name} has no bf16; expected fp16 or no")
 
 
-def model(run: Run, accelerator: Accelerator) -> tuple[Family, Loaded]:
+def model(run: Run) -> tuple[Family, Loaded]:
     """The model with its frozen and its learning parts, the same weights in every process.
 
     Frozen weights below adapters are held in the precision that they are used in.

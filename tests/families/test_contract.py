@@ -13,7 +13,7 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data.dataset import Sample, Unusable
 from spark_trainer.families import IGNORED, Family, Loaded, Wanted
-from spark_trainer.train import data, final, optim
+from spark_trainer.train import data, final, optim, setup
 
 from . import tiny
 from .conftest import clip
@@ -126,7 +126,9 @@ def test_packed_is_the_mean_of_unpacked(
     family: Family, checkpoint: Path, samples: list[Sample]
 ) -> None:
     if not family.PACKS:
-        pytest.skip("this family is not packed")
+        with pytest.raises(ValueError, match=r"train\.packing: expected false"):
+            setup.model(Run(model_name=str(checkpoint), packing=True))
+        return
     results = []
     for packed in (False, True):
         loaded = family.load(str(checkpoint), Wanted(packed=packed))
