@@ -12,25 +12,31 @@ from spark_trainer.train import data, scores
 
 
 @torch.inference_mode()
-def held_out_loss(accelerator: Accelerator, model: Any, reader: data.Reader, run: Run) -> float:
+def held_out_loss(
+    accelerator: Accelerator, model: Any, reader: data.Reader, run: Run
+) -> dict[str, float]:
     """Mean loss in nats over every token of the validation part, all processes together.
+
+    Samples that can't be used are named in the log and counted beside it.
 
     Unwrapped, because a process without a held-out batch would leave the others waiting.
     """
     model = accelerator.unwrap_model(model).eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+    sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
     rank, world = accelerator.process_index, accelerator.num_processes
     for taken in data.held_out(reader, run.batch_size, rank, world):
         for reason in taken.reasons:
             log.logger.warning("left out of validation: %s", reason)
+        sums[2] += len(taken.reasons)
         for batch in taken.batches:
             moved = data.moved(batch, accelerator.device)
             with accelerator.autocast():
                 loss = reader.family.loss(reader.loaded, model, moved)
             sums[0] += loss.double()
             sums[1] += data.num_targets(batch)
-    total, tokens = accelerator.reduce(sums).tolist()
-    return float(total / tokens) if tokens else float("nan")
+    total, tokens, skipped = accelerator.reduce(sums).tolist()
+    mean = total / tokens if tokens else float("nan")
+    return {"held_out_loss": mean} | ({"held_out_skipped": skipped} if skipped else {})
 
 
 @torch.inference_mode()

@@ -212,10 +212,10 @@ class Trainer:
         """Held-out loss over every validation sample, and texts of a fixed few."""
         accelerator = self.accelerator
         with self._averaged():
-            loss = evaluation.held_out_loss(accelerator, self.model, self.validation, self.run)
+            values = evaluation.held_out_loss(accelerator, self.model, self.validation, self.run)
+            loss = values["held_out_loss"]
             if not math.isfinite(loss):
                 raise TrainingError(f"the held-out loss is no number at step {step}")
-            values: dict[str, float] = {"held_out_loss": loss}
             if self.tracker:
                 model = accelerator.unwrap_model(self.model)
                 said = evaluation.texts(model, self.validation, self.run)
@@ -252,7 +252,9 @@ class Trainer:
     def _finish(self, step: int) -> None:
         """Write `final/`, then the summary that seals the run."""
         best = state.path(self.folder / "checkpoints", int(self.progress["best_step"]))
-        if self.run.final == "best" and best.exists():
+        if self.run.final == "best":
+            if not best.exists():
+                raise TrainingError(f"train.final: the best weights are not there: {best}")
             self.accelerator.load_state(str(best))
         if self.tracker is None:
             return

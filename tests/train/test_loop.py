@@ -128,6 +128,15 @@ def test_evaluations_rate_the_texts(make: Any) -> None:
     assert len({sample["video"] for sample in samples}) == 3
 
 
+def test_held_out_samples_that_cannot_be_read_are_counted(make: Any) -> None:
+    made = make(max_skipped=1.0)
+    for frame in made.data_root.rglob("frame_000002.jpg"):
+        frame.unlink()
+    rows = [line for line in train(write_run(made)) if "held_out_loss" in line]
+    held = json.loads((made.folder / "trained.json").read_text())["validation_videos"]
+    assert [line["held_out_skipped"] for line in rows] == [held] * 3
+
+
 def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
     """A rate that soon makes things worse: the loss falls, then rises."""
     settings = {"learning_rate": 0.02, "schedule": "constant", "max_steps": 200, "eval_steps": 2}
