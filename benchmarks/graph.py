@@ -71,6 +71,14 @@ Path(snakemake.output[0]).write_text("".join(f"{name}\\n" for name in snakemake.
 """
 NAIVE_FILES = ("frames.txt", "audio.wav", "transcript.json", "caption.json")
 
+CAPTION = {
+    "status": "ok",
+    "caption": "globe",
+    "backend": "imagenet-tags",
+    "model": None,
+    "frames": [frame_name(1)],
+}
+
 # What a finished record holds besides its step, version and fingerprint.
 FACTS: dict[str, dict[str, Any]] = {
     "frames": {
@@ -91,13 +99,8 @@ FACTS: dict[str, dict[str, Any]] = {
         "track_language": None,
     },
     "transcript": {"status": "none", "why": "silence", "text": "", "segments": []},
-    "caption": {
-        "status": "ok",
-        "caption": "globe",
-        "backend": "imagenet-tags",
-        "model": None,
-        "frames": [frame_name(1)],
-    },
+    "caption/imagenet-tags": CAPTION,
+    "select": CAPTION,
 }
 
 
@@ -172,7 +175,7 @@ def _finish(config: settings.Config) -> None:
     }
     for video in found.videos.values():
         _fill(found.layout, video, records)
-    for name in steps.STEPS:
+    for name in steps.names(config):
         context = Context(found.layout, steps.section(config, name), 1)
         for part in found.shards:
             marker = found.marker(name, fingerprints[name], part)
@@ -180,7 +183,7 @@ def _finish(config: settings.Config) -> None:
             assert counts == {"current": len(part.videos)}, counts
     for part in found.shards:
         marker = found.marker("manifest", fingerprints["manifest"], part)
-        manifest.part(found.layout, part, steps.STEPS, fingerprints["manifest"], marker)
+        manifest.part(found.layout, part, steps.reported(config), fingerprints["manifest"], marker)
 
 
 def _fill(layout: Layout, video: Video, records: dict[str, dict[str, Any]]) -> None:

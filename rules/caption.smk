@@ -1,41 +1,45 @@
 rule caption:
-    """The caption of one video."""
+    """The caption of one video by one captioner."""
     input:
         frames=of_video("frames.json"),
-        outdated=outdated("caption"),
+        outdated=outdated("caption/{backend}"),
     output:
-        record=of_video("caption.json"),
+        record=of_video("caption/{backend}.json"),
     log:
-        "logs/caption/{folder}.log",
+        "logs/caption/{backend}/{folder}.log",
     conda:
         "../envs/caption.yaml"
     threads: 4
+    resources:
+        gpu=gpus("caption/{backend}"),
     params:
-        settings=settings_file("caption"),
+        settings=settings_file("caption/{backend}"),
         video=video_hash,
     shell:
         "python -m spark_trainer step --settings {params.settings:q}"
         " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
 
 
 rule caption_shard:
-    """The captions of a shard of videos, with one loaded model."""
+    """The captions of a shard of videos by one captioner, loaded once."""
     input:
         members=LAYOUT.shard("{shard}"),
-        upstream=upstream("caption"),
+        upstream=upstream("caption/{backend}"),
     output:
-        marker=sealed("caption"),
+        marker=sealed("caption/{backend}"),
     log:
-        "logs/caption/{shard}.{fingerprint}.log",
+        "logs/caption/{backend}/{shard}.{fingerprint}.log",
     benchmark:
-        "benchmarks/jobs/caption/{shard}.{fingerprint}.tsv"
+        "benchmarks/jobs/caption/{backend}/{shard}.{fingerprint}.tsv"
     conda:
         "../envs/caption.yaml"
     threads: 4
+    resources:
+        gpu=gpus("caption/{backend}"),
     params:
-        settings=settings_file("caption"),
+        settings=settings_file("caption/{backend}"),
     shell:
         "python -m spark_trainer step --settings {params.settings:q}"
         " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --log {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"

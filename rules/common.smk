@@ -6,8 +6,10 @@ from spark_trainer import config as settings
 from spark_trainer import log as journal
 from spark_trainer import steps, summary
 from spark_trainer.data import index
-from spark_trainer.data.files import read_json, write_json
+from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import record_name
 from spark_trainer.environment import prefer_this_interpreter
+from spark_trainer.steps import shard
 from spark_trainer.steps.manifest import seal
 from spark_trainer.train import order
 
@@ -29,23 +31,35 @@ journal.name_file()
 wildcard_constraints:
     shard=r"b[01]*\.[0-9a-f]{16}",
     fingerprint=r"[0-9a-f]{16}",
+    backend="|".join(CONFIG.caption.names),
     folder=r"[0-9a-f]{2}/[0-9a-f]{64}" if CONFIG.deterministic_layout else r"[^/]+",
 
 
-def settings_file(step: str) -> Path:
-    """The settings of a step as its jobs read them, named by the fingerprint."""
-    path = LAYOUT.settings(step, FINGERPRINTS[step])
-    if not path.exists():
-        write_json(
-            path,
-            {
-                "step": step,
-                "fingerprint": FINGERPRINTS[step],
-                "output_dir": CONFIG.output_dir,
-                "settings": steps.settings(CONFIG, step),
-            },
-        )
-    return path
+def named(step: str, wildcards) -> str:
+    """The step that a job runs: of `caption/{backend}` that of the job's backend."""
+    return step.format(**dict(wildcards.items()))
+
+
+def settings_file(step: str):
+    """Params function: the settings of a step as its jobs read them, named by the fingerprint."""
+
+    def write(wildcards) -> Path:
+        name = named(step, wildcards)
+        path = LAYOUT.settings(name, FINGERPRINTS[name])
+        if not path.exists():
+            order = {"step": name, "fingerprint": FINGERPRINTS[name]}
+            order |= {"output_dir": CONFIG.output_dir}
+            write_json(path, order | {"settings": steps.settings(CONFIG, name)})
+        return path
+
+    return write
+
+
+def gpus(step: str):
+    """Resource function: the GPUs that a step's job asks for."""
+    return lambda wildcards: steps.gpus(
+        CONFIG, named(step, wildcards), workflow.local_exec
+    )
 
 
 def marker(step: str, shard) -> Path:
@@ -57,7 +71,7 @@ def upstream(step: str):
     """Input function: the seals that a step's shard waits for."""
     return lambda wildcards: [
         marker(name, INDEX.shard_of(wildcards.shard))
-        for name in steps.load(step).UPSTREAM
+        for name in steps.upstream(CONFIG, named(step, wildcards))
     ]
 
 
@@ -96,17 +110,15 @@ def source(wildcards) -> Path:
 
 
 def outdated(step: str):
-    """Input function: a fresh file where a record has other settings, or another content."""
+    """Input function: a fresh file where a record failed, or is of other settings or content."""
 
     def check(wildcards) -> list[Path]:
-        record = LAYOUT.root / wildcards.folder / f"{step}.json"
-        if not record.exists():
+        name = named(step, wildcards)
+        record = LAYOUT.root / wildcards.folder / record_name(name)
+        made_of = video_hash(wildcards), FINGERPRINTS[name]
+        if not record.exists() or shard.fresh(record, *made_of):
             return []
-        made = read_json(record)
-        wanted = (video_hash(wildcards), FINGERPRINTS[step])
-        if (made.get("video"), made["fingerprint"]) == wanted:
-            return []
-        write_json(LAYOUT.state / "outdated.json", step)
+        write_json(LAYOUT.state / "outdated.json", name)
         return [LAYOUT.state / "outdated.json"]
 
     return check

@@ -1,13 +1,8 @@
-ENABLED = steps.enabled(CONFIG)
-
-
 rule manifest_part:
     """The manifest's lines for a shard of videos."""
     input:
         members=LAYOUT.shard("{shard}"),
-        upstream=lambda wildcards: [
-            marker(step, INDEX.shard_of(wildcards.shard)) for step in ENABLED
-        ],
+        upstream=upstream("manifest"),
     output:
         marker=sealed("manifest"),
     log:

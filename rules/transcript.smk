@@ -10,13 +10,15 @@ rule transcript:
     conda:
         "../envs/asr.yaml"
     threads: 4
+    resources:
+        gpu=gpus("transcript"),
     params:
         settings=settings_file("transcript"),
         video=video_hash,
     shell:
         "python -m spark_trainer step --settings {params.settings:q}"
         " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
 
 
 rule transcript_shard:
@@ -33,9 +35,11 @@ rule transcript_shard:
     conda:
         "../envs/asr.yaml"
     threads: 4
+    resources:
+        gpu=gpus("transcript"),
     params:
         settings=settings_file("transcript"),
     shell:
         "python -m spark_trainer step --settings {params.settings:q}"
         " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --log {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"

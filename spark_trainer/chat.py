@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer import families
 from spark_trainer.data.dataset import Sample, Unusable
-from spark_trainer.families import IGNORED, Batch, Encoded, Loaded
+from spark_trainer.families import IGNORED, PER_TOKEN, Batch, Encoded, Loaded
 
 if TYPE_CHECKING:
     import torch
 
-PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 PROMPT = "Describe the video."
 TICKS_PER_S = 1000  # a frame's place in `VideoMetadata` is its time in these
 
@@ -82,7 +81,11 @@ def pack(
         spatial = torch.cat([positions(one) for one in encoded], dim=1)[:, None]
         counted = torch.cat([counted[None], spatial])
     batch |= {"position_ids": counted, "packed_lengths": lengths}
-    return batch | families.vision(encoded) | {"logits_to_keep": _predicting(batch["labels"])}
+    return (
+        batch
+        | families.vision([one.vision for one in encoded])
+        | {"logits_to_keep": _predicting(batch["labels"])}
+    )
 
 
 def loss(model: Any, batch: Batch) -> "torch.Tensor":
@@ -98,8 +101,7 @@ def generate(
     loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int, as_video: bool
 ) -> str:
     """What the model answers, greedily."""
-    prompt, _ = _render(loaded.processor, sample, as_video)
-    inputs = _inputs(loaded.processor, sample, prompt, as_video)
+    inputs = ask(loaded.processor, sample, as_video)
     weight = next(model.parameters())
     moved = {name: value.to(weight.device) for name, value in inputs.items()}
     ids_BL = model.generate(
@@ -107,6 +109,12 @@ def generate(
     )
     said = ids_BL[0, inputs["input_ids"].shape[1] :]
     return str(loaded.processor.tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+
+def ask(processor: Any, sample: Sample, as_video: bool) -> "dict[str, torch.Tensor]":
+    """The question as generation takes it: the prompt up to where the answer starts, the frames."""
+    prompt, _ = _render(processor, sample, as_video)
+    return _inputs(processor, sample, prompt, as_video)
 
 
 def _refuse_control_tokens(tokenizer: Any, sample: Sample) -> None:

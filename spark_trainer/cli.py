@@ -164,7 +164,7 @@ def step(options: argparse.Namespace) -> int:
 
         video = Video(options.video, options.folder)
         videos = Shard(video.bits, (video,))
-    shard.main(options.settings, videos, options.threads, options.marker)
+    shard.main(options.settings, videos, options.threads, options.gpus or 0, options.marker)
     return 0
 
 
@@ -263,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 JOB_FLAGS = {
-    step: "settings shard folder video marker threads log",
+    step: "settings shard folder video marker threads gpus log",
     part: "settings shard marker log",
     join: "index manifest rejected seal log parts",
     fit: "order summary gpus threads log data",
@@ -281,7 +281,7 @@ def _preprocess_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--transcribe", action=switch)
     parser.add_argument("--whisper-model")
     parser.add_argument("--generate-captions", action=switch)
-    parser.add_argument("--captioner-backend")
+    parser.add_argument("--captioner-backend", nargs="+", help="one, or several to choose from")
     parser.add_argument("--cores", default="all")
 
 

@@ -31,16 +31,17 @@ MAY_IMPORT = {
     "ffmpeg": set(),
     "gpu": set(),
     "data": {"config"},
-    "captioners": {"config", "data"},
+    "captioners": {"chat", "config", "data", "families"},
     "transcribers": {"config", "data"},
-    "steps": {"captioners", "config", "data", "ffmpeg", "log", "transcribers"},
+    "steps": {"captioners", "config", "data", "ffmpeg", "gpu", "log", "scores", "transcribers"},
+    "scores": set(),
     "losses": set(),
     "packing": set(),
     "chat": {"data", "families", "losses"},
     "families": {"chat", "config", "data", "losses", "packing"},
     "methods": {"config", "data", "families", "losses"},
     "runs": {"config", "data"},
-    "train": {"config", "data", "families", "gpu", "log", "losses", "methods", "steps"},
+    "train": {"config", "data", "families", "gpu", "log", "losses", "methods", "scores", "steps"},
 }
 HEAVY_AT_TOP = {"losses", "methods", "packing", "train"}  # whoever imports these wants tensors
 

@@ -40,7 +40,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"caption": {"captioner_backend": "clip"}},
         "caption.captioner_backend",
-        "expected 'imagenet-tags' or 'blip'",
+        "'qwen2-vl' or 'florence2' or a list (got 'clip')",
     ),
     ({"audio": {"enabled": False}}, "transcript.enabled", "expected audio.enabled to be true"),
     ({"frames": {"enabled": False}}, "caption.enabled", "expected frames.enabled to be true"),
@@ -139,7 +139,7 @@ def test_unquoted_no_is_a_precision(tmp_path: Path) -> None:
 def test_runtime_settings_decide_no_result() -> None:
     slow, fast = config.Caption(batch_size=1, device="cpu"), config.Caption(batch_size=64)
     assert slow.results() == fast.results()
-    assert config.Caption(num_beams=1).results() != fast.results()
+    assert config.Caption(num_beams=2).results() != fast.results()
 
 
 def test_nothing_heavy_is_imported_and_it_is_quick() -> None:

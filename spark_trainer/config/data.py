@@ -1,10 +1,11 @@
 """The sections of the steps that make data, in the order of the pipeline."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from spark_trainer.config.section import Positive, Runtime, Section
+from spark_trainer.config.reading import over, validated
+from spark_trainer.config.section import ConfigError, Positive, Runtime, Section
 
 
 class Index(Section):
@@ -108,29 +109,152 @@ class Transcript(Section):
     )
 
 
-class Caption(Section):
-    """A caption for each video."""
+Backend = Literal["imagenet-tags", "blip", "blip2", "internvl", "qwen2-vl", "florence2"]
+Device = Literal["cuda", "auto", "cpu"]
 
-    enabled: bool = Field(True, description="Caption the frames.")
-    captioner_backend: Literal["imagenet-tags", "blip"] = Field(
-        "blip",
-        description="`imagenet-tags` names objects offline and is no caption model; `blip` "
-        "writes sentences.",
-    )
+DEVICE = "`cuda` stops where there is no GPU; `auto` then takes the CPU; `cpu` leaves GPUs alone."
+SHARE = "Share of a GPU that a job takes; at 0.5 two jobs run on one."
+
+
+class _Captioning(Section):
+    """How a captioner is asked; what a backend has no use for is left alone by it."""
+
     model_name: str | None = Field(
         None, description="Hub id or local folder; without it the backend's documented default."
     )
+    revision: str = Field(
+        "main", description="Branch, tag or commit of a hub id; only a commit never changes."
+    )
+    prompt: str | None = Field(
+        None, description="What the model is asked; without it the backend's own words."
+    )
     num_frames: int = Field(
-        4, ge=1, description="Frames shown to a backend that can take several, evenly spread."
+        8, ge=1, description="Frames of a video, for a backend that sees several at once."
+    )
+    choose: Literal["even", "ends", "start"] = Field(
+        "even",
+        description="Which frames: `even` takes the middle of each equal share of the video, "
+        "`ends` spreads them from the first to the last, `start` takes the first ones. A backend "
+        "that sees one image takes the middle one of them.",
+    )
+    max_side_px: int | None = Field(
+        None, ge=16, description="Shrink frames so that the longer side is at most this."
+    )
+    max_new_tokens: int = Field(128, ge=1, description="Longest caption, in tokens.")
+    num_beams: int = Field(1, ge=1, description="Beams of the search; 1 is greedy.")
+    repetition_penalty: float | None = Field(
+        None, gt=0, description="Above 1 repeats less; without it the checkpoint's own."
+    )
+    no_repeat_ngram_size: int = Field(
+        0, ge=0, description="No run of so many tokens appears twice; 0 allows it."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Of the weights; `auto` is bfloat16 on a GPU, float32 on a CPU."
+    )
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="Weights in fewer bits, by bitsandbytes."
     )
     threshold: float = Field(
         0.3, ge=0, le=1, description="Least mean probability of a tag (imagenet-tags)."
     )
-    max_new_tokens: int = Field(40, ge=1, description="Longest caption, in tokens.")
-    num_beams: int = Field(3, ge=1, description="Beams of the search; 1 is greedy.")
-    batch_size: int = Field(
-        16, ge=1, description="Videos captioned at once.", json_schema_extra=Runtime
+    engine: Literal["transformers", "server"] = Field(
+        "transformers",
+        description="`server` asks a server that speaks OpenAI's protocol, such as vLLM's "
+        "(qwen2-vl, internvl).",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`auto` takes a GPU where there is one.", json_schema_extra=Runtime
+    server_url: str = Field(
+        "http://localhost:8000/v1", description="Where that server is.", json_schema_extra=Runtime
+    )
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="Videos captioned at once; `auto` grows it while that is faster. Halved when "
+        "memory runs out.",
+        json_schema_extra=Runtime,
+    )
+    num_workers: int = Field(
+        2,
+        ge=0,
+        description="Processes that read frames ahead of the model.",
+        json_schema_extra=Runtime,
+    )
+    device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
+    gpu_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description=SHARE, json_schema_extra=Runtime
+    )
+
+
+class Captioning(_Captioning):
+    """One captioner, as a job gets it."""
+
+    captioner_backend: Backend
+
+    @model_validator(mode="after")
+    def _is_served(self) -> "Captioning":
+        if self.engine == "server" and self.captioner_backend not in ("qwen2-vl", "internvl"):
+            raise ConfigError(
+                f"engine: {self.captioner_backend} has no server; expected transformers"
+            )
+        return self
+
+
+class Caption(_Captioning):
+    """Captions of each video, by one captioner or by several."""
+
+    enabled: bool = Field(True, description="Caption the frames.")
+    captioner_backend: Backend | Annotated[tuple[Backend, ...], Field(min_length=1)] = Field(
+        "blip",
+        description="One of them or a list; each then captions every video. `imagenet-tags` names "
+        "objects offline and is no caption model.",
+    )
+    backends: dict[Backend, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Keys of this section that differ for a backend of the list, by its name.",
+    )
+
+    @model_validator(mode="after")
+    def _check_backends(self) -> "Caption":
+        if unused := [name for name in self.backends if name not in self.names]:
+            raise ConfigError(f"backends.{unused[0]}: expected in captioner_backend as well")
+        if len(set(self.names)) < len(self.names):
+            raise ConfigError("captioner_backend: expected each backend once")
+        self.resolved()
+        return self
+
+    @property
+    def names(self) -> tuple[Backend, ...]:
+        """The backends, in the order given."""
+        chosen = self.captioner_backend
+        return chosen if isinstance(chosen, tuple) else (chosen,)
+
+    def resolved(self) -> dict[Backend, Captioning]:
+        """Every captioner by its backend, its own keys laid over the shared ones."""
+        shared = self.model_dump(include=set(_Captioning.model_fields), exclude_unset=True)
+        found = {}
+        for name in self.names:
+            own = self.backends.get(name, {})
+            where = f"backends.{name}" if own else ""
+            keys = over(shared, own) | {"captioner_backend": name}
+            found[name] = validated(Captioning, keys, where)
+        return found
+
+
+class Select(Section):
+    """Which caption goes to the manifest, where several captioners wrote one."""
+
+    captioners: tuple[Backend, ...] = Field(
+        (), description="Among whose captions; without it all of caption.captioner_backend."
+    )
+    by: Literal["first", "longest", "agreement", "score"] = Field(
+        "first",
+        description="`first` takes the first captioner that has something to say, `longest` the "
+        "most words, `agreement` the caption most like the others (mean ROUGE-L), `score` the one "
+        "that fits the frames best (CLIPScore).",
+    )
+    model_name: str = Field(
+        "openai/clip-vit-base-patch32", description="CLIP checkpoint, for `score`."
+    )
+    revision: str = Field("main", description="Branch, tag or commit of it.")
+    device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
+    gpu_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description=SHARE, json_schema_extra=Runtime
     )

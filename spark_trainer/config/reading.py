@@ -57,6 +57,7 @@ EXPECTED = {
     "model_type": "a section of keys",
     "string_pattern_mismatch": "letters, digits, '.', '_' and '-', a letter or digit first",
     "string_type": "text",
+    "too_short": "at least one of them in a list",
     "tuple_type": "a list",
 }
 

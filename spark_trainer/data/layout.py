@@ -1,6 +1,8 @@
 """Where everything lies below `output_dir`; the only module that spells paths.
 
 ab/<sha256>/                  one video: frames/, audio.wav, and a record per step
+    caption/<backend>.json    what each captioner wrote
+    caption.json              the caption that was selected
 manifest_v1.jsonl             the usable videos
 rejected_v1.jsonl             the others, with reasons
 .spark/                       the workflow's own state
@@ -99,7 +101,7 @@ class Layout:
         return self.root / video.folder
 
     def record(self, video: Video, step: str) -> Path:
-        return self.folder(video) / f"{step}.json"
+        return self.folder(video) / record_name(step)
 
     def frames(self, video: Video) -> Path:
         return self.folder(video) / "frames"
@@ -111,6 +113,11 @@ class Layout:
         """Read the member list of a shard."""
         bits = path.name.split(".")[0].removeprefix("b")
         return Shard(bits, tuple(Video(*member) for member in read_json(path)))
+
+
+def record_name(step: str) -> str:
+    """File name of a step's record in a video's folder."""
+    return "caption.json" if step == "select" else f"{step}.json"
 
 
 def frame_name(number: int) -> str:

@@ -1,19 +1,21 @@
 """Which weights a model name stands for, so that a swapped checkpoint is another fingerprint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from spark_trainer.config import ConfigError
 from spark_trainer.data.files import digest, file_digest, read_json, tree_digest, write_json
 
 
-def identity(name: str, cache: Path) -> str:
-    """A hub id stands for itself; a local file or folder for the digest of its content.
+def identity(name: str, cache: Path, revision: str | None = None) -> str:
+    """A hub id stands for itself, at a revision; a local file or folder for its content's digest.
 
     The digest is kept in `cache` beside the sizes and times it was taken at, because reading
     gigabytes of weights at every start would cost more than the start.
     """
     path = Path(name).expanduser()
     if not path.exists():
-        return name
+        return f"{name}@{revision}" if revision else name
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = [(str(file), file.stat()) for file in files if file.is_file()]
     state = digest([[file, stat.st_size, stat.st_mtime_ns] for file, stat in stats])
@@ -23,3 +25,32 @@ def identity(name: str, cache: Path) -> str:
         known[name] = [state, content]
         write_json(cache, known)
     return str(known[name][1])
+
+
+def check(name: str, model_types: Sequence[str], key: str) -> None:
+    """Refuse a local checkpoint that a backend can't run, before any work is done for it.
+
+    Args:
+        name: hub id, or local folder; a hub id is taken as it is.
+        model_types: values of `model_type` in config.json that are fine.
+        key: what the message names.
+
+    Raises:
+        ConfigError: no such folder, a file is missing, or it is another kind of checkpoint.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ConfigError(f"{key}: no such folder: {name}")
+        return
+    index = path / "model.safetensors.index.json"
+    needed = {"config.json"}
+    needed |= (
+        set(read_json(index)["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    )
+    if missing := sorted(file for file in needed if not (path / file).is_file()):
+        raise ConfigError(f"{key}: {name} lacks {', '.join(missing)}")
+    model_type = read_json(path / "config.json").get("model_type")
+    if model_type not in model_types:
+        expected = " or ".join(model_types)
+        raise ConfigError(f"{key}: {name} is a {model_type!r} checkpoint; expected {expected}")

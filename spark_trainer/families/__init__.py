@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED = -100  # torch's `cross_entropy` leaves such labels out
+PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 Batch = dict[str, Any]  # tensors, and what the forward pass takes beside them
 
 
@@ -163,10 +164,14 @@ def groups(encoded: Sequence[Encoded]) -> list[list[Encoded]]:
     """Samples that fit in one batch: videos (1, T, C, H, W) only beside those of as many frames."""
     found: dict[int, list[Encoded]] = {}
     for one in encoded:
-        video = one.vision.get("pixel_values_videos")
-        frames = video.shape[1] if video is not None and video.ndim == 5 else 0
-        found.setdefault(frames, []).append(one)
+        found.setdefault(num_frames(one.vision), []).append(one)
     return list(found.values())
+
+
+def num_frames(seen: "dict[str, torch.Tensor]") -> int:
+    """Frames T of a video (1, T, C, H, W), 0 where a family flattens them."""
+    video = seen.get("pixel_values_videos")
+    return video.shape[1] if video is not None and video.ndim == 5 else 0
 
 
 def pad(encoded: Sequence[Encoded], pad_id: int) -> Batch:
@@ -178,12 +183,12 @@ def pad(encoded: Sequence[Encoded], pad_id: int) -> Batch:
     batch |= {name: [one.tokens[name] for one in encoded] for name in encoded[0].tokens}
     for name, rows in batch.items():
         batch[name] = pad_sequence(rows, batch_first=True, padding_value=fills.get(name, 0))
-    return batch | vision(encoded)
+    return batch | vision([one.vision for one in encoded])
 
 
-def vision(encoded: Sequence[Encoded]) -> Batch:
+def vision(seen: "Sequence[dict[str, torch.Tensor]]") -> Batch:
     """The images' tensors of all samples one after the other, their second dimension filled up."""
-    return {name: _join([one.vision[name] for one in encoded]) for name in encoded[0].vision}
+    return {name: _join([one[name] for one in seen]) for name in seen[0]}
 
 
 def _join(tensors: "list[torch.Tensor]") -> "torch.Tensor":

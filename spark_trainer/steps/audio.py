@@ -8,9 +8,16 @@ from spark_trainer.config import Audio
 from spark_trainer.data.files import replacing
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.steps import Context, Facts, shard
+from spark_trainer.steps.device import Wanted
 
 VERSION = 1
 UPSTREAM = ()
+SETTINGS = Audio
+
+
+def wanted(settings: Audio) -> Wanted:
+    """FFmpeg runs on the CPU."""
+    return "cpu"
 
 
 def identity(settings: Audio, cache: Path) -> None:

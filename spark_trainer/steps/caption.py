@@ -1,21 +1,33 @@
-"""One caption for each video, from a few of its frames."""
+"""A caption for each video by one captioner, from a few of the video's frames."""
 
+import time
 from collections.abc import Iterator
-from itertools import islice
+from importlib import metadata
 from pathlib import Path
 
 from spark_trainer import captioners
-from spark_trainer.config import Caption
+from spark_trainer.captioners import Captioner, Shown, engine
+from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.steps import Context, Facts
+from spark_trainer.steps.device import Wanted, device
 
-VERSION = 1
+VERSION = 2
 UPSTREAM = ("frames",)
+SETTINGS = Captioning
+
+PACKAGES = ("bitsandbytes", "efficientnet-lite-pytorch", "pillow", "torch", "transformers")
 
 
-def identity(settings: Caption, cache: Path) -> list[str | None]:
-    """The backend and its weights."""
+def wanted(settings: Captioning) -> Wanted:
+    """As configured; a backend that is fast enough anywhere leaves GPUs alone."""
+    needs = captioners.backend(settings.captioner_backend).NEEDS_GPU
+    return settings.device if needs and settings.engine == "transformers" else "cpu"
+
+
+def identity(settings: Captioning, cache: Path) -> str | None:
+    """What the model's name stands for."""
     return captioners.identity(settings, cache)
 
 
@@ -25,35 +37,94 @@ def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
 
 
 def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
-    """Caption the videos in batches with one loaded model."""
-    settings: Caption = context.settings
-    shown: list[tuple[Video, list[Path]]] = []
+    """Caption the videos with one loaded model.
+
+    Raises:
+        ConfigError: no GPU where one is wanted, a checkpoint that can't be loaded, or a single
+            video that does not fit into memory.
+    """
+    settings: Captioning = context.settings
+    shown: list[tuple[Video, Shown]] = []
     for video in videos:
         record = read_json(context.layout.record(video, "frames"))
         if record["status"] == "ok":
-            shown.append((video, _choose(context.layout, video, record, settings.num_frames)))
+            shown.append((video, _choose(context.layout, video, record["times"], settings)))
         else:
             yield video, {"status": "none", "why": record["reason"], "caption": None}
-    if not shown:
-        return
-    captioner = captioners.load(settings, context.workers)
-    rest = iter(shown)
-    while batch := list(islice(rest, settings.batch_size)):
-        captions = captioner.predict_batch([frames for _, frames in batch])
-        for (video, frames), caption in zip(batch, captions, strict=True):
-            facts: Facts = {
-                "status": "ok",
-                "caption": caption,
-                "backend": settings.captioner_backend,
-                "model": captioners.model_name(settings),
-                "frames": [frame.name for frame in frames],
-            }
-            yield video, facts
+    if shown:
+        yield from _caption(shown, context)
 
 
-def _choose(layout: Layout, video: Video, record: Facts, num_frames: int) -> list[Path]:
-    """At most `num_frames` frames, evenly spread, each the middle of its share."""
-    total = len(record["times"])
-    count = min(num_frames, total)
-    numbers = [int((i + 0.5) * total / count) + 1 for i in range(count)]
-    return [layout.frames(video) / frame_name(number) for number in numbers]
+def _caption(shown: list[tuple[Video, Shown]], context: Context) -> Iterator[tuple[Video, Facts]]:
+    settings: Captioning = context.settings
+    what = f"caption/{settings.captioner_backend}, {len(shown)} videos"
+    with device("caption", wanted(settings), settings.gpu_fraction, context.gpus, what) as place:
+        captioner = captioners.load(settings, place, context.workers)
+        origin = _origin(captioner, settings, context.layout)
+        seen = [one for _, one in shown]
+        try:
+            for number, text, seconds in engine.run(
+                captioner, seen, settings.batch_size, settings.num_workers
+            ):
+                video, frames = shown[number]
+                yield video, _record(text, frames, origin, seconds)
+        except engine.OutOfMemory as error:
+            raise ConfigError(
+                f"caption: a single video does not fit into the memory of {place}; expected a "
+                f"lower caption.num_frames or caption.max_side_px, or a smaller model ({error})"
+            ) from error
+
+
+def _origin(captioner: Captioner, settings: Captioning, layout: Layout) -> Facts:
+    """What every record of this job tells about where its caption comes from."""
+    cache = layout.state / "models.json"
+    decoding = ("max_new_tokens", "num_beams", "repetition_penalty", "no_repeat_ngram_size")
+    return {
+        "backend": settings.captioner_backend,
+        "model": captioners.model_name(settings),
+        "revision": captioners.identity(settings, cache),
+        "prompt": captioners.prompt(settings) or None,
+        "decoding": {name: getattr(settings, name) for name in decoding},
+        "engine": settings.engine,
+        "quantization": settings.quantization,
+        "packages": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
+        **captioner.facts,
+    }
+
+
+def _record(text: str, shown: Shown, origin: Facts, seconds: float) -> Facts:
+    if isinstance(text, engine.Unreadable):
+        return {"status": "failed", "why": str(text), "reason": str(text), "caption": None}
+    facts: Facts = {
+        "caption": text,
+        **origin,
+        "frames": [frame.name for frame in shown.frames],
+        "seconds": round(seconds, 4),
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    if not text:
+        return facts | {"status": "none", "caption": None, "why": "the model said nothing"}
+    return facts | {"status": "ok"}
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _choose(layout: Layout, video: Video, times: list[float], settings: Captioning) -> Shown:
+    """At most `num_frames` of a video's frames, spread as `choose` says."""
+    total = len(times)
+    count = min(settings.num_frames, total)
+    if settings.choose == "start":
+        places = list(range(count))
+    elif settings.choose == "ends" and count > 1:
+        places = [round(i * (total - 1) / (count - 1)) for i in range(count)]
+    else:
+        places = [int((i + 0.5) * total / count) for i in range(count)]
+    folder = layout.frames(video)
+    frames = tuple(folder / frame_name(place + 1) for place in places)
+    return Shown(frames, tuple(times[place] for place in places))

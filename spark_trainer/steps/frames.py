@@ -8,9 +8,16 @@ from spark_trainer import ffmpeg
 from spark_trainer.config import Frames
 from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.steps import Context, Facts, shard
+from spark_trainer.steps.device import Wanted
 
 VERSION = 1
 UPSTREAM = ()
+SETTINGS = Frames
+
+
+def wanted(settings: Frames) -> Wanted:
+    """FFmpeg runs on the CPU."""
+    return "cpu"
 
 
 def identity(settings: Frames, cache: Path) -> None:

@@ -16,7 +16,7 @@ from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import Facts
 from spark_trainer.steps.shard import withdraw
 
-VERSION = 1
+VERSION = 2
 
 
 def part(
@@ -86,7 +86,7 @@ def _entry(layout: Layout, video: Video, steps: tuple[str, ...]) -> manifest.Ent
         "id": video.hash,
         "frames_dir": f"{video.folder}/frames" if frames else None,
         "audio": f"{video.folder}/audio.wav" if audio.get("status") == "ok" else None,
-        "meta": _meta(frames, audio, records.get("transcript", {}), records.get("caption", {})),
+        "meta": _meta(frames, audio, records.get("transcript", {}), records.get("select", {})),
     }
 
 
@@ -110,6 +110,11 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "no_transcript": transcript.get("why"),
         "captioner": caption.get("backend"),
         "captioner_model": caption.get("model"),
+        "captioner_revision": caption.get("revision"),
+        "caption_prompt": caption.get("prompt"),
+        "no_caption": caption.get("why"),
+        "captions": caption.get("captions"),
+        "agreement": caption.get("agreement"),
     }
     return meta | {key: value for key, value in extra.items() if value is not None}
 

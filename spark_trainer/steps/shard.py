@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import log, steps
-from spark_trainer.config import Config
 from spark_trainer.data.files import canonical_json, read_json, write_json, write_text
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import Context, Facts, Step
@@ -42,18 +41,19 @@ def run(
     due = [video for video in shard.videos if not current(step, name, fingerprint, video, context)]
     if due or marker:
         withdraw(context.layout.sealed(name), shard.bits, fingerprint, keep=marker)
-    if not all(same(name, fingerprint, video, context) for video in due):
+    records = {video: context.layout.record(video, name) for video in due}
+    if not all(same(records[video], video.hash, fingerprint) for video in due):
         withdraw_downstream(context.layout, name, shard.bits)
     for video in due:
-        if step.files(context.layout, video, _read(name, video, context)):
+        if step.files(context.layout, video, _read(records[video])):
             # A job that dies between a result and its record would leave the old record over it.
-            context.layout.record(video, name).unlink()
+            records[video].unlink()
     counts: dict[str, int] = {"current": len(shard.videos) - len(due)}
     with log.progress(name, len(due)) as advance:
         for video, facts in step.produce(due, context) if due else ():
             made = {"step": name, "version": step.VERSION, "fingerprint": fingerprint}
             record = made | {"video": video.hash} | facts
-            write_json(context.layout.record(video, name), record)
+            write_json(records[video], record)
             counts[facts["status"]] = counts.get(facts["status"], 0) + 1
             if facts.get("reason"):
                 log.logger.warning("%s %s: %s", name, video.hash[:12], facts["reason"])
@@ -65,24 +65,30 @@ def run(
 
 
 def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
-    """Whether a record is the wanted one and every file that it promises is there."""
-    files = step.files(context.layout, video, _read(name, video, context))
-    return same(name, fingerprint, video, context) and all(path.exists() for path in files)
+    """Whether a record is the wanted one, no failure, and every file that it promises is there."""
+    path = context.layout.record(video, name)
+    files = step.files(context.layout, video, _read(path))
+    return fresh(path, video.hash, fingerprint) and all(file.exists() for file in files)
 
 
-def same(name: str, fingerprint: str, video: Video, context: Context) -> bool:
+def fresh(record: Path, video_hash: str, fingerprint: str) -> bool:
+    """Whether a record is the wanted one and no failure, which is tried again."""
+    return same(record, video_hash, fingerprint) and _read(record)["status"] != "failed"
+
+
+def same(record: Path, video_hash: str, fingerprint: str) -> bool:
     """Whether a record is of this video and has this fingerprint.
 
     A folder named after a file may still hold the record of that file's earlier content.
     """
-    record = _read(name, video, context)
-    return (record.get("video"), record.get("fingerprint")) == (video.hash, fingerprint)
+    made = _read(record)
+    return (made.get("video"), made.get("fingerprint")) == (video_hash, fingerprint)
 
 
-def _read(name: str, video: Video, context: Context) -> Facts:
-    """A video's record; empty where there is none that can be read."""
+def _read(record: Path) -> Facts:
+    """A record; empty where there is none that can be read."""
     try:
-        return dict(read_json(context.layout.record(video, name)))
+        return dict(read_json(record))
     except (FileNotFoundError, ValueError):
         return {}
 
@@ -125,7 +131,7 @@ def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> No
     one start with those of the other, as they do after a re-bucketing. With a marker to keep, all
     others go; for a single video (no marker) those of the same fingerprint stay true.
     """
-    for marker in folder.glob("b*.jsonl") if folder.exists() else ():
+    for marker in folder.rglob("b*.jsonl") if folder.exists() else ():
         other, _, made_by, _ = marker.name.split(".")
         other = other.removeprefix("b")
         overlap = other.startswith(bits) or bits.startswith(other)
@@ -139,7 +145,7 @@ def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
     Snakemake makes nothing of a missing marker while its consumers are there: without this a
     change of settings that stops half-way and is taken back would leave its results in place.
     """
-    changed = [name]
+    changed = [steps.kind(name)]
     for other in steps.STEPS:
         if set(steps.load(other).UPSTREAM) & set(changed):
             changed.append(other)
@@ -149,10 +155,11 @@ def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
         seal.unlink(missing_ok=True)
 
 
-def main(settings_path: Path, shard: Shard, workers: int, marker: Path | None) -> dict[str, int]:
+def main(
+    settings_path: Path, shard: Shard, workers: int, gpus: int, marker: Path | None
+) -> dict[str, int]:
     """Run the step that a settings file describes; what the rules call."""
     order: dict[str, Any] = read_json(settings_path)
-    model = Config.model_fields[order["step"]].annotation
-    assert model is not None
-    context = Context(Layout(Path(order["output_dir"])), model(**order["settings"]), workers)
+    settings = steps.load(order["step"]).SETTINGS(**order["settings"])
+    context = Context(Layout(Path(order["output_dir"])), settings, workers, gpus)
     return run(order["step"], order["fingerprint"], shard, context, marker)

@@ -8,9 +8,16 @@ from spark_trainer.config import Transcript
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.steps import Context, Facts
+from spark_trainer.steps.device import Wanted
 
 VERSION = 1
 UPSTREAM = ("audio",)
+SETTINGS = Transcript
+
+
+def wanted(settings: Transcript) -> Wanted:
+    """As configured."""
+    return settings.device
 
 
 def identity(settings: Transcript, cache: Path) -> str:

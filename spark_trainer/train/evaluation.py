@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from spark_trainer import log
+from spark_trainer import log, scores
 from spark_trainer.config import Run
 from spark_trainer.data.dataset import Sample, Unusable
-from spark_trainer.train import data, scores
+from spark_trainer.train import data
 
 
 @torch.inference_mode()

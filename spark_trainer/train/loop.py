@@ -20,8 +20,8 @@ from spark_trainer import log
 from spark_trainer.config import Run
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.families import Batch, Family, Loaded
+from spark_trainer.scores import SCORES
 from spark_trainer.train import data, evaluation, final, flops, optim, setup, state
-from spark_trainer.train.scores import SCORES
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.tracking import Tracker, peak_memory_gb
 

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipProcessor
 
 from spark_trainer import captioners
-from spark_trainer.config import Caption
+from spark_trainer.config import Captioning, ConfigError
 
 TINY = Path(__file__).parents[2] / "config/demo/blip-small"
 
@@ -37,9 +37,9 @@ def checkpoint(
     return folder
 
 
-def settings(folder: Path, num_beams: int) -> Caption:
+def settings(folder: Path, num_beams: int) -> Captioning:
     """BLIP from a folder, on the CPU."""
-    return Caption(
+    return Captioning(
         captioner_backend="blip",
         model_name=str(folder),
         num_beams=num_beams,
@@ -77,5 +77,5 @@ def test_pickled_weights_are_refused(
     folder = shutil.copytree(checkpoint, tmp_path / "pickled")
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(ConfigError, match=r"caption.model_name \(blip\).*safetensors"):
         captioners.load(settings(folder, 1), threads=2)

@@ -6,9 +6,9 @@ import pytest
 
 from spark_trainer import captioners
 from spark_trainer.captioners import Captioner
-from spark_trainer.config import Caption
+from spark_trainer.config import Captioning
 
-TAGS = Caption(captioner_backend="imagenet-tags", device="cpu")
+TAGS = Captioning(captioner_backend="imagenet-tags", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,9 @@ def test_documented_paths() -> None:
     folder = Path("data/processed/ab") / ("ab" * 32)
     assert layout.frames(one) / frame_name(1) == folder / "frames/frame_000001.jpg"
     assert layout.audio(one) == folder / "audio.wav"
-    assert layout.record(one, "caption") == folder / "caption.json"
+    assert layout.record(one, "transcript") == folder / "transcript.json"
+    assert layout.record(one, "caption/blip") == folder / "caption/blip.json"
+    assert layout.record(one, "select") == folder / "caption.json"
     assert layout.manifest == Path("data/processed/manifest_v1.jsonl")
     assert layout.rejected == Path("data/processed/rejected_v1.jsonl")
 

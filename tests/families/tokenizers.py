@@ -80,6 +80,20 @@ def t5() -> PreTrainedTokenizerFast:
     return _bpe(specials, end="</s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
 
 
+def clip() -> PreTrainedTokenizerFast:
+    """A text stands between its two marks and has at most 16 tokens."""
+    first, last = "<|startoftext|>", "<|endoftext|>"
+    return _bpe(
+        (first, last),
+        begin=first,
+        end=last,
+        bos_token=first,
+        eos_token=last,
+        pad_token=last,
+        model_max_length=16,
+    )
+
+
 def llama() -> PreTrainedTokenizerFast:
     """A text begins with <s>, as for Llama and Mistral."""
     return _bpe(
@@ -105,6 +119,7 @@ def _bpe(
     begin: str = "",
     end: str = "",
     named: dict[str, str] | None = None,
+    model_max_length: int | None = None,
     **roles: str,
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE returns every text as it was; the special tokens' ids are the first.
@@ -131,5 +146,6 @@ def _bpe(
         tokenizer_object=backend,
         extra_special_tokens=[token for token in specials if token not in known],
         model_specific_special_tokens=named or {},
+        model_max_length=model_max_length,
         **roles,
     )

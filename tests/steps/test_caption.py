@@ -1,12 +1,31 @@
-"""Captions of whole videos, from frames chosen evenly."""
+"""Captions of whole videos, from frames chosen as the configuration says."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from spark_trainer import config, steps
+from spark_trainer.config import ConfigError
+from spark_trainer.data import models
+from spark_trainer.data.files import tree_digest
+from tests.families import tiny
+
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
+TAGS = "caption/imagenet-tags"
+
+
+def captions(**keys: object) -> dict[str, object]:
+    """The section of the offline tagger."""
+    return {"captioner_backend": "imagenet-tags", **keys}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2-VL that sees videos."""
+    return tiny.qwen2_5_vl(tmp_path_factory.mktemp("qwen"))
 
 
 def test_captions_say_what_is_seen_and_why_there_is_none(
@@ -14,21 +33,138 @@ def test_captions_say_what_is_seen_and_why_there_is_none(
 ) -> None:
     for clip in ("dog", "title", "broken"):
         shutil.copy(clips / f"{clip}.mp4", videos)
-    settings = {"captioner_backend": "imagenet-tags", "batch_size": 1}
-    built = build("frames", "caption", caption=settings)
-    assert "Samoyed" in built.record("dog.mp4", "caption")["caption"]
-    assert built.record("dog.mp4", "caption")["backend"] == "imagenet-tags"
-    assert built.record("title.mp4", "caption")["caption"] == "no tag"
-    broken = built.record("broken.mp4", "caption")
+    built = build("frames", TAGS, caption=captions(batch_size=1))
+    assert "Samoyed" in built.record("dog.mp4", TAGS)["caption"]
+    assert built.record("dog.mp4", TAGS)["backend"] == "imagenet-tags"
+    assert built.record("title.mp4", TAGS)["caption"] == "no tag"
+    broken = built.record("broken.mp4", TAGS)
     assert (broken["status"], broken["caption"]) == ("none", None)
     assert broken["why"] == built.record("broken.mp4", "frames")["reason"]
 
 
-@pytest.mark.parametrize(("num_frames", "numbers"), [(1, [4]), (2, [2, 6]), (9, range(1, 8))])
-def test_frames_are_spread_evenly(
-    num_frames: int, numbers: list[int], build: Build, videos: Path, clips: Path
+@pytest.mark.parametrize(
+    ("keys", "numbers"),
+    [
+        ({"num_frames": 1}, [4]),
+        ({"num_frames": 2}, [2, 6]),
+        ({"num_frames": 9}, range(1, 8)),
+        ({"num_frames": 3, "choose": "ends"}, [1, 4, 7]),
+        ({"num_frames": 1, "choose": "ends"}, [4]),
+        ({"num_frames": 2, "choose": "start"}, [1, 2]),
+    ],
+)
+def test_frames_are_chosen_as_configured(
+    keys: dict[str, object], numbers: list[int], build: Build, videos: Path, clips: Path
 ) -> None:
     shutil.copy(clips / "title.mp4", videos)
-    settings = {"captioner_backend": "imagenet-tags", "num_frames": num_frames}
-    record = build("frames", "caption", caption=settings).record("title.mp4", "caption")
+    record = build("frames", TAGS, caption=captions(**keys)).record("title.mp4", TAGS)
     assert record["frames"] == [f"frame_{number:06d}.jpg" for number in numbers]
+
+
+def test_a_record_tells_where_its_caption_comes_from(
+    build: Build, videos: Path, clips: Path, checkpoint: Path
+) -> None:
+    shutil.copy(clips / "title.mp4", videos)
+    section = {
+        "captioner_backend": "qwen2-vl",
+        "model_name": str(checkpoint),
+        "prompt": "What is written?",
+        "num_frames": 2,
+        "max_new_tokens": 5,
+        "repetition_penalty": 1.5,
+        "device": "cpu",
+    }
+    record = build("frames", "caption/qwen2-vl", caption=section).record(
+        "title.mp4", "caption/qwen2-vl"
+    )
+    assert record["status"] == "ok"
+    assert record["model"] == str(checkpoint)
+    assert record["revision"] == tree_digest(checkpoint)
+    assert record["prompt"] == "What is written?"
+    assert record["decoding"] == {
+        "max_new_tokens": 5,
+        "num_beams": 1,
+        "repetition_penalty": 1.5,
+        "no_repeat_ngram_size": 0,
+    }
+    assert record["frames"] == ["frame_000002.jpg", "frame_000006.jpg"]
+    assert (record["device"], record["dtype"]) == ("cpu", "float32")
+    assert {"torch", "transformers"} <= set(record["packages"])
+    assert record["seconds"] > 0
+    assert record["made"].endswith("Z")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_frame_that_cannot_be_read_is_recorded_and_tried_again(
+    damage: str, build: Build, videos: Path, clips: Path
+) -> None:
+    for clip in ("dog", "title"):
+        shutil.copy(clips / f"{clip}.mp4", videos)
+    built = build("frames")
+    frame = built.frames("title.mp4")[3]
+    whole = frame.read_bytes()
+    if damage == "cut":
+        frame.write_bytes(whole[:20])
+    else:
+        frame.unlink()
+    settings = captions(num_frames=1, num_workers=0)
+    built = build(TAGS, caption=settings)
+    failed = built.record("title.mp4", TAGS)
+    assert (failed["status"], failed["caption"]) == ("failed", None)
+    assert frame.name in failed["reason"]
+    assert "Samoyed" in built.record("dog.mp4", TAGS)["caption"]
+    frame.write_bytes(whole)
+    assert build(TAGS, caption=settings).record("title.mp4", TAGS)["caption"] == "no tag"
+
+
+def test_without_a_gpu_the_configuration_must_say_that_the_cpu_is_fine(
+    build: Build, videos: Path, clips: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    shutil.copy(clips / "title.mp4", videos)
+    section = {"captioner_backend": "qwen2-vl", "model_name": str(checkpoint), "num_frames": 1}
+    with pytest.raises(ConfigError, match=r"caption\.device: cuda, but no GPU: there is none here"):
+        build("frames", "caption/qwen2-vl", caption=section)
+    section |= {"device": "auto", "max_new_tokens": 2}
+    built = build("caption/qwen2-vl", caption=section)
+    assert built.record("title.mp4", "caption/qwen2-vl")["device"] == "cpu"
+
+
+def settings_of(folder: Path, name: str = "qwen2-vl") -> dict[str, object]:
+    """A configuration with one captioner."""
+    return {"caption": {"captioner_backend": name, "model_name": str(folder)}}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("qwen2-vl", "config.json", "lacks config.json"),
+        ("qwen2-vl", "model.safetensors", "lacks model.safetensors"),
+        ("blip", None, "is a 'qwen2_5_vl' checkpoint; expected blip"),
+    ],
+)
+def test_a_checkpoint_that_cannot_serve_is_refused_before_any_work(
+    name: str, wrong: str | None, message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    if wrong:
+        (folder / wrong).unlink()
+    chosen = config.load(settings_of(folder, name) | {"output_dir": str(tmp_path / "out")})
+    with pytest.raises(ConfigError, match=message) as stop:
+        steps.fingerprints(chosen)
+    assert str(stop.value).startswith(f"caption.model_name ({name}): {folder}")
+
+
+def test_a_part_of_the_weights_that_is_missing_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    parts = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(parts), encoding="utf-8")
+    (folder / "model-1.safetensors").touch()
+    with pytest.raises(ConfigError, match=r"^here: .* lacks model-2\.safetensors$"):
+        models.check(str(folder), ("qwen2_5_vl",), "here")
+
+
+def test_a_folder_that_is_not_there_is_no_hub_id() -> None:
+    with pytest.raises(ConfigError, match="no such folder: models/mine/qwen"):
+        models.check("models/mine/qwen", ("qwen2_vl",), "here")
+    models.check("Qwen/Qwen2-VL-7B-Instruct", ("qwen2_vl",), "here")

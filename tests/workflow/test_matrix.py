@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from spark_trainer import steps
 from spark_trainer.data import manifest
 
 from .conftest import REPO, Clips, Outcome, Workspace
@@ -46,13 +47,17 @@ def described(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Workspa
     workspace = Workspace(tmp_path_factory.mktemp("described"))
     workspace.add("dog", clips.content("dog", ""))
     _describe(workspace)
-    assert workspace.build() == jobs(1, "frames", "audio", "transcript", "caption")
+    assert workspace.build() == jobs(1, *steps.STEPS)
     return workspace
 
 
 def _describe(workspace: Workspace) -> None:
     workspace.configure(
-        "transcript", enabled=True, backend="faster-whisper", whisper_model="offline-tiny.en"
+        "transcript",
+        enabled=True,
+        backend="faster-whisper",
+        whisper_model="offline-tiny.en",
+        device="auto",
     )
     workspace.configure("caption", enabled=True, captioner_backend="imagenet-tags", threshold=0.0)
 
@@ -197,7 +202,7 @@ def test_transcript_setting(tmp_path: Path, described: Workspace) -> None:
 def test_caption_setting(tmp_path: Path, described: Workspace) -> None:
     workspace = described.copy(tmp_path)
     workspace.configure("caption", threshold=1.0)
-    assert workspace.build() == jobs(1, "caption")
+    assert workspace.build() == jobs(1, "caption", "select")
     (old,), (new,) = described.manifest().values(), workspace.manifest().values()
     assert old["meta"].pop("caption") != new["meta"].pop("caption")
     assert new == old
@@ -292,7 +297,7 @@ def test_one_video(fresh: Workspace) -> None:
     """A caption of one video builds that video's chain and nothing else."""
     _describe(fresh)
     place = fresh.place("bunny")
-    assert fresh.build(f"out/{place}/caption.json") == {"frames": 1, "caption": 1}
+    assert fresh.build(f"out/{place}/caption.json") == {"frames": 1, "caption": 1, "select": 1}
     assert {"/".join(Path(name).parts[:2]) for name in fresh.digests()} == {place}
 
 

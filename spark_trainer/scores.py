@@ -1,6 +1,6 @@
-"""How close generated texts are to references, in the three figures that captions are compared by.
+"""How close generated texts are to references, to each other, and to pictures.
 
-BLEU is sacrebleu's. The other two are taken over words: sacrebleu's 13a tokens in lower case,
+BLEU is sacrebleu's. ROUGE-L and CIDEr are taken over words: sacrebleu's 13a tokens in lower case,
 without punctuation. In a language written without spaces a phrase is one word here, and the
 figures say little.
 """
@@ -8,6 +8,7 @@ figures say little.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from rapidfuzz.distance import Indel
 from sacrebleu.metrics.bleu import BLEU
@@ -43,6 +44,58 @@ def scores(generated: Sequence[str], references: Sequence[str]) -> dict[str, flo
         "rouge_l": sum(map(_rouge_l, said, wanted)) / len(said),
         "cider": _cider(said, wanted),
     }
+
+
+def agreement(texts: Sequence[str]) -> list[float]:
+    """How much each text has in common with the others: its mean ROUGE-L with them, 0 to 1."""
+    tokenizer = BLEU(lowercase=True).tokenizer
+    words = [_words(tokenizer(text.lower())) for text in texts]
+    return [
+        sum(_rouge_l(own, other) for j, other in enumerate(words) if j != i)
+        / max(1, len(words) - 1)
+        for i, own in enumerate(words)
+    ]
+
+
+class ClipScore:
+    """CLIPScore without references (Hessel et al. 2021, arXiv:2104.08718), meant over frames.
+
+    Args:
+        name: hub id or local folder of a CLIP checkpoint.
+        revision: of a hub id.
+        device: `cuda` or `cpu`.
+        threads: cores on a CPU.
+    """
+
+    WEIGHT = 2.5  # the paper's w, which spreads usual values over 0 to 1
+
+    def __init__(self, name: str, revision: str, device: str, threads: int) -> None:
+        import torch
+        from transformers import CLIPModel, CLIPProcessor
+
+        torch.set_num_threads(threads)
+        self._processor = CLIPProcessor.from_pretrained(name, revision=revision)
+        model = CLIPModel.from_pretrained(name, revision=revision, use_safetensors=True)
+        self._model = model.eval().to(device)
+
+    def __call__(self, frames: Sequence[Path], text: str) -> float:
+        """2.5 · max(cos(text, frame), 0), its mean over the frames; a long text is cut.
+
+        Raises:
+            OSError: a frame can't be read.
+        """
+        import torch
+        from PIL import Image
+
+        images = []
+        for frame in frames:
+            with Image.open(frame) as image:
+                images.append(image.convert("RGB"))
+        inputs = self._processor(text=[text], images=images, return_tensors="pt", truncation=True)
+        with torch.inference_mode():
+            made = self._model(**inputs.to(self._model.device))
+        cosines_T = made.image_embeds @ made.text_embeds[0]  # both of length 1
+        return self.WEIGHT * float(cosines_T.clamp(min=0).mean())
 
 
 def _words(tokens: str) -> list[str]:

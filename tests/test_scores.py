@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from spark_trainer.train.scores import scores
+from spark_trainer.scores import scores
 
 REFERENCES = [
     "A brown dog runs through the deep snow.",

@@ -1,0 +1,43 @@
+rule select:
+    """The caption of one video that goes to the manifest."""
+    input:
+        captions=[of_video(f"caption/{name}.json") for name in CONFIG.caption.names],
+        outdated=outdated("select"),
+    output:
+        record=of_video("caption.json"),
+    log:
+        "logs/select/{folder}.log",
+    conda:
+        "../envs/caption.yaml"
+    resources:
+        gpu=gpus("select"),
+    params:
+        settings=settings_file("select"),
+        video=video_hash,
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --folder {wildcards.folder:q} --video {params.video}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+
+
+rule select_shard:
+    """Of every video's captions the one that goes to the manifest."""
+    input:
+        members=LAYOUT.shard("{shard}"),
+        upstream=upstream("select"),
+    output:
+        marker=sealed("select"),
+    log:
+        "logs/select/{shard}.{fingerprint}.log",
+    benchmark:
+        "benchmarks/jobs/select/{shard}.{fingerprint}.tsv"
+    conda:
+        "../envs/caption.yaml"
+    resources:
+        gpu=gpus("select"),
+    params:
+        settings=settings_file("select"),
+    shell:
+        "python -m spark_trainer step --settings {params.settings:q}"
+        " --shard {input.members:q} --marker {output.marker:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"

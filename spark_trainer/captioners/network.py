@@ -1,0 +1,174 @@
+"""What the backends that run a checkpoint with transformers do alike.
+
+Shapes: B videos, L tokens.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer import captioners, families
+from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.config import Captioning, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+# (processor, images, times in seconds, prompt) -> what the processor makes of one video.
+Inputs = Callable[[Any, "Sequence[Image]", Sequence[float], str], dict[str, Any]]
+
+
+class Network(Captioner):
+    """A checkpoint and its processor.
+
+    Args:
+        settings: one captioner's.
+        device: `cuda` or `cpu`.
+        threads: cores on a CPU.
+        inputs: the backend's way to show images and ask about them.
+        echo: whether the caption begins with the prompt, where the model repeats it.
+
+    Raises:
+        ConfigError: the checkpoint is not there, incomplete, or another backend's.
+    """
+
+    def __init__(
+        self, settings: Captioning, device: str, threads: int, inputs: Inputs, echo: bool = False
+    ) -> None:
+        import torch
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forks
+        torch.set_num_threads(threads)
+        module, name = (
+            captioners.backend(settings.captioner_backend),
+            captioners.model_name(settings),
+        )
+        self._settings, self._inputs, self._echo = settings, inputs, echo
+        self._sees_video = module.SEES_VIDEO
+        self._prompt = captioners.prompt(settings)
+        where = captioners.key(settings)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("caption.device: a GPU is here, but this PyTorch can't use it")
+        try:
+            config = AutoConfig.from_pretrained(name, revision=settings.revision)
+            if config.model_type not in module.MODEL_TYPES:
+                raise ConfigError(
+                    f"{where}: {name} is a {config.model_type!r} checkpoint; "
+                    f"expected {' or '.join(module.MODEL_TYPES)}"
+                )
+            self._processor = AutoProcessor.from_pretrained(name, revision=settings.revision)
+            self._model = AutoModelForImageTextToText.from_pretrained(
+                name,
+                revision=settings.revision,
+                use_safetensors=True,
+                device_map=device,
+                **_weights(settings, device),
+            ).eval()
+        except OSError as error:
+            raise ConfigError(f"{where}: {name} can't be loaded: {error}") from error
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Commit of a hub id, dtype and device."""
+        weight = self._model.dtype
+        commit = getattr(self._model.config, "_commit_hash", None)
+        return {
+            "commit": commit,
+            "dtype": str(weight).removeprefix("torch."),
+            "device": self._device,
+        }
+
+    @property
+    def _device(self) -> str:
+        return str(self._model.device.type)
+
+    def prepare(self, shown: Shown) -> Prepared:
+        """See `Captioner`."""
+        seen = shown if self._sees_video else shown.middle()
+        images = seen.images(self._settings.max_side_px)
+        inputs = self._inputs(self._processor, images, seen.times, self._prompt)
+        length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
+        return {**inputs, "length": length}
+
+    def caption(self, batch: Sequence[Prepared]) -> list[str]:
+        """See `Captioner`; images, videos, and videos that don't stack go one after the other."""
+        groups: dict[Any, list[int]] = {}
+        for number, one in enumerate(batch):
+            groups.setdefault((*sorted(one), families.num_frames(one)), []).append(number)
+        captions: dict[int, str] = {}
+        for numbers in groups.values():
+            texts = self._generate([batch[number] for number in numbers])
+            captions |= dict(zip(numbers, texts, strict=True))
+        return [captions[number] for number in range(len(batch))]
+
+    def _generate(self, batch: Sequence[Prepared]) -> list[str]:
+        import torch
+
+        inputs = self._collate(batch)
+        with torch.inference_mode():
+            ids_BL = self._model.generate(**inputs, **_decoding(self._settings))
+        repeats = not self._model.config.text_config.is_encoder_decoder
+        if repeats and not self._echo:
+            ids_BL = ids_BL[:, inputs["input_ids"].shape[1] :]
+        texts = self._processor.batch_decode(ids_BL, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def _collate(self, batch: Sequence[Prepared]) -> "dict[str, torch.Tensor]":
+        """Rows filled up on the left, so that each goes on where its prompt ends."""
+        from torch.nn.utils.rnn import pad_sequence
+
+        rows = {name for name in batch[0] if name in families.PER_TOKEN}
+        fills = {"input_ids": self._processor.tokenizer.pad_token_id or 0}
+        inputs = {
+            name: pad_sequence(
+                [one[name][0] for one in batch],
+                batch_first=True,
+                padding_value=fills.get(name, 0),
+                padding_side="left",
+            )
+            for name in rows
+        }
+        inputs |= families.vision(
+            [{k: v for k, v in one.items() if k not in rows and k != "length"} for one in batch]
+        )
+        moved = {name: value.to(self._device) for name, value in inputs.items()}
+        return {
+            name: value.to(self._model.dtype) if value.is_floating_point() else value
+            for name, value in moved.items()
+        }
+
+
+def _weights(settings: Captioning, device: str) -> dict[str, Any]:
+    """How the weights are loaded."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    if settings.quantization == "8bit":
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    elif settings.quantization == "4bit":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=options["dtype"],
+        )
+    return options
+
+
+def _decoding(settings: Captioning) -> dict[str, Any]:
+    """What `generate` is told; nothing is drawn, so the same frames give the same caption."""
+    decoding: dict[str, Any] = {
+        "max_new_tokens": settings.max_new_tokens,
+        "num_beams": settings.num_beams,
+        "do_sample": False,
+        "no_repeat_ngram_size": settings.no_repeat_ngram_size,
+    }
+    if settings.repetition_penalty is not None:
+        decoding["repetition_penalty"] = settings.repetition_penalty
+    return decoding
