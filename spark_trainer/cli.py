@@ -93,7 +93,8 @@ def train(options: argparse.Namespace) -> int:
             raise UserError(str(error)) from None
         made = order.from_manifest(name, wanted, layout.state)
         try:
-            launch.fit(made, Path(wanted.manifest_path or ""), gpu.visible(), options.threads)
+            granted = len(gpu.visible())
+            launch.fit(made, Path(wanted.manifest_path or ""), granted, options.threads)
         except launch.LaunchError as error:
             raise UserError(str(error)) from None
         print(made.folder / "trained.json", file=sys.stderr)

@@ -73,7 +73,7 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
 
 def _devices(run: Run, granted: int) -> tuple[int, str]:
     """Processes to start and their device, or a stop that says why not."""
-    present = gpu.visible()
+    present = len(gpu.visible())
     usable = min(granted, present)
     shared = max((n for n in range(1, usable + 1) if not run.samples_per_update % n), default=0)
     if shared < usable:

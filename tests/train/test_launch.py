@@ -11,7 +11,7 @@ from spark_trainer import gpu
 from spark_trainer.train import launch
 from spark_trainer.train.launch import LaunchError
 
-no_gpu = pytest.mark.skipif(gpu.visible() > 0, reason="this machine has a GPU")
+no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 
 
 @no_gpu
