@@ -57,6 +57,8 @@ def _gpus(config: Config) -> Iterator[str]:
         _say("cuda", str(device))
     if not devices:
         _say("cuda", "no GPU")
+    for holder in gpu.holders():
+        _say("lease", str(holder))
     for name, run in config.runs.items():
         if len(devices) < run.min_gpus or not (devices or run.allow_cpu):
             needed = max(1, run.min_gpus)

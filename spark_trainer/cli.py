@@ -93,7 +93,8 @@ def train(options: argparse.Namespace) -> int:
             raise UserError(str(error)) from None
         made = order.from_manifest(name, wanted, layout.state)
         try:
-            launch.fit(made, Path(wanted.manifest_path or ""), gpu.visible(), options.threads)
+            granted = len(gpu.visible())
+            launch.fit(made, Path(wanted.manifest_path or ""), granted, options.threads)
         except launch.LaunchError as error:
             raise UserError(str(error)) from None
         print(made.folder / "trained.json", file=sys.stderr)
@@ -145,6 +146,20 @@ def runs(options: argparse.Namespace) -> int:
             print(table.table(records, shutil.get_terminal_size((0, 0)).columns))
         case words:
             raise UserError(f"runs: expected nothing or `diff A B` (got {' '.join(words)!r})")
+    return 0
+
+
+def gpus(options: argparse.Namespace) -> int:
+    """Show which GPUs may be used here, and who holds them."""
+    from spark_trainer.gpu import table
+
+    found = table.rows()
+    if not found:
+        print("no GPU here", file=sys.stderr)
+    elif options.json:
+        print("\n".join(row.json() for row in found))
+    else:
+        print(table.table(found))
     return 0
 
 
@@ -238,14 +253,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m spark_trainer", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(function: Any, shown: bool = True) -> argparse.ArgumentParser:
+    def command(
+        function: Any, shown: bool = True, configured: bool = True
+    ) -> argparse.ArgumentParser:
         text = (function.__doc__ or "").strip().partition("\n")[0]
         if shown:
             added = commands.add_parser(function.__name__, description=text, help=text)
         else:
             added = commands.add_parser(function.__name__, description=text)
         added.set_defaults(command=function)
-        if shown:
+        if shown and configured:
             added.add_argument("--config", type=Path, default=Path("config/config.yaml"))
         return added
 
@@ -254,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     command(validate).add_argument("--manifest", type=Path)
     command(index)
     _runs_flags(command(runs))
+    _gpus_flags(command(gpus, configured=False))
     for function, names in JOB_FLAGS.items():
         job = command(function, shown=False)
         for name in names.split():
@@ -296,3 +314,7 @@ def _runs_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("diff", nargs="*", metavar="diff A B", help=named)
     parser.add_argument("--output-dir", type=Path, help="instead of where the configuration says")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
+
+
+def _gpus_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each GPU")

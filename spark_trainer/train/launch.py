@@ -1,10 +1,12 @@
 """From an order to a run folder: check the devices, write the lineage, start the processes."""
 
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,38 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
         )
     local = folder / "manifest.jsonl"
     _collect(order, data, local)
-    lineage = _lineage(order, local, processes, device)
-    write_json(folder / "lineage.json", lineage)
+    with _leased(order, processes, device) as lease:
+        _describe(order, local, processes, device, lease)
+        command = _command(order.settings, processes, device, folder)
+        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, threads // processes))}
+        environment |= lease.environment if lease else {}
+        held = lease.descriptors if lease else ()
+        status = subprocess.run(command, env=environment, pass_fds=held, check=False).returncode
+    if status != 0:
+        raise LaunchError(f"run {order.name} ended with status {status}; see {folder}/train.log")
+
+
+@contextlib.contextmanager
+def _leased(order: Order, processes: int, device: str) -> Iterator[gpu.Lease | None]:
+    """Hold a whole GPU for each process; waits for those that others hold. None on the CPU."""
+    if device == "cpu":
+        yield None
+        return
+    try:
+        with gpu.lease(processes, what=f"train {order.name}") as lease:
+            log.logger.info("gpu: leased %s", ", ".join(lease.devices))
+            yield lease
+    except gpu.NoDevice as error:
+        raise LaunchError(str(error)) from None
+
+
+def _describe(
+    order: Order, data: Path, processes: int, device: str, lease: gpu.Lease | None
+) -> None:
+    """Write what the run is made of, and what its processes read."""
+    folder = order.folder
+    lineage = _lineage(order, data, processes, device)
+    write_json(folder / "lineage.json", lineage | {"devices": list(lease.devices) if lease else []})
     write_text(
         folder / "config.yaml",
         yaml.safe_dump(order.settings.model_dump(mode="json"), sort_keys=False),
@@ -64,16 +96,11 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
             "device": device,
         },
     )
-    command = _command(order.settings, processes, device, folder)
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, threads // processes))}
-    status = subprocess.run(command, env=environment, check=False).returncode
-    if status != 0:
-        raise LaunchError(f"run {order.name} ended with status {status}; see {folder}/train.log")
 
 
 def _devices(run: Run, granted: int) -> tuple[int, str]:
     """Processes to start and their device, or a stop that says why not."""
-    present = gpu.visible()
+    present = len(gpu.visible())
     usable = min(granted, present)
     shared = max((n for n in range(1, usable + 1) if not run.samples_per_update % n), default=0)
     if shared < usable:
@@ -173,4 +200,6 @@ def _command(run: Run, processes: int, device: str, folder: Path) -> list[str]:
     options += ["--mixed_precision", run.mixed_precision]
     options += ["--cpu"] if device == "cpu" else []
     options += ["--multi_gpu"] if processes > 1 else []
+    # Without it the ids of a user's own accelerate configuration would replace the leased ones.
+    options += ["--gpu_ids", "all"] if device == "cuda" else []
     return [sys.executable, "-m", "accelerate.commands.launch", *options, *module]

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
-from spark_trainer import log
+from spark_trainer import gpu, log
 from spark_trainer.config import Run
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.families import Batch, Family, Loaded
@@ -300,8 +300,9 @@ def prepare(folder: Path) -> Trainer:
 def main() -> None:
     """Train the run whose folder is the only argument."""
     try:
+        gpu.hold()
         prepare(Path(sys.argv[1])).train()
-    except (TrainingError, ValueError, OSError) as error:
+    except (TrainingError, gpu.NoDevice, ValueError, OSError) as error:
         log.logger.error("%s", error)
         sys.exit(f"spark_trainer: {error}")
 

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+import multiprocessing
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spark_trainer import gpu
+from spark_trainer.gpu import registry
 from spark_trainer.train import launch
 from spark_trainer.train.launch import LaunchError
 
-no_gpu = pytest.mark.skipif(gpu.visible() > 0, reason="this machine has a GPU")
+no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 
 
 @no_gpu
@@ -23,6 +27,37 @@ def test_trains_through_accelerate_and_records_its_lineage(make: Any, manifest: 
     assert lineage["manifest_sha256"] == hashlib.sha256(manifest.read_bytes()).hexdigest()
     assert len(lineage["videos"]) == 12
     assert lineage["packages"]["transformers"]
+    assert lineage["devices"] == []
+
+
+@no_gpu
+@pytest.mark.long
+def test_devices_stay_taken_when_the_launch_is_killed(
+    make: Any, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it started still holds them, here until it finds that they are no GPUs."""
+    monkeypatch.setenv(registry.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    made = make(allow_cpu=False, min_gpus=1)
+    spawn = multiprocessing.get_context("spawn")
+    launching = spawn.Process(target=launch.fit, args=(made, manifest, 1, 1))
+    launching.start()
+    _until(lambda: (made.folder / "run.json").exists())
+    time.sleep(1)
+    launching.kill()
+    launching.join()
+    (holder,) = gpu.holders()
+    assert (holder.device, holder.fraction, holder.what) == ("5", 1, "train run")
+    assert holder.pid == launching.pid
+    assert json.loads((made.folder / "lineage.json").read_text())["devices"] == ["5"]
+    _until(lambda: not gpu.holders())
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)
 
 
 @no_gpu

@@ -23,7 +23,7 @@ from tests.families import tiny
 
 from .conftest import metrics, write_run
 
-no_gpu = pytest.mark.skipif(gpu.visible() > 0, reason="this machine has a GPU")
+no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 
 
 @pytest.fixture(autouse=True)

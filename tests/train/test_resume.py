@@ -41,7 +41,7 @@ def configure(folder: Path, name: str, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(gpu.visible() > 0, reason="this machine has a GPU")
+@pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 def test_the_same_command_goes_on_bit_by_bit(make: Any, tmp_path: Path) -> None:
     settings = make(max_steps=20, eval_steps=5).settings.model_dump(mode="json")
     folder = tmp_path / "project"
