@@ -49,8 +49,7 @@ def device(
     if wanted == "cpu":
         yield "cpu"
     elif (granted or fraction < 1) and gpu.visible():
-        with gpu.lease(1, fraction, what) as lease:
-            os.environ.update(lease.environment)
+        with gpu.lease(1, fraction, what) as lease, _exported(lease.environment):
             log.logger.info("%s on GPU %s", what, ", ".join(lease.devices))
             yield "cuda"
     elif wanted == "auto":
@@ -59,3 +58,16 @@ def device(
     else:
         why = "Snakemake granted none" if gpu.visible() else "there is none here"
         raise ConfigError(f"{key}.device: cuda, but no GPU: {why}; expected auto or cpu then")
+
+
+@contextlib.contextmanager
+def _exported(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for a while: a later lease is to see every device again."""
+    before = {name: os.environ.pop(name) for name in variables if name in os.environ}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name, None)
+        os.environ.update(before)

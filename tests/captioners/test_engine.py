@@ -1,0 +1,172 @@
+"""Many videos through one model: what is read ahead, batched, halved, and never lost."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from spark_trainer import captioners
+from spark_trainer.captioners import Captioner, Prepared, Shown, engine
+from spark_trainer.captioners.engine import BatchSize, Unreadable
+from spark_trainer.config import Captioning
+from tests.families import tiny
+
+MIB = 1 << 20
+
+
+class Hungry(Captioner):
+    """Takes a fixed amount of real memory for each video of a batch, and notes the batches."""
+
+    def __init__(self, mib: int) -> None:
+        self._mib = mib
+        self.batches: list[list[int]] = []
+        self.readers: set[int] = set()
+
+    def prepare(self, shown: Shown) -> Prepared:
+        return {
+            "frame": shown.frames[0].read_text(),
+            "length": len(shown.frames),
+            "by": os.getpid(),
+        }
+
+    def caption(self, batch: Sequence[Prepared]) -> list[str]:
+        torch.ones(len(batch) * self._mib * MIB, dtype=torch.uint8)
+        self.batches.append([one["length"] for one in batch])
+        self.readers |= {one["by"] for one in batch}
+        return [str(one["frame"]) for one in batch]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> list[Shown]:
+    """Forty videos of one to five frames; a frame holds its video's number."""
+    shown = []
+    for number in range(40):
+        frame = tmp_path / f"{number}.jpg"
+        frame.write_text(str(number))
+        count = 1 + number % 5
+        shown.append(Shown((frame,) * count, tuple(map(float, range(count)))))
+    return shown
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("batch_size", ["auto", 1, 7, 100])
+def test_every_video_gets_its_own_caption(
+    batch_size: int, num_workers: int, videos: list[Shown]
+) -> None:
+    model = Hungry(0)
+    made = {n: text for n, text, _ in engine.run(model, videos, batch_size, num_workers)}
+    assert made == {number: str(number) for number in range(40)}
+    assert (os.getpid() in model.readers) == (num_workers == 0)
+    assert len(model.readers) == max(1, num_workers)
+
+
+def test_a_batch_holds_videos_of_like_length(videos: list[Shown]) -> None:
+    model = Hungry(0)
+    list(engine.run(model, videos, 8, 0))
+    assert [len(batch) for batch in model.batches] == [8] * 5
+    assert all(max(batch) - min(batch) <= 1 for batch in model.batches)
+
+
+def test_a_video_that_cannot_be_read_costs_no_other(videos: list[Shown]) -> None:
+    videos[3].frames[0].unlink()
+    made = {n: text for n, text, _ in engine.run(Hungry(0), videos, 4, 2)}
+    assert isinstance(made[3], Unreadable)
+    assert "3.jpg" in made[3]
+    assert sorted(made) == list(range(40))
+    assert not any(isinstance(text, Unreadable) for n, text in made.items() if n != 3)
+
+
+def under_memory_limit(videos: list[Shown], mib_each: int, mib: int) -> dict[str, object]:
+    """Run batches of 16 in a process of its own that may take so much more memory than it has."""
+    code = f"""
+import json, resource, sys
+import torch
+from pathlib import Path
+from tests.captioners.test_engine import Hungry
+from spark_trainer.captioners import Shown, engine
+model, made = Hungry({mib_each}), []
+videos = [Shown((Path(p),) * n, tuple(map(float, range(n)))) for p, n in json.loads(sys.argv[1])]
+import accelerate.utils.memory
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + {mib} * {MIB},) * 2)
+try:
+    for number, text, _ in engine.run(model, videos, 16, 0):
+        made.append([number, text])
+    failure = None
+except engine.OutOfMemory as error:
+    failure = str(error)
+print(json.dumps({{"made": made, "batches": model.batches, "failure": failure}}))
+"""
+    listed = json.dumps([[str(one.frames[0]), len(one.frames)] for one in videos])
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, listed],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(videos: list[Shown]) -> None:
+    found = under_memory_limit(videos, mib_each=100, mib=700)
+    assert sorted(found["made"]) == [[number, str(number)] for number in range(40)]
+    assert {len(batch) for batch in found["batches"]} == {4}  # 16 and 8 did not fit
+
+
+def test_a_single_video_that_does_not_fit_stops(videos: list[Shown]) -> None:
+    found = under_memory_limit(videos, mib_each=900, mib=700)
+    assert found["made"] == []
+    assert "can't allocate memory" in str(found["failure"])
+
+
+def test_the_batch_grows_while_that_is_faster() -> None:
+    size = BatchSize("auto")
+    for seconds, expected in ((1.0, 2), (1.2, 4), (1.5, 8), (3.1, 4), (1.5, 4)):
+        size.fitted(size.size, seconds)
+        assert size.size == expected
+    size.too_large(4)
+    assert size.size == 2
+    size.fitted(2, 0.001)
+    assert size.size == 2
+
+
+def test_a_batch_that_is_not_full_says_nothing_about_the_size() -> None:
+    size = BatchSize("auto")
+    size.fitted(1, 1.0)
+    size.fitted(1, 0.1)
+    assert size.size == 2
+
+
+def test_a_given_size_stays() -> None:
+    size = BatchSize(6)
+    size.fitted(6, 0.001)
+    assert size.size == 6
+
+
+def test_the_real_model_gives_the_same_words_in_any_batch(
+    tmp_path: Path, pictures: dict[str, Path]
+) -> None:
+    """Videos of other lengths, images, and another number of workers."""
+    folder = tiny.qwen2_5_vl(tmp_path / "qwen")
+    settings = Captioning(captioner_backend="qwen2-vl", model_name=str(folder), max_new_tokens=6)
+    model = captioners.load(settings)
+    p = []
+    for picture in pictures.values():  # the frames of a video have one size
+        p.append(tmp_path / picture.name)
+        with Image.open(picture) as image:
+            image.resize((120, 80)).save(p[-1])
+    lists = [p[:3], p[1:3], p[:1], p[::-1], p[2:], p[3:], p[1:], [p[0], p[3]]]
+    videos = [Shown(tuple(one), tuple(map(float, range(len(one))))) for one in lists]
+    single = dict(item[:2] for item in engine.run(model, videos, 1, 0))
+    assert dict(item[:2] for item in engine.run(model, videos, 8, 2)) == single
+    assert len(set(single.values())) > 4
