@@ -68,6 +68,7 @@ def blip2_t5(folder: Path) -> Path:
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
         decoder_start_token_id=words.pad_token_id,
+        bos_token_id=words.eos_token_id,  # as in blip2-flan-t5-xl; `generate` without text needs it
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
