@@ -1,6 +1,7 @@
 """A tiny checkpoint for each family, random weights from upstream's own classes.
 
-The function is called like the family's file: a new family adds its own here.
+The function is called like the family's file: a new family adds its own here. Florence-2 is no
+family; captioners read it.
 """
 
 from pathlib import Path
@@ -67,6 +68,7 @@ def blip2_t5(folder: Path) -> Path:
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
         decoder_start_token_id=words.pad_token_id,
+        bos_token_id=words.eos_token_id,  # as in blip2-flan-t5-xl; `generate` without text needs it
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
@@ -199,6 +201,51 @@ def _qwen(
         transformers.Qwen2VLImageProcessor(**PATCHES), words, video, chat_template=template
     )
     return _save(folder, _model(f"{name}ForConditionalGeneration", config), processor)
+
+
+def florence2(folder: Path) -> Path:
+    """Florence-2 has 16 tokens an image and one for their mean; BART reads and writes the text."""
+    words = tokenizers.bart()
+    stages = {"depths": (1, 1), "patch_size": (7, 3), "patch_stride": (4, 2)}
+    config = transformers.Florence2Config(
+        vision_config={
+            **stages,
+            "patch_padding": (3, 1),
+            "patch_prenorm": (False, True),
+            "embed_dim": (16, 32),
+            "num_heads": (2, 4),
+            "num_groups": (2, 4),
+            "window_size": 4,
+            "drop_path_rate": 0.0,
+            "projection_dim": 64,
+        },
+        text_config=transformers.BartConfig(
+            vocab_size=len(words),
+            d_model=64,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=128,
+            decoder_ffn_dim=128,
+            dropout=0.0,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+            pad_token_id=words.pad_token_id,
+            decoder_start_token_id=words.eos_token_id,
+            forced_bos_token_id=words.bos_token_id,
+            forced_eos_token_id=words.eos_token_id,
+        ),
+        image_token_id=words.image_token_id,
+    )
+    processor = transformers.Florence2Processor(
+        transformers.CLIPImageProcessor(
+            size=SQUARE, crop_size=SQUARE, do_center_crop=False, image_seq_length=17
+        ),
+        words,
+        post_processor_config={"pure_text": {}},
+    )
+    return _save(folder, _model("Florence2ForConditionalGeneration", config), processor)
 
 
 def llava(folder: Path) -> Path:

@@ -94,6 +94,20 @@ def clip() -> PreTrainedTokenizerFast:
     )
 
 
+def bart() -> PreTrainedTokenizerFast:
+    """A text stands between <s> and </s>; <image> is Florence-2's."""
+    return _bpe(
+        ("<s>", "<pad>", "</s>", "<unk>", "<image>"),
+        begin="<s>",
+        end="</s>",
+        named={"image_token": "<image>"},
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    )
+
+
 def llama() -> PreTrainedTokenizerFast:
     """A text begins with <s>, as for Llama and Mistral."""
     return _bpe(
