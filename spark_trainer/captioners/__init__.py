@@ -116,6 +116,7 @@ def load(settings: Captioning, device: str = "cpu", threads: int = 1) -> Caption
     Raises:
         ConfigError: the checkpoint is not there, incomplete, or another backend's.
     """
+    check(settings)
     if settings.engine == "server":
         from spark_trainer.captioners.server import Server
 
@@ -140,16 +141,23 @@ def key(settings: Captioning) -> str:
     return f"caption.model_name ({settings.captioner_backend})"
 
 
-def identity(settings: Captioning, cache: Path) -> str | None:
-    """What the model's name stands for: a local folder's digest, a hub id's revision.
+def check(settings: Captioning) -> None:
+    """Refuse a checkpoint that can't serve, as far as that can be told without loading it.
 
     Raises:
         ConfigError: a local checkpoint is not there, incomplete, or another backend's.
     """
     name = model_name(settings)
-    if name is None:
-        return None
-    if settings.engine == "transformers":
-        types = backend(settings.captioner_backend).MODEL_TYPES
-        models.check(name, types, key(settings))
-    return models.identity(name, cache, settings.revision)
+    if name is not None and settings.engine == "transformers":
+        models.check(name, backend(settings.captioner_backend).MODEL_TYPES, key(settings))
+
+
+def identity(settings: Captioning, cache: Path) -> str | None:
+    """What the model's name stands for: a local folder's digest, a hub id's revision.
+
+    Raises:
+        ConfigError: as `check`.
+    """
+    check(settings)
+    name = model_name(settings)
+    return None if name is None else models.identity(name, cache, settings.revision)

@@ -6,6 +6,8 @@ from pathlib import Path
 from spark_trainer.config import ConfigError
 from spark_trainer.data.files import digest, file_digest, read_json, tree_digest, write_json
 
+TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"}
+
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:
     """A hub id stands for itself, at a revision; a local file or folder for its content's digest.
@@ -50,6 +52,9 @@ def check(name: str, model_types: Sequence[str], key: str) -> None:
     )
     if missing := sorted(file for file in needed if not (path / file).is_file()):
         raise ConfigError(f"{key}: {name} lacks {', '.join(missing)}")
+    # Without one, some of upstream's tokenizers load all the same and know no word.
+    if not any((path / file).is_file() for file in TOKENIZERS):
+        raise ConfigError(f"{key}: {name} lacks a tokenizer; expected one of {sorted(TOKENIZERS)}")
     model_type = read_json(path / "config.json").get("model_type")
     if model_type not in model_types:
         expected = " or ".join(model_types)
