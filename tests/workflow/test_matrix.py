@@ -14,6 +14,7 @@ import pytest
 
 from spark_trainer import steps
 from spark_trainer.data import manifest
+from tests.families import tiny
 
 from .conftest import REPO, Clips, Outcome, Workspace
 
@@ -206,6 +207,31 @@ def test_caption_setting(tmp_path: Path, described: Workspace) -> None:
     (old,), (new,) = described.manifest().values(), workspace.manifest().values()
     assert old["meta"].pop("caption") != new["meta"].pop("caption")
     assert new == old
+
+
+def test_another_captioner(tmp_path: Path, described: Workspace) -> None:
+    """It captions beside the first, which captions nothing again; the selection names one."""
+    workspace = described.copy(tmp_path)
+    checkpoint = tiny.qwen2_vl(tmp_path / "qwen")
+    workspace.configure(
+        "caption",
+        captioner_backend=["imagenet-tags", "qwen2-vl"],
+        backends={"qwen2-vl": {"model_name": str(checkpoint), "device": "auto"}},
+        max_new_tokens=4,
+    )
+    tags = described.digests("caption/imagenet-tags")
+    assert workspace.build() == jobs(1, "caption", "select") | {"caption_shard": 2}
+    workspace.configure("select", by="longest")
+    assert workspace.build() == jobs(1, "select")
+    (entry,) = workspace.manifest().values()
+    captions = entry["meta"]["captions"]
+    assert set(captions) == {"imagenet-tags", "qwen2-vl"}
+    assert entry["meta"]["caption"] == captions[entry["meta"]["captioner"]]["caption"]
+    workspace.configure("caption", captioner_backend="imagenet-tags", backends={})
+    workspace.configure("select", by="first")
+    assert workspace.build() == jobs(1, "select")
+    assert workspace.manifest() == described.manifest()
+    assert workspace.digests("caption/imagenet-tags") == tags
 
 
 def test_upgrade_of_one_step(tmp_path: Path, described: Workspace, upgraded: Path) -> None:
