@@ -2,6 +2,7 @@
 
 
 localrules:
+    gallery,
     manifest,
     train,
     validate,
@@ -32,3 +33,21 @@ rule validate:
         "../envs/media.yaml"
     shell:
         "python -m spark_trainer validate --manifest {input:q} 2>&1 | tee {log:q} >&2"
+
+
+rule gallery:
+    """A page that shows frames, captions and transcripts, and what was rejected."""
+    input:
+        manifest=LAYOUT.manifest,
+        rejected=LAYOUT.rejected,
+    output:
+        LAYOUT.root / "gallery.html",
+    log:
+        "logs/gallery.log",
+    conda:
+        "../envs/media.yaml"
+    params:
+        limit=500,
+    shell:
+        "python -m spark_trainer gallery --manifest {input.manifest:q} --page {output:q}"
+        " --limit {params.limit} 2>&1 | tee {log:q} >&2"

@@ -123,6 +123,23 @@ def index(options: argparse.Namespace) -> int:
     return 0
 
 
+def gallery(options: argparse.Namespace) -> int:
+    """Write a page that shows the videos of the manifest with their captions and transcripts."""
+    from spark_trainer import gallery as pages
+    from spark_trainer.data.layout import Layout
+
+    path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
+    page = options.page or path.with_name("gallery.html")
+    try:
+        count = pages.write(path, page, options.limit)
+    except FileNotFoundError:
+        raise UserError(f"no manifest yet: {path}; build `manifest` first") from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    print(f"{page}: {count} videos", file=sys.stderr)
+    return 0
+
+
 def runs(options: argparse.Namespace) -> int:
     """List the training runs, or with `diff A B` tell two of them apart."""
     from spark_trainer.runs import difference, record, table
@@ -270,6 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     _train_flags(command(train))
     command(validate).add_argument("--manifest", type=Path)
     command(index)
+    _gallery_flags(command(gallery))
     _runs_flags(command(runs))
     _gpus_flags(command(gpus, configured=False))
     for function, names in JOB_FLAGS.items():
@@ -307,6 +325,12 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
     for name in TRAIN_FLAGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
     parser.add_argument("--threads", type=int, default=1)
+
+
+def _gallery_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, help="instead of the configured one")
+    parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
+    parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
 
 
 def _runs_flags(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "losses": set(),
     "packing": set(),
     "chat": {"data", "families", "losses"},
+    "gallery": {"data"},
     "families": {"chat", "config", "data", "losses", "packing"},
     "methods": {"config", "data", "families", "losses"},
     "runs": {"config", "data"},

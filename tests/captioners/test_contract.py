@@ -18,6 +18,10 @@ from .recipes import KINDS, Decoding, Kind, Said
 
 SIZES_PX = ((80, 60), (200, 50), (40, 120), (64, 64))
 FRAMES = (4, 1, 3, 2)  # of the videos
+PARTS = (
+    *("config.json", "model.safetensors", "processor_config.json", "tokenizer.json"),
+    "chat_template.jinja",
+)
 VIDEO = [kind for kind in KINDS if kind.sees_video]
 ONE_FRAME = [kind for kind in KINDS if not kind.sees_video]
 GREEDY, BEAMS, SHORT = Decoding(), Decoding(num_beams=3), Decoding(max_new_tokens=5)
@@ -218,13 +222,14 @@ def test_another_backends_checkpoint_is_refused(kind: Kind, checkpoint: Path) ->
 
 
 @each(KINDS)
-@pytest.mark.parametrize(
-    "missing", ["config.json", "model.safetensors", "processor_config.json", "tokenizer.json"]
-)
+@pytest.mark.parametrize("missing", PARTS)
 def test_an_incomplete_folder_is_refused(
     kind: Kind, missing: str, checkpoint: Path, tmp_path: Path
 ) -> None:
+    """Before a picture is opened, also where upstream loads it and fails at the first one."""
     folder = shutil.copytree(checkpoint, tmp_path / "incomplete")
+    if not (folder / missing).exists():
+        pytest.skip(f"{kind.name} has no {missing}")
     (folder / missing).unlink()
     with pytest.raises((OSError, ValueError)):
         load(kind, folder)
