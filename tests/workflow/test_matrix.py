@@ -52,7 +52,11 @@ def described(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Workspa
 
 def _describe(workspace: Workspace) -> None:
     workspace.configure(
-        "transcript", enabled=True, backend="faster-whisper", whisper_model="offline-tiny.en"
+        "transcript",
+        enabled=True,
+        backend="faster-whisper",
+        whisper_model="offline-tiny.en",
+        device="cpu",
     )
     workspace.configure("caption", enabled=True, captioner_backend="imagenet-tags", threshold=0.0)
 
