@@ -1,61 +1,13 @@
-"""Whisper by OpenAI's own package, the documented default."""
+"""openai-whisper's model from weights in other layouts: CTranslate2's, and transformers'."""
 
+import json
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from spark_trainer.config import Transcript
-from spark_trainer.transcribers import Segment
 
 if TYPE_CHECKING:
     import numpy as np
     import whisper
-
-
-class OpenaiWhisper:
-    """A loaded PyTorch model."""
-
-    def __init__(self, settings: Transcript, model: str, threads: int) -> None:
-        import torch
-        import whisper
-
-        torch.set_num_threads(threads)
-        self._settings = settings
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        folder = Path(model)
-        if (folder / "model.bin").exists():
-            self._model = from_ctranslate2(folder).to(device)
-        else:
-            self._model = whisper.load_model(model, device=device)
-
-    def transcribe(
-        self, wav: Path, speech: Sequence[tuple[float, float]] | None
-    ) -> tuple[str, list[Segment]]:
-        """See `Transcriber`; decoded here, because whisper's own loader wants a system FFmpeg."""
-        import torch
-        from faster_whisper.audio import decode_audio
-
-        torch.manual_seed(0)  # a fallback to higher temperatures samples
-        clips = [second for stretch in speech or () for second in stretch]
-        result: dict[str, Any] = self._model.transcribe(
-            decode_audio(str(wav), sampling_rate=16000),
-            language=self._settings.language,
-            condition_on_previous_text=False,
-            clip_timestamps=clips or "0",
-            fp16=self._model.device.type == "cuda",
-        )
-        return result["language"], [
-            Segment(s["start"], s["end"], s["text"].strip(), s["no_speech_prob"])
-            for s in result["segments"]
-        ]
-
-
-def load(settings: Transcript, model: str, threads: int) -> OpenaiWhisper:
-    """Load a size, a checkpoint file, or a folder of CTranslate2 weights."""
-    return OpenaiWhisper(settings, model, threads)
 
 
 def from_ctranslate2(folder: Path) -> "whisper.Whisper":
@@ -72,7 +24,6 @@ def from_ctranslate2(folder: Path) -> "whisper.Whisper":
             8-bit integers, which PyTorch's model can't use.
     """
     import torch
-    import whisper
 
     tensors = {name: torch.from_numpy(a).float() for name, a in _read(folder / "model.bin").items()}
     if any(name.endswith("/weight_scale") for name in tensors):
@@ -81,24 +32,80 @@ def from_ctranslate2(folder: Path) -> "whisper.Whisper":
         state = _rename(tensors)
     except KeyError as error:
         raise ValueError(f"{folder}: no Whisper model, {error} is missing") from None
+    return _build(state, heads=_alignment_heads(folder / "config.json", "alignment_heads"))
+
+
+def from_transformers(folder: Path) -> "whisper.Whisper":
+    """Rebuild openai-whisper's model from a transformers checkpoint of it.
+
+    The tensors map one to one by name (transformers/models/whisper/convert_openai_to_hf.py).
+
+    Args:
+        folder: holds `model.safetensors`, and in `generation_config.json` the attention heads
+            that word times are read from, if they are known.
+
+    Raises:
+        ValueError: a tensor is missing.
+    """
+    from safetensors.torch import load_file
+
+    state = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        if name in ("proj_out.weight", "model.proj_out.weight"):
+            continue  # tied to the token embedding
+        for theirs, ours in _TRANSFORMERS:
+            name = name.replace(theirs, ours)
+        state[name.removeprefix("model.")] = tensor.float()
+    heads = _alignment_heads(folder / "generation_config.json", "alignment_heads")
+    try:
+        return _build(state, heads)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{folder}: no Whisper model: {error}") from None
+
+
+def _build(state: dict[str, Any], heads: list[list[int]]) -> "whisper.Whisper":
+    """The model whose sizes are those of its tensors.
+
+    Args:
+        state: openai-whisper's names -> tensors.
+        heads: (layer, head) pairs whose cross-attention follows the audio; empty if unknown.
+    """
+    import torch
+    import whisper
+
     head_width = 64
-    n_text, n_audio = _layers(tensors, "decoder"), _layers(tensors, "encoder")
     vocabulary, width = state["decoder.token_embedding.weight"].shape
     dims = whisper.ModelDimensions(
         n_mels=state["encoder.conv1.weight"].shape[1],
         n_audio_ctx=state["encoder.positional_embedding"].shape[0],
         n_audio_state=width,
         n_audio_head=width // head_width,
-        n_audio_layer=n_audio,
+        n_audio_layer=_blocks(state, "encoder"),
         n_vocab=vocabulary,
         n_text_ctx=state["decoder.positional_embedding"].shape[0],
         n_text_state=width,
         n_text_head=width // head_width,
-        n_text_layer=n_text,
+        n_text_layer=_blocks(state, "decoder"),
     )
     model = whisper.Whisper(dims)
     model.load_state_dict(state)
+    if heads:
+        mask = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
+        for layer, head in heads:
+            mask[layer, head] = True
+        model.register_buffer("alignment_heads", mask.to_sparse(), persistent=False)
     return model.eval()
+
+
+def _blocks(state: dict[str, Any], side: str) -> int:
+    return len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
+
+
+def _alignment_heads(path: Path, key: str) -> list[list[int]]:
+    if not path.is_file():
+        return []
+    heads: list[list[int]] | None = json.loads(path.read_bytes()).get(key)
+    return heads or []
 
 
 def _read(path: Path) -> "dict[str, np.ndarray]":
@@ -179,3 +186,23 @@ def _rename(tensors: dict[str, Any]) -> dict[str, Any]:
 
 
 _QKV = ["query", "key", "value"]
+
+# Pieces of transformers' names -> openai-whisper's, in the order in which they are replaced.
+_TRANSFORMERS = (
+    ("encoder_attn_layer_norm", "cross_attn_ln"),
+    ("self_attn_layer_norm", "attn_ln"),
+    ("encoder_attn", "cross_attn"),
+    ("self_attn", "attn"),
+    ("q_proj", "query"),
+    ("k_proj", "key"),
+    ("v_proj", "value"),
+    ("out_proj", "out"),
+    ("final_layer_norm", "mlp_ln"),
+    ("fc1", "mlp.0"),
+    ("fc2", "mlp.2"),
+    ("encoder.layer_norm", "encoder.ln_post"),
+    ("decoder.layer_norm", "decoder.ln"),
+    ("embed_positions.weight", "positional_embedding"),
+    ("embed_tokens", "token_embedding"),
+    ("layers", "blocks"),
+)
