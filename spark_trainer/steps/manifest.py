@@ -16,7 +16,7 @@ from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import Facts
 from spark_trainer.steps.shard import withdraw
 
-VERSION = 1
+VERSION = 2
 
 
 def part(
@@ -108,10 +108,23 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "language": transcript.get("language"),
         "segments": transcript.get("segments"),
         "no_transcript": transcript.get("why"),
+        "transcriber": transcript.get("backend"),
+        "transcriber_model": transcript.get("model"),
+        "transcriber_revision": transcript.get("revision"),
+        "transcripts": _others(transcript),
         "captioner": caption.get("backend"),
         "captioner_model": caption.get("model"),
     }
     return meta | {key: value for key, value in extra.items() if value is not None}
+
+
+def _others(transcript: Facts) -> list[Facts] | None:
+    """The transcripts of the tracks that were not chosen, without what depends on the machine."""
+    keys = ("track", "track_language", "language", "text", "segments", "why")
+    return [
+        {key: other[key] for key in keys if other.get(key) is not None}
+        for other in transcript.get("tracks", ())
+    ] or None
 
 
 def _sources(names: list[str]) -> dict[str, Any]:
