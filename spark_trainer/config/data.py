@@ -2,10 +2,34 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from spark_trainer.config.reading import over, validated
 from spark_trainer.config.section import ConfigError, Positive, Runtime, Section
+
+# Codes that Whisper knows (openai/whisper, tokenizer.py, LANGUAGES).
+_CODES = (
+    "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he "
+    "hi hr ht hu hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne "
+    "nl nn no oc pa pl ps pt ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk "
+    "ur uz vi yi yo yue zh"
+)
+WHISPER_LANGUAGES = frozenset(_CODES.split())
+
+
+def _language_code(value: str) -> str:
+    if not (2 <= len(value) <= 3 and value.isascii() and value.isalpha() and value.islower()):
+        raise PydanticCustomError("language_code", "Input should be a code such as `eng`")
+    return value
+
+
+LanguageCode = Annotated[str, AfterValidator(_language_code)]
+Device = Literal["cuda", "auto", "cpu"]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+DEVICE = "`cuda` stops where there is no GPU; `auto` then takes the CPU; `cpu` leaves GPUs alone."
+SHARE = "Share of a GPU that a job takes; at 0.5 two jobs run on one."
 
 
 class Index(Section):
@@ -71,10 +95,15 @@ class Audio(Section):
     enabled: bool = Field(True, description="Extract audio.")
     sample_rate: int = Field(16000, ge=8000, le=192000, description="Samples per second.")
     channels: Literal[1, 2] = Field(1, description="1 mixes down to mono, 2 gives stereo.")
-    track: Literal["default"] | Annotated[int, Field(ge=0)] = Field(
+    track: Literal["default"] | Annotated[int, Field(ge=0)] | LanguageCode = Field(
         "default",
         description="Which audio track: `default` takes the one flagged default, else the "
-        "first; a number counts the audio tracks from 0.",
+        "first; a number counts the audio tracks from 0; a code such as `eng` or `deu` takes "
+        "the track that the file labels so.",
+    )
+    other_tracks: bool = Field(
+        False,
+        description="Keep the other tracks too, as `audio.<number>.wav`; each gets a transcript.",
     )
 
 
@@ -94,6 +123,17 @@ class Transcript(Section):
     language: str | None = Field(
         None, description="Language code such as `en`; without it the language is detected."
     )
+    initial_prompt: str | None = Field(
+        None, description="Text that the model takes as said before: names, spelling, style."
+    )
+    word_timestamps: bool = Field(False, description="Give every word its start and end.")
+    beam_size: int = Field(5, ge=1, description="Beams of the search; 1 is greedy.")
+    temperatures: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.0,),
+        min_length=1,
+        description="Tried in turn while a text repeats itself or is improbable; above 0 the text "
+        "is drawn at random, and faster-whisper draws another one each time.",
+    )
     silence_db: float = Field(
         -60.0, le=0, description="Audio whose peak stays below this, in dBFS, is silent."
     )
@@ -101,19 +141,43 @@ class Transcript(Section):
     no_speech_threshold: float = Field(
         0.6, ge=0, le=1, description="Drop a segment when no-speech is likelier than this."
     )
+    log_prob_threshold: float = Field(
+        -1.0,
+        le=0,
+        description="Drop a segment whose tokens have a mean log-probability below this.",
+    )
     compression_ratio_threshold: Positive = Field(
         2.4, description="Drop a segment whose text repeats itself more than this."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`auto` takes a GPU where there is one.", json_schema_extra=Runtime
+    max_repeats: int = Field(
+        2, ge=1, description="Drop segments of one text that come more often than this in a row."
     )
+    compute_type: Literal["auto", "int8", "float16", "float32"] = Field(
+        "auto",
+        description="Numbers that the model works with; `auto`: float16 on a GPU, on a CPU int8 "
+        "(faster-whisper) or float32 (openai-whisper).",
+    )
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="Stretches of speech decoded at once, from several videos (faster-whisper "
+        "with vad; else one by one).",
+        json_schema_extra=Runtime,
+    )
+    device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
+    gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Transcript":
+        if self.backend == "openai-whisper" and self.compute_type == "int8":
+            raise ConfigError("compute_type: expected float16 or float32 with openai-whisper")
+        if self.language is not None and self.language not in WHISPER_LANGUAGES:
+            known = ", ".join(sorted(WHISPER_LANGUAGES))
+            raise ConfigError(f"language: expected one of {known} (got {self.language!r})")
+        return self
 
 
 Backend = Literal["imagenet-tags", "blip", "blip2", "internvl", "qwen2-vl", "florence2"]
-Device = Literal["cuda", "auto", "cpu"]
-
-DEVICE = "`cuda` stops where there is no GPU; `auto` then takes the CPU; `cpu` leaves GPUs alone."
-SHARE = "Share of a GPU that a job takes; at 0.5 two jobs run on one."
 
 
 class _Captioning(Section):
@@ -178,9 +242,7 @@ class _Captioning(Section):
         json_schema_extra=Runtime,
     )
     device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
-    gpu_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description=SHARE, json_schema_extra=Runtime
-    )
+    gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
 
 
 class Captioning(_Captioning):
@@ -255,6 +317,4 @@ class Select(Section):
     )
     revision: str = Field("main", description="Branch, tag or commit of it.")
     device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
-    gpu_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description=SHARE, json_schema_extra=Runtime
-    )
+    gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)

@@ -1,6 +1,7 @@
 """Where everything lies below `output_dir`; the only module that spells paths.
 
 ab/<sha256>/                  one video: frames/, audio.wav, and a record per step
+    audio.<number>.wav        other audio tracks, where they are kept
     caption/<backend>.json    what each captioner wrote
     caption.json              the caption that was selected
 manifest_v1.jsonl             the usable videos
@@ -108,6 +109,13 @@ class Layout:
 
     def audio(self, video: Video) -> Path:
         return self.folder(video) / "audio.wav"
+
+    def track(self, video: Video, number: int) -> Path:
+        return self.folder(video) / f"audio.{number}.wav"
+
+    def tracks(self, video: Video) -> list[Path]:
+        """The files of other tracks that are there."""
+        return sorted(self.folder(video).glob("audio.[0-9]*.wav"))
 
     def read_shard(self, path: Path) -> Shard:
         """Read the member list of a shard."""

@@ -10,7 +10,7 @@ from spark_trainer.data.layout import Layout, Video
 from spark_trainer.steps import Context, Facts, shard
 from spark_trainer.steps.device import Wanted
 
-VERSION = 1
+VERSION = 2
 UPSTREAM = ()
 SETTINGS = Audio
 
@@ -25,8 +25,9 @@ def identity(settings: Audio, cache: Path) -> None:
 
 
 def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
-    """The WAV file, where there is sound."""
-    return [layout.audio(video)] if record.get("status") == "ok" else []
+    """The WAV file, where there is sound, and those of the other tracks that are kept."""
+    others = [layout.track(video, other["track"]) for other in record.get("others", ())]
+    return ([layout.audio(video)] if record.get("status") == "ok" else []) + others
 
 
 def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
@@ -37,21 +38,58 @@ def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Fact
 def _extract(video: Video, context: Context) -> Facts:
     settings: Audio = context.settings
     source = shard.source(context.layout, video)
-    target = context.layout.audio(video)
-    target.unlink(missing_ok=True)
+    for old in (context.layout.audio(video), *context.layout.tracks(video)):
+        old.unlink(missing_ok=True)
     try:
         probe = ffmpeg.probe(source)
     except ffmpeg.MediaError as error:
         return {"status": "rejected", "reason": str(error)}
     if not probe.audio:
         return {"status": "none", "why": "no audio stream"}
-    track = choose(probe.audio, settings.track)
-    if track is None:
-        return {
-            "status": "none",
-            "why": f"no audio track {settings.track}",
-            "reason": f"audio.track is {settings.track}, the file has {len(probe.audio)}",
-        }
+    listed = {"tracks": [_listed(track) for track in probe.audio]}
+    chosen = choose(probe.audio, settings.track)
+    if chosen is None:
+        return listed | _absent(probe.audio, settings.track)
+    facts = listed | _track(source, context.layout.audio(video), chosen, probe, settings)
+    if not settings.other_tracks:
+        return facts
+    found = [
+        _track(source, context.layout.track(video, track.number), track, probe, settings)
+        for track in probe.audio
+        if track != chosen
+    ]
+    return facts | {"others": [other for other in found if other["status"] == "ok"]}
+
+
+def _listed(track: ffmpeg.AudioTrack) -> Facts:
+    return {
+        "track": track.number,
+        "codec": track.codec,
+        "language": track.language,
+        "default": track.default,
+    }
+
+
+def _absent(tracks: tuple[ffmpeg.AudioTrack, ...], wanted: str | int) -> Facts:
+    """What is recorded where the file lacks the track that was asked for."""
+    has: str | int = len(tracks)
+    if isinstance(wanted, str):
+        has = ", ".join(track.language or "a track without a language" for track in tracks)
+    return {
+        "status": "none",
+        "why": f"no audio track {wanted}",
+        "reason": f"audio.track is {wanted}, the file has {has}",
+    }
+
+
+def _track(
+    source: Path,
+    target: Path,
+    track: ffmpeg.AudioTrack,
+    probe: ffmpeg.Probe,
+    settings: Audio,
+) -> Facts:
+    """Write one track as a WAV file and say what it is."""
     with replacing(target) as temporary:
         result = ffmpeg.run(arguments(source, temporary, track, settings))
         temporary.touch()
@@ -73,10 +111,16 @@ def _extract(video: Video, context: Context) -> Facts:
 
 
 def choose(tracks: tuple[ffmpeg.AudioTrack, ...], wanted: str | int) -> ffmpeg.AudioTrack | None:
-    """The track that `audio.track` asks for: a number, or the one flagged default, or the first."""
-    if wanted == "default":
-        return next((track for track in tracks if track.default), tracks[0])
-    return next((track for track in tracks if track.number == wanted), None)
+    """The track that `audio.track` asks for, if it is there.
+
+    `default`: the one flagged so, else the first. A number: that one. A language: as `default`,
+    among the tracks of that language.
+    """
+    if isinstance(wanted, int):
+        return next((track for track in tracks if track.number == wanted), None)
+    if wanted != "default":
+        tracks = tuple(track for track in tracks if track.language == wanted)
+    return next((track for track in tracks if track.default), tracks[0] if tracks else None)
 
 
 def arguments(source: Path, target: Path, track: ffmpeg.AudioTrack, settings: Audio) -> list[str]:

@@ -108,6 +108,10 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "language": transcript.get("language"),
         "segments": transcript.get("segments"),
         "no_transcript": transcript.get("why"),
+        "transcriber": transcript.get("backend"),
+        "transcriber_model": transcript.get("model"),
+        "transcriber_revision": transcript.get("revision"),
+        "transcripts": _others(transcript),
         "captioner": caption.get("backend"),
         "captioner_model": caption.get("model"),
         "captioner_revision": caption.get("revision"),
@@ -117,6 +121,15 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "agreement": caption.get("agreement"),
     }
     return meta | {key: value for key, value in extra.items() if value is not None}
+
+
+def _others(transcript: Facts) -> list[Facts] | None:
+    """The transcripts of the tracks that were not chosen, without what depends on the machine."""
+    keys = ("track", "track_language", "language", "text", "segments", "why")
+    return [
+        {key: other[key] for key in keys if other.get(key) is not None}
+        for other in transcript.get("tracks", ())
+    ] or None
 
 
 def _sources(names: list[str]) -> dict[str, Any]:

@@ -1,6 +1,10 @@
 """The speech of a video as text with times; nothing where nobody speaks."""
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from spark_trainer import transcribers
@@ -9,10 +13,13 @@ from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.steps import Context, Facts
 from spark_trainer.steps.device import Wanted
+from spark_trainer.transcribers import Heard, Sound, filters, listening
 
-VERSION = 1
+VERSION = 2
 UPSTREAM = ("audio",)
 SETTINGS = Transcript
+
+MAX_LISTENERS = 2  # threads that read and look for voices while the model works
 
 
 def wanted(settings: Transcript) -> Wanted:
@@ -30,34 +37,165 @@ def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
     return []
 
 
+@dataclass(frozen=True)
+class Track:
+    """One WAV file of a video; without a number it is the chosen track, `audio.wav`."""
+
+    video: Video
+    wav: Path
+    audio: Facts
+    number: int | None = None
+
+
+@dataclass
+class Waiting:
+    """Facts of a video's tracks as they come in; `missing` are those still to come."""
+
+    missing: int
+    facts: dict[int | None, Facts] = field(default_factory=dict)
+
+
 def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
-    """Transcribe the videos one after the other with one loaded model."""
-    transcriber: transcribers.Transcriber | None = None
+    """Transcribe videos with one loaded model, while others are read and searched for voices."""
+    tracks = {video.hash: _tracks(video, context) for video in videos}
+    waiting = {name: Waiting(len(found)) for name, found in tracks.items()}
+    every = (track for found in tracks.values() for track in found)
+    for track, facts in _transcribed(every, context):
+        state = waiting[track.video.hash]
+        state.facts[track.number] = facts
+        state.missing -= 1
+        if not state.missing:
+            yield track.video, _joined(tracks[track.video.hash], waiting.pop(track.video.hash))
+
+
+def _tracks(video: Video, context: Context) -> list[Track]:
+    audio = read_json(context.layout.record(video, "audio"))
+    others = audio.get("others", ())
+    return [Track(video, context.layout.audio(video), audio)] + [
+        Track(video, context.layout.track(video, other["track"]), other, other["track"])
+        for other in others
+    ]
+
+
+def _joined(tracks: list[Track], state: Waiting) -> Facts:
+    """The record of a video: the chosen track's facts, and the other tracks' beside them."""
+    facts = state.facts[None]
+    others = [
+        {"track": track.number, "track_language": track.audio.get("track_language")}
+        | state.facts[track.number]
+        for track in tracks
+        if track.number is not None
+    ]
+    if failed := [other for other in others if other["status"] == "failed"]:
+        facts = facts | {key: failed[0][key] for key in ("status", "reason")}
+    return facts | ({"tracks": others} if others else {})
+
+
+def _transcribed(tracks: Iterator[Track], context: Context) -> Iterator[tuple[Track, Facts]]:
+    """Each track with its facts, silent ones at once, others in batches."""
     settings: Transcript = context.settings
-    for video in videos:
-        audio = read_json(context.layout.record(video, "audio"))
-        if why := _silent(audio, settings):
-            yield video, {"status": "none", "why": why, "text": "", "segments": []}
-            continue
-        if transcriber is None:
-            transcriber = transcribers.load(settings, context.workers)
-        wav = context.layout.audio(video)
-        speech = transcribers.speech(wav) if settings.vad else None
-        if speech == []:
-            yield video, {"status": "none", "why": "no voice", "text": "", "segments": []}
-            continue
-        language, segments = transcriber.transcribe(wav, speech)
-        kept = [s for s in segments if transcribers.trustworthy(s, settings)]
-        text = " ".join(segment.text for segment in kept)
-        facts: Facts = {
-            "status": "ok" if text else "none",
-            "text": text,
-            "language": language,
-            "segments": [
-                {"start": round(s.start, 3), "end": round(s.end, 3), "text": s.text} for s in kept
-            ],
+    model = _Model(context)
+    batch: list[tuple[Track, Sound]] = []
+
+    def listen(track: Track) -> Sound | str | Exception:
+        if why := _silent(track.audio, settings):
+            return why
+        try:
+            return listening.listen(track.wav, settings.vad)
+        except listening.Unreadable as error:
+            return error
+
+    def seconds(track: Track) -> float:
+        return float(track.audio.get("duration", 0.0))
+
+    listeners = min(MAX_LISTENERS, context.workers)
+    for track, sound in listening.ahead(listen, tracks, seconds, listeners):
+        if isinstance(sound, Exception):
+            yield track, nothing(str(sound)) | {"status": "failed", "reason": str(sound)}
+        elif isinstance(sound, str):
+            yield track, nothing(sound)
+        elif sound.speech == ():
+            yield track, nothing("no voice")
+        else:
+            batch.append((track, sound))
+            if sum(sound.windows for _, sound in batch) >= model.loaded.batch_size:
+                yield from model.transcribe(batch)
+                batch = []
+    if batch:
+        yield from model.transcribe(batch)
+
+
+class _Model:
+    """The transcriber, loaded when the first sound needs it, and where its texts come from."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._provenance: Facts = {}
+
+    @cached_property
+    def loaded(self) -> transcribers.Transcriber:
+        """Loaded once for all videos."""
+        return transcribers.load(self._context.settings, self._context.workers)
+
+    def transcribe(self, batch: list[tuple[Track, Sound]]) -> Iterator[tuple[Track, Facts]]:
+        settings: Transcript = self._context.settings
+        self._provenance = self._provenance or self._describe()
+        began = time.perf_counter()
+        heard = self.loaded.transcribe([sound for _, sound in batch])
+        windows = sum(sound.windows for _, sound in batch)
+        share = (time.perf_counter() - began) / windows
+        for (track, sound), said in zip(batch, heard, strict=True):
+            made = datetime.now(UTC).isoformat(timespec="seconds")
+            taken = {"seconds": round(share * sound.windows, 3), "made": made}
+            yield track, _facts(said, sound, settings) | self._provenance | taken
+
+    def _describe(self) -> Facts:
+        """What a text was made with; only the settings and the revision decide it."""
+        settings: Transcript = self._context.settings
+        cache = self._context.layout.state / "models.json"
+        known = transcribers.identity(settings, cache)
+        digest = known if known != settings.whisper_model else None
+        decoding = settings.results()
+        for key in ("enabled", "backend", "whisper_model"):
+            del decoding[key]
+        return {
+            "backend": settings.backend,
+            "model": settings.whisper_model,
+            "revision": digest or self.loaded.revision,
+            "decoding": decoding,
+            "packages": transcribers.versions(settings.backend),
+            "device": self.loaded.device,
         }
-        yield video, facts if text else facts | {"why": "no text that can be trusted"}
+
+
+def _facts(heard: Heard, sound: Sound, settings: Transcript) -> Facts:
+    kept, dropped = filters.keep(heard.segments, sound.duration, settings)
+    counted = {"dropped": dropped} if dropped else {}
+    if not kept:
+        counts = ", ".join(f"{why} {count}" for why, count in sorted(dropped.items()))
+        return nothing(f"all dropped: {counts}" if counts else "no text") | counted
+    segments: list[Facts] = []
+    for segment in kept:
+        facts: Facts = {"text": segment.text} | _times(segment.start, segment.end)
+        if settings.word_timestamps:
+            facts["words"] = [
+                {"text": word.text} | _times(word.start, word.end) for word in segment.words
+            ]
+        segments.append(facts)
+    language: Facts = {"language": heard.language}
+    if heard.probability is not None:
+        language["language_probability"] = round(heard.probability, 3)
+    text = " ".join(segment.text for segment in kept)
+    return {"status": "ok", "text": text, "segments": segments} | language | counted
+
+
+def nothing(why: str) -> Facts:
+    """An empty transcript and its reason."""
+    return {"status": "none", "why": why, "text": "", "segments": []}
+
+
+def _times(start: float, end: float) -> Facts:
+    return {"start": round(start, 3), "end": round(end, 3)}
 
 
 def _silent(audio: Facts, settings: Transcript) -> str | None:

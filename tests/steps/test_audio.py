@@ -92,6 +92,37 @@ def test_a_track_that_is_not_there_is_reported(build: Build, encode: Encode) -> 
     assert not built.audio("tones.mkv").exists()
 
 
+def test_a_track_is_found_by_its_language(build: Build, encode: Encode) -> None:
+    labels = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=ger")
+    two_tracks(encode, *labels)
+    built = build("audio", audio={"track": "ger"})
+    record = built.record("tones.mkv", "audio")
+    assert pitch_hz(built.audio("tones.mkv")) == pytest.approx(700, abs=2)
+    assert (record["track"], record["track_language"]) == (1, "ger")
+    assert [(t["track"], t["codec"], t["language"]) for t in record["tracks"]] == [
+        (0, "flac", "eng"),
+        (1, "flac", "ger"),
+    ]
+    absent = build("audio", audio={"track": "fra"}).record("tones.mkv", "audio")
+    assert absent["reason"] == "audio.track is fra, the file has eng, ger"
+
+
+def test_other_tracks_are_kept_when_asked_for_and_only_then(build: Build, encode: Encode) -> None:
+    two_tracks(encode)
+    kept = build("audio", audio={"other_tracks": True})
+    layout, video = kept.index.layout, kept.video("tones.mkv")
+    assert pitch_hz(layout.audio(video)) == pytest.approx(300, abs=2)
+    assert pitch_hz(layout.track(video, 1)) == pytest.approx(700, abs=2)
+    assert kept.record("tones.mkv", "audio")["others"][0]["track"] == 1
+    layout.track(video, 1).unlink()
+    build("audio", audio={"other_tracks": True})
+    assert layout.track(video, 1).exists()
+    build("audio", audio={"other_tracks": True, "track": 1})
+    assert [path.name for path in layout.tracks(video)] == ["audio.0.wav"]
+    build("audio")
+    assert layout.tracks(video) == []
+
+
 def test_audio_may_be_stream_0(build: Build, encode: Encode) -> None:
     copy = ("-map", "0:a", "-map", "0:v", "-c", "copy")
     encode("audio-first.mkv", "-i", "globe-reading.mp4", *copy)

@@ -1,4 +1,4 @@
-"""Transcripts of whole videos: the words, and why there are none."""
+"""Transcripts of whole videos: the words, where they come from, and why there are none."""
 
 import shutil
 from collections.abc import Callable
@@ -8,18 +8,30 @@ import jiwer
 import pytest
 from whisper.normalizers import EnglishTextNormalizer
 
+from spark_trainer import config, transcribers
+from spark_trainer.data.layout import Shard
+from spark_trainer.steps import Context, manifest, transcript
+
 READING = (
     "and mister john dashwood had then leisure to consider how much there might be prudently in "
     "his power to do for them"
 )
+ASSETS = Path(__file__).parents[1] / "assets"
 BACKENDS = ["faster-whisper", "openai-whisper"]
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
+Encode = Callable[..., Path]
 
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> dict[str, object]:
     """The offline model on the CPU through the backend that the test names."""
-    return {"backend": request.param, "whisper_model": "offline-tiny.en", "device": "cpu"}
+    backend = getattr(request, "param", BACKENDS[0])
+    return {
+        "backend": backend,
+        "whisper_model": "offline-tiny.en",
+        "device": "cpu",
+        "beam_size": 1,
+    }
 
 
 @pytest.mark.parametrize("settings", BACKENDS, indirect=True)
@@ -45,24 +57,54 @@ def test_speech_is_transcribed_and_nothing_else(
         nothing = built.record(name, "transcript")
         assert (nothing["status"], nothing["why"]) == ("none", why)
         assert (nothing["text"], nothing["segments"]) == ("", [])
+        assert "model" not in nothing  # it was not asked
 
 
-@pytest.mark.parametrize("settings", BACKENDS, indirect=True)
-def test_nothing_is_invented_without_the_voice_detector(
-    settings: dict[str, object], build: Build, videos: Path, clips: Path
+def test_what_filters_drop_is_counted_and_named(
+    settings: dict[str, object], build: Build, videos: Path, clips: Path, encode: Encode
 ) -> None:
     for clip in ("title", "cup"):
         shutil.copy(clips / f"{clip}.mp4", videos)
-    filters = settings | {"vad": False, "silence_db": -200.0}
-    built = build("audio", "transcript", transcript=filters)
-    cup = built.record("cup.mp4", "transcript")
-    assert (cup["status"], cup["why"], cup["text"]) == ("none", "no text that can be trusted", "")
+    music = ("-i", str(ASSETS / "bunny-music.flac"))
+    encode("music.mp4", "-i", "bunny.mp4", *music, "-map", "0:v", "-map", "1:a", "-c:v", "copy")
+    built = build("audio", "transcript", transcript=settings | {"vad": False, "silence_db": -200.0})
+    for name in ("cup.mp4", "music.mp4"):
+        record = built.record(name, "transcript")
+        assert (record["status"], record["text"]) == ("none", "")
+        counts = ", ".join(f"{why} {count}" for why, count in sorted(record["dropped"].items()))
+        assert record["why"] == f"all dropped: {counts}"
     assert built.record("title.mp4", "transcript")["why"] == "silence"
 
 
-@pytest.mark.parametrize("settings", BACKENDS[:1], indirect=True)
+def test_where_a_text_comes_from(
+    settings: dict[str, object], build: Build, videos: Path, clips: Path
+) -> None:
+    shutil.copy(clips / "globe-reading.mp4", videos)
+    settings = settings | {"word_timestamps": True}
+    built = build("audio", "transcript", transcript=settings)
+    record = built.record("globe-reading.mp4", "transcript")
+    expected = config.Transcript(**settings)
+    assert record["backend"] == "faster-whisper"
+    assert record["model"] == "offline-tiny.en"
+    assert record["revision"] == transcribers.weights.OFFLINE["offline-tiny.en"][2]
+    assert record["decoding"]["beam_size"] == 1
+    assert not {"device", "batch_size", "enabled"} & set(record["decoding"])
+    assert record["packages"] == transcribers.versions(expected.backend)
+    assert record["device"] == "cpu"
+    assert record["seconds"] > 0
+    assert record["made"].endswith("+00:00")
+    words = [word for segment in record["segments"] for word in segment["words"]]
+    assert " ".join(word["text"] for word in words) == record["text"]
+    video = built.video("globe-reading.mp4")
+    part = built.index.layout.root / "part.jsonl"
+    manifest.part(built.index.layout, Shard("", (video,)), ("audio", "transcript"), "f", part)
+    text = part.read_text()
+    assert '"transcriber_model":"offline-tiny.en"' in text
+    assert not [word for word in ("made", "packages", "seconds", "device") if f'"{word}"' in text]
+
+
 def test_times_are_those_of_the_video(
-    settings: dict[str, object], build: Build, encode: Callable[..., Path]
+    settings: dict[str, object], build: Build, encode: Encode
 ) -> None:
     late = ("-itsoffset", "3", "-i", "globe-reading.mp4", "-map", "0:v", "-map", "1:a")
     encode("late.mp4", "-i", "globe-reading.mp4", *late, "-c", "copy")
@@ -70,3 +112,47 @@ def test_times_are_those_of_the_video(
     segments = built.record("late.mp4", "transcript")["segments"]
     assert segments[0]["start"] == pytest.approx(3, abs=0.5)
     assert 9 < segments[-1]["end"] < 10.7
+
+
+def test_every_track_has_its_text(
+    settings: dict[str, object], build: Build, encode: Encode
+) -> None:
+    """The chosen track in German by its label, silence and another reading beside it."""
+    inputs = ("-i", "globe-reading.mp4", "-i", str(ASSETS / "librivox-0890.wav"))
+    silence = ("-f", "lavfi", "-t", "2", "-i", "anullsrc=r=16000:cl=mono")
+    maps = ("-map", "0:v", "-map", "2:a", "-map", "1:a", "-map", "0:a", "-c:v", "copy")
+    names = ("-metadata:s:a:0", "language=fre", "-metadata:s:a:1", "language=eng")
+    names += ("-metadata:s:a:2", "language=ger", "-c:a", "flac")
+    encode("tracks.mkv", *inputs, *silence, *maps, *names)
+    audio = {"track": "ger", "other_tracks": True}
+    built = build("audio", "transcript", audio=audio, transcript=settings)
+    record = built.record("tracks.mkv", "transcript")
+    assert "Dashwood" in record["text"]
+    silent, other = record["tracks"]
+    assert (silent["track"], silent["track_language"], silent["why"]) == (0, "fre", "silence")
+    assert (other["track"], other["track_language"]) == (1, "eng")
+    assert "selfish" in other["text"]
+    video, layout = built.video("tracks.mkv"), built.index.layout
+    manifest.part(layout, Shard("", (video,)), ("audio", "transcript"), "f", layout.root / "part")
+    assert (
+        '"transcripts":[{"segments":[],"text":"","track":0,' in (layout.root / "part").read_text()
+    )
+
+
+def test_an_unreadable_file_stops_nothing(
+    settings: dict[str, object], build: Build, videos: Path, clips: Path
+) -> None:
+    for clip in ("globe-reading.mp4", "hello.mpeg"):
+        shutil.copy(clips / clip, videos)
+    built = build("audio", audio={})
+    built.audio("hello.mpeg").write_bytes(b"RIFF")
+    context = Context(built.index.layout, config.Transcript(**settings), workers=2)
+    found = {
+        video.hash: facts
+        for video, facts in transcript.produce(list(built.index.videos.values()), context)
+    }
+    bad = found[built.video("hello.mpeg").hash]
+    assert bad["status"] == "failed"
+    assert bad["reason"] == bad["why"]
+    assert bad["why"].startswith("audio.wav can't be read: ")
+    assert found[built.video("globe-reading.mp4").hash]["status"] == "ok"

