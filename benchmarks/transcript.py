@@ -22,7 +22,7 @@ import measure
 import numpy as np
 from measure import Target
 
-from spark_trainer import transcribers
+from spark_trainer import gpu, transcribers
 from spark_trainer.config import Transcript
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Video
@@ -37,11 +37,11 @@ ASSETS = measure.REPOSITORY / "tests/assets"
 ONE = """
 import sys, json
 from pathlib import Path
-from spark_trainer import transcribers
+from spark_trainer import gpu, transcribers
 from spark_trainer.config import Transcript
 from spark_trainer.transcribers import filters, listening
 settings = Transcript(**json.loads(sys.argv[1]))
-model = transcribers.load(settings, int(sys.argv[2]))
+model = transcribers.load(settings, "cuda" if gpu.visible() else "cpu", int(sys.argv[2]))
 sound = listening.listen(Path(sys.argv[3]), settings.vad)
 (heard,) = model.transcribe([sound])
 kept, _ = filters.keep(heard.segments, sound.duration, settings)
@@ -222,7 +222,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         videos = clips(Path(folder), options.clips)
         context = Context(Layout(Path(folder)), settings, workers=options.threads)
-        model = transcribers.load(settings, options.threads)
+        place = "cuda" if gpu.visible() else "cpu"
+        model = transcribers.load(settings, place, options.threads)
         turns, targets = in_turns(videos, context, model, options.rounds)
         apart, more = processes(videos, context, options.processes)
     figures = {

@@ -1,5 +1,6 @@
 """The speech of a video as text with times; nothing where nobody speaks."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from spark_trainer.config import Transcript
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.steps import Context, Facts
-from spark_trainer.steps.device import Wanted
+from spark_trainer.steps.device import Wanted, device
 from spark_trainer.transcribers import Heard, Sound, filters, listening
 
 VERSION = 2
@@ -94,7 +95,6 @@ def _joined(tracks: list[Track], state: Waiting) -> Facts:
 def _transcribed(tracks: Iterator[Track], context: Context) -> Iterator[tuple[Track, Facts]]:
     """Each track with its facts, silent ones at once, others in batches."""
     settings: Transcript = context.settings
-    model = _Model(context)
     batch: list[tuple[Track, Sound]] = []
 
     def listen(track: Track) -> Sound | str | Exception:
@@ -109,33 +109,42 @@ def _transcribed(tracks: Iterator[Track], context: Context) -> Iterator[tuple[Tr
         return float(track.audio.get("duration", 0.0))
 
     listeners = min(MAX_LISTENERS, context.workers)
-    for track, sound in listening.ahead(listen, tracks, seconds, listeners):
-        if isinstance(sound, Exception):
-            yield track, nothing(str(sound)) | {"status": "failed", "reason": str(sound)}
-        elif isinstance(sound, str):
-            yield track, nothing(sound)
-        elif sound.speech == ():
-            yield track, nothing("no voice")
-        else:
-            batch.append((track, sound))
-            if sum(sound.windows for _, sound in batch) >= model.loaded.batch_size:
-                yield from model.transcribe(batch)
-                batch = []
-    if batch:
-        yield from model.transcribe(batch)
+    with _Model(context) as model:
+        for track, sound in listening.ahead(listen, tracks, seconds, listeners):
+            if isinstance(sound, Exception):
+                yield track, nothing(str(sound)) | {"status": "failed", "reason": str(sound)}
+            elif isinstance(sound, str):
+                yield track, nothing(sound)
+            elif sound.speech == ():
+                yield track, nothing("no voice")
+            else:
+                batch.append((track, sound))
+                if sum(sound.windows for _, sound in batch) >= model.loaded.batch_size:
+                    yield from model.transcribe(batch)
+                    batch = []
+        if batch:
+            yield from model.transcribe(batch)
 
 
-class _Model:
-    """The transcriber, loaded when the first sound needs it, and where its texts come from."""
+class _Model(contextlib.ExitStack):
+    """The transcriber, loaded when the first sound needs it, and where its texts come from.
+
+    The GPU that it runs on, if any, is leased until the end of the context.
+    """
 
     def __init__(self, context: Context) -> None:
+        super().__init__()
         self._context = context
         self._provenance: Facts = {}
 
     @cached_property
     def loaded(self) -> transcribers.Transcriber:
         """Loaded once for all videos."""
-        return transcribers.load(self._context.settings, self._context.workers)
+        settings: Transcript = self._context.settings
+        share, granted = settings.gpu_fraction, self._context.gpus
+        leased = device("transcript", settings.device, share, granted, "transcript")
+        place = self.enter_context(leased)
+        return transcribers.load(settings, place, self._context.workers)
 
     def transcribe(self, batch: list[tuple[Track, Sound]]) -> Iterator[tuple[Track, Facts]]:
         settings: Transcript = self._context.settings

@@ -109,17 +109,21 @@ class Transcriber(Protocol):
         ...
 
 
-def load(settings: Transcript, threads: int) -> Transcriber:
-    """Load the configured backend and model on the configured device.
+def load(settings: Transcript, device: str = "cpu", threads: int = 1) -> Transcriber:
+    """Load the configured backend and model.
+
+    Args:
+        settings: `settings.device` is not read, the caller has decided.
+        device: `cuda`, the first visible GPU, or `cpu`.
+        threads: cores that the model may use on a CPU.
 
     Raises:
-        ConfigError: the weights can't be used, there is no GPU where one was asked for, or its
-            memory is too small.
+        ConfigError: the weights or the device can't be used, or its memory is too small.
     """
     module = importlib.import_module(f"{__name__}.{settings.backend.replace('-', '_')}")
     model = weights.offline(settings.whisper_model)
     try:
-        loaded: Transcriber = module.load(settings, model, threads)
+        loaded: Transcriber = module.load(settings, model, device, threads)
     except (MemoryError, RuntimeError, ValueError, OSError, KeyError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -143,18 +147,15 @@ def identity(settings: Transcript, cache: Path) -> str:
     return weights.identity(settings.whisper_model, cache)
 
 
-def device(wanted: str, has_gpu: bool) -> str:
-    """`cuda` or `cpu`.
+def usable(device: str, has_gpu: bool) -> str:
+    """The device, where the backend can use it.
 
     Raises:
-        ConfigError: a GPU was asked for and there is none.
+        ConfigError: it can't.
     """
-    if wanted == "cuda" and not has_gpu:
-        raise ConfigError(
-            "transcript.device: cuda was asked for and this process sees no GPU; "
-            "`auto` or `cpu` run without one"
-        )
-    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+    if device == "cuda" and not has_gpu:
+        raise ConfigError("transcript.device: a GPU is leased, but the backend can't use it")
+    return device
 
 
 def versions(backend: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from spark_trainer.transcribers import (
     Word,
     batched,
     compression,
-    device,
+    usable,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Window:
 class FasterWhisper:
     """A loaded CTranslate2 model."""
 
-    def __init__(self, settings: Transcript, model: str, threads: int) -> None:
+    def __init__(self, settings: Transcript, model: str, device: str, threads: int) -> None:
         import ctranslate2
         from faster_whisper import WhisperModel, download_model
 
@@ -51,7 +51,7 @@ class FasterWhisper:
             settings.vad and not settings.word_timestamps and len(settings.temperatures) == 1
         )
         self.batch_size = settings.batch_size if self._together else 1
-        self.device = device(settings.device, ctranslate2.get_cuda_device_count() > 0)
+        self.device = usable(device, ctranslate2.get_cuda_device_count() > 0)
         kind = settings.compute_type
         if kind == "auto":
             kind = "int8" if self.device == "cpu" else "float16"
@@ -191,9 +191,9 @@ class FasterWhisper:
         )
 
 
-def load(settings: Transcript, model: str, threads: int) -> FasterWhisper:
+def load(settings: Transcript, model: str, device: str, threads: int) -> FasterWhisper:
     """Load a size, a hub id or a CTranslate2 folder."""
-    return FasterWhisper(settings, model, threads)
+    return FasterWhisper(settings, model, device, threads)
 
 
 def _cut(samples: "np.ndarray", window: Window) -> "np.ndarray":

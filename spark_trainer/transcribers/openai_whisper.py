@@ -12,21 +12,21 @@ from spark_trainer.transcribers import (
     Sound,
     Word,
     batched,
-    device,
     openai_weights,
+    usable,
 )
 
 
 class OpenaiWhisper:
     """A loaded PyTorch model."""
 
-    def __init__(self, settings: Transcript, model: str, threads: int) -> None:
+    def __init__(self, settings: Transcript, model: str, device: str, threads: int) -> None:
         import torch
         import whisper
 
         torch.set_num_threads(threads)
         self._settings = settings
-        self.device = device(settings.device, torch.cuda.is_available())
+        self.device = usable(device, torch.cuda.is_available())
         self.revision: str | None = None
         self.batch_size = 1
         folder = Path(model)
@@ -93,9 +93,9 @@ class OpenaiWhisper:
         return language, float(found[language])
 
 
-def load(settings: Transcript, model: str, threads: int) -> OpenaiWhisper:
+def load(settings: Transcript, model: str, device: str, threads: int) -> OpenaiWhisper:
     """Load a size, a checkpoint file, or a folder of CTranslate2 or transformers weights."""
-    return OpenaiWhisper(settings, model, threads)
+    return OpenaiWhisper(settings, model, device, threads)
 
 
 def _segment(said: dict[str, Any]) -> Segment:

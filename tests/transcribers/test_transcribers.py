@@ -113,12 +113,11 @@ def test_no_voice_is_found_where_nobody_speaks(clip: str, wav: Wav) -> None:
     assert listening.listen(wav(clip), vad=True).speech == ()
 
 
-def test_a_gpu_that_is_not_there_is_no_cpu() -> None:
-    with pytest.raises(ConfigError, match=r"^transcript.device: cuda was asked for and this"):
-        transcribers.device("cuda", has_gpu=False)
-    assert transcribers.device("auto", has_gpu=False) == "cpu"
-    assert transcribers.device("auto", has_gpu=True) == "cuda"
-    assert transcribers.device("cpu", has_gpu=True) == "cpu"
+def test_a_gpu_that_the_backend_cannot_use_is_no_cpu() -> None:
+    with pytest.raises(ConfigError, match=r"^transcript.device: a GPU is leased, but"):
+        transcribers.usable("cuda", has_gpu=False)
+    assert transcribers.usable("cuda", has_gpu=True) == "cuda"
+    assert transcribers.usable("cpu", has_gpu=True) == "cpu"
 
 
 def test_a_batch_that_is_too_big_is_halved() -> None:
