@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin
 
 from spark_trainer import captioners, config
 from spark_trainer.captioners import Captioner
@@ -138,6 +138,26 @@ def test_images_of_any_shape_share_a_batch(
     batch = captioner.predict_batch([[image] for image in images])
     assert batch == [captioner.predict(image) for image in images]
     assert len(set(batch)) > 1
+
+
+@each([kind for kind in KINDS if kind.backend not in ("blip", "blip2")])
+def test_captions_of_any_length_share_a_batch(
+    kind: Kind, checkpoint: Path, images: list[Path], tmp_path: Path
+) -> None:
+    """What is padded behind a caption that ends early is no part of it.
+
+    An early end is a token of the first caption taken for one more end; BLIP and BLIP-2 don't read
+    the ends in generation_config.json.
+    """
+    folder = shutil.copytree(checkpoint, tmp_path / "ends")
+    said = upstream(kind, checkpoint, images[:1]).ids
+    generation = GenerationConfig.from_pretrained(folder)
+    generation.eos_token_id = [generation.eos_token_id, said[len(said) // 2]]
+    generation.save_pretrained(folder)
+    expected = [upstream(kind, folder, [image]) for image in images]
+    assert len({len(one.ids) for one in expected}) > 1
+    batch = load(kind, folder).predict_batch([[image] for image in images])
+    assert batch == [one.text for one in expected]
 
 
 @each(VIDEO)
