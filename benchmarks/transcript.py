@@ -1,6 +1,6 @@
 """The transcript step against a raw loop of the same model, and against a process per video.
 
-uv run python benchmarks/transcript.py [--clips 64] [--model offline-tiny.en]
+uv run python benchmarks/transcript.py [--backend openai-whisper] [--model base]
 """
 
 import argparse
@@ -211,12 +211,14 @@ def main() -> int:
     parser.add_argument("--backend", default="faster-whisper")
     parser.add_argument("--model", default="offline-tiny.en", help="size or path")
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     settings = Transcript(
         backend=options.backend,
         whisper_model=options.model,
         batch_size=options.batch_size,
+        beam_size=options.beam_size,
         device="auto",
     )
     with tempfile.TemporaryDirectory() as folder:
