@@ -59,6 +59,8 @@ class Network(Captioner):
                     f"expected {' or '.join(module.MODEL_TYPES)}"
                 )
             self._processor = AutoProcessor.from_pretrained(name, revision=settings.revision)
+            if self._sees_video and not self._processor.chat_template:
+                raise ConfigError(f"{where}: {name} lacks a chat template (chat_template.jinja)")
             self._model = AutoModelForImageTextToText.from_pretrained(
                 name,
                 revision=settings.revision,

@@ -48,7 +48,7 @@ def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Fact
     for video in videos:
         record = read_json(context.layout.record(video, "frames"))
         if record["status"] == "ok":
-            shown.append((video, _choose(context.layout, video, record["times"], settings)))
+            shown.append((video, choose(context.layout, video, record["times"], settings)))
         else:
             yield video, {"status": "none", "why": record["reason"], "caption": None}
     if shown:
@@ -115,7 +115,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _choose(layout: Layout, video: Video, times: list[float], settings: Captioning) -> Shown:
+def choose(layout: Layout, video: Video, times: list[float], settings: Captioning) -> Shown:
     """At most `num_frames` of a video's frames, spread as `choose` says."""
     total = len(times)
     count = min(settings.num_frames, total)

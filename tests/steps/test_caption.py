@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from spark_trainer import config, steps
-from spark_trainer.config import ConfigError
+from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data import models
 from spark_trainer.data.files import tree_digest
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.steps import caption
 from tests.families import tiny
 
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
@@ -54,11 +56,14 @@ def test_captions_say_what_is_seen_and_why_there_is_none(
     ],
 )
 def test_frames_are_chosen_as_configured(
-    keys: dict[str, object], numbers: list[int], build: Build, videos: Path, clips: Path
+    keys: dict[str, object], numbers: list[int], tmp_path: Path
 ) -> None:
-    shutil.copy(clips / "title.mp4", videos)
-    record = build("frames", TAGS, caption=captions(**keys)).record("title.mp4", TAGS)
-    assert record["frames"] == [f"frame_{number:06d}.jpg" for number in numbers]
+    layout, video = Layout(tmp_path), Video("ab" * 32, "title")
+    times = [0.5 * place for place in range(7)]
+    settings = Captioning(captioner_backend="imagenet-tags", **keys)
+    shown = caption.choose(layout, video, times, settings)
+    assert [frame.name for frame in shown.frames] == [f"frame_{n:06d}.jpg" for n in numbers]
+    assert shown.times == tuple(times[number - 1] for number in numbers)
 
 
 def test_a_record_tells_where_its_caption_comes_from(
