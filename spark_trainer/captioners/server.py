@@ -40,15 +40,16 @@ class Server(Captioner):
         return {"server": self._settings.server_url}
 
     def prepare(self, shown: Shown) -> Prepared:
-        """See `Captioner`; every frame as a JPEG in the request itself."""
-        pictures = []
-        for image in shown.images(self._settings.max_side_px):
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+        """See `Captioner`; every frame in the request itself, the file as it is unless shrunk."""
+        max_side_px, pictures = self._settings.max_side_px, []
+        for frame, image in zip(shown.frames, shown.images(max_side_px), strict=True):
+            buffer = io.BytesIO(frame.read_bytes())
+            if max_side_px:
+                buffer = io.BytesIO()
+                image.save(buffer, "JPEG", quality=JPEG_QUALITY)
             code = base64.b64encode(buffer.getvalue()).decode()
-            pictures.append(
-                {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{code}"}}
-            )
+            url = {"url": f"data:image/jpeg;base64,{code}"}
+            pictures.append({"type": "image_url", "image_url": url})
         return {"pictures": pictures, "length": len(pictures)}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str]:

@@ -13,15 +13,12 @@ from transformers import GenerationConfig, GenerationMixin
 
 from spark_trainer import captioners, config
 from spark_trainer.captioners import Captioner
+from spark_trainer.config import ConfigError
 
 from .recipes import KINDS, Decoding, Kind, Said
 
 SIZES_PX = ((80, 60), (200, 50), (40, 120), (64, 64))
 FRAMES = (4, 1, 3, 2)  # of the videos
-PARTS = (
-    *("config.json", "model.safetensors", "processor_config.json", "tokenizer.json"),
-    "chat_template.jinja",
-)
 VIDEO = [kind for kind in KINDS if kind.sees_video]
 ONE_FRAME = [kind for kind in KINDS if not kind.sees_video]
 GREEDY, BEAMS, SHORT = Decoding(), Decoding(num_beams=3), Decoding(max_new_tokens=5)
@@ -241,15 +238,26 @@ def test_another_backends_checkpoint_is_refused(kind: Kind, checkpoint: Path) ->
             load(kind, checkpoint, backend=other)
 
 
+def refused(kind: Kind, missing: str, checkpoint: Path, copy: Path) -> None:
+    """Before a picture is opened, also where upstream loads it and fails at the first one."""
+    folder = shutil.copytree(checkpoint, copy)
+    (folder / missing).unlink()
+    with pytest.raises(ConfigError, match=r"^caption\.model_name"):
+        load(kind, folder)
+
+
 @each(KINDS)
-@pytest.mark.parametrize("missing", PARTS)
+@pytest.mark.parametrize(
+    "missing", ["config.json", "model.safetensors", "processor_config.json", "tokenizer.json"]
+)
 def test_an_incomplete_folder_is_refused(
     kind: Kind, missing: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Before a picture is opened, also where upstream loads it and fails at the first one."""
-    folder = shutil.copytree(checkpoint, tmp_path / "incomplete")
-    if not (folder / missing).exists():
-        pytest.skip(f"{kind.name} has no {missing}")
-    (folder / missing).unlink()
-    with pytest.raises((OSError, ValueError)):
-        load(kind, folder)
+    refused(kind, missing, checkpoint, tmp_path / "incomplete")
+
+
+@each(VIDEO)
+def test_a_folder_without_a_chat_template_is_refused(
+    kind: Kind, checkpoint: Path, tmp_path: Path
+) -> None:
+    refused(kind, "chat_template.jinja", checkpoint, tmp_path / "incomplete")

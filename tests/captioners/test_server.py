@@ -1,12 +1,15 @@
-"""The server of the tests speaks the protocol that captioning services speak."""
+"""Captions by a real server that speaks OpenAI's protocol, serving a tiny Qwen2-VL."""
 
 import base64
-import json
-import urllib.request
+import socket
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
+import pytest
 from PIL import Image
+
+from spark_trainer import captioners
+from spark_trainer.config import Captioning, ConfigError
 
 from .conftest import Server
 from .recipes import Decoding, qwen2_vl
@@ -14,44 +17,56 @@ from .recipes import Decoding, qwen2_vl
 PROMPT = "Describe the video."
 
 
-def ask(server: Server, pictures: list[Path]) -> dict[str, Any]:
-    shown = []
-    for picture in pictures:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        url = f"data:image/jpeg;base64,{data}"
-        shown.append({"type": "image_url", "image_url": {"url": url}})
-    body = {
-        "model": server.model,
-        "messages": [{"role": "user", "content": [*shown, {"type": "text", "text": PROMPT}]}],
-        "max_tokens": 12,
-        "temperature": 0,
-    }
-    request = urllib.request.Request(
-        f"{server.url}/chat/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+def captioner(url: str, model: str, **keys: object) -> captioners.Captioner:
+    """Our side of the wire."""
+    settings = Captioning(
+        captioner_backend="qwen2-vl",
+        model_name=model,
+        engine="server",
+        server_url=url,
+        prompt=PROMPT,
+        max_new_tokens=12,
+        **keys,
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return dict(json.load(answer))
+    return captioners.load(settings)
 
 
-def test_an_image_is_captioned_as_by_the_model_itself(
-    server: Server, pictures: dict[str, Path]
-) -> None:
+def test_captions_are_those_of_the_model_itself(server: Server, pictures: dict[str, Path]) -> None:
+    expected = []
     for picture in pictures.values():
         with Image.open(picture) as image:
             said = qwen2_vl(server.folder, [image.convert("RGB")], PROMPT, Decoding())
-        answer = ask(server, [picture])
-        assert answer["choices"][0]["message"]["content"].strip() == said.text
-        assert answer["usage"]["completion_tokens"] == len(said.ids)
+        expected.append(said.text)
+    ours = captioner(server.url, server.model)
+    assert ours.predict_batch([[picture] for picture in pictures.values()]) == expected
+    assert len(set(expected)) > 1
 
 
-def test_several_images_in_one_message_are_all_seen(
-    server: Server, pictures: dict[str, Path]
-) -> None:
+def test_every_frame_reaches_the_server(server: Server, pictures: dict[str, Path]) -> None:
+    ours = captioner(server.url, server.model)
     frames = list(pictures.values())
-    alone = ask(server, frames[:1])["usage"]["prompt_tokens"]
-    together = ask(server, frames)
-    assert together["usage"]["prompt_tokens"] > alone
-    said = together["choices"][0]["message"]["content"]
-    assert ask(server, frames[::-1])["choices"][0]["message"]["content"] != said
+    whole = ours.predict_batch([frames])
+    assert ours.predict_batch([frames[::-1]]) != whole
+    assert ours.predict_batch([frames[:-1]]) != whole
+
+
+def test_frames_are_shrunk_before_they_are_sent(server: Server, pictures: dict[str, Path]) -> None:
+    ours = captioner(server.url, server.model, max_side_px=48)
+    (picture,) = ours.prepare(captioners.Shown((pictures["dog"],), (0.0,)))["pictures"]
+    data = base64.b64decode(picture["image_url"]["url"].partition(",")[2])
+    with Image.open(BytesIO(data)) as image:
+        assert max(image.size) == 48
+
+
+def test_a_model_that_is_not_served_is_named(server: Server, pictures: dict[str, Path]) -> None:
+    ours = captioner(server.url, "somebody/else")
+    with pytest.raises(ConfigError, match=r"^caption\.server_url: http://127"):
+        ours.predict(pictures["dog"])
+
+
+def test_a_server_that_is_not_there_is_named(pictures: dict[str, Path]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        with pytest.raises(ConfigError, match=rf"^caption\.server_url: {url}: .*refused"):
+            captioner(url, "any/model").predict(pictures["dog"])

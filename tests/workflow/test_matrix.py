@@ -212,7 +212,7 @@ def test_caption_setting(tmp_path: Path, described: Workspace) -> None:
 def test_another_captioner(tmp_path: Path, described: Workspace) -> None:
     """It captions beside the first, which captions nothing again; the selection names one."""
     workspace = described.copy(tmp_path)
-    checkpoint = tiny.qwen2_vl(tmp_path / "qwen")
+    checkpoint = tiny.qwen2_5_vl(tmp_path / "qwen")
     workspace.configure(
         "caption",
         captioner_backend=["imagenet-tags", "qwen2-vl"],
