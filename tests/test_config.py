@@ -139,6 +139,16 @@ def test_unquoted_no_is_a_precision(tmp_path: Path) -> None:
     assert config.read(path).runs["default"].mixed_precision == "no"
 
 
+def test_a_key_that_a_captioner_does_not_read_decides_nothing() -> None:
+    tags, words = {"captioner_backend": "imagenet-tags"}, {"captioner_backend": "blip"}
+    for keys in ({"num_beams": 3}, {"prompt": "a"}, {"model_name": "b"}, {"dtype": "float16"}):
+        assert config.Captioning(**tags, **keys).results() == config.Captioning(**tags).results()
+        assert config.Captioning(**words, **keys).results() != config.Captioning(**words).results()
+    strict = {"threshold": 0.9}
+    assert config.Captioning(**tags, **strict).results() != config.Captioning(**tags).results()
+    assert config.Captioning(**words, **strict).results() == config.Captioning(**words).results()
+
+
 def test_runtime_settings_decide_no_result() -> None:
     slow, fast = config.Caption(batch_size=1, device="cpu"), config.Caption(batch_size=64)
     assert slow.results() == fast.results()

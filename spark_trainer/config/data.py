@@ -245,10 +245,23 @@ class _Captioning(Section):
     gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
 
 
+# Keys that only one kind of backend reads, so that to the other they decide nothing.
+TAGGER_KEYS = {"threshold"}
+NETWORK_KEYS = {
+    *("model_name", "revision", "prompt", "max_new_tokens", "num_beams", "repetition_penalty"),
+    *("no_repeat_ngram_size", "dtype", "quantization", "engine"),
+}
+
+
 class Captioning(_Captioning):
     """One captioner, as a job gets it."""
 
     captioner_backend: Backend
+
+    def results(self) -> dict[str, Any]:
+        """The settings that decide this backend's captions."""
+        unread = NETWORK_KEYS if self.captioner_backend == "imagenet-tags" else TAGGER_KEYS
+        return {key: value for key, value in super().results().items() if key not in unread}
 
     @model_validator(mode="after")
     def _is_served(self) -> "Captioning":
