@@ -80,6 +80,20 @@ def t5() -> PreTrainedTokenizerFast:
     return _bpe(specials, end="</s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
 
 
+def clip() -> PreTrainedTokenizerFast:
+    """A text stands between two marks, and the second one fills up, as for Stable Diffusion 1.5."""
+    begin, end = "<|startoftext|>", "<|endoftext|>"
+    return _bpe(
+        (begin, end),
+        begin=begin,
+        end=end,
+        bos_token=begin,
+        eos_token=end,
+        pad_token=end,
+        model_max_length=77,
+    )
+
+
 def llama() -> PreTrainedTokenizerFast:
     """A text begins with <s>, as for Llama and Mistral."""
     return _bpe(
@@ -105,6 +119,7 @@ def _bpe(
     begin: str = "",
     end: str = "",
     named: dict[str, str] | None = None,
+    model_max_length: int | None = None,
     **roles: str,
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE returns every text as it was; the special tokens' ids are the first.
@@ -129,6 +144,7 @@ def _bpe(
     known = {*roles.values(), *(named or {}).values()}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
+        model_max_length=model_max_length,
         extra_special_tokens=[token for token in specials if token not in known],
         model_specific_special_tokens=named or {},
         **roles,

@@ -1,0 +1,133 @@
+"""What the diffusion families share: upstream's pipeline folders, and frames on the way in.
+
+A family's `Loaded` holds the network in `model` and upstream's whole pipeline in `processor`, which
+has the frozen encoders and prepares every input as it does when it makes a video.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.data.dataset import Unusable
+from spark_trainer.families import Batch, Loaded, Wanted
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+DROP = 0.1  # how often a condition is left out, for classifier-free guidance (arXiv:2207.12598)
+FRAMES_AT_ONCE = 8  # that a frozen image encoder takes
+
+
+def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
+    """Load a pipeline with upstream's class; never pickled weights, never a repository's code.
+
+    The frozen parts stay in float32, which the latents are then exact in.
+
+    Args:
+        name: hub id, or a folder with `model_index.json`.
+        wanted: how the network is loaded.
+        kind: upstream's class of the pipeline.
+        network: the pipeline's component that is trained.
+
+    Raises:
+        OSError: there is no such pipeline, or it lacks safetensors weights.
+        ValueError: it is another kind of pipeline.
+    """
+    import diffusers
+    import torch
+
+    found = diffusers.DiffusionPipeline.load_config(name).get("_class_name")
+    if found != kind:
+        raise ValueError(f"train.model_name: {name} is a {found}; expected a {kind}")
+    options: dict[str, Any] = {"dtype": {"default": torch.float32}}
+    if isinstance(wanted.dtype, torch.dtype):
+        options["dtype"][network] = wanted.dtype
+    if wanted.four_bit:
+        options["quantization_config"] = _four_bit(wanted, network)
+    pipeline = getattr(diffusers, kind).from_pretrained(name, use_safetensors=True, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    model = getattr(pipeline, network)
+    if wanted.from_scratch:
+        model = type(model).from_config(model.config)
+        pipeline.register_modules(**{network: model})
+    return Loaded(model.requires_grad_(True), pipeline)
+
+
+def _four_bit(wanted: Wanted, network: str) -> Any:
+    from diffusers import PipelineQuantizationConfig
+
+    return PipelineQuantizationConfig(
+        quant_backend="bitsandbytes_4bit",
+        quant_kwargs={
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": wanted.dtype,
+        },
+        components_to_quantize=[network],
+    )
+
+
+def using(loaded: Loaded, network: str, model: Any) -> Any:
+    """Upstream's pipeline around the network in training, which is put in evaluation mode."""
+    made = type(loaded.processor)(**{**loaded.processor.components, network: model.eval()})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "list[Image]":
+    """The middle of each image in RGB, as large as fits, at `size` (width, height) in pixels."""
+    from PIL import Image, ImageOps
+
+    return [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
+
+
+def pixels(images: "Sequence[Image]") -> "torch.Tensor":
+    """Bytes (T, C, H, W) of images of one size: a quarter of what their floats would take."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
+
+
+def scaled(pixels: "torch.Tensor") -> "torch.Tensor":
+    """Bytes as numbers from -1 to 1, rounded as upstream's image_processor.py rounds them."""
+    return 2.0 * (pixels.float() / 255.0) - 1.0
+
+
+def image_latents(vae: Any, pixels_TCHW: "torch.Tensor") -> "torch.Tensor":
+    """Unscaled latents (T, c, h, w) of frames (T, C, H, W) from -1 to 1, by an image's VAE.
+
+    The mode of the VAE's distribution, so that a clip's latents are the same whenever they are
+    made.
+    """
+    import torch
+
+    with torch.no_grad():
+        parts = [
+            vae.encode(part.to(vae.device, vae.dtype)).latent_dist.mode()
+            for part in torch.split(pixels_TCHW, FRAMES_AT_ONCE)
+        ]
+    return torch.cat(parts)
+
+
+def fps(times: Sequence[float], video: str) -> float:
+    """Mean frames a second of frames at these times in seconds.
+
+    Raises:
+        Unusable: fewer than two frames, or times that don't rise.
+    """
+    seconds = times[-1] - times[0] if times else 0.0
+    if seconds <= 0:
+        raise Unusable(f"video {video}: frames at {list(times)} s have no rate; expected two")
+    return (len(times) - 1) / seconds
+
+
+def stacked(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
+    """One tensor (batch, ...) of each name."""
+    import torch
+
+    return {name: torch.stack([one[name] for one in encoded]) for name in encoded[0]}
