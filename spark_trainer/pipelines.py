@@ -21,11 +21,11 @@ FRAMES_AT_ONCE = 8  # that a frozen image encoder takes
 def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     """Load a pipeline with upstream's class; never pickled weights, never a repository's code.
 
-    The frozen parts stay in float32, which the latents are then exact in.
+    The VAE stays in float32, whatever the rest is in: latents are made once and learnt many times.
 
     Args:
         name: hub id, or a folder with `model_index.json`.
-        wanted: how the network is loaded.
+        wanted: how the network and the encoders are loaded; in 4 bits is the network alone.
         kind: upstream's class of the pipeline.
         network: the pipeline's component that is trained.
 
@@ -39,9 +39,8 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     found = diffusers.DiffusionPipeline.load_config(name).get("_class_name")
     if found != kind:
         raise ValueError(f"train.model_name: {name} is a {found}; expected a {kind}")
-    options: dict[str, Any] = {"dtype": {"default": torch.float32}}
-    if isinstance(wanted.dtype, torch.dtype):
-        options["dtype"][network] = wanted.dtype
+    dtype = wanted.dtype if isinstance(wanted.dtype, torch.dtype) else torch.float32
+    options: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
     if wanted.four_bit:
         options["quantization_config"] = _four_bit(wanted, network)
     pipeline = getattr(diffusers, kind).from_pretrained(name, use_safetensors=True, **options)
@@ -53,7 +52,9 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     if wanted.from_scratch:
         model = type(model).from_config(model.config)
         pipeline.register_modules(**{network: model})
-    return Loaded(model.requires_grad_(True), pipeline)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # 4 bits are kept as bytes
+    return Loaded(model, pipeline)
 
 
 def _four_bit(wanted: Wanted, network: str) -> Any:
@@ -102,11 +103,11 @@ def image_latents(vae: Any, pixels_TCHW: "torch.Tensor") -> "torch.Tensor":
     """Unscaled latents (T, c, h, w) of frames (T, C, H, W) from -1 to 1, by an image's VAE.
 
     The mode of the VAE's distribution, so that a clip's latents are the same whenever they are
-    made.
+    made; in the VAE's precision, also where the network's arithmetic is in half.
     """
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(pixels_TCHW.device.type, enabled=False):
         parts = [
             vae.encode(part.to(vae.device, vae.dtype)).latent_dist.mode()
             for part in torch.split(pixels_TCHW, FRAMES_AT_ONCE)

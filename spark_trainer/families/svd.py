@@ -63,8 +63,8 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
     """What the frozen encoders make of a clip, at `size` (width, height) in pixels.
 
     The latents of the noised first frame can't be kept: their noise is another at every step, and
-    the VAE isn't linear. The frame itself is kept as bytes, and `arguments` encodes it. That is one
-    frame through the VAE's encoder at a step in which the network sees T of them.
+    the VAE isn't linear. The frame itself is kept as bytes, and `arguments` encodes it: 2.6 TFLOP
+    beside the network's 134 forward and backward, for 14 frames of 1024 × 576.
 
     Returns:
         `latents` (T, C, h, w), scaled; `first` (C, H, W), bytes; `image` (D), its CLIP embedding;

@@ -314,6 +314,38 @@ def test_the_pipelines_other_scheduler_settings_are_followed(tmp_path: Path) -> 
     torch.testing.assert_close(animatediff.loss(loaded, loaded.model, batch, seeded(3)), expected)
 
 
+def decoded(name: str, pipe: Any, encoded: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the pipeline makes of latents, (C, T, H, W) from -1 to 1."""
+    latents = encoded["latents"][None]
+    with torch.no_grad():
+        if name == "wan_animate":  # its decoding is a piece of __call__
+            mean, std = (
+                torch.tensor(pipe.vae.config[key]).reshape(1, -1, 1, 1, 1)
+                for key in ("latents_mean", "latents_std")
+            )
+            return pipe.vae.decode(latents * std + mean).sample[0]
+        options = {"num_frames": 4} if name == "svd" else {}
+        return pipe.decode_latents(latents, **options)[0]
+
+
+def test_latents_are_scaled_as_the_pipeline_decodes_them(
+    name: str, family: ModuleType, loaded: Loaded, folder: Path
+) -> None:
+    pipe, shown = upstream(folder), material(name, 1)
+    images = shown.frames if name == "wan_animate" else shown.images
+    pixels = pipe.video_processor.preprocess(list(images))
+    with torch.no_grad():
+        if name == "wan_animate":
+            video = pixels.transpose(0, 1)[None]
+            expected = pipe.vae.decode(pipe.vae.encode(video).latent_dist.mode()).sample[0]
+        else:
+            options = {"num_frames": 4} if name == "svd" else {}
+            modes = pipe.vae.encode(pixels).latent_dist.mode()
+            expected = pipe.vae.decode(modes, **options).sample.transpose(0, 1)
+    made = decoded(name, pipe, family.encode(loaded, shown, SIZE))
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
+
+
 def svd_formula(loaded: Loaded, batch: Batch, draws: Any, output: np.ndarray) -> np.ndarray:
     """Karras et al. 2022, equations 2, 7 and 8 with the weighting (σ² + 1) / σ²."""
     x0, noise = batch["latents"].double().numpy(), draws.noise_BTCHW.double().numpy()
@@ -487,6 +519,9 @@ def test_pickled_weights_are_refused(
 def test_precision_is_the_networks_alone(name: str, family: ModuleType, folder: Path) -> None:
     loaded = family.load(str(folder), Wanted(dtype=torch.bfloat16))
     assert loaded.model.dtype == torch.bfloat16
+    components = loaded.processor.components.items()
+    others = {n: c.dtype for n, c in components if n != "vae" and isinstance(c, torch.nn.Module)}
+    assert set(others.values()) == {torch.bfloat16}
     assert loaded.processor.vae.dtype == torch.float32
     batch = batch_of(family, loaded, [material(name, 1)])
     losses = family.loss(loaded, loaded.model, batch, seeded(1))
@@ -494,6 +529,34 @@ def test_precision_is_the_networks_alone(name: str, family: ModuleType, folder: 
     exact = family.load(str(folder), Wanted())
     expected = family.loss(exact, exact.model, batch, seeded(1))
     torch.testing.assert_close(losses, expected, atol=0.02, rtol=0.02)
+
+
+def test_the_first_frame_is_encoded_exactly_under_autocast(folders: dict[str, Path]) -> None:
+    loaded = svd.load(str(folders["svd"]), Wanted())
+    batch = batch_of(svd, loaded, [material("svd", 1)])
+    draws = svd.draw(loaded, batch, seeded(1))
+    exact = svd.arguments(loaded, batch, draws)["sample"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert svd.arguments(loaded, batch, draws)["sample"].equal(exact)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(
+    name: str, family: ModuleType, folder: Path
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        loaded = family.load(str(folder), Wanted())
+        optim.freeze(family, loaded.model, Run())
+        if checkpointing:
+            loaded.model.enable_gradient_checkpointing()
+        loaded.model.train()
+        batch = batch_of(family, loaded, [material(name, 1)])
+        family.loss(loaded, loaded.model, batch, seeded(1)).sum().backward()
+        grads = {n: p.grad for n, p in loaded.model.named_parameters() if p.grad is not None}
+        found.append(grads)
+    assert found[0].keys() == found[1].keys()
+    for parameter_name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][parameter_name], atol=1e-5, rtol=1e-3)
 
 
 def test_from_scratch_forgets(name: str, family: ModuleType, loaded: Loaded, folder: Path) -> None:
