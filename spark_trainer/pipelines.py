@@ -5,6 +5,7 @@ has the frozen encoders and prepares every input as it does when it makes a vide
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.data.dataset import Unusable
@@ -77,6 +78,38 @@ def using(loaded: Loaded, network: str, model: Any) -> Any:
     made = type(loaded.processor)(**{**loaded.processor.components, network: model.eval()})
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def save_adapter(loaded: Loaded, network: str, model: Any, folder: Path) -> None:
+    """Write low-rank adapters as the pipeline's own `load_lora_weights` reads them.
+
+    Raises:
+        ValueError: upstream's pipeline reads none.
+    """
+    from peft import get_peft_model_state_dict
+
+    kind = type(loaded.processor)
+    if not hasattr(kind, "save_lora_weights"):
+        raise ValueError(f"train.save: {kind.__name__} loads no adapter; expected merged")
+    kind.save_lora_weights(
+        folder,
+        **{
+            f"{network}_lora_layers": get_peft_model_state_dict(model),
+            f"{network}_lora_adapter_metadata": model.peft_config["default"].to_dict(),
+        },
+    )
+
+
+def merge(model: Any) -> None:
+    """Put low-rank adapters into the weights below them, which leaves a network without any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            above, _, last = name.rpartition(".")
+            setattr(model.get_submodule(above), last, layer.get_base_layer())
+    del model.peft_config
 
 
 def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "list[Image]":

@@ -16,9 +16,10 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
 
-from spark_trainer import families
+from spark_trainer import families, pipelines
 from spark_trainer.config import Run
 from spark_trainer.data.dataset import Sample, Unusable
 from spark_trainer.families import Batch, Loaded, Wanted, animatediff, svd, wan_animate
@@ -478,19 +479,55 @@ def test_samples_are_the_pipelines_own(
     assert [frame.tobytes() for frame in frames] != [frame.tobytes() for frame in untrained]
 
 
-def test_low_rank_adapters_find_their_layers(name: str, family: ModuleType, loaded: Loaded) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
+def adapted(family: ModuleType, loaded: Loaded) -> Any:
+    """The network with adapters that do something."""
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=family.LORA_TARGETS)
+    model = inject_adapter_in_model(config, loaded.model)
+    generator = seeded(9)[0]
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
 
+
+def test_low_rank_adapters_run_in_the_pipeline(
+    name: str, family: ModuleType, loaded: Loaded, folder: Path, tmp_path: Path
+) -> None:
+    model = adapted(family, loaded)
+    if name == "svd":
+        with pytest.raises(ValueError, match=r"train\.save: .* loads no adapter; expected merged"):
+            pipelines.save_adapter(loaded, NETWORKS[name], model, tmp_path)
+    else:
+        pipelines.save_adapter(loaded, NETWORKS[name], model, tmp_path / "adapter")
+        assert [file.suffix for file in (tmp_path / "adapter").iterdir()] == [".safetensors"]
+        pipe = upstream(folder)
+        pipe.load_lora_weights(tmp_path / "adapter")
+        PARITY[name](loaded, pipe)
+    with pytest.raises(AssertionError):
+        PARITY[name](loaded, upstream(folder))
+    batch = batch_of(family, loaded, [material(name, 1)])
+    with torch.no_grad():
+        before = family.loss(loaded, model, batch, seeded(1))
+        pipelines.merge(model)
+        after = family.loss(loaded, model, batch, seeded(1))
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
+    assert model.state_dict().keys() == family.load(str(folder), Wanted()).model.state_dict().keys()
+    family.save(model, tmp_path)
+    PARITY[name](loaded, upstream(folder, **trained_components(name, tmp_path, folder)))
+
+
+def test_low_rank_adapters_find_their_layers(name: str, family: ModuleType, loaded: Loaded) -> None:
     config = LoraConfig(r=2, target_modules=family.LORA_TARGETS)
     model = inject_adapter_in_model(config, loaded.model)
-    adapted = {n.split(".lora_A")[0] for n, _ in model.named_modules() if n.endswith("lora_A")}
-    assert {name.rsplit(".", 1)[-1] for name in adapted} >= {"to_q", "to_k", "to_v", "0"}
+    layers = {n.split(".lora_A")[0] for n, _ in model.named_modules() if n.endswith("lora_A")}
+    assert {name.rsplit(".", 1)[-1] for name in layers} >= {"to_q", "to_k", "to_v", "0"}
     if name == "wan_animate":
-        assert all(layer.startswith("blocks.") for layer in adapted)
-        assert {"blocks.1.ffn.net.0.proj", "blocks.1.ffn.net.2"} <= adapted
-        assert len(adapted) == 2 * 10
+        assert all(layer.startswith("blocks.") for layer in layers)
+        assert {"blocks.1.ffn.net.0.proj", "blocks.1.ffn.net.2"} <= layers
+        assert len(layers) == 2 * 10
     if name == "animatediff":
-        assert all(".motion_modules." in layer for layer in adapted)
+        assert all(".motion_modules." in layer for layer in layers)
 
 
 def test_another_pipeline_is_refused(
