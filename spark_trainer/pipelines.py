@@ -1,7 +1,17 @@
 """What the diffusion families share: upstream's pipeline folders, and frames on the way in.
 
 A family's `Loaded` holds the network in `model` and upstream's whole pipeline in `processor`, which
-has the frozen encoders and prepares every input as it does when it makes a video.
+has the frozen encoders and prepares every input as it does when it makes a video. Beside the facts
+and `load` of every family (families/__init__.py) it has PIPELINE, upstream's class, and its verbs:
+
+    encode      (loaded, clip, size) -> what the frozen encoders make of one clip, to be kept
+    shared      (loaded) -> what all clips have in common, to be kept once
+    collate     (encoded, shared) -> Batch of clips of one shape
+    draw        (loaded, batch, generators) -> Draws: noise, its level, which conditions to drop
+    arguments   (loaded, batch, draws) -> what the network is called with
+    loss        (loaded, model, batch, generators) -> loss of each sample (batch,)
+    save        (model, folder): what upstream's pipeline takes in place of its own component
+    sample      (loaded, model, clip, size, num_steps, generator) -> frames, by upstream's pipeline
 """
 
 from collections.abc import Sequence
