@@ -417,6 +417,22 @@ def test_gradients_are_where_they_should_be(name: str, family: ModuleType, loade
             assert all(p.grad is None for p in part.parameters())
 
 
+def test_it_learns(name: str, family: ModuleType, loaded: Loaded) -> None:
+    """The default parts alone bring the loss of a fixed noise down."""
+    optim.freeze(family, loaded.model, Run())
+    trained = [p for p in loaded.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2)
+    batch = batch_of(family, loaded, [material(name, 1)])
+    seen = []
+    for _ in range(8):
+        loss = family.loss(loaded, loaded.model, batch, seeded(1)).mean()
+        seen.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert seen[-1] < 0.85 * seen[0], seen
+
+
 def changed(loaded: Loaded) -> None:
     """Other weights wherever there is something to train."""
     generator = seeded(9)[0]
