@@ -251,9 +251,12 @@ def arguments(loaded: Loaded, batch: Batch, draws: Draws) -> dict[str, Any]:
 
 
 def _timesteps(loaded: Loaded, draws: Draws) -> "torch.Tensor":
-    """What the network is told of σ: 1000·σ in whole numbers, as scheduling_unipc_multistep.py."""
+    """What the network is told of σ: 1000·σ in whole numbers, 999 at most.
+
+    As scheduling_unipc_multistep.py, whose first σ is a hair below 1.
+    """
     num_steps: int = loaded.processor.scheduler.config.num_train_timesteps
-    return (draws.sigma_B * num_steps).long()
+    return (draws.sigma_B * num_steps).long().clamp(max=num_steps - 1)
 
 
 def loss(

@@ -758,6 +758,12 @@ def test_wans_chances(folders: dict[str, Path]) -> None:
     draws = wan_animate.draw(loaded, batch, seeded(*range(MANY)))
     assert 0 < draws.sigma_B.min() < 0.05
     assert draws.sigma_B.max() <= 1
+    scheduler = loaded.processor.scheduler
+    scheduler.set_timesteps(20)
+    exact = wan_animate.Draws(draws.noise_BCTHW, scheduler.sigmas[:20], draws.drop_B)
+    assert wan_animate._timesteps(loaded, exact).equal(scheduler.timesteps)
+    whole = wan_animate.Draws(draws.noise_BCTHW, torch.ones(1), draws.drop_B)
+    assert wan_animate._timesteps(loaded, whole).item() == scheduler.timesteps[0] == 999
     assert float(draws.sigma_B.median()) == pytest.approx(5 / 6, abs=0.02)  # of 0.5, shifted by 5
     assert float(draws.drop_B.double().mean()) == pytest.approx(0.1, abs=0.02)
 
