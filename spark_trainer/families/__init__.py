@@ -5,7 +5,8 @@ A family module holds facts at its head and then its verbs:
     MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it trains
     ONE_FRAME       whether a sample is one frame; else all frames of a video at once
     PACKS           whether samples may stand one after the other in one row
-    PARTS           part of the model -> how the names of its parameters begin
+    PARTS           part of the model -> expressions that the beginning of its parameters' names
+                    matches; the longest match decides
     FROZEN          parts that stay as they are, unless the run's `freeze` says otherwise
     LORA_TARGETS    expression over the full names of the layers that get a low-rank adapter
 
@@ -22,6 +23,7 @@ always holds `labels` (rows, length), IGNORED where there is nothing to learn.
 import importlib
 import json
 import pkgutil
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,10 +118,10 @@ def find(model_name: str) -> Family:
 def part(family: Family, parameter: str) -> str:
     """Which of the family's parts a parameter belongs to: the longest matching beginning."""
     matches = [
-        (len(start), name)
+        (found.end(), name)
         for name, starts in family.PARTS.items()
         for start in starts
-        if parameter.startswith(start)
+        if (found := re.match(start, parameter))
     ]
     return max(matches)[1]
 

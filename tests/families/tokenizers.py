@@ -81,16 +81,16 @@ def t5() -> PreTrainedTokenizerFast:
 
 
 def clip() -> PreTrainedTokenizerFast:
-    """A text stands between its two marks and has at most 16 tokens."""
-    first, last = "<|startoftext|>", "<|endoftext|>"
+    """A text stands between two marks, and the second one fills up, as for Stable Diffusion 1.5."""
+    begin, end = "<|startoftext|>", "<|endoftext|>"
     return _bpe(
-        (first, last),
-        begin=first,
-        end=last,
-        bos_token=first,
-        eos_token=last,
-        pad_token=last,
-        model_max_length=16,
+        (begin, end),
+        begin=begin,
+        end=end,
+        bos_token=begin,
+        eos_token=end,
+        pad_token=end,
+        model_max_length=77,
     )
 
 
@@ -158,8 +158,8 @@ def _bpe(
     known = {*roles.values(), *(named or {}).values()}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
+        model_max_length=model_max_length,
         extra_special_tokens=[token for token in specials if token not in known],
         model_specific_special_tokens=named or {},
-        model_max_length=model_max_length,
         **roles,
     )

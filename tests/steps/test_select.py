@@ -98,7 +98,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = tokenizers.clip()
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     tower |= {"num_attention_heads": 4, "projection_dim": 16, "initializer_range": 1.0}
-    text = tower | {"vocab_size": len(words), "max_position_embeddings": 16}
+    text = tower | {"vocab_size": len(words), "max_position_embeddings": 77}
     text |= {"eos_token_id": words.eos_token_id, "bos_token_id": words.bos_token_id}
     config = CLIPConfig(
         text_config=text,

@@ -1,0 +1,205 @@
+"""Stable Video Diffusion (Blattmann et al. 2023, arXiv:2311.15127): a video from its first frame.
+
+`StableVideoDiffusionPipeline`: `UNetSpatioTemporalConditionModel` over the latents of frames, each
+beside the latents of the first frame, whose pixels were noised a little; it is also told the first
+frame's CLIP embedding, the frame rate, how much moves, and how strong that little noise was.
+
+Tensors: B batch, T frames, C channels, H height, W width, D width of the CLIP embedding.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer import pipelines
+from spark_trainer.data.dataset import Sample
+from spark_trainer.families import Batch, Loaded, Wanted
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+MODEL_TYPES = ()
+PIPELINE = "StableVideoDiffusionPipeline"
+PARTS = {
+    "temporal": (r".*\.(temporal_\w+|time_mixer|time_pos_embed)\.",),
+    "spatial": ("",),
+}
+FROZEN = ("spatial",)  # how things look is learnt already; how they move is not
+LORA_TARGETS = r".*\.attn\d\.(to_q|to_k|to_v|to_out\.0)"
+
+# Of the logarithms of the two noise levels, as public fine-tuning code draws them.
+SIGMA_MEAN, SIGMA_STD = 0.7, 1.6
+FIRST_SIGMA_MEAN, FIRST_SIGMA_STD = -3.0, 0.5
+MOST_MOTION = 32.0  # levels of 255 between frames that count as the fastest motion
+
+
+def load(name: str, wanted: Wanted) -> Loaded:
+    """Load a hub id or folder."""
+    return pipelines.load(name, wanted, PIPELINE, "unet")
+
+
+def motion_bucket(images: "Sequence[Image]") -> int:
+    """How much moves from frame to frame, 1 (nothing) to 255.
+
+    The mean absolute difference m of luma (0 to 255) between successive frames, averaged over
+    8 × 8 pixels first, a latent's cell, so that grain and compression count little:
+    1 + 254·√(m / 32), at most 255. The root spreads slow motions, which are most; the pipeline's
+    default of 127 is then a difference of 8 levels. The measure of the original training, from
+    optical flow, was not published. A rate of frames is a condition of its own, so the difference
+    is between the frames that the network sees, not per second.
+    """
+    import numpy as np
+
+    luma = np.stack([np.asarray(image.convert("L").reduce(8), np.float64) for image in images])
+    moved = np.abs(np.diff(luma, axis=0)).mean() if len(luma) > 1 else 0.0
+    share = min(1.0, float(moved) / MOST_MOTION)
+    return round(1 + 254 * math.sqrt(share))
+
+
+def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, torch.Tensor]":
+    """What the frozen encoders make of a clip, at `size` (width, height) in pixels.
+
+    The latents of the noised first frame can't be kept: their noise is another at every step, and
+    the VAE isn't linear. The frame itself is kept as bytes, and `arguments` encodes it: 2.6 TFLOP
+    beside the network's 134 forward and backward, for 14 frames of 1024 × 576.
+
+    Returns:
+        `latents` (T, C, h, w), scaled; `first` (C, H, W), bytes; `image` (D), its CLIP embedding;
+        `fps` and `motion`, a number each.
+
+    Raises:
+        Unusable: fewer than two frames.
+    """
+    import torch
+
+    pipe = loaded.processor
+    fps = pipelines.fps(sample.times, sample.video)
+    images = pipelines.fitted(sample.images, size)
+    pixels_TCHW = pipelines.pixels(images)
+    latents_TCHW = pipelines.image_latents(pipe.vae, pipelines.scaled(pixels_TCHW))
+    with torch.no_grad():
+        image_11D = pipe._encode_image(images[0], pipe.image_encoder.device, 1, False)
+    return {
+        "latents": (latents_TCHW * pipe.vae.config.scaling_factor).cpu(),
+        "first": pixels_TCHW[0],
+        "image": image_11D[0, 0].cpu(),
+        "fps": torch.tensor(fps),
+        "motion": torch.tensor(float(motion_bucket(images))),
+    }
+
+
+def shared(loaded: Loaded) -> "dict[str, torch.Tensor]":
+    """What all samples have in common: nothing."""
+    return {}
+
+
+def collate(
+    encoded: "Sequence[dict[str, torch.Tensor]]", common: "dict[str, torch.Tensor]"
+) -> Batch:
+    """Clips of one shape, each tensor with a batch dimension in front."""
+    return pipelines.stacked(encoded)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides at a step, for each sample."""
+
+    noise_BTCHW: "torch.Tensor"
+    sigma_B: "torch.Tensor"
+    first_noise_BCHW: "torch.Tensor"  # over the first frame's pixels
+    first_sigma_B: "torch.Tensor"
+    drop_image_B: "torch.Tensor"
+    drop_first_B: "torch.Tensor"
+
+
+def draw(loaded: Loaded, batch: Batch, generators: "Sequence[torch.Generator]") -> Draws:
+    """Draw with one generator a sample.
+
+    Embedding and latents of the first frame are left out a tenth of the time each, half of it
+    together, which is what the pipeline guides away from (as Brooks et al. 2022, arXiv:2211.09800,
+    section 3.2.1).
+    """
+    from spark_trainer.losses import edm, per_sample
+
+    where = batch["latents"].device
+    chance_B = per_sample.uniform(generators, where)
+    drop = pipelines.DROP
+    return Draws(
+        noise_BTCHW=per_sample.normal(generators, batch["latents"].shape[1:], where),
+        sigma_B=edm.sigmas(generators, SIGMA_MEAN, SIGMA_STD, where),
+        first_noise_BCHW=per_sample.normal(generators, batch["first"].shape[1:], where),
+        first_sigma_B=edm.sigmas(generators, FIRST_SIGMA_MEAN, FIRST_SIGMA_STD, where),
+        drop_image_B=chance_B < drop,
+        drop_first_B=(chance_B >= drop / 2) & (chance_B < 1.5 * drop),
+    )
+
+
+def arguments(loaded: Loaded, batch: Batch, draws: Draws) -> dict[str, Any]:
+    """What the network is called with, as pipeline_stable_video_diffusion.py calls it."""
+    import torch
+
+    from spark_trainer.losses import edm
+    from spark_trainer.losses.per_sample import spread
+
+    x0_BTCHW = batch["latents"]
+    x_BTCHW = edm.noised(x0_BTCHW, draws.noise_BTCHW, draws.sigma_B)
+    first_BCHW = edm.noised(
+        pipelines.scaled(batch["first"]), draws.first_noise_BCHW, draws.first_sigma_B
+    )
+    vae = loaded.processor.vae.to(x0_BTCHW.device)
+    first_BCHW = pipelines.image_latents(vae, first_BCHW)  # not scaled, unlike x0
+    first_BCHW = first_BCHW.masked_fill(spread(draws.drop_first_B, first_BCHW), 0)
+    repeated_BTCHW = first_BCHW[:, None].expand(-1, x_BTCHW.shape[1], -1, -1, -1)
+    seen_BTCHW = torch.cat([edm.scaled(x_BTCHW, draws.sigma_B), repeated_BTCHW], dim=2)
+    image_BD = batch["image"].masked_fill(draws.drop_image_B[:, None], 0)
+    told_B3 = torch.stack([batch["fps"] - 1, batch["motion"], draws.first_sigma_B], dim=1)
+    dtype = loaded.model.dtype
+    return {
+        "sample": seen_BTCHW.to(dtype),
+        "timestep": edm.scales(draws.sigma_B).c_noise_B,
+        "encoder_hidden_states": image_BD[:, None].to(dtype),
+        "added_time_ids": told_B3.to(dtype),
+    }
+
+
+def loss(
+    loaded: Loaded, model: Any, batch: Batch, generators: "Sequence[torch.Generator]"
+) -> "torch.Tensor":
+    """Loss of each sample (B,)."""
+    from spark_trainer.losses import edm
+
+    draws = draw(loaded, batch, generators)
+    output_BTCHW = model(**arguments(loaded, batch, draws), return_dict=False)[0]
+    return edm.loss(output_BTCHW, batch["latents"], draws.noise_BTCHW, draws.sigma_B)
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write `unet/`, which the pipeline takes as `unet=` in place of its own."""
+    model.save_pretrained(folder / "unet")
+
+
+def sample(
+    loaded: Loaded,
+    model: Any,
+    clip: Sample,
+    size: tuple[int, int],
+    num_steps: int,
+    generator: "torch.Generator",
+) -> "list[Image]":
+    """As many frames as the clip has, from its first, at its rate and with as much motion."""
+    images = pipelines.fitted(clip.images, size)
+    made = pipelines.using(loaded, "unet", model)(
+        images[0],
+        width=size[0],
+        height=size[1],
+        num_frames=len(images),
+        num_inference_steps=num_steps,
+        fps=pipelines.fps(clip.times, clip.video),
+        motion_bucket_id=motion_bucket(images),
+        decode_chunk_size=pipelines.FRAMES_AT_ONCE,
+        generator=generator,
+    )
+    return list(made.frames[0])

@@ -1,0 +1,63 @@
+"""Continuous noise levels with a v-predicting network (Karras et al. 2022, arXiv:2206.00364).
+
+    x = x0 + σ·ε        what is denoised
+    D(x) = c_skip·x + c_out·F(c_in·x, c_noise)        F is the network
+
+Table 1 of the paper with data of standard deviation 1, and c_out negative, which makes F predict
+v of Salimans and Ho (2022, arXiv:2202.00512); stable-video-diffusion does so
+(Stability-AI/generative-models, denoiser_scaling.py VScalingWithEDMcNoise; diffusers,
+scheduling_euler_discrete.py).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Generator, Tensor, device
+
+from spark_trainer.losses.per_sample import mean_square, normal, spread
+
+
+class Scales(NamedTuple):
+    """The preconditioning at each sample's σ, all of shape (batch,)."""
+
+    c_skip_B: Tensor
+    c_out_B: Tensor
+    c_in_B: Tensor
+    c_noise_B: Tensor
+
+
+def scales(sigma_B: Tensor) -> Scales:
+    """Preconditioning for noise levels above 0."""
+    total_B = sigma_B.square() + 1
+    return Scales(1 / total_B, -sigma_B / total_B.sqrt(), total_B.rsqrt(), sigma_B.log() / 4)
+
+
+def sigmas(generators: Sequence[Generator], mean: float, std: float, where: device) -> Tensor:
+    """Noise levels (batch,) whose logarithm is normal with this mean and standard deviation."""
+    return (mean + std * normal(generators, (), where)).exp()
+
+
+def noised(x0: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
+    """Data at its noise level, in the shape of the data (batch, ...)."""
+    return x0 + spread(sigma_B, x0) * noise
+
+
+def scaled(x: Tensor, sigma_B: Tensor) -> Tensor:
+    """What the network sees of noised data: c_in·x."""
+    return spread(scales(sigma_B).c_in_B, x) * x
+
+
+def denoised(output: Tensor, x: Tensor, sigma_B: Tensor) -> Tensor:
+    """The data that the network's output stands for: D(x)."""
+    at = scales(sigma_B)
+    return spread(at.c_skip_B, x) * x + spread(at.c_out_B, x) * output
+
+
+def loss(output: Tensor, x0: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
+    """Loss of each sample (batch,): the mean square of F - (x0 - c_skip·x) / c_out.
+
+    That is the paper's λ(σ)·|D(x) - x0|² with λ = (1 + σ²) / σ², without the difference of almost
+    equal numbers: with x = x0 + σ·ε the target is (ε - σ·x0) / √(1 + σ²).
+    """
+    sigma = spread(sigma_B, x0)
+    return mean_square(output, (noise - sigma * x0) * (sigma.square() + 1).rsqrt())

@@ -1,0 +1,56 @@
+"""Discrete noise levels (Ho et al. 2020, arXiv:2006.11239): the network predicts ε or v.
+
+    x_t = √ᾱ·x0 + √(1 - ᾱ)·ε        ᾱ is the product of 1 - β up to the timestep
+
+As diffusers' schedulers have it (scheduling_ddim.py: `alphas_cumprod`, add_noise, step).
+"""
+
+from torch import Tensor
+
+from spark_trainer.losses.per_sample import mean_square, spread
+
+
+def noised(x0: Tensor, noise: Tensor, alpha_B: Tensor) -> Tensor:
+    """x_t for each sample's ᾱ, in the shape of the data (batch, ...)."""
+    alpha = spread(alpha_B, x0)
+    return alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+
+
+def target(x0: Tensor, noise: Tensor, alpha_B: Tensor, prediction: str) -> Tensor:
+    """What the network is to say: `epsilon` is the noise, `v_prediction` √ᾱ·ε - √(1 - ᾱ)·x0.
+
+    Raises:
+        ValueError: another prediction.
+    """
+    if prediction == "epsilon":
+        return noise
+    if prediction == "v_prediction":  # Salimans and Ho 2022, arXiv:2202.00512
+        alpha = spread(alpha_B, x0)
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+    raise ValueError(f"prediction_type: {prediction!r}; expected one of: epsilon, v_prediction")
+
+
+def loss(
+    output: Tensor,
+    x0: Tensor,
+    noise: Tensor,
+    alpha_B: Tensor,
+    prediction: str,
+    min_snr: float | None = None,
+) -> Tensor:
+    """Loss of each sample (batch,): mean square of the prediction's error.
+
+    Args:
+        output: what the network said (batch, ...).
+        x0: the data.
+        noise: ε.
+        alpha_B: ᾱ at each sample's timestep.
+        prediction: `epsilon` or `v_prediction`.
+        min_snr: weigh by min(snr, this) / snr, for v by the same over snr + 1, with
+            snr = ᾱ / (1 - ᾱ) (Hang et al. 2023, arXiv:2303.09556, section 3.4; the paper's is 5).
+    """
+    errors_B = mean_square(output, target(x0, noise, alpha_B, prediction))
+    if min_snr is None:
+        return errors_B
+    snr_B = alpha_B / (1 - alpha_B)
+    return errors_B * snr_B.clamp(max=min_snr) / (snr_B + (prediction == "v_prediction"))

@@ -1,0 +1,177 @@
+"""What the diffusion families share: upstream's pipeline folders, and frames on the way in.
+
+A family's `Loaded` holds the network in `model` and upstream's whole pipeline in `processor`, which
+has the frozen encoders and prepares every input as it does when it makes a video. Beside the facts
+and `load` of every family (families/__init__.py) it has PIPELINE, upstream's class, and its verbs:
+
+    encode      (loaded, clip, size) -> what the frozen encoders make of one clip, to be kept
+    shared      (loaded) -> what all clips have in common, to be kept once
+    collate     (encoded, shared) -> Batch of clips of one shape
+    draw        (loaded, batch, generators) -> Draws: noise, its level, which conditions to drop
+    arguments   (loaded, batch, draws) -> what the network is called with
+    loss        (loaded, model, batch, generators) -> loss of each sample (batch,)
+    save        (model, folder): what upstream's pipeline takes in place of its own component
+    sample      (loaded, model, clip, size, num_steps, generator) -> frames, by upstream's pipeline
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.data.dataset import Unusable
+from spark_trainer.families import Batch, Loaded, Wanted
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+DROP = 0.1  # how often a condition is left out, for classifier-free guidance (arXiv:2207.12598)
+FRAMES_AT_ONCE = 8  # that a frozen image encoder takes
+
+
+def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
+    """Load a pipeline with upstream's class; never pickled weights, never a repository's code.
+
+    The VAE stays in float32, whatever the rest is in: latents are made once and learnt many times.
+
+    Args:
+        name: hub id, or a folder with `model_index.json`.
+        wanted: how the network and the encoders are loaded; in 4 bits is the network alone.
+        kind: upstream's class of the pipeline.
+        network: the pipeline's component that is trained.
+
+    Raises:
+        OSError: there is no such pipeline, or it lacks safetensors weights.
+        ValueError: it is another kind of pipeline.
+    """
+    import diffusers
+    import torch
+
+    found = diffusers.DiffusionPipeline.load_config(name).get("_class_name")
+    if found != kind:
+        raise ValueError(f"train.model_name: {name} is a {found}; expected a {kind}")
+    dtype = wanted.dtype if isinstance(wanted.dtype, torch.dtype) else torch.float32
+    options: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
+    if wanted.four_bit:
+        options["quantization_config"] = _four_bit(wanted, network)
+    pipeline = getattr(diffusers, kind).from_pretrained(name, use_safetensors=True, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    model = getattr(pipeline, network)
+    if wanted.from_scratch:
+        model = type(model).from_config(model.config)
+        pipeline.register_modules(**{network: model})
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # 4 bits are kept as bytes
+    return Loaded(model, pipeline)
+
+
+def _four_bit(wanted: Wanted, network: str) -> Any:
+    from diffusers import PipelineQuantizationConfig
+
+    return PipelineQuantizationConfig(
+        quant_backend="bitsandbytes_4bit",
+        quant_kwargs={
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": wanted.dtype,
+        },
+        components_to_quantize=[network],
+    )
+
+
+def using(loaded: Loaded, network: str, model: Any) -> Any:
+    """Upstream's pipeline around the network in training, which is put in evaluation mode."""
+    made = type(loaded.processor)(**{**loaded.processor.components, network: model.eval()})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def save_adapter(loaded: Loaded, network: str, model: Any, folder: Path) -> None:
+    """Write low-rank adapters as the pipeline's own `load_lora_weights` reads them.
+
+    Raises:
+        ValueError: upstream's pipeline reads none.
+    """
+    from peft import get_peft_model_state_dict
+
+    kind = type(loaded.processor)
+    if not hasattr(kind, "save_lora_weights"):
+        raise ValueError(f"train.save: {kind.__name__} loads no adapter; expected merged")
+    kind.save_lora_weights(
+        folder,
+        **{
+            f"{network}_lora_layers": get_peft_model_state_dict(model),
+            f"{network}_lora_adapter_metadata": model.peft_config["default"].to_dict(),
+        },
+    )
+
+
+def merge(model: Any) -> None:
+    """Put low-rank adapters into the weights below them, which leaves a network without any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            above, _, last = name.rpartition(".")
+            setattr(model.get_submodule(above), last, layer.get_base_layer())
+    del model.peft_config
+
+
+def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "list[Image]":
+    """The middle of each image in RGB, as large as fits, at `size` (width, height) in pixels."""
+    from PIL import Image, ImageOps
+
+    return [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
+
+
+def pixels(images: "Sequence[Image]") -> "torch.Tensor":
+    """Bytes (T, C, H, W) of images of one size: a quarter of what their floats would take."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
+
+
+def scaled(pixels: "torch.Tensor") -> "torch.Tensor":
+    """Bytes as numbers from -1 to 1, rounded as upstream's image_processor.py rounds them."""
+    return 2.0 * (pixels.float() / 255.0) - 1.0
+
+
+def image_latents(vae: Any, pixels_TCHW: "torch.Tensor") -> "torch.Tensor":
+    """Unscaled latents (T, c, h, w) of frames (T, C, H, W) from -1 to 1, by an image's VAE.
+
+    The mode of the VAE's distribution, so that a clip's latents are the same whenever they are
+    made; in the VAE's precision, also where the network's arithmetic is in half.
+    """
+    import torch
+
+    with torch.no_grad(), torch.autocast(pixels_TCHW.device.type, enabled=False):
+        parts = [
+            vae.encode(part.to(vae.device, vae.dtype)).latent_dist.mode()
+            for part in torch.split(pixels_TCHW, FRAMES_AT_ONCE)
+        ]
+    return torch.cat(parts)
+
+
+def fps(times: Sequence[float], video: str) -> float:
+    """Mean frames a second of frames at these times in seconds.
+
+    Raises:
+        Unusable: fewer than two frames, or times that don't rise.
+    """
+    seconds = times[-1] - times[0] if times else 0.0
+    if seconds <= 0:
+        raise Unusable(f"video {video}: frames at {list(times)} s have no rate; expected two")
+    return (len(times) - 1) / seconds
+
+
+def stacked(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
+    """One tensor (batch, ...) of each name."""
+    import torch
+
+    return {name: torch.stack([one[name] for one in encoded]) for name in encoded[0]}
