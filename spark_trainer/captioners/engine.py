@@ -4,6 +4,11 @@ Worker processes read and prepare frames while the model writes. A batch that do
 memory is halved, and what was finished before it stays finished.
 """
 
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -14,6 +19,7 @@ LARGEST = 256  # videos in a batch
 WINDOW = 4  # batches among which videos are sorted by length
 AHEAD = 8  # videos that each worker may be ahead
 GAIN = 1.05  # by which twice the batch must be faster to be kept
+SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
 
 
 class OutOfMemory(RuntimeError):
@@ -136,4 +142,26 @@ def _prepared(
     data: Any = _Preparing(captioner, videos)
     workers = min(num_workers, len(videos) // 2)
     ahead = AHEAD if workers else None
-    return iter(DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=ahead))
+    return iter(
+        DataLoader(
+            data,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=ahead,
+            worker_init_fn=_end_with_parent,
+        )
+    )
+
+
+def _end_with_parent(_: int) -> None:
+    """End this worker process as soon as the job's own process is gone, by a SIGKILL for example.
+
+    PyTorch's workers look every five seconds. Until then they hold the files of the job's GPU
+    lease, so the same job started again would wait for them.
+    """
+    parent = multiprocessing.parent_process()
+    if sys.platform != "linux" or parent is None or multiprocessing.get_start_method() != "fork":
+        return
+    ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
+    if os.getppid() != parent.pid:  # it was gone before
+        os._exit(1)

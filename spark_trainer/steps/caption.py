@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from spark_trainer import captioners
+from spark_trainer import captioners, log
 from spark_trainer.captioners import Captioner, Shown, engine
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data.files import read_json
@@ -59,7 +59,15 @@ def _caption(shown: list[tuple[Video, Shown]], context: Context) -> Iterator[tup
     settings: Captioning = context.settings
     what = f"caption/{settings.captioner_backend}, {len(shown)} videos"
     with device("caption", wanted(settings), settings.gpu_fraction, context.gpus, what) as place:
+        began = time.perf_counter()
         captioner = captioners.load(settings, place, context.workers)
+        log.logger.info(
+            "caption/%s: loaded %s on %s in %.1f s",
+            settings.captioner_backend,
+            captioners.model_name(settings) or "its own weights",
+            place,
+            time.perf_counter() - began,
+        )
         origin = _origin(captioner, settings, context.layout)
         seen = [one for _, one in shown]
         try:

@@ -1,0 +1,383 @@
+"""The caption step against a bare `generate` loop, and against one process per video.
+
+uv run python benchmarks/caption.py
+
+The model is a Qwen2-VL of 4 layers and 256 wide with random weights, its words single tokens. A
+video is 8 real JPEG frames of the demo's clips at 320×180. On a CPU model and readers share the
+cores: the model gets one thread, and one process reads ahead.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import measure
+import torch
+import train_gpu
+import train_setup
+import transformers
+import yaml
+from measure import Cost, Target
+
+from spark_trainer import captioners, config, ffmpeg, steps
+from spark_trainer.captioners import Shown, engine
+from spark_trainer.captioners.engine import Unreadable
+from spark_trainer.config import Captioning
+from spark_trainer.data import index
+from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Video, frame_name
+from spark_trainer.steps import Context, shard
+
+MIN_SHARE = 0.95  # our items/s over the bare loop's
+MIN_TIMES = 5.0  # a shard's videos/s over those of a process per video
+CLIPS = ("bunny.mp4", "cup.mp4", "dog.mp4", "globe-reading.mp4", "title.mp4")
+LABELS = {"ours": "ours, frames from the disk", "bare": "bare, inputs preloaded"}
+FRAMES = 8
+SIZE = (320, 180)
+STEP = "caption/qwen2-vl"
+SMALL = dataclasses.replace(train_setup.SMALL, tied=False)  # tied, it repeats its last word
+SIDE = 112  # pixels, as the model sees a frame
+WARM = 16  # videos captioned before anything is timed
+FEW, MANY = 64, 256  # videos that one load is to do for
+SHORT = 16  # tokens of a caption, where loads and starts are in question
+BUSY = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200")
+PACKAGES = ("torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Load:
+    """How the engine is run, and the bare loop beside it."""
+
+    device: str
+    videos: int
+    batch_size: int
+    tokens: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """All videos captioned once.
+
+    Attributes:
+        seconds: for all of them.
+        first_s: until the first caption was there.
+        texts: the captions.
+        busy: how busy the GPU was, in percent, five times a second; empty without one.
+    """
+
+    seconds: float
+    first_s: float
+    texts: list[str]
+    busy: list[int]
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Frames of the demo's clips, as the frames step writes them."""
+    folder.mkdir()
+    scale = f"fps=15,scale={SIZE[0]}:{SIZE[1]}"
+    for clip in CLIPS:
+        source = measure.REPOSITORY / "config/demo/clips" / clip
+        target = folder / f"{source.stem}_%04d.jpg"
+        result = ffmpeg.run(["-i", str(source), "-vf", scale, "-q:v", "2", str(target)])
+        assert not result.failed, result.complaints
+    return sorted(folder.iterdir())
+
+
+def windows(frames: list[Path], count: int) -> list[tuple[Path, ...]]:
+    """So many videos of `FRAMES` consecutive frames, no two the same."""
+    stride = (len(frames) - FRAMES) // count
+    assert stride, f"{len(frames)} frames are too few for {count} videos"
+    return [tuple(frames[i * stride : i * stride + FRAMES]) for i in range(count)]
+
+
+def engine_pass(captioner: captioners.Captioner, videos: list[Shown], load: Load) -> Pass:
+    """Caption the videos as the step does: read ahead, sorted, in batches."""
+    began, first_s, texts = time.perf_counter(), 0.0, {}
+    with _busy(load.device) as busy:
+        for number, text, _ in engine.run(captioner, videos, load.batch_size, load.workers):
+            assert not isinstance(text, Unreadable), text
+            first_s = first_s or time.perf_counter() - began
+            texts[number] = text
+        seconds = time.perf_counter() - began
+    return Pass(seconds, first_s, [texts[number] for number in range(len(videos))], busy)
+
+
+def bare_pass(model: Any, processor: Any, batches: list[dict[str, Any]], load: Load) -> Pass:
+    """Caption batches that lie on the device."""
+    began, first_s, texts = time.perf_counter(), 0.0, []
+    with _busy(load.device) as busy, torch.inference_mode():
+        for batch in batches:
+            ids_BL = model.generate(**batch, max_new_tokens=load.tokens, do_sample=False)
+            said = ids_BL[:, batch["input_ids"].shape[1] :]
+            texts += processor.batch_decode(said, skip_special_tokens=True)
+            first_s = first_s or time.perf_counter() - began
+        seconds = time.perf_counter() - began
+    return Pass(seconds, first_s, [text.strip() for text in texts], busy)
+
+
+def loops(folder: Path, frames: list[Path], load: Load, pairs: int) -> dict[str, Any]:
+    """Our engine and the bare loop over the same videos, in turns; they must say the same."""
+    settings = Captioning(
+        captioner_backend="qwen2-vl", model_name=str(folder), max_new_tokens=load.tokens
+    )
+    captioner = captioners.load(settings, load.device, threads=1)
+    times = tuple(map(float, range(FRAMES)))
+    videos = [Shown(window, times) for window in windows(frames, load.videos)]
+    prepared = [captioner.prepare(video) for video in videos]
+    batches = []
+    for start in range(0, load.videos, load.batch_size):
+        group = prepared[start : start + load.batch_size]
+        names = [name for name in group[0] if name != "length"]
+        batches.append(
+            {name: torch.cat([one[name] for one in group]).to(load.device) for name in names}
+        )
+    dtype = getattr(torch, captioner.facts["dtype"])
+    model = transformers.AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, device_map=load.device
+    ).eval()
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    engine_pass(captioner, videos[:WARM], load)
+    bare_pass(model, processor, batches[:1], load)
+    ours, bare = [], []
+    for number in range(pairs):
+        for is_ours in (True, False) if number % 2 else (False, True):
+            if is_ours:
+                ours.append(engine_pass(captioner, videos, load))
+            else:
+                bare.append(bare_pass(model, processor, batches, load))
+        assert ours[-1].texts == bare[-1].texts, "the loops did not say the same"
+    shares = [theirs.seconds / own.seconds for own, theirs in zip(ours, bare, strict=True)]
+    low, share, high = statistics.quantiles(shares, n=4, method="inclusive")
+    title = f"{load.videos} videos, batches of {load.batch_size}, {load.tokens} tokens"
+    print(f"\n{title:<44}{'videos/s':>9}{'first s':>9}")
+    rates, first, busy = {}, {}, {}
+    for name, passes in (("ours", ours), ("bare", bare)):
+        rates[name] = load.videos / statistics.median(one.seconds for one in passes)
+        first[name] = statistics.median(one.first_s for one in passes)
+        print(f"{LABELS[name]:<44}{rates[name]:>9.2f}{first[name]:>9.2f}")
+        if samples := [percent for one in passes for percent in one.busy]:
+            busy[name] = statistics.mean(samples) / 100
+            print(f"{'the GPU was busy':<44}{busy[name]:>9.2f}")
+    print(f"ours over bare, {pairs} pairs: median {share:.3f}, quartiles {low:.3f}, {high:.3f}")
+    print(f"{len(set(ours[-1].texts))} different captions, the same from both", flush=True)
+    return {
+        **dataclasses.asdict(load),
+        "videos_per_s": rates,
+        "first_caption_s": first,
+        "gpu_busy": busy,
+        "share": share,
+        "share_quartiles": [low, high],
+    }
+
+
+class Store:
+    """Videos whose frames are there and whose captions are not, in one shard."""
+
+    def __init__(self, folder: Path, model: Path, frames: list[Path], count: int) -> None:
+        self.folder, self.config = folder, folder / "config.yaml"
+        (folder / "videos").mkdir(parents=True)
+        for number in range(count):
+            (folder / f"videos/{number:04d}.mp4").write_text(f"video {number}\n")
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        off = {"enabled": False}
+        section = {
+            "captioner_backend": "qwen2-vl",
+            "model_name": str(model),
+            "num_frames": FRAMES,
+            "max_new_tokens": SHORT,
+            "device": self._device,
+            "num_workers": 1,
+        }
+        places = {"video_dir": str(folder / "videos"), "output_dir": str(folder / "out")}
+        wanted = places | {"audio": off, "transcript": off, "caption": section}
+        self.config.write_text(yaml.safe_dump(wanted))
+        self._chosen = config.load(wanted)
+        self._index = index.scan(self._chosen)
+        self._fingerprints = steps.fingerprints(self._chosen)
+        [self._shard] = self._index.shards
+        for video, window in zip(self._shard.videos, windows(frames, count), strict=True):
+            self._fill(video, window)
+        context = Context(self._index.layout, steps.section(self._chosen, "frames"), 1)
+        marker = self._marker("frames")
+        made = shard.run("frames", self._fingerprints["frames"], self._shard, context, marker)
+        assert made == {"current": count}, made
+
+    def build(self) -> tuple[Cost, int]:
+        """`snakemake manifest`, and how often a model was loaded for it."""
+        gpu = ("--resources", "gpu=1") if self._device == "cuda" else ()
+        command = measure.ours(self.config, "--cores", "1", *gpu, "manifest")
+        cost, _ = measure.run(command, self.folder)
+        lines = (self.folder / "out/manifest_v1.jsonl").read_text().splitlines()
+        assert len(lines) == len(self._shard.videos), len(lines)
+        return cost, self._loads()
+
+    def job(self) -> Cost:
+        """The job of the whole shard, as the rule runs it."""
+        shard_path = self._index.layout.shard(self._shard.name)
+        return self._step("--shard", str(shard_path), "--marker", str(self._marker(STEP)))
+
+    def job_of_one(self, number: int) -> Cost:
+        """The job of one video, as the rule runs it."""
+        video = self._shard.videos[number]
+        return self._step("--folder", video.folder, "--video", video.hash)
+
+    def _step(self, *what: str) -> Cost:
+        path = self._index.layout.settings(STEP, self._fingerprints[STEP])
+        order = {"step": STEP, "fingerprint": self._fingerprints[STEP]}
+        order |= {"output_dir": self._chosen.output_dir}
+        write_json(path, order | {"settings": steps.settings(self._chosen, STEP)})
+        command = [sys.executable, "-m", "spark_trainer", "step", "--settings", str(path), *what]
+        command += ["--threads", "1", "--gpus", str(int(self._device == "cuda"))]
+        before = self._loads()
+        cost, _ = measure.run([*command, "--log", str(self.folder / "job.log")], self.folder)
+        assert self._loads() == before + 1
+        return cost
+
+    def _loads(self) -> int:
+        """Models loaded by every command so far, as their logs tell."""
+        logs = self.folder.glob("runs/*/spark_trainer.log")
+        return sum(log.read_text().count(f"{STEP}: loaded ") for log in logs)
+
+    def _marker(self, step: str) -> Path:
+        return self._index.marker(step, self._fingerprints[step], self._shard)
+
+    def _fill(self, video: Video, window: tuple[Path, ...]) -> None:
+        """What the frames step leaves of a video."""
+        folder = self._index.layout.frames(video)
+        folder.mkdir(parents=True)
+        for number, frame in enumerate(window, start=1):
+            shutil.copy(frame, folder / frame_name(number))
+        record = {
+            "step": "frames",
+            "version": steps.load("frames").VERSION,
+            "fingerprint": self._fingerprints["frames"],
+            "video": video.hash,
+            "status": "ok",
+            "times": list(map(float, range(FRAMES))),
+            "duration": float(FRAMES),
+            "fps": 25.0,
+            "width": SIZE[0],
+            "height": SIZE[1],
+            "codec": "h264",
+        }
+        write_json(self._index.layout.record(video, "frames"), record)
+
+
+def _row(label: str, cost: Cost) -> dict[str, float]:
+    """Print a command's cost; its peak would be this process's, from which it is forked."""
+    print(f"{label:<44}{cost.wall_s:>9.2f}{cost.cpu_s:>9.2f}", flush=True)
+    return {"wall_s": cost.wall_s, "cpu_s": cost.cpu_s}
+
+
+def _heading(title: str) -> None:
+    print(f"\n{title:<44}{'wall s':>9}{'CPU s':>9}")
+
+
+def loads(base: Path, model: Path, frames: list[Path]) -> tuple[dict[str, Any], list[Target]]:
+    """How often a build loads the model, for few videos and for many."""
+    found, targets = {}, []
+    _heading("snakemake manifest, frames there")
+    for count in (FEW, MANY):
+        cost, loaded = Store(base / f"build-{count}", model, frames, count).build()
+        found[str(count)] = {"loads": loaded, **_row(f"{count} videos, loads: {loaded}", cost)}
+        targets.append(Target(f"loads of the model for {count} videos, one device", loaded, 1))
+    return {"builds": found}, targets
+
+
+def starts(
+    base: Path, model: Path, frames: list[Path], repeats: int
+) -> tuple[dict[str, Any], list[Target]]:
+    """One job over a shard against one process for each video, of which some are run."""
+    _heading(f"caption jobs, {SHORT} tokens")
+    each = Store(base / "each", model, frames, FEW)
+    each.job_of_one(0)  # everything read once
+    costs = [each.job_of_one(number) for number in range(1, repeats + 1)]
+    single = _row(f"a process for one video, median of {repeats}", measure.median(costs))
+    whole = Store(base / "whole", model, frames, FEW).job()
+    figures = {"process_per_video": single, "shard": _row(f"a job over {FEW} videos", whole)}
+    times = statistics.mean(cost.wall_s for cost in costs) * FEW / whole.wall_s
+    print(f"{FEW} processes would take {times:.1f} times as long: {repeats} were run", flush=True)
+    target = Target(f"a job over {FEW} videos / {FEW} processes, wall", 1 / times, 1 / MIN_TIMES)
+    return figures | {"times": times, "processes_run": repeats}, [target]
+
+
+def on_gpu(base: Path, frames: list[Path], pairs: int) -> Any:
+    """The same comparison at the size of Qwen2-VL-2B, and how busy the GPU is in it."""
+    if not torch.cuda.is_available():
+        print(f"\n{'on one GPU':<44}no GPU")
+        return "no GPU"
+    shape, _ = train_gpu.SHAPES["Qwen2-VL-2B"]
+    folder = train_setup.checkpoint(base / "2b", shape, 224, torch.bfloat16, "cuda")
+    cores = len(os.sched_getaffinity(0))
+    load = Load("cuda", videos=MANY, batch_size=32, tokens=128, workers=max(1, cores - 1))
+    return loops(folder, frames, load, pairs)
+
+
+@contextmanager
+def _busy(device: str) -> Iterator[list[int]]:
+    """Collect how busy the first GPU is; the list is filled at the end."""
+    samples: list[int] = []
+    if device == "cpu":
+        yield samples
+        return
+    with subprocess.Popen([*BUSY, "-i", "0"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield samples
+        finally:
+            process.terminate()
+            lines = process.communicate()[0].splitlines()
+    samples += [int(line) for line in lines if line.isdigit()]
+
+
+def main() -> int:
+    """Measure, compare, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--videos", type=int, default=128, help="of a pass of the loops")
+    parser.add_argument("--tokens", type=int, default=128, help="of a caption in the loops")
+    parser.add_argument("--batch-size", type=int, default=8, help="of the loops")
+    parser.add_argument("--workers", type=int, default=1, help="reading ahead of the engine")
+    parser.add_argument("--pairs", type=int, default=5, help="passes of ours and the bare loop")
+    parser.add_argument("--repeats", type=int, default=6, help="processes for one video each")
+    parser.add_argument("--only", nargs="*", default=["loops", "loads", "starts", "gpu"])
+    options = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    figures: dict[str, Any] = {}
+    targets: list[Target] = []
+    with tempfile.TemporaryDirectory(prefix="spark-caption-") as name:
+        base = Path(name)
+        frames = pictures(base / "pictures")
+        model = train_setup.checkpoint(base / "model", SMALL, SIDE)
+        if "loops" in options.only:
+            sizes = (options.videos, options.batch_size, options.tokens, options.workers)
+            load = Load("cpu", *sizes)
+            figures["loops"] = loops(model, frames, load, options.pairs)
+            share = figures["loops"]["share"]
+            targets.append(Target("bare loop / ours, videos/s", 1 / share, 1 / MIN_SHARE))
+        if "loads" in options.only:
+            measured, judged = loads(base, model, frames)
+            figures, targets = figures | measured, targets + judged
+        if "starts" in options.only:
+            measured, judged = starts(base, model, frames, options.repeats)
+            figures, targets = figures | measured, targets + judged
+        if "gpu" in options.only:
+            figures["gpu"] = on_gpu(base, frames, options.pairs)
+    figures["packages"] = {name: version(name) for name in PACKAGES}
+    return measure.verdict("caption", figures, targets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
