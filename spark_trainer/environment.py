@@ -1,8 +1,13 @@
-"""The environment that jobs inherit."""
+"""What jobs inherit, and how their own processes end."""
 
+import ctypes
+import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
+
+SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
 
 
 def prefer_this_interpreter() -> None:
@@ -11,3 +16,17 @@ def prefer_this_interpreter() -> None:
     folders = os.environ.get("PATH", "").split(os.pathsep)
     if folders[0] != folder:
         os.environ["PATH"] = os.pathsep.join([folder, *folders])
+
+
+def end_with_parent(_: int) -> None:
+    """End this worker process as soon as the job's own process is gone, by a SIGKILL for example.
+
+    PyTorch's workers look every five seconds. Until then they hold the files of the job's GPU
+    lease, so the same job started again would wait for them.
+    """
+    parent = multiprocessing.parent_process()
+    if sys.platform != "linux" or parent is None or multiprocessing.get_start_method() != "fork":
+        return
+    ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
+    if os.getppid() != parent.pid:  # it was gone before
+        os._exit(1)

@@ -27,11 +27,12 @@ HEAVY = {
 # Part of the package -> the parts that it may import, besides itself.
 MAY_IMPORT = {
     "config": set(),
+    "environment": set(),
     "log": {"ffmpeg", "gpu"},
     "ffmpeg": set(),
     "gpu": set(),
     "data": {"config"},
-    "captioners": {"chat", "config", "data", "families"},
+    "captioners": {"chat", "config", "data", "environment", "families"},
     "transcribers": {"config", "data"},
     "steps": {"captioners", "config", "data", "ffmpeg", "gpu", "log", "scores", "transcribers"},
     "scores": set(),

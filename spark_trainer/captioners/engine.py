@@ -4,22 +4,17 @@ Worker processes read and prepare frames while the model writes. A batch that do
 memory is halved, and what was finished before it stays finished.
 """
 
-import ctypes
-import multiprocessing
-import os
-import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.environment import end_with_parent
 
 LARGEST = 256  # videos in a batch
 WINDOW = 4  # batches among which videos are sorted by length
-AHEAD = 8  # videos that each worker may be ahead
+LARGEST_WINDOW = 64  # videos, where a batch is not larger: a prepared video takes megabytes
 GAIN = 1.05  # by which twice the batch must be faster to be kept
-SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
 
 
 class OutOfMemory(RuntimeError):
@@ -41,6 +36,11 @@ class BatchSize:
         self.size = 1 if wanted == "auto" else wanted
         self._growing = wanted == "auto"
         self._best = 0.0
+
+    @property
+    def window(self) -> int:
+        """How many videos are sorted by length to form batches."""
+        return max(self.size, min(WINDOW * self.size, LARGEST_WINDOW))
 
     def fitted(self, count: int, seconds: float) -> None:
         """A batch of `count` was finished."""
@@ -80,10 +80,11 @@ def run(
 
     size = BatchSize(batch_size)
     waiting: list[tuple[int, Prepared]] = []
-    ready = _prepared(captioner, videos, num_workers)
+    ahead = LARGEST_WINDOW if batch_size == "auto" else 2 * batch_size
+    ready = _prepared(captioner, videos, num_workers, ahead)
     more = True
     while more or waiting:
-        while more and len(waiting) < WINDOW * size.size:
+        while more and len(waiting) < size.window:
             try:
                 number, prepared = next(ready)
             except StopIteration:
@@ -134,34 +135,19 @@ class _Preparing:
 
 
 def _prepared(
-    captioner: Captioner, videos: Sequence[Shown], num_workers: int
+    captioner: Captioner, videos: Sequence[Shown], num_workers: int, ahead: int
 ) -> Iterator[tuple[int, Any]]:
-    """The videos in order, prepared ahead by as many processes."""
+    """The videos in order, so many of them prepared ahead by so many processes."""
     from torch.utils.data import DataLoader
 
     data: Any = _Preparing(captioner, videos)
     workers = min(num_workers, len(videos) // 2)
-    ahead = AHEAD if workers else None
     return iter(
         DataLoader(
             data,
             batch_size=None,
             num_workers=workers,
-            prefetch_factor=ahead,
-            worker_init_fn=_end_with_parent,
+            prefetch_factor=-(-ahead // workers) if workers else None,
+            worker_init_fn=end_with_parent,
         )
     )
-
-
-def _end_with_parent(_: int) -> None:
-    """End this worker process as soon as the job's own process is gone, by a SIGKILL for example.
-
-    PyTorch's workers look every five seconds. Until then they hold the files of the job's GPU
-    lease, so the same job started again would wait for them.
-    """
-    parent = multiprocessing.parent_process()
-    if sys.platform != "linux" or parent is None or multiprocessing.get_start_method() != "fork":
-        return
-    ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
-    if os.getppid() != parent.pid:  # it was gone before
-        os._exit(1)

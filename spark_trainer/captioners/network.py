@@ -92,7 +92,13 @@ class Network(Captioner):
         images = seen.images(self._settings.max_side_px)
         inputs = self._inputs(self._processor, images, seen.times, self._prompt)
         length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
-        return {**inputs, "length": length}
+        # In the model's precision already here: half the memory of what waits for the device.
+        dtype = self._model.dtype
+        prepared = {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in inputs.items()
+        }
+        return {**prepared, "length": length}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str]:
         """See `Captioner`; images, videos, and videos that don't stack go one after the other."""
@@ -135,11 +141,7 @@ class Network(Captioner):
         inputs |= families.vision(
             [{k: v for k, v in one.items() if k not in rows and k != "length"} for one in batch]
         )
-        moved = {name: value.to(self._device) for name, value in inputs.items()}
-        return {
-            name: value.to(self._model.dtype) if value.is_floating_point() else value
-            for name, value in moved.items()
-        }
+        return {name: value.to(self._device) for name, value in inputs.items()}
 
 
 def _weights(settings: Captioning, device: str) -> dict[str, Any]:
