@@ -2,6 +2,7 @@
 
 
 localrules:
+    gallery_page,
     gallery,
     manifest,
     train,
@@ -35,19 +36,25 @@ rule validate:
         "python -m spark_trainer validate --manifest {input:q} 2>&1 | tee {log:q} >&2"
 
 
-rule gallery:
-    """A page that shows frames, captions and transcripts, and what was rejected."""
+rule gallery_page:
+    """The page, sealed like the manifest that it shows."""
     input:
-        manifest=LAYOUT.manifest,
-        rejected=LAYOUT.rejected,
+        rules.manifest.input,
     output:
-        LAYOUT.root / "gallery.html",
+        page=LAYOUT.root / "gallery.html",
+        seal=LAYOUT.sealed("gallery") / f"{MANIFEST_SEAL}.json",
     log:
         "logs/gallery.log",
     conda:
         "../envs/media.yaml"
     params:
-        limit=500,
+        manifest=LAYOUT.manifest,
     shell:
-        "python -m spark_trainer gallery --manifest {input.manifest:q} --page {output:q}"
-        " --limit {params.limit} 2>&1 | tee {log:q} >&2"
+        "python -m spark_trainer gallery --manifest {params.manifest:q} --page {output.page:q}"
+        " --seal {output.seal:q} 2>&1 | tee {log:q} >&2"
+
+
+rule gallery:
+    """A page that shows frames, captions and transcripts, and what was rejected."""
+    input:
+        rules.gallery_page.output,

@@ -126,8 +126,11 @@ def index(options: argparse.Namespace) -> int:
 def gallery(options: argparse.Namespace) -> int:
     """Write a page that shows the videos of the manifest with their captions and transcripts."""
     from spark_trainer import gallery as pages
+    from spark_trainer.data.files import write_json
     from spark_trainer.data.layout import Layout
 
+    if options.seal:
+        _unseal(options.seal)
     path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
     page = options.page or path.with_name("gallery.html")
     try:
@@ -136,6 +139,8 @@ def gallery(options: argparse.Namespace) -> int:
         raise UserError(f"no manifest yet: {path}; build `manifest` first") from None
     except ValueError as error:
         raise UserError(str(error)) from None
+    if options.seal:
+        write_json(options.seal, {"videos": count})
     print(f"{page}: {count} videos", file=sys.stderr)
     return 0
 
@@ -220,13 +225,18 @@ def join(options: argparse.Namespace) -> int:
     from spark_trainer.steps import manifest
 
     log.start("manifest", options.log)
-    for other in options.seal.parent.glob("*.json"):
-        other.unlink()
+    _unseal(options.seal)
     counts = manifest.join(
         options.parts, read_json(options.index), options.manifest, options.rejected
     )
     write_json(options.seal, counts)
     return 0
+
+
+def _unseal(seal: Path) -> None:
+    """Remove the seals of what is about to be written over."""
+    for other in seal.parent.glob("*.json"):
+        other.unlink()
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -330,6 +340,7 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
 def _gallery_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, help="instead of the configured one")
     parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
+    parser.add_argument("--seal", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
 
 

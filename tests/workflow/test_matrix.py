@@ -1,5 +1,6 @@
 """What happens to a store, which jobs follow, and which bytes are there in the end."""
 
+import html
 import os
 import re
 import shutil
@@ -222,14 +223,18 @@ def test_another_captioner(tmp_path: Path, described: Workspace) -> None:
     tags = described.digests("caption/imagenet-tags")
     assert workspace.build() == jobs(1, "caption", "select")
     workspace.configure("select", by="longest")
-    assert workspace.build() == jobs(1, "select")
+    made = {"select_shard": 1, "manifest_part": 1, "manifest_join": 1}
+    assert workspace.build("gallery") == made | {"gallery_page": 1, "gallery": 1}
     (entry,) = workspace.manifest().values()
     captions = entry["meta"]["captions"]
+    page = (workspace.output / "gallery.html").read_text(encoding="utf-8")
+    assert all(caption["caption"] in html.unescape(page) for caption in captions.values())
     assert set(captions) == {"imagenet-tags", "qwen2-vl"}
     assert entry["meta"]["caption"] == captions[entry["meta"]["captioner"]]["caption"]
     workspace.configure("caption", captioner_backend="imagenet-tags", backends={})
     workspace.configure("select", by="first")
-    assert workspace.build() == jobs(1, "select")
+    assert workspace.build("gallery") == made | {"gallery_page": 1, "gallery": 1}
+    assert workspace.build("gallery") == {}
     assert workspace.manifest() == described.manifest()
     assert workspace.digests("caption/imagenet-tags") == tags
 
