@@ -14,7 +14,7 @@ VERSION = 1
 UPSTREAM = ("caption",)
 SETTINGS = Select
 
-KEPT = ("caption", "model", "revision", "prompt", "frames")  # of a captioner's record
+KEPT = ("caption", "model", "revision", "prompt")  # of each captioner's record
 
 Captions = dict[str, Facts]  # captioner -> its record, where it has something to say
 Judge = Callable[[Video, Captions], list[float]]
@@ -79,7 +79,7 @@ def _select(video: Video, context: Context, judge: Judge) -> tuple[Video, Facts]
     best = max(range(len(marks)), key=marks.__getitem__)
     name, chosen = list(captions.items())[best]
     facts: Facts = {"status": "ok", "backend": name, "by": settings.by}
-    facts |= {key: chosen[key] for key in KEPT}
+    facts |= {key: chosen[key] for key in (*KEPT, "frames")}
     if len(records) > 1:
         from spark_trainer import scores
 
