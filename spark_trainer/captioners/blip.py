@@ -4,10 +4,10 @@ A prompt is the beginning of the sentence, and stands in the caption.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.captioners.network import Network
-from spark_trainer.config import Captioning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,12 +19,11 @@ SEES_VIDEO = False
 NEEDS_GPU = True
 
 
-def load(settings: Captioning, device: str, threads: int) -> Network:
-    """Load a hub id or a local folder."""
-    return Network(settings, device, threads, _inputs, echo=True)
-
-
 def _inputs(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
+    """No prompt is no text: of an empty one only its end token would be left."""
     return dict(processor(images=images[0], text=prompt or None, return_tensors="pt"))
+
+
+load = partial(Network, inputs=_inputs, echo=True)

@@ -4,14 +4,9 @@ OPT goes on after the prompt, so a question reads `Question: … Answer:`. T5 wr
 without one.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-from spark_trainer.captioners.network import Network
-from spark_trainer.config import Captioning
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from spark_trainer.captioners.network import Network, image
 
 MODEL_TYPES = ("blip-2",)
 DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
@@ -19,13 +14,4 @@ PROMPT = ""
 SEES_VIDEO = False
 NEEDS_GPU = True
 
-
-def load(settings: Captioning, device: str, threads: int) -> Network:
-    """Load a hub id or a local folder."""
-    return Network(settings, device, threads, _inputs)
-
-
-def _inputs(
-    processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
-) -> dict[str, Any]:
-    return dict(processor(images=images[0], text=prompt, return_tensors="pt"))
+load = partial(Network, inputs=image)

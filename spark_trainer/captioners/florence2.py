@@ -5,14 +5,9 @@ The tasks that make captions are `<CAPTION>`, `<DETAILED_CAPTION>` and `<MORE_DE
 transformers' own class.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-from spark_trainer.captioners.network import Network
-from spark_trainer.config import Captioning
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from spark_trainer.captioners.network import Network, image
 
 MODEL_TYPES = ("florence2",)
 DEFAULT_MODEL = "florence-community/Florence-2-large"
@@ -20,13 +15,4 @@ PROMPT = "<DETAILED_CAPTION>"
 SEES_VIDEO = False
 NEEDS_GPU = True
 
-
-def load(settings: Captioning, device: str, threads: int) -> Network:
-    """Load a hub id or a local folder."""
-    return Network(settings, device, threads, _inputs)
-
-
-def _inputs(
-    processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
-) -> dict[str, Any]:
-    return dict(processor(images=images[0], text=prompt, return_tensors="pt"))
+load = partial(Network, inputs=image)

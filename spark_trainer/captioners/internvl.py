@@ -4,16 +4,9 @@
 transformers' own class, as all are whose names end in `-hf`.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-from spark_trainer import chat
-from spark_trainer.captioners.network import Network
-from spark_trainer.config import Captioning
-from spark_trainer.data.dataset import Sample
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from spark_trainer.captioners.network import Network, conversation
 
 MODEL_TYPES = ("internvl",)
 DEFAULT_MODEL = "OpenGVLab/InternVL3-8B-hf"
@@ -21,14 +14,4 @@ PROMPT = "Describe the video in one or two sentences."
 SEES_VIDEO = True
 NEEDS_GPU = True
 
-
-def load(settings: Captioning, device: str, threads: int) -> Network:
-    """Load a hub id or a local folder."""
-    return Network(settings, device, threads, _inputs)
-
-
-def _inputs(
-    processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
-) -> dict[str, Any]:
-    sample = Sample("", tuple(images), tuple(times), prompt, answer="")
-    return chat.ask(processor, sample, as_video=len(images) > 1)
+load = partial(Network, inputs=conversation)

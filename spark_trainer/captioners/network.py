@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import captioners, families
+from spark_trainer import captioners, chat, families
 from spark_trainer.captioners import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.data.dataset import Sample
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 
 # (processor, images, times in seconds, prompt) -> what the processor makes of one video.
 Inputs = Callable[[Any, "Sequence[Image]", Sequence[float], str], dict[str, Any]]
+
+
+def image(
+    processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
+) -> dict[str, Any]:
+    """One image and a prompt, by the processor alone."""
+    return dict(processor(images=images[0], text=prompt, return_tensors="pt"))
+
+
+def conversation(
+    processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
+) -> dict[str, Any]:
+    """An image, or several as a video, and a question, in the checkpoint's chat template."""
+    sample = Sample("", tuple(images), tuple(times), prompt, answer="")
+    return chat.ask(processor, sample, as_video=len(images) > 1)
 
 
 class Network(Captioner):
