@@ -1,6 +1,6 @@
 """The transcript step against a raw loop of the same model, and against a process per video.
 
-uv run python benchmarks/transcript.py [--backend openai-whisper] [--model base]
+uv run python benchmarks/transcript.py [--backends faster-whisper] [--model base]
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,7 +26,7 @@ from measure import Target
 from spark_trainer import gpu, transcribers
 from spark_trainer.config import Transcript
 from spark_trainer.data.files import write_json
-from spark_trainer.data.layout import Layout, Video
+from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import Context, transcript
 from spark_trainer.transcribers import Sound, Transcriber, filters, listening
 
@@ -33,34 +34,6 @@ MAX_RAW_RATIO = 1 / 0.95  # our seconds over the raw loop's: items/s at least 0.
 MAX_PROCESS_SHARE = 1 / 5  # our seconds over those of a process per video
 PACKAGES = ("ctranslate2", "faster-whisper", "openai-whisper", "torch")
 ASSETS = measure.REPOSITORY / "tests/assets"
-
-ONE = """
-import sys, json
-from pathlib import Path
-from spark_trainer import gpu, transcribers
-from spark_trainer.config import Transcript
-from spark_trainer.transcribers import filters, listening
-settings = Transcript(**json.loads(sys.argv[1]))
-model = transcribers.load(settings, "cuda" if gpu.visible() else "cpu", int(sys.argv[2]))
-sound = listening.listen(Path(sys.argv[3]), settings.vad)
-(heard,) = model.transcribe([sound])
-kept, _ = filters.keep(heard.segments, sound.duration, settings)
-print(" ".join(segment.text for segment in kept))
-"""
-
-ALL = """
-import sys, json
-from pathlib import Path
-from spark_trainer.config import Transcript
-from spark_trainer.data.files import write_json
-from spark_trainer.data.layout import Layout, Video
-from spark_trainer.steps import Context, transcript
-settings = Transcript(**json.loads(sys.argv[1]))
-context = Context(Layout(Path(sys.argv[3])), settings, int(sys.argv[2]))
-videos = [Video(f"{n:064x}", f"{n:064x}"[:2] + f"/{n:064x}") for n in range(int(sys.argv[4]))]
-for video, facts in transcript.produce(videos, context):
-    write_json(context.layout.record(video, "transcript"), facts)
-"""
 
 
 def clips(base: Path, count: int) -> list[Video]:
@@ -178,27 +151,31 @@ def in_turns(
 def processes(
     videos: list[Video], context: Context, tried: int
 ) -> tuple[dict[str, Any], list[Target]]:
-    """All clips by our step in a fresh process, against a process for each of some of them."""
-    settings: Transcript = context.settings
-    text = settings.model_dump_json()
+    """The command of a shard's job over all clips, against the command of one video's job."""
+    root = context.layout.root.resolve()
+    order = {"step": "transcript", "fingerprint": "0" * 16, "output_dir": str(root)}
+    write_json(root / "settings.json", order | {"settings": context.settings.model_dump()})
+    shard = Shard("", tuple(videos))
+    members = root / f"{shard.name}.json"
+    write_json(members, [[video.hash, video.folder] for video in videos])
+    job = [sys.executable, "-m", "spark_trainer", "step", "--settings", str(root / "settings.json")]
+    job += ["--threads", str(context.workers), "--gpus", "1", "--log", str(root / "job.log")]
     each = []
     print()
     measure.heading("one process per video")
     for video in videos[:: max(1, len(videos) // tried)][:tried]:
-        wav = str(context.layout.audio(video).resolve())
-        command = [sys.executable, "-c", ONE, text, str(context.workers), wav]
-        cost, _ = measure.run(command, context.layout.root)
+        cost, _ = measure.run([*job, "--folder", video.folder, "--video", video.hash], root)
         each.append(cost)
-    root = str(context.layout.root.resolve())
-    command = [sys.executable, "-c", ALL, text, str(context.workers), root, str(len(videos))]
-    own, _ = measure.run(command, context.layout.root)
-    median = measure.median(each)
-    measure.row("one of them", median)
+        context.layout.record(video, "transcript").unlink()
+    for video in videos:
+        context.layout.record(video, "transcript").unlink(missing_ok=True)
+    own, _ = measure.run([*job, "--shard", str(members), "--marker", str(root / "marker")], root)
     whole = statistics.mean(cost.wall_s for cost in each) * len(videos)
+    measure.row("one of them", measure.median(each))
     print(f"{f'all {len(videos)}, from {len(each)} of them':<44}{whole:>9.2f}")
-    measure.row("all by our step in one process", own)
-    name = f"our step / a process per video, {len(videos)} clips"
-    figures = {"process_s": each, "processes_whole_s": whole, "step_process_s": own}
+    measure.row("all by one job", own)
+    name = f"one job / a process per video, {len(videos)} clips"
+    figures = {"process_s": each, "processes_whole_s": whole, "job_s": own}
     return figures, [Target(name, own.wall_s / whole, MAX_PROCESS_SHARE)]
 
 
@@ -208,19 +185,33 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=8, help="of one video each")
-    parser.add_argument("--backend", default="faster-whisper")
+    parser.add_argument("--backends", nargs="+", default=["openai-whisper", "faster-whisper"])
     parser.add_argument("--model", default="offline-tiny.en", help="size or path")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    settings = Transcript(
-        backend=options.backend,
-        whisper_model=options.model,
-        batch_size=options.batch_size,
-        beam_size=options.beam_size,
-        device="auto",
-    )
+    figures: dict[str, Any] = {
+        "packages": {name: measure.version(name) for name in PACKAGES},
+        "clips": options.clips,
+    }
+    targets: list[Target] = []
+    for backend in options.backends:
+        print(f"\n{backend}, {options.model}")
+        settings = Transcript(
+            backend=backend,
+            whisper_model=options.model,
+            batch_size=options.batch_size,
+            device="auto",
+        )
+        figures[backend], more = compare(settings, options)
+        targets += [replace(target, name=f"{backend}: {target.name}") for target in more]
+    return measure.verdict("transcript", figures, targets)
+
+
+def compare(
+    settings: Transcript, options: argparse.Namespace
+) -> tuple[dict[str, Any], list[Target]]:
+    """One backend against its raw loop and against a process per video."""
     with tempfile.TemporaryDirectory() as folder:
         videos = clips(Path(folder), options.clips)
         context = Context(Layout(Path(folder)), settings, workers=options.threads)
@@ -228,13 +219,8 @@ def main() -> int:
         model = transcribers.load(settings, place, options.threads)
         turns, targets = in_turns(videos, context, model, options.rounds)
         apart, more = processes(videos, context, options.processes)
-    figures = {
-        "settings": settings.model_dump(mode="json"),
-        "device": model.device,
-        "packages": {name: measure.version(name) for name in PACKAGES},
-        "clips": options.clips,
-    }
-    return measure.verdict("transcript", figures | turns | apart, targets + more)
+    described = {"settings": settings.model_dump(mode="json"), "device": model.device}
+    return described | turns | apart, targets + more
 
 
 if __name__ == "__main__":

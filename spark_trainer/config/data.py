@@ -127,7 +127,12 @@ class Transcript(Section):
         None, description="Text that the model takes as said before: names, spelling, style."
     )
     word_timestamps: bool = Field(False, description="Give every word its start and end.")
-    beam_size: int = Field(5, ge=1, description="Beams of the search; 1 is greedy.")
+    beam_size: int | None = Field(
+        None,
+        ge=1,
+        description="Beams of the search, 1 is greedy; without it what the package does: 5 "
+        "(faster-whisper) or 1 (openai-whisper, whose beams cost five times the time).",
+    )
     temperatures: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.0,),
         min_length=1,
@@ -166,6 +171,11 @@ class Transcript(Section):
     )
     device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
     gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
+
+    @property
+    def beams(self) -> int:
+        """`beam_size`, else the backend's own."""
+        return self.beam_size or (5 if self.backend == "faster-whisper" else 1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Transcript":

@@ -197,7 +197,7 @@ def too_small(settings: Transcript) -> ConfigError:
     """What to say where one window is too much."""
     return ConfigError(
         f"transcript: out of memory with a batch of 1; use a smaller transcript.whisper_model than "
-        f"{settings.whisper_model}, lower transcript.beam_size (now {settings.beam_size}), or a "
+        f"{settings.whisper_model}, lower transcript.beam_size (now {settings.beams}), or a "
         f"smaller transcript.compute_type (now {settings.compute_type})"
     )
 

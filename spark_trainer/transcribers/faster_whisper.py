@@ -114,7 +114,7 @@ class FasterWhisper:
             segments, _ = self._model.transcribe(
                 sound.samples,
                 language=language[0],
-                beam_size=settings.beam_size,
+                beam_size=settings.beams,
                 temperature=list(settings.temperatures),
                 compression_ratio_threshold=settings.compression_ratio_threshold,
                 log_prob_threshold=settings.log_prob_threshold,
@@ -179,7 +179,7 @@ class FasterWhisper:
         return model.model.generate(
             model.encode(self._features(pieces)),
             [prompt] * len(windows),
-            beam_size=settings.beam_size if temperature == 0 else 1,
+            beam_size=settings.beams if temperature == 0 else 1,
             sampling_topk=1 if temperature == 0 else 0,
             sampling_temperature=temperature or 1.0,
             max_length=model.max_length,

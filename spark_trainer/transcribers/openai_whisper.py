@@ -69,7 +69,7 @@ class OpenaiWhisper:
             clip_timestamps=[second for part in sound.speech or () for second in part] or "0",
             word_timestamps=settings.word_timestamps,
             temperature=settings.temperatures,
-            beam_size=settings.beam_size if settings.beam_size > 1 else None,
+            beam_size=settings.beams if settings.beams > 1 else None,
             best_of=5,
             compression_ratio_threshold=settings.compression_ratio_threshold,
             logprob_threshold=settings.log_prob_threshold,
