@@ -122,13 +122,6 @@ def merge(model: Any) -> None:
     del model.peft_config
 
 
-def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "list[Image]":
-    """The middle of each image in RGB, as large as fits, at `size` (width, height) in pixels."""
-    from PIL import Image, ImageOps
-
-    return [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
-
-
 def pixels(images: "Sequence[Image]") -> "torch.Tensor":
     """Bytes (T, C, H, W) of images of one size: a quarter of what their floats would take."""
     import numpy as np

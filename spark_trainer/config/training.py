@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from spark_trainer.config.reading import over, validated
 from spark_trainer.config.section import ConfigError, Fraction, Positive, Runtime, Section
 
+Side = Annotated[int, Field(ge=8)]
+
 
 class Split(Section):
     """Which videos are held out; decided by content, so adding videos moves none."""
@@ -73,6 +75,35 @@ class Clip(Section):
         description="`frames` reads the JPEGs on disk; `video` decodes the video itself, at any "
         "rate and without a second compression.",
     )
+    fps: Positive | None = Field(
+        None,
+        description="Frames a second of a clip of exactly `num_frames`; a shorter video is left "
+        "out.",
+    )
+    stride: int | None = Field(
+        None, ge=1, description="The same by taking every so many-th frame instead."
+    )
+    sizes: tuple[tuple[Side, Side], ...] = Field(
+        (),
+        description="[[width, height], …] in pixels: frames are scaled and cropped to the one of "
+        "the most similar shape. Needed by diffusion.",
+    )
+    flip: bool = Field(
+        False, description="Mirror every other clip; wrong where captions say left and right."
+    )
+    reference: Literal["first", "random"] = Field(
+        "first", description="Frame of the video that shows a family what a character looks like."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Clip":
+        if self.fps and self.stride:
+            raise ConfigError("fps, stride: expected one of the two")
+        if self.seconds and (self.fps or self.stride):
+            raise ConfigError("seconds: expected none with fps or stride, which give the length")
+        if self.max_side_px and self.sizes:
+            raise ConfigError("max_side_px: expected none with sizes")
+        return self
 
 
 class Lora(Section):

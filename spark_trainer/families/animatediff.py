@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
+from spark_trainer.data import video
 from spark_trainer.data.dataset import Sample, Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
@@ -64,7 +65,7 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
         raise Unusable(
             f"video {sample.video}: {len(sample.images)} frames; expected at most {most}"
         )
-    images = pipelines.fitted(sample.images, size)
+    images = video.fitted(sample.images, size)
     pixels_FCHW = pipelines.scaled(pipelines.pixels(images))
     latents_FCHW = pipelines.image_latents(pipe.vae, pixels_FCHW) * pipe.vae.config.scaling_factor
     return {"latents": latents_FCHW.transpose(0, 1).cpu(), "text": _text(pipe, sample.answer)}

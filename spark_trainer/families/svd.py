@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
+from spark_trainer.data import video
 from spark_trainer.data.dataset import Sample
 from spark_trainer.families import Batch, Loaded, Wanted
 
@@ -77,7 +78,7 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
 
     pipe = loaded.processor
     fps = pipelines.fps(sample.times, sample.video)
-    images = pipelines.fitted(sample.images, size)
+    images = video.fitted(sample.images, size)
     pixels_TCHW = pipelines.pixels(images)
     latents_TCHW = pipelines.image_latents(pipe.vae, pipelines.scaled(pixels_TCHW))
     with torch.no_grad():
@@ -190,7 +191,7 @@ def sample(
     generator: "torch.Generator",
 ) -> "list[Image]":
     """As many frames as the clip has, from its first, at its rate and with as much motion."""
-    images = pipelines.fitted(clip.images, size)
+    images = video.fitted(clip.images, size)
     made = pipelines.using(loaded, "unet", model)(
         images[0],
         width=size[0],

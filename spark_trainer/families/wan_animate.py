@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
+from spark_trainer.data import video
 from spark_trainer.data.dataset import Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
@@ -126,7 +127,7 @@ def _check(loaded: Loaded, clip: Clip, size: tuple[int, int], guidance_frames: i
 
 def _video(pipe: Any, images: "Sequence[Image]", size: tuple[int, int]) -> "torch.Tensor":
     """A video (1, C, S, H, W) from -1 to 1; every video of a clip is cut alike."""
-    fitted = pipelines.fitted(images, size)
+    fitted = list(video.fitted(images, size))
     made: torch.Tensor = pipe.video_processor.preprocess_video(
         fitted, height=size[1], width=size[0]
     )
@@ -142,7 +143,7 @@ def _given(
     if clip.background:
         background_1CSHW = _video(pipe, clip.background, (width, height))
         mask_11SHW = pipe.video_processor_for_mask.preprocess_video(
-            pipelines.fitted(clip.mask, (width, height)), height=height, width=width
+            list(video.fitted(clip.mask, (width, height))), height=height, width=width
         )
     made: torch.Tensor = pipe.prepare_prev_segment_cond_latents(
         video_1CSHW[:, :, :guidance_frames] if guidance_frames else None,
@@ -298,6 +299,6 @@ def sample(
         num_inference_steps=num_steps,
         generator=generator,
         output_type="pil",
-        **{name: pipelines.fitted(images, size) for name, images in videos.items()},
+        **{name: list(video.fitted(images, size)) for name, images in videos.items()},
     )
     return list(made.frames[0])
