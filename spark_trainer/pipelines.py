@@ -52,7 +52,7 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
 
     Raises:
         OSError: there is no such pipeline, or it lacks safetensors weights.
-        ValueError: it is another kind of pipeline.
+        ValueError: it is another kind of pipeline, or 4 bits are wanted without a GPU.
     """
     import diffusers
     import torch
@@ -63,6 +63,8 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     dtype = wanted.dtype if isinstance(wanted.dtype, torch.dtype) else torch.float32
     options: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
     if wanted.four_bit:
+        if not torch.cuda.is_available():  # diffusers refuses to quantise without one
+            raise ValueError("train.finetune: qlora of a pipeline needs a GPU; expected lora")
         options["quantization_config"] = _four_bit(wanted, network)
     pipeline = getattr(diffusers, kind).from_pretrained(name, use_safetensors=True, **options)
     pipeline.set_progress_bar_config(disable=True)

@@ -703,7 +703,7 @@ def test_wans_masks_fold_four_frames_into_channels(folders: dict[str, Path]) -> 
     """The first frame four times, then four frames a latent; 1 where the background is kept."""
     loaded = wan_animate.load(str(folders["wan_animate"]), Wanted())
     shown = dance(1, replace=True)
-    mask = wan_animate.encode(loaded, shown, SIZE)["given"][:4].numpy()
+    mask = wan_animate.encode(loaded, shown, SIZE, 0)["given"][:4].numpy()
     person = np.stack([np.asarray(image)[::8, ::8] / 255 for image in shown.beside["mask"]])
     expected = np.concatenate([np.repeat(1 - person[:1], 4, axis=0), 1 - person[1:]])
     np.testing.assert_allclose(mask, expected.reshape(3, 4, 4, 6).transpose(1, 0, 2, 3))
