@@ -55,7 +55,7 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     weights = [p for p in model.parameters() if p.requires_grad]
     root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
     samples = dataset.read(manifest, root, run, family.ONE_FRAME)["train"]
-    reader = data.Reader(samples, family, loaded, run.max_length, run.packing)
+    reader = data.Texts(samples, family, loaded, run.max_length, run.packing)
     share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
     numbers = list(itertools.islice(share.batches(samples), run.max_steps))
     loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)

@@ -60,7 +60,7 @@ def main() -> None:
     began = time.perf_counter()
     samples = dataset.read(path, shared.parent, run, family.ONE_FRAME)["train"]
     open_s = time.perf_counter() - began
-    reader = data.Reader(samples, family, loaded, run.max_length, run.packing)
+    reader = data.Texts(samples, family, loaded, run.max_length, run.packing)
     share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
     taken = data.training(reader, share, num_workers=1, pin=False)
     for _ in range(BATCHES):

@@ -1,15 +1,24 @@
 """What the diffusion families share: upstream's pipeline folders, and frames on the way in.
 
 A family's `Loaded` holds the network in `model` and upstream's whole pipeline in `processor`, which
-has the frozen encoders and prepares every input as it does when it makes a video. Beside the facts
-and `load` of every family (families/__init__.py) it has PIPELINE, upstream's class, and its verbs:
+has the frozen encoders and prepares every input as it does when it makes a video. Beside what every
+family has (families/__init__.py):
 
+    PIPELINE    upstream's class
+    NETWORK     the pipeline's component that is trained
+    NEEDS       what is read of a video beside its frames
+    FLIPS       whether a mirrored clip is as good
+    TAG         what the hub calls such a model
+    USE         folder in `final/` -> how upstream's pipeline takes it; the first one there counts
+
+    check       (loaded, run): stop before any work where clips of these settings can't be learnt
     encode      (loaded, clip, size) -> what the frozen encoders make of one clip, to be kept
     shared      (loaded) -> what all clips have in common, to be kept once
     collate     (encoded, shared) -> Batch of clips of one shape
     draw        (loaded, batch, generators) -> Draws: noise, its level, which conditions to drop
     arguments   (loaded, batch, draws) -> what the network is called with
-    loss        (loaded, model, batch, generators) -> loss of each sample (batch,)
+    losses      (loaded, model, batch, generators) -> loss of each sample (batch,)
+    loss        (loaded, model, batch) -> their sum, chance drawn by the batch's `seeds`
     save        (model, folder): what upstream's pipeline takes in place of its own component
     sample      (loaded, model, clip, size, num_steps, generator) -> frames, by upstream's pipeline
 """
@@ -18,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spark_trainer.config import Run
 from spark_trainer.data.dataset import Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
@@ -42,7 +52,7 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
 
     Raises:
         OSError: there is no such pipeline, or it lacks safetensors weights.
-        ValueError: it is another kind of pipeline.
+        ValueError: it is another kind of pipeline, or 4 bits are wanted without a GPU.
     """
     import diffusers
     import torch
@@ -53,6 +63,8 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     dtype = wanted.dtype if isinstance(wanted.dtype, torch.dtype) else torch.float32
     options: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
     if wanted.four_bit:
+        if not torch.cuda.is_available():  # diffusers refuses to quantise without one
+            raise ValueError("train.finetune: qlora of a pipeline needs a GPU; expected lora")
         options["quantization_config"] = _four_bit(wanted, network)
     pipeline = getattr(diffusers, kind).from_pretrained(name, use_safetensors=True, **options)
     pipeline.set_progress_bar_config(disable=True)
@@ -83,6 +95,47 @@ def _four_bit(wanted: Wanted, network: str) -> Any:
     )
 
 
+def check(loaded: Loaded, run: Run, multiple: int) -> None:
+    """What every family asks of the settings.
+
+    Raises:
+        ValueError: a side that `multiple` does not divide, or an adapter that nothing would load.
+    """
+    for width, height in run.clip.sizes:
+        if width % multiple or height % multiple:
+            raise ValueError(
+                f"train.clip.sizes: {width} × {height}; expected sides divisible by {multiple}"
+            )
+    if run.finetune != "full" and run.save == "adapter":
+        _check_adapter(type(loaded.processor))
+
+
+def _check_adapter(kind: Any) -> None:
+    if not hasattr(kind, "save_lora_weights"):
+        raise ValueError(f"train.save: {kind.__name__} loads no adapter; expected merged")
+
+
+def place(loaded: Loaded, device: "torch.device") -> None:
+    """Move the frozen encoders to a device."""
+    import torch
+
+    for part in loaded.processor.components.values():
+        if isinstance(part, torch.nn.Module) and part is not loaded.model:
+            part.to(device)
+
+
+def generators(batch: Batch) -> "list[torch.Generator]":
+    """A clip's own source of chance for each clip of a batch."""
+    import torch
+
+    return [torch.Generator().manual_seed(seed) for seed in batch["seeds"]]
+
+
+def drop(batch: Batch) -> float:
+    """How often a condition of this batch is left out."""
+    return float(batch.get("guidance_dropout", DROP))
+
+
 def using(loaded: Loaded, network: str, model: Any) -> Any:
     """Upstream's pipeline around the network in training, which is put in evaluation mode."""
     made = type(loaded.processor)(**{**loaded.processor.components, network: model.eval()})
@@ -99,8 +152,7 @@ def save_adapter(loaded: Loaded, network: str, model: Any, folder: Path) -> None
     from peft import get_peft_model_state_dict
 
     kind = type(loaded.processor)
-    if not hasattr(kind, "save_lora_weights"):
-        raise ValueError(f"train.save: {kind.__name__} loads no adapter; expected merged")
+    _check_adapter(kind)
     kind.save_lora_weights(
         folder,
         **{
@@ -122,11 +174,24 @@ def merge(model: Any) -> None:
     del model.peft_config
 
 
-def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "list[Image]":
-    """The middle of each image in RGB, as large as fits, at `size` (width, height) in pixels."""
-    from PIL import Image, ImageOps
+def merged(base: Any, model: Any) -> Any:
+    """A freshly loaded network with a trained one's adapters in it, exact whatever they were
+    trained over; what they changed is what requires gradients."""
+    from peft import (
+        get_peft_model_state_dict,
+        inject_adapter_in_model,
+        set_peft_model_state_dict,
+    )
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
+    inject_adapter_in_model(model.peft_config["default"], base.requires_grad_(False))
+    set_peft_model_state_dict(base, get_peft_model_state_dict(model))
+    changed = [layer for layer in base.modules() if isinstance(layer, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in changed]
+    merge(base)
+    for weight in weights:
+        weight.requires_grad_(True)
+    return base
 
 
 def pixels(images: "Sequence[Image]") -> "torch.Tensor":

@@ -72,6 +72,8 @@ def _trained(path: Path) -> str:
     said = [
         f"\n            held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
         f" (manifest: {_short(new['caption'])})"
+        if "generated" in new
+        else f"\n            held-out video {path.parent / 'samples' / new['file']}"
         for old, new in zip(before, after, strict=True)
     ]
     return (

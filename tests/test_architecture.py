@@ -38,13 +38,16 @@ MAY_IMPORT = {
     "scores": set(),
     "losses": set(),
     "packing": set(),
-    "pipelines": {"data", "families"},
+    "pipelines": {"config", "data", "families"},
     "chat": {"data", "families", "losses"},
     "gallery": {"data"},
     "families": {"chat", "config", "data", "losses", "packing", "pipelines"},
     "methods": {"config", "data", "families", "losses"},
     "runs": {"config", "data"},
-    "train": {"config", "data", "families", "gpu", "log", "losses", "methods", "scores", "steps"},
+    "train": {
+        *("config", "data", "families", "gpu", "log", "losses", "methods", "pipelines", "scores"),
+        "steps",
+    },
 }
 HEAVY_AT_TOP = {"losses", "methods", "packing", "train"}  # whoever imports these wants tensors
 

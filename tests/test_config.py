@@ -49,9 +49,34 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"frames": {"enabled": False}}, "caption.enabled", "expected frames.enabled to be true"),
     ({"train": {"batch_size": 0}}, "train.batch_size", "greater than or equal to 1 (got 0)"),
     (
-        {"train": {"model_type": "diffusion"}},
+        {"train": {"model_type": "rft"}},
         "train.model_type",
-        "diffusion can't be trained by this version; expected vision_language",
+        "rft can't be trained by this version; expected vision_language or diffusion",
+    ),
+    (
+        {"train": {"model_type": "diffusion"}},
+        "train.clip.sizes",
+        "expected [[width, height], …] for diffusion",
+    ),
+    (
+        {"train": {"model_type": "diffusion", "clip": {"sizes": [[64, 64]]}}},
+        "train.clip.fps, clip.stride",
+        "expected one of the two for diffusion",
+    ),
+    (
+        {"train": {"clip": {"fps": 8, "stride": 2}}},
+        "train.clip.fps, stride",
+        "expected one of the two",
+    ),
+    (
+        {"train": {"clip": {"fps": 8, "seconds": 2}}},
+        "train.clip.seconds",
+        "expected none with fps or stride",
+    ),
+    (
+        {"train": {"clip": {"sizes": [[64, 64]], "max_side_px": 64}}},
+        "train.clip.max_side_px",
+        "expected none with sizes",
     ),
     ({"train": {"model_type": "x"}}, "train.model_type", "expected 'vision_language', 'diffusion'"),
     ({"train": {"use_deepspeed": True}}, "train.use_deepspeed", "expected false"),

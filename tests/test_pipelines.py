@@ -7,6 +7,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from spark_trainer import pipelines
+from spark_trainer.data import video
 from spark_trainer.data.dataset import Unusable
 
 
@@ -25,11 +26,11 @@ def test_bytes_become_the_numbers_that_upstream_makes_of_them() -> None:
 def test_the_middle_fits_without_distortion() -> None:
     wide = Image.new("L", (90, 30), 0)
     wide.paste(255, (30, 0, 60, 30))
-    [square] = pipelines.fitted([wide], (16, 16))
+    [square] = video.fitted([wide], (16, 16))
     assert square.mode == "RGB"
     assert np.asarray(square).min() > 200
     image = noise(0, (48, 32))
-    assert pipelines.fitted([image], (48, 32))[0].tobytes() == image.tobytes()
+    assert video.fitted([image], (48, 32))[0].tobytes() == image.tobytes()
 
 
 def test_frames_have_a_rate() -> None:

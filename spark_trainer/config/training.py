@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from spark_trainer.config.reading import over, validated
 from spark_trainer.config.section import ConfigError, Fraction, Positive, Runtime, Section
 
+Side = Annotated[int, Field(ge=8)]
+
 
 class Split(Section):
     """Which videos are held out; decided by content, so adding videos moves none."""
@@ -73,6 +75,35 @@ class Clip(Section):
         description="`frames` reads the JPEGs on disk; `video` decodes the video itself, at any "
         "rate and without a second compression.",
     )
+    fps: Positive | None = Field(
+        None,
+        description="Frames a second of a clip of exactly `num_frames`; a shorter video is left "
+        "out.",
+    )
+    stride: int | None = Field(
+        None, ge=1, description="The same by taking every so many-th frame instead."
+    )
+    sizes: tuple[tuple[Side, Side], ...] = Field(
+        (),
+        description="[[width, height], …] in pixels: frames are scaled and cropped to the one of "
+        "the most similar shape. Needed by diffusion.",
+    )
+    flip: bool = Field(
+        False, description="Mirror every other clip; wrong where captions say left and right."
+    )
+    reference: Literal["first", "random"] = Field(
+        "first", description="Frame of the video that shows a family what a character looks like."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Clip":
+        if self.fps and self.stride:
+            raise ConfigError("fps, stride: expected one of the two")
+        if self.seconds and (self.fps or self.stride):
+            raise ConfigError("seconds: expected none with fps or stride, which give the length")
+        if self.max_side_px and self.sizes:
+            raise ConfigError("max_side_px: expected none with sizes")
+        return self
 
 
 class Lora(Section):
@@ -94,7 +125,7 @@ class Run(Section):
     )
     model_type: Literal["vision_language", "diffusion", "asr", "rft"] = Field(
         "vision_language",
-        description="Kind of training; this version trains vision_language.",
+        description="Kind of training; this version trains vision_language and diffusion.",
     )
     from_scratch: bool = Field(
         False, description="Start from random weights of the model's configuration."
@@ -183,6 +214,10 @@ class Run(Section):
     mixed_precision: Literal["no", "fp16", "bf16"] = Field(
         "no", description="Arithmetic of the forward pass."
     )
+    guidance_dropout: Fraction = Field(
+        0.1,
+        description="How often diffusion learns without its conditions, so that it can be guided.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Less memory for a second forward pass; the same gradients."
     )
@@ -193,7 +228,10 @@ class Run(Section):
     keep_checkpoints: int = Field(
         2, ge=1, description="Newest checkpoints kept; the best one is kept beside them."
     )
-    num_samples: int = Field(4, ge=0, description="Held-out clips captioned at each evaluation.")
+    num_samples: int = Field(
+        4, ge=0, description="Held-out clips captioned, or made by diffusion, at each evaluation."
+    )
+    num_sampling_steps: int = Field(25, ge=1, description="Steps of denoising for such a clip.")
     max_new_tokens: int = Field(40, ge=1, description="Longest generated text in tokens.")
     wandb_project: str | None = Field(
         None,
@@ -243,11 +281,13 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
-        if self.model_type != "vision_language":
+        if self.model_type in ("asr", "rft"):
             raise ConfigError(
                 f"model_type: {self.model_type} can't be trained by this version; "
-                "expected vision_language"
+                "expected vision_language or diffusion"
             )
+        if self.model_type == "diffusion":
+            self._fits_diffusion()
         if self.use_deepspeed:
             raise ConfigError(
                 "use_deepspeed: this version trains without DeepSpeed; expected false"
@@ -257,6 +297,20 @@ class Run(Section):
         if not self.use_accelerate and self.gpus > 1:
             raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
         return self
+
+    def _fits_diffusion(self) -> None:
+        if not self.clip.sizes:
+            raise ConfigError(
+                "clip.sizes: expected [[width, height], …] for diffusion, such as [[512, 512]]"
+            )
+        if self.clip.fps is None and self.clip.stride is None:
+            raise ConfigError("clip.fps, clip.stride: expected one of the two for diffusion")
+        if self.clip.num_frames < 2:
+            raise ConfigError("clip.num_frames: expected 2 or more for diffusion")
+        if self.packing:
+            raise ConfigError("packing: expected false for diffusion")
+        if self.attention != "auto":
+            raise ConfigError("attention: expected auto for diffusion")
 
 
 class Train(Run):

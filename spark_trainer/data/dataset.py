@@ -10,14 +10,16 @@ import random
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
 
 from spark_trainer.config import Run, Split, Text
-from spark_trainer.data import video
+from spark_trainer.data import clip, video
+from spark_trainer.data.clip import Size
+from spark_trainer.data.clip import Unusable as Unusable
 from spark_trainer.data.layout import Layout, frame_name
 
 if TYPE_CHECKING:
@@ -26,11 +28,22 @@ if TYPE_CHECKING:
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
+REFERENCE = "reference"
 BUCKETS = 16  # batches among which samples are sorted by length
 
 
-class Unusable(ValueError):
-    """Why a sample can't be used."""
+@dataclass(frozen=True)
+class Needs:
+    """What a family reads of a video beside its frames.
+
+    `text` says whether an answer is one; `beside` and `either` name videos of the same frames, each
+    in the folder that `meta` calls `<name>_dir`: all of `beside`, and all or none of `either`.
+    `reference` is no folder but a frame of the video.
+    """
+
+    text: bool = True
+    beside: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,8 @@ class Sample:
     """Frames of a video in the order of time, what is asked about them, and what is to be said.
 
     `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
+    `size` is that of the frames where `clip.sizes` asks for one; `beside` are the videos that the
+    family's needs name; `seed` is for whatever chance decides when this sample is learnt from.
     """
 
     video: str
@@ -45,6 +60,9 @@ class Sample:
     times: tuple[float, ...]
     prompt: str | None
     answer: str
+    seed: int = 0
+    size: Size | None = None
+    beside: "Mapping[str, tuple[Image, ...]]" = field(default_factory=dict)
 
 
 def part_of(video_hash: str, split: Split) -> Part:
@@ -67,22 +85,37 @@ class Samples:
         root: what the manifest's paths are relative to.
         run: the settings; its `text`, `clip` and `seed` are used.
         one_frame: each frame is a sample of its own, for families that see one image.
+        needs: what is read beside the frames.
+        fixed: chance decides by the video alone, not by the run's seed or the epoch, so that what
+            is held out is the same in every run; nothing is flipped.
     """
 
-    def __init__(self, manifest: Path, root: Path, run: Run, one_frame: bool) -> None:
+    def __init__(
+        self,
+        manifest: Path,
+        root: Path,
+        run: Run,
+        one_frame: bool,
+        needs: Needs = Needs(),
+        fixed: bool = False,
+    ) -> None:
         self._manifest, self._layout = manifest, Layout(root)
         self._text, self._clip, self._seed = run.text, run.clip, run.seed
-        self._one_frame = one_frame
+        self._one_frame, self._needs, self._fixed = one_frame, needs, fixed
         self._offsets = array("q")
         self._ends = array("q")  # number of the first sample after each video's
         self._frames = array("h")
         self._lengths = array("i")
+        self._sizes = array("h")
         self.left_out: list[str] = []
 
     def add(self, entry: dict[str, Any], offset: int) -> None:
         """Take in a manifest line that starts at byte `offset`."""
         try:
-            texts = list(_texts(entry, self._text))
+            texts = self._texts(entry)
+            _names(entry["meta"], self._needs)
+            clip.moments(entry["meta"], self._clip, None)
+            shape = clip.size(entry["meta"], self._clip.sizes) if self._clip.sizes else 0
         except Unusable as reason:
             self.left_out.append(f"{entry['id']}: {reason}")
             return
@@ -92,9 +125,17 @@ class Samples:
         self._ends.append(len(self) + len(texts) * self._frames[-1])
         longest = max(len(prompt or "") + len(answer) for prompt, answer in texts)
         self._lengths.append(longest + frames * video.CHARACTERS)
+        self._sizes.append(shape)
+
+    def _texts(self, entry: dict[str, Any]) -> list[tuple[str | None, str]]:
+        if self._needs.text:
+            return list(_texts(entry, self._text))
+        if entry["frames_dir"] is None:
+            raise Unusable("without frames")
+        return [(None, "")]
 
     def _num_frames(self, meta: Mapping[str, Any]) -> int:
-        if self._clip.source == "video":
+        if self._clip.source == "video" or self._clip.fps or self._clip.stride:
             return self._clip.num_frames
         return min(self._clip.num_frames, len(meta.get("frame_times", ())) or 1)
 
@@ -111,12 +152,17 @@ class Samples:
         return [0, *self._ends[:-1]] if self._ends else []
 
     def lengths(self) -> "np.ndarray":
-        """A measure of each sample's length; only its order means something."""
+        """A measure of each sample's length; only its order means something.
+
+        Samples of one size come together, whatever the length of their texts.
+        """
         import numpy as np
 
         ends = np.frombuffer(self._ends, np.int64)
         counts = np.concatenate([ends[:1], ends[1:] - ends[:-1]])
-        return np.repeat(np.frombuffer(self._lengths, np.int32), counts)
+        lengths = np.frombuffer(self._lengths, np.int32)
+        sizes = np.frombuffer(self._sizes, np.int16).astype(np.int64)
+        return np.repeat(lengths + (sizes << 32), counts)
 
     def __getitem__(self, number: int) -> Sample:
         """Read and decode a sample.
@@ -131,45 +177,72 @@ class Samples:
         with open(self._manifest, "rb") as file:
             file.seek(self._offsets[owner])
             entry = json.loads(file.readline())
-        prompt, answer = list(_texts(entry, self._text))[item]
-        draw = random.Random(f"{self._seed}:{epoch}:{entry['id']}:{item}")  # noqa: S311
-        times = self._times(entry["meta"], draw if self._clip.sampling == "random" else None)
+        prompt, answer = self._texts(entry)[item]
+        key = (
+            f"{entry['id']}:{item}" if self._fixed else f"{self._seed}:{epoch}:{entry['id']}:{item}"
+        )
+        draw = random.Random(key)  # noqa: S311
+        meta = entry["meta"]
+        times = clip.moments(meta, self._clip, draw if self._clip.sampling == "random" else None)
         if self._one_frame:
             times = times[slot : slot + 1]
-        return Sample(entry["id"], self._read(entry, times), times, prompt, answer)
+        sizes = self._clip.sizes
+        size = sizes[self._sizes[owner]] if sizes else None
+        images, beside = self._read(entry, times, size), self._beside(entry, times, draw)
+        if self._clip.flip and not self._fixed and draw.random() < 0.5:
+            images = video.mirrored(images)
+            beside = {name: video.mirrored(shown) for name, shown in beside.items()}
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+        return Sample(entry["id"], images, times, prompt, answer, seed, size, beside)
 
-    def _times(self, meta: Mapping[str, Any], draw: random.Random | None) -> tuple[float, ...]:
-        """Seconds at which frames are taken, one in each even part of the window."""
-        known = tuple(meta.get("frame_times", ())) or (0.0,)
-        duration = meta.get("duration") or known[-1] + 1.0
-        window = min(self._clip.seconds or duration, duration)
-        begin = (duration - window) * (draw.random() if draw else 0.5)
+    def _read(
+        self, entry: dict[str, Any], times: tuple[float, ...], size: Size | None
+    ) -> "tuple[Image, ...]":
+        """The video's frames at these times, cut to `size`, or shrunk."""
         if self._clip.source == "frames":
-            known = tuple(time for time in known if begin <= time <= begin + window) or known[:1]
-            count = min(self._clip.num_frames, len(known))
-            places = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
-            return tuple(known[int(place * len(known))] for place in places)
-        count = self._clip.num_frames
-        places = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
-        return tuple(begin + place * window for place in places)
-
-    def _read(self, entry: dict[str, Any], times: tuple[float, ...]) -> "tuple[Image, ...]":
-        from PIL import Image
-
-        if self._clip.source == "video":
+            images = self._on_disk(entry, "frames_dir", times)
+        else:
             source = self._layout.source(entry["id"])
             try:
-                return tuple(map(self._shrunk, video.frames_at(source, times)))
+                images = tuple(video.frames_at(source, times))
             except (OSError, ValueError) as error:
                 raise Unusable(f"{source}: {error}") from None
-        known = list(entry["meta"].get("frame_times", ())) or [0.0]
+        return video.fitted(images, size) if size else tuple(map(self._shrunk, images))
+
+    def _beside(
+        self, entry: dict[str, Any], times: tuple[float, ...], draw: random.Random
+    ) -> "dict[str, tuple[Image, ...]]":
+        """The videos that the family's needs name, as they are on disk."""
+        found = {
+            name: self._on_disk(entry["meta"], f"{name}_dir", times, entry["meta"])
+            for name in _names(entry["meta"], self._needs)
+            if name != REFERENCE
+        }
+        if REFERENCE in self._needs.beside:
+            known = tuple(entry["meta"].get("frame_times", ())) or (0.0,)
+            chosen = draw.choice(known) if self._clip.reference == "random" else known[0]
+            found[REFERENCE] = self._on_disk(entry, "frames_dir", (chosen,))
+        return found
+
+    def _on_disk(
+        self,
+        where: Mapping[str, Any],
+        key: str,
+        times: tuple[float, ...],
+        meta: Mapping[str, Any] | None = None,
+    ) -> "tuple[Image, ...]":
+        """The images of a folder at these times, each numbered like the frame at that time."""
+        from PIL import Image
+
+        known = list((meta or where["meta"]).get("frame_times", ())) or [0.0]
         images = []
         for time in times:
-            folder = self._layout.root / entry["frames_dir"]
-            path = folder / frame_name(known.index(time) + 1)
+            path = self._layout.root / where[key] / frame_name(known.index(time) + 1)
+            if not path.exists() and path.with_suffix(".png").exists():
+                path = path.with_suffix(".png")
             try:
                 with Image.open(path) as image:
-                    images.append(self._shrunk(image.convert("RGB")))
+                    images.append(image.convert("RGB"))
             except OSError as error:
                 raise Unusable(f"{path}: {error.strerror or error}") from None
         return tuple(images)
@@ -182,6 +255,20 @@ class Samples:
         return image.resize(
             (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
         )
+
+
+def _names(meta: Mapping[str, Any], needs: Needs) -> list[str]:
+    """The videos beside the frames that a manifest line offers.
+
+    Raises:
+        Unusable: one that is needed is not there.
+    """
+    some = any(meta.get(f"{name}_dir") for name in needs.either)
+    wanted = [*needs.beside, *(needs.either if some else ())]
+    for name in wanted:
+        if name != REFERENCE and not meta.get(f"{name}_dir"):
+            raise Unusable(f"without {name}_dir")
+    return wanted
 
 
 def _texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
@@ -213,13 +300,22 @@ def _fill(template: str, values: Mapping[str, Any]) -> str:
     return template.format_map(values).strip()
 
 
-def read(manifest: Path, root: Path, run: Run, one_frame: bool) -> dict[Part, Samples]:
+def read(
+    manifest: Path,
+    root: Path,
+    run: Run,
+    one_frame: bool,
+    needs: Needs = Needs(),
+) -> dict[Part, Samples]:
     """Every part of a manifest, in one pass.
 
     Raises:
         ValueError: a line that is no manifest entry, with its number.
     """
-    parts: dict[Part, Samples] = {part: Samples(manifest, root, run, one_frame) for part in PARTS}
+    parts: dict[Part, Samples] = {
+        part: Samples(manifest, root, run, one_frame, needs, fixed=part != "train")
+        for part in PARTS
+    }
     offset = 0
     with open(manifest, "rb") as file:
         for number, line in enumerate(file, start=1):

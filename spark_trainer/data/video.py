@@ -1,6 +1,7 @@
-"""Frames of a video at given times, decoded on demand."""
+"""Frames of a video at given times, decoded on demand; and frames written as a video."""
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,3 +54,33 @@ def _upright(frame, ratio: float) -> "Image":  # type: ignore[no-untyped-def]
     if ratio != 1:
         image = image.resize((max(1, round(image.width * ratio)), image.height))
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "tuple[Image, ...]":
+    """The middle of each image in RGB, as large as fits, at `size` (width, height) in pixels."""
+    from PIL import Image, ImageOps
+
+    return tuple(
+        ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images
+    )
+
+
+def mirrored(images: "Sequence[Image]") -> "tuple[Image, ...]":
+    """Left and right exchanged."""
+    from PIL import ImageOps
+
+    return tuple(map(ImageOps.mirror, images))
+
+
+def write(path: Path, images: "Sequence[Image]", fps: float) -> None:
+    """Write frames of one size, even in width and height, as H.264 in an MP4 without sound."""
+    import av
+
+    rate = Fraction(fps).limit_denominator(1000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+        stream.width, stream.height = images[0].size
+        stream.pix_fmt = "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())

@@ -1,8 +1,9 @@
-"""Trainable model families: one module each, found by the `model_type` of a checkpoint.
+"""Trainable model families: one module each, found by what a checkpoint says of itself.
 
-A family module holds facts at its head and then its verbs:
+A family module holds facts at its head and then its verbs. Those of every family:
 
-    MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it trains
+    MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it trains, and of
+                    `_class_name` in a pipeline's model_index.json
     ONE_FRAME       whether a sample is one frame; else all frames of a video at once
     PACKS           whether samples may stand one after the other in one row
     PARTS           part of the model -> expressions that the beginning of its parameters' names
@@ -11,13 +12,19 @@ A family module holds facts at its head and then its verbs:
     LORA_TARGETS    expression over the full names of the layers that get a low-rank adapter
 
     load            (name, wanted) -> Loaded
-    encode          (loaded, sample, max_length) -> Encoded: one sample's tensors
-    collate         (loaded, encoded, packed) -> Batch
-    loss            (loaded, model, batch) -> sum of the token losses
-    generate        (loaded, model, sample, max_new_tokens) -> text
+    loss            (loaded, model, batch) -> sum over what the batch has to learn
 
 `model` is the network in training, which may wrap `loaded.model` for several processes. A batch
-always holds `labels` (rows, length), IGNORED where there is nothing to learn.
+tells what its loss is a sum over: `labels` (rows, length), IGNORED where there is nothing to learn,
+or `seeds`, a number for each clip.
+
+The other verbs are one of two sets. `Generates` writes text:
+
+    encode          (loaded, sample, max_length) -> Encoded: one sample's tensors
+    collate         (loaded, encoded, packed) -> Batch
+    generate        (loaded, model, sample, max_new_tokens) -> text
+
+`Films` makes videos, see pipelines.py.
 """
 
 import importlib
@@ -27,12 +34,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from spark_trainer.data.dataset import Sample
+from spark_trainer.config import Run
+from spark_trainer.data.dataset import Needs, Sample
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 IGNORED = -100  # torch's `cross_entropy` leaves such labels out
 PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
@@ -72,7 +81,7 @@ class Encoded:
 
 
 class Family(Protocol):
-    """What a family module offers."""
+    """What every family module offers."""
 
     MODEL_TYPES: tuple[str, ...]
     ONE_FRAME: bool
@@ -82,10 +91,51 @@ class Family(Protocol):
     LORA_TARGETS: str
 
     def load(self, name: str, wanted: Wanted) -> Loaded: ...
+    def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor": ...
+
+
+@runtime_checkable
+class Generates(Family, Protocol):
+    """A family that writes text; its samples become tensors where they are decoded."""
+
     def encode(self, loaded: Loaded, sample: Sample, max_length: int) -> Encoded: ...
     def collate(self, loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch: ...
-    def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor": ...
     def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str: ...
+
+
+@runtime_checkable
+class Films(Family, Protocol):
+    """A family that makes videos; its frozen encoders run where the network does."""
+
+    NEEDS: Needs
+    FLIPS: bool
+    NETWORK: str
+    TAG: str
+    USE: dict[str, str]
+
+    def check(self, loaded: Loaded, run: Run) -> None: ...
+    def shared(self, loaded: Loaded) -> "dict[str, torch.Tensor]": ...
+    def encode(
+        self, loaded: Loaded, clip: Sample, size: tuple[int, int]
+    ) -> "dict[str, torch.Tensor]": ...
+    def collate(
+        self, encoded: "Sequence[dict[str, torch.Tensor]]", common: "dict[str, torch.Tensor]"
+    ) -> Batch: ...
+    def save(self, model: Any, folder: Path) -> None: ...
+    def sample(
+        self,
+        loaded: Loaded,
+        model: Any,
+        clip: Sample,
+        size: tuple[int, int],
+        num_steps: int,
+        generator: "torch.Generator",
+    ) -> "list[Image]": ...
+
+
+def kind(family: Family) -> str:
+    """The `train.model_type` under which a family is trained."""
+    return "diffusion" if isinstance(family, Films) else "vision_language"
 
 
 def names() -> list[str]:
@@ -97,7 +147,7 @@ def find(model_name: str) -> Family:
     """The family that trains a checkpoint.
 
     Args:
-        model_name: hub id, or a folder with `config.json`.
+        model_name: hub id, or a folder with `config.json` or `model_index.json`.
 
     Raises:
         ValueError: no family trains it; the message lists those that are known.
@@ -223,13 +273,26 @@ def _attention(config: Any, wanted: Wanted) -> Any:
 
 
 def _model_type(model_name: str) -> str | None:
-    """`model_type` in the checkpoint's config.json."""
-    path = Path(model_name) / "config.json"
+    """What a checkpoint's config.json or a pipeline's model_index.json says that it is."""
     if Path(model_name).is_dir():
-        if not path.is_file():
-            raise ValueError(f"train.model_name: {model_name} holds no config.json")
-        return cast("str | None", json.loads(path.read_text(encoding="utf-8")).get("model_type"))
+        for file, key in (("model_index.json", "_class_name"), ("config.json", "model_type")):
+            path = Path(model_name) / file
+            if path.is_file():
+                return cast("str | None", json.loads(path.read_text(encoding="utf-8")).get(key))
+        raise ValueError(
+            f"train.model_name: {model_name} holds no config.json and no model_index.json"
+        )
     from transformers import PretrainedConfig
 
-    values, _ = PretrainedConfig.get_config_dict(model_name)
-    return cast("str | None", values.get("model_type"))
+    try:
+        values, _ = PretrainedConfig.get_config_dict(model_name)
+    except OSError:
+        from diffusers import DiffusionPipeline
+
+        try:
+            values = DiffusionPipeline.load_config(model_name)
+        except OSError:
+            values = {}
+        if "_class_name" not in values:
+            raise
+    return cast("str | None", values.get("model_type") or values.get("_class_name"))

@@ -11,15 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
-from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.config import Run
+from spark_trainer.data import video
+from spark_trainer.data.dataset import Needs, Sample, Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-MODEL_TYPES = ()
 PIPELINE = "AnimateDiffPipeline"
+NETWORK = "unet"
+MODEL_TYPES = (PIPELINE,)
+ONE_FRAME = False
+PACKS = False
+NEEDS = Needs()
+FLIPS = True
+TAG = "text-to-video"
+USE = {
+    "unet": """\
+unet = UNetMotionModel.from_pretrained("final/unet")
+pipe = AnimateDiffPipeline.from_pretrained("{base}", unet=unet)""",
+    "motion_adapter": """\
+pipe = AnimateDiffPipeline.from_pretrained("{base}")
+pipe.unet.load_motion_modules(MotionAdapter.from_pretrained("final/motion_adapter"))""",
+}
 PARTS = {
     "motion": (r".*\.motion_modules\.",),
     "image": ("",),
@@ -37,7 +53,7 @@ def load(name: str, wanted: Wanted) -> Loaded:
     import torch
 
     pretrained = Wanted(dtype=wanted.dtype, four_bit=wanted.four_bit)
-    loaded = pipelines.load(name, pretrained, PIPELINE, "unet")
+    loaded = pipelines.load(name, pretrained, PIPELINE, NETWORK)
     if wanted.from_scratch:
         config = loaded.model.config
         fresh = type(loaded.model).from_config(config).to(loaded.model.dtype).state_dict()
@@ -47,6 +63,14 @@ def load(name: str, wanted: Wanted) -> Loaded:
                 torch.nn.init.zeros_(value)
         loaded.model.load_state_dict(moving, strict=False)
     return loaded
+
+
+def check(loaded: Loaded, run: Run) -> None:
+    """Its motion modules have so many places."""
+    most = loaded.model.config.motion_max_seq_length
+    if run.clip.num_frames > most:
+        raise ValueError(f"train.clip.num_frames: {run.clip.num_frames}; expected at most {most}")
+    pipelines.check(loaded, run, loaded.processor.vae_scale_factor)
 
 
 def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, torch.Tensor]":
@@ -64,7 +88,7 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
         raise Unusable(
             f"video {sample.video}: {len(sample.images)} frames; expected at most {most}"
         )
-    images = pipelines.fitted(sample.images, size)
+    images = video.fitted(sample.images, size)
     pixels_FCHW = pipelines.scaled(pipelines.pixels(images))
     latents_FCHW = pipelines.image_latents(pipe.vae, pixels_FCHW) * pipe.vae.config.scaling_factor
     return {"latents": latents_FCHW.transpose(0, 1).cpu(), "text": _text(pipe, sample.answer)}
@@ -109,7 +133,7 @@ def draw(loaded: Loaded, batch: Batch, generators: "Sequence[torch.Generator]") 
     return Draws(
         noise_BCFHW=per_sample.normal(generators, batch["latents"].shape[1:], where),
         timestep_B=per_sample.integers(generators, 0, num_steps, where),
-        drop_text_B=per_sample.uniform(generators, where) < pipelines.DROP,
+        drop_text_B=per_sample.uniform(generators, where) < pipelines.drop(batch),
     )
 
 
@@ -137,7 +161,7 @@ def _alphas(loaded: Loaded, draws: Draws) -> "torch.Tensor":
     return alphas.to(draws.timestep_B.device)[draws.timestep_B]
 
 
-def loss(
+def losses(
     loaded: Loaded, model: Any, batch: Batch, generators: "Sequence[torch.Generator]"
 ) -> "torch.Tensor":
     """Loss of each sample (B,)."""
@@ -149,6 +173,11 @@ def loss(
     return noise_prediction.loss(
         output_BCFHW, batch["latents"], draws.noise_BCFHW, _alphas(loaded, draws), prediction
     )
+
+
+def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
+    """Sum over the clips, each drawn for by its own seed."""
+    return losses(loaded, model, batch, pipelines.generators(batch)).sum()
 
 
 def save(model: Any, folder: Path) -> None:
@@ -167,7 +196,7 @@ def sample(
     generator: "torch.Generator",
 ) -> "list[Image]":
     """As many frames as the clip has, from its text."""
-    made = pipelines.using(loaded, "unet", model)(
+    made = pipelines.using(loaded, NETWORK, model)(
         clip.answer,
         width=size[0],
         height=size[1],

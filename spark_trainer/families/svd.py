@@ -14,15 +14,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
-from spark_trainer.data.dataset import Sample
+from spark_trainer.config import Run
+from spark_trainer.data import video
+from spark_trainer.data.dataset import Needs, Sample
 from spark_trainer.families import Batch, Loaded, Wanted
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-MODEL_TYPES = ()
 PIPELINE = "StableVideoDiffusionPipeline"
+NETWORK = "unet"
+MODEL_TYPES = (PIPELINE,)
+ONE_FRAME = False
+PACKS = False
+NEEDS = Needs(text=False)
+FLIPS = True
+TAG = "image-to-video"
+USE = {
+    "unet": """\
+unet = UNetSpatioTemporalConditionModel.from_pretrained("final/unet")
+pipe = StableVideoDiffusionPipeline.from_pretrained("{base}", unet=unet)""",
+}
 PARTS = {
     "temporal": (r".*\.(temporal_\w+|time_mixer|time_pos_embed)\.",),
     "spatial": ("",),
@@ -38,7 +51,13 @@ MOST_MOTION = 32.0  # levels of 255 between frames that count as the fastest mot
 
 def load(name: str, wanted: Wanted) -> Loaded:
     """Load a hub id or folder."""
-    return pipelines.load(name, wanted, PIPELINE, "unet")
+    return pipelines.load(name, wanted, PIPELINE, NETWORK)
+
+
+def check(loaded: Loaded, run: Run) -> None:
+    """Its network halves the latents once less than it has blocks, and takes no other size."""
+    halvings = len(loaded.model.config.down_block_types) - 1
+    pipelines.check(loaded, run, loaded.processor.vae_scale_factor * 2**halvings)
 
 
 def motion_bucket(images: "Sequence[Image]") -> int:
@@ -77,7 +96,7 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
 
     pipe = loaded.processor
     fps = pipelines.fps(sample.times, sample.video)
-    images = pipelines.fitted(sample.images, size)
+    images = video.fitted(sample.images, size)
     pixels_TCHW = pipelines.pixels(images)
     latents_TCHW = pipelines.image_latents(pipe.vae, pipelines.scaled(pixels_TCHW))
     with torch.no_grad():
@@ -126,7 +145,7 @@ def draw(loaded: Loaded, batch: Batch, generators: "Sequence[torch.Generator]") 
 
     where = batch["latents"].device
     chance_B = per_sample.uniform(generators, where)
-    drop = pipelines.DROP
+    drop = pipelines.drop(batch)
     return Draws(
         noise_BTCHW=per_sample.normal(generators, batch["latents"].shape[1:], where),
         sigma_B=edm.sigmas(generators, SIGMA_MEAN, SIGMA_STD, where),
@@ -165,7 +184,7 @@ def arguments(loaded: Loaded, batch: Batch, draws: Draws) -> dict[str, Any]:
     }
 
 
-def loss(
+def losses(
     loaded: Loaded, model: Any, batch: Batch, generators: "Sequence[torch.Generator]"
 ) -> "torch.Tensor":
     """Loss of each sample (B,)."""
@@ -174,6 +193,11 @@ def loss(
     draws = draw(loaded, batch, generators)
     output_BTCHW = model(**arguments(loaded, batch, draws), return_dict=False)[0]
     return edm.loss(output_BTCHW, batch["latents"], draws.noise_BTCHW, draws.sigma_B)
+
+
+def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
+    """Sum over the clips, each drawn for by its own seed."""
+    return losses(loaded, model, batch, pipelines.generators(batch)).sum()
 
 
 def save(model: Any, folder: Path) -> None:
@@ -190,8 +214,8 @@ def sample(
     generator: "torch.Generator",
 ) -> "list[Image]":
     """As many frames as the clip has, from its first, at its rate and with as much motion."""
-    images = pipelines.fitted(clip.images, size)
-    made = pipelines.using(loaded, "unet", model)(
+    images = video.fitted(clip.images, size)
+    made = pipelines.using(loaded, NETWORK, model)(
         images[0],
         width=size[0],
         height=size[1],

@@ -10,21 +10,35 @@ Tensors: B batch, C channels, T latent frames (S frames of video make (S - 1) / 
 width, L tokens of the text, D width of an embedding.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
-from spark_trainer.data.dataset import Unusable
+from spark_trainer.config import Run
+from spark_trainer.data import video
+from spark_trainer.data.dataset import Needs, Sample, Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-MODEL_TYPES = ()
 PIPELINE = "WanAnimatePipeline"
+NETWORK = "transformer"
+MODEL_TYPES = (PIPELINE,)
+ONE_FRAME = False
+PACKS = False
+NEEDS = Needs(beside=("reference", "pose", "face"), either=("background", "mask"))
+FLIPS = False  # the colours of a skeleton tell left from right
+TAG = "image-to-video"
+USE = {
+    "transformer": """\
+transformer = WanAnimateTransformer3DModel.from_pretrained("final/transformer")
+pipe = WanAnimatePipeline.from_pretrained("{base}", transformer=transformer)""",
+}
 PARTS = {
     "pose": ("pose_patch_embedding",),
     "face": ("face_encoder", "face_adapter"),
@@ -39,40 +53,34 @@ GUIDANCE_FRAMES = (0, 1, 5)  # the pipeline continues a video from its last 1 or
 TEXT_LENGTH = 512  # tokens, the rest of the embedding is 0
 
 
-@dataclass(frozen=True)
-class Clip:
-    """What is learnt from: S = 4k + 1 frames each, of one size but for the faces and reference.
-
-    Without `background` and `mask` (white where the character is) the clip is for animating.
-    """
-
-    video: str
-    frames: "tuple[Image, ...]"
-    reference: "Image"
-    pose: "tuple[Image, ...]"
-    face: "tuple[Image, ...]"
-    text: str
-    background: "tuple[Image, ...]" = ()
-    mask: "tuple[Image, ...]" = ()
-
-
 def load(name: str, wanted: Wanted) -> Loaded:
     """Load a hub id or folder."""
-    return pipelines.load(name, wanted, PIPELINE, "transformer")
+    return pipelines.load(name, wanted, PIPELINE, NETWORK)
+
+
+def check(loaded: Loaded, run: Run) -> None:
+    """Four frames make one of latents, after the first; a patch is two latents wide and high."""
+    frames, stride = run.clip.num_frames, loaded.processor.vae_scale_factor_temporal
+    if frames % stride != 1:
+        raise ValueError(f"train.clip.num_frames: {frames}; expected {stride}k + 1, such as 77")
+    patch = loaded.model.config.patch_size[-1]
+    pipelines.check(loaded, run, loaded.processor.vae_scale_factor_spatial * patch)
 
 
 def encode(
-    loaded: Loaded, clip: Clip, size: tuple[int, int], guidance_frames: int = 0
+    loaded: Loaded, clip: Sample, size: tuple[int, int], guidance_frames: int | None = None
 ) -> "dict[str, torch.Tensor]":
     """What the frozen encoders make of a clip, at `size` (width, height) in pixels.
 
     Args:
         loaded: the model and the pipeline.
-        clip: the videos and the text.
+        clip: its frames and, beside them, `reference` (one image), `pose` and `face`; with
+            `background` and `mask` (white where the character is) too it is for replacing, else for
+            animating.
         size: both sides divisible by 16.
         guidance_frames: how many of the first frames are given, as when the pipeline continues a
-            video: 0, 1 or 5. The latents of what is given depend on it, so it belongs to what is
-            kept of a clip.
+            video: 0, 1 or 5; None draws one by the clip's seed. The latents of what is given depend
+            on it, so it belongs to what is kept of a clip.
 
     Returns:
         `latents` (C, T, h, w); `reference` (4 + C, 1, h, w) and `given` (4 + C, T, h, w), each
@@ -85,36 +93,43 @@ def encode(
     import torch
     from PIL.Image import Resampling
 
+    if guidance_frames is None:
+        guidance_frames = random.Random(clip.seed).choice(GUIDANCE_FRAMES)  # noqa: S311
     _check(loaded, clip, size, guidance_frames)
+    [reference] = clip.beside["reference"]
     pipe, (width, height) = loaded.processor, size
     side = loaded.model.config.motion_encoder_size
-    video_1CSHW = _video(pipe, clip.frames, size)
+    video_1CSHW = _video(pipe, clip.images, size)
     reference_1CHW = pipe.vae_image_processor.preprocess(
-        clip.reference, height=height, width=width, resize_mode="fill"
+        reference, height=height, width=width, resize_mode="fill"
     )
-    faces = [image.convert("RGB").resize((side, side), Resampling.LANCZOS) for image in clip.face]
+    faces = [
+        image.convert("RGB").resize((side, side), Resampling.LANCZOS)
+        for image in clip.beside["face"]
+    ]
     device = pipe.vae.device
     with torch.no_grad():
         encoded = {
             "latents": pipe.prepare_pose_latents(video_1CSHW, device=device),
             "reference": pipe.prepare_reference_image_latents(reference_1CHW, device=device),
             "given": _given(pipe, clip, video_1CSHW, guidance_frames),
-            "pose": pipe.prepare_pose_latents(_video(pipe, clip.pose, size), device=device),
-            "image": pipe.encode_image(clip.reference, device),
+            "pose": pipe.prepare_pose_latents(
+                _video(pipe, clip.beside["pose"], size), device=device
+            ),
+            "image": pipe.encode_image(reference, device),
         }
     kept = {name: value[0].cpu() for name, value in encoded.items()}
     face_3SHW = pipelines.pixels(faces).transpose(0, 1).contiguous()
-    return kept | {"face": face_3SHW, "text": _text(pipe, clip.text)}
+    return kept | {"face": face_3SHW, "text": _text(pipe, clip.answer)}
 
 
-def _check(loaded: Loaded, clip: Clip, size: tuple[int, int], guidance_frames: int) -> None:
+def _check(loaded: Loaded, clip: Sample, size: tuple[int, int], guidance_frames: int) -> None:
     if size[0] % 16 or size[1] % 16:
         raise ValueError(f"size: {size[0]} × {size[1]}; expected sides divisible by 16")
     if guidance_frames not in GUIDANCE_FRAMES:
         raise ValueError(f"guidance_frames: {guidance_frames}; expected one of {GUIDANCE_FRAMES}")
-    videos = [clip.frames, clip.pose, clip.face]
-    if clip.background or clip.mask:
-        videos += [clip.background, clip.mask]
+    beside = [images for name, images in clip.beside.items() if name != "reference"]
+    videos = [clip.images, *beside]
     lengths = [len(video) for video in videos]
     stride = loaded.processor.vae_scale_factor_temporal
     if len(set(lengths)) > 1 or lengths[0] % stride != 1:
@@ -126,7 +141,7 @@ def _check(loaded: Loaded, clip: Clip, size: tuple[int, int], guidance_frames: i
 
 def _video(pipe: Any, images: "Sequence[Image]", size: tuple[int, int]) -> "torch.Tensor":
     """A video (1, C, S, H, W) from -1 to 1; every video of a clip is cut alike."""
-    fitted = pipelines.fitted(images, size)
+    fitted = list(video.fitted(images, size))
     made: torch.Tensor = pipe.video_processor.preprocess_video(
         fitted, height=size[1], width=size[0]
     )
@@ -134,15 +149,15 @@ def _video(pipe: Any, images: "Sequence[Image]", size: tuple[int, int]) -> "torc
 
 
 def _given(
-    pipe: Any, clip: Clip, video_1CSHW: "torch.Tensor", guidance_frames: int
+    pipe: Any, clip: Sample, video_1CSHW: "torch.Tensor", guidance_frames: int
 ) -> "torch.Tensor":
     """Mask and latents (1, 4 + C, T, h, w) of what is given of the video beside its reference."""
     num_frames, height, width = video_1CSHW.shape[2:]
     background_1CSHW = mask_11SHW = None
-    if clip.background:
-        background_1CSHW = _video(pipe, clip.background, (width, height))
+    if "background" in clip.beside:
+        background_1CSHW = _video(pipe, clip.beside["background"], (width, height))
         mask_11SHW = pipe.video_processor_for_mask.preprocess_video(
-            pipelines.fitted(clip.mask, (width, height)), height=height, width=width
+            list(video.fitted(clip.beside["mask"], (width, height))), height=height, width=width
         )
     made: torch.Tensor = pipe.prepare_prev_segment_cond_latents(
         video_1CSHW[:, :, :guidance_frames] if guidance_frames else None,
@@ -153,7 +168,7 @@ def _given(
         height=height,
         width=width,
         prev_segment_cond_frames=guidance_frames or 1,
-        task="replace" if clip.background else "animate",
+        task="replace" if "background" in clip.beside else "animate",
         device=pipe.vae.device,
     )
     return made
@@ -216,7 +231,7 @@ def draw(loaded: Loaded, batch: Batch, generators: "Sequence[torch.Generator]") 
     return Draws(
         noise_BCTHW=per_sample.normal(generators, x0_BCTHW.shape[1:], where),
         sigma_B=flow_matching.sigmas(generators, steps, config.flow_shift, where),
-        drop_B=per_sample.uniform(generators, where) < pipelines.DROP,
+        drop_B=per_sample.uniform(generators, where) < pipelines.drop(batch),
     )
 
 
@@ -259,7 +274,7 @@ def _timesteps(loaded: Loaded, draws: Draws) -> "torch.Tensor":
     return (draws.sigma_B * num_steps).long().clamp(max=num_steps - 1)
 
 
-def loss(
+def losses(
     loaded: Loaded, model: Any, batch: Batch, generators: "Sequence[torch.Generator]"
 ) -> "torch.Tensor":
     """Loss of each sample (B,), over the latents of the reference too: sampling makes them."""
@@ -270,6 +285,11 @@ def loss(
     return flow_matching.loss(output_BCTHW, _clean(batch), draws.noise_BCTHW)
 
 
+def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
+    """Sum over the clips, each drawn for by its own seed."""
+    return losses(loaded, model, batch, pipelines.generators(batch)).sum()
+
+
 def save(model: Any, folder: Path) -> None:
     """Write `transformer/`, which the pipeline takes as `transformer=` in place of its own."""
     model.save_pretrained(folder / "transformer")
@@ -278,26 +298,25 @@ def save(model: Any, folder: Path) -> None:
 def sample(
     loaded: Loaded,
     model: Any,
-    clip: Clip,
+    clip: Sample,
     size: tuple[int, int],
     num_steps: int,
     generator: "torch.Generator",
 ) -> "list[Image]":
     """As many frames as the clip has, of its reference moved as its skeletons and faces."""
-    videos = {"pose_video": clip.pose}
-    if clip.background:
-        videos |= {"background_video": clip.background, "mask_video": clip.mask}
-    made = pipelines.using(loaded, "transformer", model)(
-        image=clip.reference,
-        face_video=list(clip.face),
-        prompt=clip.text,
-        mode="replace" if clip.background else "animate",
+    names = [name for name in ("pose", "background", "mask") if name in clip.beside]
+    videos = {f"{name}_video": clip.beside[name] for name in names}
+    made = pipelines.using(loaded, NETWORK, model)(
+        image=clip.beside["reference"][0],
+        face_video=list(clip.beside["face"]),
+        prompt=clip.answer,
+        mode="replace" if "background" in clip.beside else "animate",
         width=size[0],
         height=size[1],
-        segment_frame_length=len(clip.frames),
+        segment_frame_length=len(clip.images),
         num_inference_steps=num_steps,
         generator=generator,
         output_type="pil",
-        **{name: pipelines.fitted(images, size) for name, images in videos.items()},
+        **{name: list(video.fitted(images, size)) for name, images in videos.items()},
     )
     return list(made.frames[0])

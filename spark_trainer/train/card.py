@@ -11,10 +11,28 @@ UNKNOWN = "unknown"
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
 
 
-def write(folder: Path, run: Run, lineage: dict[str, Any], summary: dict[str, Any]) -> None:
-    """Write README.md with the base and its licence, the data's digest, the scores, the code."""
+def write(
+    folder: Path,
+    run: Run,
+    lineage: dict[str, Any],
+    summary: dict[str, Any],
+    library: str = "transformers",
+    tag: str = "image-to-text",
+    use: str = "",
+) -> None:
+    """Write README.md with the base and its licence, the data's digest, the scores, the code.
+
+    Args:
+        folder: where it goes.
+        run: the settings.
+        lineage: what the run is made of.
+        summary: what came out.
+        library: whose `from_pretrained` loads it.
+        tag: what the hub calls such a model.
+        use: the lines of Python that load it, where one call does not.
+    """
     base = "random weights" if run.from_scratch else run.model_name
-    head = {"library_name": "transformers", "pipeline_tag": "image-to-text"}
+    head = {"library_name": library, "pipeline_tag": tag}
     terms = "none" if run.from_scratch else licence(run.model_name)
     if not run.from_scratch:
         head["base_model"] = run.model_name
@@ -38,7 +56,7 @@ def write(folder: Path, run: Run, lineage: dict[str, Any], summary: dict[str, An
     text = (
         f"---\n{yaml.safe_dump(head)}---\n\n# {lineage['run']}\n\n"
         f"Trained with SparkTrainer. `lineage.json` beside the run names every clip.\n\n"
-        f"| what | value |\n|---|---|\n{table}\n"
+        f"| what | value |\n|---|---|\n{table}\n" + (f"\n```python\n{use}\n```\n" if use else "")
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
 

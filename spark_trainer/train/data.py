@@ -1,5 +1,6 @@
-"""Batches for one process: which samples, decoded and tokenised ahead by worker processes."""
+"""Batches for one process: which samples, decoded ahead by worker processes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -8,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from spark_trainer import families
-from spark_trainer.data.dataset import Samples, Unusable, batches
-from spark_trainer.families import Batch, Family, Loaded
+from spark_trainer.data.dataset import Sample, Samples, Unusable, batches
+from spark_trainer.families import Batch, Encoded, Family, Films, Generates, Loaded
 
 MAX_REPLACEMENTS = 8  # samples tried in place of a batch of which none can be used
 
@@ -23,14 +24,28 @@ class Taken(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reader:
+class Reader(ABC):
     """Turns sample numbers into batches; what a worker process does."""
 
     samples: Samples
     family: Family
     loaded: Loaded
-    max_length: int
-    packed: bool
+
+    @abstractmethod
+    def encoded(self, sample: Sample) -> Any:
+        """What a worker makes of a sample.
+
+        Raises:
+            Unusable: it can't be learnt from.
+        """
+
+    @abstractmethod
+    def collated(self, encoded: list[Any]) -> list[Batch]:
+        """Batches of samples that go together."""
+
+    def ready(self, batch: Batch, device: torch.device) -> Batch:
+        """The batch as the loss takes it, on its device; never what a worker does."""
+        return moved(batch, device)
 
     def __getitem__(self, numbers: Sequence[int]) -> Taken:
         encoded, reasons = [], []
@@ -39,17 +54,64 @@ class Reader:
         while pending:
             try:
                 sample = self.samples[pending.pop(0)]
-                encoded.append(self.family.encode(self.loaded, sample, self.max_length))
+                encoded.append(self.encoded(sample))
             except Unusable as reason:
                 reasons.append(str(reason))
             if not pending and not encoded:
                 # No batch may be empty: every process has to take part in every update.
                 pending = [number for number in [next(spare, None)] if number is not None]
-        made = [
+        made = self.collated(encoded) if encoded else []
+        return Taken(made, reasons, sum(getattr(one, "cut", False) for one in encoded))
+
+
+@dataclass(frozen=True)
+class Texts(Reader):
+    """For families that write: tokens and pixels are made by the workers."""
+
+    family: Generates
+    max_length: int
+    packed: bool
+
+    def encoded(self, sample: Sample) -> Encoded:
+        return self.family.encode(self.loaded, sample, self.max_length)
+
+    def collated(self, encoded: list[Encoded]) -> list[Batch]:
+        return [
             self.family.collate(self.loaded, group, self.packed)
-            for group in (families.groups(encoded) if encoded else [])
+            for group in families.groups(encoded)
         ]
-        return Taken(made, reasons, sum(one.cut for one in encoded))
+
+
+@dataclass(frozen=True)
+class Clips(Reader):
+    """For families that make videos: workers decode, and the frozen encoders run on the device.
+
+    `common` is what the family's `shared` made; `guidance_dropout` how often a condition is left
+    out.
+    """
+
+    family: Films
+    common: dict[str, torch.Tensor]
+    guidance_dropout: float
+
+    def encoded(self, sample: Sample) -> Sample:
+        return sample
+
+    def collated(self, encoded: list[Sample]) -> list[Batch]:
+        alike: dict[Any, list[Sample]] = {}
+        for clip in encoded:
+            alike.setdefault((clip.size, len(clip.images)), []).append(clip)
+        return [
+            {"clips": group, "seeds": [clip.seed for clip in group]} for group in alike.values()
+        ]
+
+    def ready(self, batch: Batch, device: torch.device) -> Batch:
+        made = [
+            self.family.encode(self.loaded, clip, clip.size or clip.images[0].size)
+            for clip in batch["clips"]
+        ]
+        told = {"seeds": batch["seeds"], "guidance_dropout": self.guidance_dropout}
+        return moved(self.family.collate(made, self.common), device) | told
 
 
 @dataclass(frozen=True)
@@ -122,11 +184,15 @@ def moved(batch: Batch, device: torch.device) -> Batch:
 
 
 def num_targets(batch: Batch) -> int:
-    """How many tokens the loss of a batch is over."""
+    """How many tokens the loss of a batch is over, or how many clips."""
+    if "labels" not in batch:
+        return len(batch["seeds"])
     return int((batch["labels"] != families.IGNORED).sum())
 
 
 def num_tokens(batch: Batch) -> int:
-    """How many tokens a batch holds, images included, padding not."""
+    """How many tokens a batch holds, images included, padding not; none in a batch of clips."""
+    if "labels" not in batch:
+        return 0
     mask = batch.get("attention_mask")
     return int(batch["input_ids"].numel() if mask is None else mask.sum())

@@ -1,21 +1,27 @@
-"""What a model in training is measured by: the held-out loss, and texts of a fixed few clips."""
+"""What a model in training is measured by: the held-out loss, and what it makes of a few clips."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 
-from spark_trainer import log, scores
+from spark_trainer import log, pipelines, scores
 from spark_trainer.config import Run
 from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.families import Films, Generates
 from spark_trainer.train import data
+from spark_trainer.train.tracking import Film, Tracker
 
 
 @torch.inference_mode()
 def held_out_loss(
     accelerator: Accelerator, model: Any, reader: data.Reader, run: Run
 ) -> dict[str, float]:
-    """Mean loss in nats over every token of the validation part, all processes together.
+    """Mean loss over the validation part, all processes together.
+
+    Over every token in nats, or over every clip: chance then draws the same for a clip in every
+    run, and no condition is left out.
 
     Samples that can't be used are named in the log and counted beside it.
 
@@ -29,29 +35,58 @@ def held_out_loss(
             log.logger.warning("left out of validation: %s", reason)
         sums[2] += len(taken.reasons)
         for batch in taken.batches:
-            moved = data.moved(batch, accelerator.device)
+            ready = reader.ready(batch, accelerator.device)
             with accelerator.autocast():
-                loss = reader.family.loss(reader.loaded, model, moved)
+                loss = reader.family.loss(reader.loaded, model, ready)
             sums[0] += loss.double()
             sums[1] += data.num_targets(batch)
-    total, tokens, skipped = accelerator.reduce(sums).tolist()
-    mean = total / tokens if tokens else float("nan")
+    total, targets, skipped = accelerator.reduce(sums).tolist()
+    mean = total / targets if targets else float("nan")
     return {"held_out_loss": mean} | ({"held_out_skipped": skipped} if skipped else {})
+
+
+def show(
+    model: Any, reader: data.Reader, run: Run, tracker: Tracker, step: int
+) -> dict[str, float]:
+    """Texts or videos made of the first `num_samples` held-out videos; the texts' scores."""
+    model.eval()
+    if isinstance(reader.family, Films):
+        tracker.films(step, films(model, reader, run))
+        return {}
+    said = texts(model, reader, run)
+    tracker.samples(step, said)
+    return rated(said)
 
 
 @torch.inference_mode()
 def texts(model: Any, reader: data.Reader, run: Run) -> list[dict[str, Any]]:
-    """What the model says about the first `num_samples` videos of the part."""
-    model.eval()
-    said = []
+    """What the model says about each clip."""
+    family, said = cast(Generates, reader.family), []
+    for clip in _few(reader, run):
+        text = family.generate(reader.loaded, model, clip, run.max_new_tokens)
+        said.append({"video": clip.video, "caption": clip.answer, "generated": text})
+    return said
+
+
+def films(model: Any, reader: data.Reader, run: Run) -> Iterator[Film]:
+    """What the model makes of each clip, from the same noise at every evaluation."""
+    family = cast(Films, reader.family)
+    for clip in _few(reader, run):
+        size = clip.size or clip.images[0].size
+        generator = torch.Generator().manual_seed(clip.seed)
+        steps = run.num_sampling_steps
+        made = family.sample(reader.loaded, model, clip, size, steps, generator)
+        yield Film(
+            clip.video, clip.answer, pipelines.fps(clip.times, clip.video), clip.images, made
+        )
+
+
+def _few(reader: data.Reader, run: Run) -> Iterator[Sample]:
     for number in reader.samples.first_of_each_video()[: run.num_samples]:
         try:
-            sample: Sample = reader.samples[number]
+            yield reader.samples[number]
         except Unusable:
             continue  # counted and named with the held-out loss
-        text = reader.family.generate(reader.loaded, model, sample, run.max_new_tokens)
-        said.append({"video": sample.video, "caption": sample.answer, "generated": text})
-    return said
 
 
 def rated(said: list[dict[str, Any]]) -> dict[str, float]:

@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from spark_trainer import pipelines
 from spark_trainer.config import Run
-from spark_trainer.families import Family, Loaded, Wanted
+from spark_trainer.families import Family, Films, Loaded, Wanted
 from spark_trainer.train import card
+from spark_trainer.train.setup import DTYPES
 
 
 def write(
@@ -31,11 +33,17 @@ def write(
     """
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    if run.finetune != "full" and run.save == "merged":
-        _merge(temporary, run, family)
-    loaded.processor.save_pretrained(temporary)
-    card.write(temporary, run, lineage, summary)
+    temporary.mkdir(parents=True)
+    if isinstance(family, Films):
+        _component(temporary, run, family, loaded, model)
+        use = _use(temporary, run, family)
+        card.write(temporary, run, lineage, summary, "diffusers", family.TAG, use)
+    else:
+        model.save_pretrained(temporary)
+        if run.finetune != "full" and run.save == "merged":
+            _merge(temporary, run, family)
+        loaded.processor.save_pretrained(temporary)
+        card.write(temporary, run, lineage, summary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
@@ -49,3 +57,24 @@ def _merge(folder: Path, run: Run, family: Family) -> None:
     merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     shutil.rmtree(folder)
     merged.save_pretrained(folder)
+
+
+def _component(folder: Path, run: Run, family: Films, loaded: Loaded, model: Any) -> None:
+    """The part of the pipeline that learnt, or its adapters, which are put into a freshly loaded
+    network where the whole is wanted."""
+    if run.finetune == "full":
+        family.save(model, folder)
+    elif run.save == "adapter":
+        pipelines.save_adapter(loaded, family.NETWORK, model, folder)
+    else:
+        base = family.load(run.model_name, Wanted(dtype=DTYPES[run.mixed_precision])).model
+        family.save(pipelines.merged(base, model), folder)
+
+
+def _use(folder: Path, run: Run, family: Films) -> str:
+    """How upstream's pipeline loads what is in the folder."""
+    for part, lines in family.USE.items():
+        if (folder / part).is_dir():
+            return lines.format(base=run.model_name)
+    [pipeline] = family.MODEL_TYPES
+    return f'pipe = {pipeline}.from_pretrained("{run.model_name}")\npipe.load_lora_weights("final")'

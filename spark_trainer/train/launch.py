@@ -20,7 +20,7 @@ from spark_trainer.data.files import file_digest, read_json, write_json, write_t
 from spark_trainer.steps.manifest import join
 from spark_trainer.train.order import Order
 
-PACKAGES = ("accelerate", "deepspeed", "torch", "torchvision", "transformers")
+PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
 
 
 class LaunchError(RuntimeError):

@@ -87,7 +87,7 @@ class Trainer:
         state.attach(accelerator)
         first, self.progress = state.resume(accelerator, self.folder / "checkpoints")
         self.peak_tflops = flops.peak_tflops(accelerator.device, run.peak_tflops)
-        self.flops_per_token: float | None = None
+        self.flops_each: float | None = None  # of a token, or of a clip where there are none
         self.tracker = None
         if accelerator.is_main_process:
             self.tracker = Tracker(self.folder, first, run.wandb_project)
@@ -105,20 +105,20 @@ class Trainer:
         )
 
     def _update(self, step: int, taken: Iterator[data.Taken], num_batches: int) -> None:
-        """One weight update, its loss the mean over all tokens of all batches and processes."""
+        """One weight update, its loss the mean over the targets of all batches and processes."""
         accelerator, began = self.accelerator, time.perf_counter()
         calls = [next(taken) for _ in range(num_batches)]
         waited = time.perf_counter() - began
         batches = [batch for call in calls for batch in self._usable(call)]
-        if self.peak_tflops and self.flops_per_token is None:
-            self.flops_per_token = self._count_flops(batches[0])
+        if self.peak_tflops and self.flops_each is None:
+            self.flops_each = self._count_flops(batches[0])
         targets, tokens = self._totals(calls, batches)
         total = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(batches, start=1):
             # Processes exchange gradients once per update, at the last batch.
             apart = number < len(batches)
             with accelerator.no_sync(self.model) if apart else contextlib.nullcontext():
-                loss = self._loss(batch)
+                loss = self._loss(self.training.ready(batch, accelerator.device))
                 # DDP averages over processes, so their number cancels here.
                 accelerator.backward(loss * accelerator.num_processes / targets)
             total += loss.detach()
@@ -137,25 +137,25 @@ class Trainer:
             "learning_rate": float(self.schedule.get_last_lr()[0]),
             "grad_norm": float(norm),
             "samples_per_s": self.run.samples_per_update / took,
-            "tokens_per_s": float(tokens) / took,
+            **({"tokens_per_s": float(tokens) / took} if tokens else {}),
             "data_wait_share": waited / took,
             "memory_gb": peak_memory_gb(),
         }
-        if self.peak_tflops and self.flops_per_token:
+        if self.peak_tflops and self.flops_each:
             peak = self.peak_tflops * 1e12 * accelerator.num_processes
-            values["mfu"] = self.flops_per_token * values["tokens_per_s"] / peak
+            values["mfu"] = self.flops_each * float(tokens or targets) / took / peak
         self._track(step, values)
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        moved = data.moved(batch, self.accelerator.device)
+    def _loss(self, ready: Batch) -> torch.Tensor:
         with self.accelerator.autocast():
-            return self.family.loss(self.loaded, self.model, moved)
+            return self.family.loss(self.loaded, self.model, ready)
 
     def _count_flops(self, batch: Batch) -> float:
+        ready = self.training.ready(batch, self.accelerator.device)
         with self.accelerator.no_sync(self.model):
             recomputed = self.run.gradient_checkpointing
-            counted = flops.count(partial(self._loss, batch), self.model, recomputed)
-        return counted / data.num_tokens(batch)
+            counted = flops.count(partial(self._loss, ready), self.model, recomputed)
+        return counted / (data.num_tokens(batch) or data.num_targets(batch))
 
     def _usable(self, taken: data.Taken) -> list[Batch]:
         """The batches of a call; what could not be used is named."""
@@ -169,7 +169,7 @@ class Trainer:
     def _totals(
         self, calls: list[data.Taken], batches: list[Batch]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens to predict and tokens in all, over all processes; limits what was skipped."""
+        """Targets of the loss and tokens in all, over all processes; limits what was skipped."""
         own = [
             sum(map(data.num_targets, batches)),
             sum(map(data.num_tokens, batches)),
@@ -209,7 +209,7 @@ class Trainer:
             self.ema.restore(self.weights)
 
     def _evaluate(self, step: int) -> None:
-        """Held-out loss over every validation sample, and texts of a fixed few."""
+        """Held-out loss over every validation sample, and what is made of a fixed few."""
         accelerator = self.accelerator
         with self._averaged():
             values = evaluation.held_out_loss(accelerator, self.model, self.validation, self.run)
@@ -218,9 +218,7 @@ class Trainer:
                 raise TrainingError(f"the held-out loss is no number at step {step}")
             if self.tracker:
                 model = accelerator.unwrap_model(self.model)
-                said = evaluation.texts(model, self.validation, self.run)
-                values |= evaluation.rated(said)
-                self.tracker.samples(step, said)
+                values |= evaluation.show(model, self.validation, self.run, self.tracker, step)
         self.model.train()
         accelerator.wait_for_everyone()
         self._track(step, values)
@@ -293,7 +291,8 @@ def prepare(folder: Path) -> Trainer:
     """
     run, order, accelerator = setup.accelerator(folder)
     family, loaded = setup.model(run)
-    training, validation = setup.readers(folder, Path(order["data_root"]), run, family, loaded)
+    root, device = Path(order["data_root"]), accelerator.device
+    training, validation = setup.readers(folder, root, run, family, loaded, device)
     return Trainer(folder, run, accelerator, family, loaded, training, validation)
 
 

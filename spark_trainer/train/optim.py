@@ -7,7 +7,7 @@ from transformers import get_scheduler
 
 from spark_trainer import families
 from spark_trainer.config import Run
-from spark_trainer.families import Family
+from spark_trainer.families import Family, Films
 
 # Names of the library's classes behind `train.optimizer`.
 BITSANDBYTES = {
@@ -33,6 +33,14 @@ def freeze(family: Family, model: torch.nn.Module, run: Run) -> None:
         raise ValueError("train.freeze: every part is frozen, nothing is left to train")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(families.part(family, name) not in frozen)
+    widen(model)
+
+
+def widen(model: torch.nn.Module) -> None:
+    """Hold what learns in float32, whatever the rest is in: updates of 1e-5 are lost in less."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
 
 def add_adapters(family: Family, model: Any, run: Run) -> None:
@@ -41,7 +49,7 @@ def add_adapters(family: Family, model: Any, run: Run) -> None:
     Raises:
         ValueError: no layer has one of the names.
     """
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
 
     targets = family.LORA_TARGETS if run.lora.targets is None else list(run.lora.targets)
     config = LoraConfig(
@@ -51,12 +59,13 @@ def add_adapters(family: Family, model: Any, run: Run) -> None:
         target_modules=targets,
     )
     try:
-        model.add_adapter(config)
+        if isinstance(family, Films):
+            inject_adapter_in_model(config, model.requires_grad_(False))
+        else:
+            model.add_adapter(config)
     except ValueError as error:
         raise ValueError(f"train.lora.targets: {error}") from None
-    for parameter in model.parameters():
-        if parameter.requires_grad:  # updates of 1e-5 are lost in half precision
-            parameter.data = parameter.data.float()
+    widen(model)
 
 
 def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:

@@ -1,17 +1,17 @@
 """From a run folder to what the loop needs, with a stop where it is not what was asked for."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
-from spark_trainer import families, log
+from spark_trainer import families, log, pipelines
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.files import read_json
-from spark_trainer.families import Family, Loaded, Wanted
+from spark_trainer.families import Family, Films, Generates, Loaded, Wanted
 from spark_trainer.train import data, optim
 
 DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -62,35 +62,61 @@ def _check_precision(run: Run, device: str) -> None:
 def model(run: Run) -> tuple[Family, Loaded]:
     """The model with its frozen and its learning parts, the same weights in every process.
 
-    Frozen weights below adapters are held in the precision that they are used in.
+    Frozen weights below adapters, and all frozen ones of the families that make videos, are held in
+    the precision that they are used in.
 
     Raises:
         ValueError: the checkpoint is of no known family, or the family can't do what is asked.
     """
     set_seed(run.seed)
     family = families.find(run.model_name)
+    if (kind := families.kind(family)) != run.model_type:
+        raise ValueError(
+            f"train.model_type: {run.model_type} can't train {run.model_name}; expected {kind}"
+        )
     if run.packing and not family.PACKS:
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
+    narrow = run.finetune != "full" or isinstance(family, Films)
     wanted = Wanted(
         from_scratch=run.from_scratch,
-        dtype=DTYPES[run.mixed_precision] if run.finetune != "full" else None,
+        dtype=DTYPES[run.mixed_precision] if narrow else None,
         four_bit=run.finetune == "qlora",
         attention=run.attention,
         packed=run.packing,
     )
     loaded = family.load(run.model_name, wanted)
+    if isinstance(family, Films):
+        _check_clips(family, loaded, run)
     if run.finetune == "full":
         optim.freeze(family, loaded.model, run)
     else:
         optim.add_adapters(family, loaded.model, run)
     if run.gradient_checkpointing:
-        loaded.model.activation_checkpointing_enable({"use_reentrant": False})
+        _recompute(loaded.model)
     set_seed(run.seed, device_specific=True)
     return family, loaded
 
 
+def _check_clips(family: Films, loaded: Loaded, run: Run) -> None:
+    if run.clip.flip and not family.FLIPS:
+        raise ValueError(f"train.clip.flip: expected false, a mirrored {run.model_name} is wrong")
+    if run.clip.source == "video" and family.NEEDS.beside:
+        raise ValueError(
+            "train.clip.source: expected frames, what lies beside them is numbered as they are"
+        )
+    family.check(loaded, run)
+
+
+def _recompute(model: Any) -> None:
+    """Gradient checkpointing, as diffusers or transformers call it."""
+    if hasattr(model, "enable_gradient_checkpointing"):
+        model.enable_gradient_checkpointing()  # without re-entrance, by default
+    else:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+
+
 def readers(
-    folder: Path, root: Path, run: Run, family: Family, loaded: Loaded
+    folder: Path, root: Path, run: Run, family: Family, loaded: Loaded, device: torch.device
 ) -> tuple[data.Reader, data.Reader]:
     """What reads the training and the validation part.
 
@@ -98,7 +124,8 @@ def readers(
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder / "manifest.jsonl"
-    parts = dataset.read(manifest, root, run, family.ONE_FRAME)
+    needs = family.NEEDS if isinstance(family, Films) else dataset.Needs()
+    parts = dataset.read(manifest, root, run, family.ONE_FRAME, needs)
     for part in ("train", "validation"):
         lost, usable = parts[part].left_out, parts[part].num_videos
         for reason in lost:
@@ -113,8 +140,16 @@ def readers(
                 f"train.split: no usable video in the part {part!r} of {manifest}; "
                 "change split.validation or split.seed, or add videos"
             )
+    if isinstance(family, Films):
+        pipelines.place(loaded, device)
+        common = family.shared(loaded)
+        return (
+            data.Clips(parts["train"], family, loaded, common, run.guidance_dropout),
+            data.Clips(parts["validation"], family, loaded, common, 0.0),
+        )
+    writes = cast(Generates, family)
     training, validation = (
-        data.Reader(parts[part], family, loaded, run.max_length, run.packing)
+        data.Texts(parts[part], writes, loaded, run.max_length, run.packing)
         for part in ("train", "validation")
     )
     return training, validation

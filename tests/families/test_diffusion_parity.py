@@ -5,6 +5,7 @@ given latents made here from a clip, noise and a noise level. From the same clip
 the family has to arrive at the very same call.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def seeded(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def dance(number: int, frames: int = 9, replace: bool = False) -> wan_animate.Clip:
+def dance(number: int, frames: int = 9, replace: bool = False) -> Sample:
     """A clip of noise for Wan-Animate, its faces already of the motion encoder's size."""
 
     def video(offset: int, size: tuple[int, int] = SIZE) -> tuple[Image.Image, ...]:
@@ -82,16 +83,11 @@ def dance(number: int, frames: int = 9, replace: bool = False) -> wan_animate.Cl
         mask = np.zeros((SIZE[1], SIZE[0]), np.uint8)
         mask[8:24, 2 * frame : 2 * frame + 16] = 255
         masks.append(Image.fromarray(mask))
-    return wan_animate.Clip(
-        video=f"{number:064x}",
-        frames=video(0),
-        reference=video(1)[0],
-        pose=video(2),
-        face=video(3, (16, 16)),
-        text=f"person {number} dances",
-        background=video(4) if replace else (),
-        mask=tuple(masks) if replace else (),
-    )
+    beside = {"reference": video(1)[:1], "pose": video(2), "face": video(3, (16, 16))}
+    if replace:
+        beside |= {"background": video(4), "mask": tuple(masks)}
+    text = f"person {number} dances"
+    return dataclasses.replace(clip(number, text), images=video(0), beside=beside)
 
 
 def material(name: str, number: int) -> Any:
@@ -226,14 +222,14 @@ def wan_animate_parity(
     first = dance(2, frames, replace=mode == "replace")  # whose last frames are the next's first
     segments = [first, shown] if guidance_frames else [shown]
     if guidance_frames:
-        together = first.frames[-overlap:] + shown.frames[overlap:]
-        shown = wan_animate.Clip(**{**vars(shown), "frames": together})
+        together = first.images[-overlap:] + shown.images[overlap:]
+        shown = dataclasses.replace(shown, images=together)
     encoded = wan_animate.encode(loaded, shown, SIZE, guidance_frames)
     batch = wan_animate.collate([encoded, encoded], wan_animate.shared(loaded))
 
     def long(field: str) -> list[Image.Image]:
         """What both segments are told, the later one where they overlap."""
-        videos = [getattr(segment, field) for segment in segments]
+        videos = [segment.beside[field] for segment in segments]
         if len(videos) == 1:
             return list(videos[0])
         return [*videos[0][:-overlap], *videos[1]]
@@ -244,7 +240,7 @@ def wan_animate_parity(
     noise = torch.randn(clean.shape, generator=seeded(5)[0])
     latents = (1 - sigma) * clean + sigma * noise
     if guidance_frames:
-        made = pipe.video_processor.preprocess_video(list(first.frames))
+        made = pipe.video_processor.preprocess_video(list(first.images))
         pipe.vae.decode = lambda *args, **kwargs: (made,)
     surroundings = (
         {"background_video": long("background"), "mask_video": long("mask")}
@@ -252,10 +248,10 @@ def wan_animate_parity(
         else {}
     )
     run = lambda: pipe(  # noqa: E731
-        image=shown.reference,
+        image=shown.beside["reference"][0],
         pose_video=long("pose"),
         face_video=long("face"),
-        prompt=shown.text,
+        prompt=shown.answer,
         mode=mode,
         height=SIZE[1],
         width=SIZE[0],
@@ -312,7 +308,7 @@ def test_the_pipelines_other_scheduler_settings_are_followed(tmp_path: Path) -> 
     )
     torch.testing.assert_close(animatediff.arguments(loaded, batch, draws)["sample"], x)
     expected = (output - velocity).square().mean()[None]
-    torch.testing.assert_close(animatediff.loss(loaded, loaded.model, batch, seeded(3)), expected)
+    torch.testing.assert_close(animatediff.losses(loaded, loaded.model, batch, seeded(3)), expected)
 
 
 def decoded(name: str, pipe: Any, encoded: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -333,7 +329,7 @@ def test_latents_are_scaled_as_the_pipeline_decodes_them(
     name: str, family: ModuleType, loaded: Loaded, folder: Path
 ) -> None:
     pipe, shown = upstream(folder), material(name, 1)
-    images = shown.frames if name == "wan_animate" else shown.images
+    images = shown.images
     pixels = pipe.video_processor.preprocess(list(images))
     with torch.no_grad():
         if name == "wan_animate":
@@ -376,7 +372,7 @@ FORMULA = {
 
 def test_the_loss_is_the_papers(name: str, family: ModuleType, loaded: Loaded) -> None:
     batch = batch_of(family, loaded, [material(name, 1), material(name, 2)])
-    losses = family.loss(loaded, loaded.model, batch, seeded(1, 2))
+    losses = family.losses(loaded, loaded.model, batch, seeded(1, 2))
     draws = family.draw(loaded, batch, seeded(1, 2))
     _, output = ours(loaded, family, batch, draws)
     expected = FORMULA[name](loaded, batch, draws, output.double().numpy())
@@ -390,10 +386,10 @@ def test_a_samples_loss_depends_on_its_own_seed_alone(
     batch = batch_of(family, loaded, [material(name, 1), material(name, 2)])
     alone = batch_of(family, loaded, [material(name, 2)])
     with torch.no_grad():
-        together = family.loss(loaded, loaded.model, batch, seeded(1, 2))
-        again = family.loss(loaded, loaded.model, batch, seeded(1, 2))
-        one = family.loss(loaded, loaded.model, alone, seeded(2))
-        other = family.loss(loaded, loaded.model, alone, seeded(3))
+        together = family.losses(loaded, loaded.model, batch, seeded(1, 2))
+        again = family.losses(loaded, loaded.model, batch, seeded(1, 2))
+        one = family.losses(loaded, loaded.model, alone, seeded(2))
+        other = family.losses(loaded, loaded.model, alone, seeded(3))
     assert together.equal(again)
     torch.testing.assert_close(together[1:], one, atol=1e-5, rtol=1e-5)
     assert not torch.isclose(one, other)
@@ -403,7 +399,7 @@ def test_gradients_are_where_they_should_be(name: str, family: ModuleType, loade
     optim.freeze(family, loaded.model, Run())
     loaded.model.train()
     batch = batch_of(family, loaded, [material(name, 1), material(name, 2)])
-    family.loss(loaded, loaded.model, batch, seeded(1, 2)).sum().backward()
+    family.losses(loaded, loaded.model, batch, seeded(1, 2)).sum().backward()
     for parameter_name, parameter in loaded.model.named_parameters():
         part = families.part(family, parameter_name)
         assert parameter.requires_grad == (part not in family.FROZEN), parameter_name
@@ -425,7 +421,7 @@ def test_it_learns(name: str, family: ModuleType, loaded: Loaded) -> None:
     batch = batch_of(family, loaded, [material(name, 1)])
     seen = []
     for _ in range(8):
-        loss = family.loss(loaded, loaded.model, batch, seeded(1)).mean()
+        loss = family.losses(loaded, loaded.model, batch, seeded(1)).mean()
         seen.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -485,7 +481,7 @@ def test_samples_are_the_pipelines_own(
     changed(loaded)
     shown = material(name, 1)
     frames = family.sample(loaded, loaded.model, shown, SIZE, 2, seeded(4)[0])
-    assert len(frames) == len(shown.frames if name == "wan_animate" else shown.images)
+    assert len(frames) == len(shown.images)
     assert {frame.size for frame in frames} == {SIZE}
     assert all(isinstance(frame, Image.Image) for frame in frames)
     again = family.sample(loaded, loaded.model, shown, SIZE, 2, seeded(4)[0])
@@ -524,9 +520,9 @@ def test_low_rank_adapters_run_in_the_pipeline(
         PARITY[name](loaded, upstream(folder))
     batch = batch_of(family, loaded, [material(name, 1)])
     with torch.no_grad():
-        before = family.loss(loaded, model, batch, seeded(1))
+        before = family.losses(loaded, model, batch, seeded(1))
         pipelines.merge(model)
-        after = family.loss(loaded, model, batch, seeded(1))
+        after = family.losses(loaded, model, batch, seeded(1))
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
     assert model.state_dict().keys() == family.load(str(folder), Wanted()).model.state_dict().keys()
     family.save(model, tmp_path)
@@ -577,10 +573,10 @@ def test_precision_is_the_networks_alone(name: str, family: ModuleType, folder: 
     assert set(others.values()) == {torch.bfloat16}
     assert loaded.processor.vae.dtype == torch.float32
     batch = batch_of(family, loaded, [material(name, 1)])
-    losses = family.loss(loaded, loaded.model, batch, seeded(1))
+    losses = family.losses(loaded, loaded.model, batch, seeded(1))
     assert losses.dtype == torch.float32
     exact = family.load(str(folder), Wanted())
-    expected = family.loss(exact, exact.model, batch, seeded(1))
+    expected = family.losses(exact, exact.model, batch, seeded(1))
     torch.testing.assert_close(losses, expected, atol=0.02, rtol=0.02)
 
 
@@ -604,7 +600,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(
             loaded.model.enable_gradient_checkpointing()
         loaded.model.train()
         batch = batch_of(family, loaded, [material(name, 1)])
-        family.loss(loaded, loaded.model, batch, seeded(1)).sum().backward()
+        family.losses(loaded, loaded.model, batch, seeded(1)).sum().backward()
         grads = {n: p.grad for n, p in loaded.model.named_parameters() if p.grad is not None}
         found.append(grads)
     assert found[0].keys() == found[1].keys()
@@ -693,10 +689,10 @@ def test_wans_reference_is_a_frame_of_its_own(folders: dict[str, Path]) -> None:
         with torch.no_grad():
             return (pipe.vae.encode(pixels).latent_dist.mode() - mean) / std
 
-    torch.testing.assert_close(seen[:, :, :1], alone([shown.reference]))
-    torch.testing.assert_close(seen[:, :, 1:], alone(shown.frames))
-    torch.testing.assert_close(arguments["pose_hidden_states"], alone(shown.pose))
-    shifted = alone([shown.reference, *shown.frames[:-1]])  # the wrong way
+    torch.testing.assert_close(seen[:, :, :1], alone([shown.beside["reference"][0]]))
+    torch.testing.assert_close(seen[:, :, 1:], alone(shown.images))
+    torch.testing.assert_close(arguments["pose_hidden_states"], alone(shown.beside["pose"]))
+    shifted = alone([shown.beside["reference"][0], *shown.images[:-1]])  # the wrong way
     assert shifted.shape[2] == 3
     with pytest.raises(ValueError, match="must be one less"):
         loaded.model(**{**arguments, "hidden_states": arguments["hidden_states"][:, :, :3]})
@@ -707,11 +703,11 @@ def test_wans_masks_fold_four_frames_into_channels(folders: dict[str, Path]) -> 
     """The first frame four times, then four frames a latent; 1 where the background is kept."""
     loaded = wan_animate.load(str(folders["wan_animate"]), Wanted())
     shown = dance(1, replace=True)
-    mask = wan_animate.encode(loaded, shown, SIZE)["given"][:4].numpy()
-    person = np.stack([np.asarray(image)[::8, ::8] / 255 for image in shown.mask])
+    mask = wan_animate.encode(loaded, shown, SIZE, 0)["given"][:4].numpy()
+    person = np.stack([np.asarray(image)[::8, ::8] / 255 for image in shown.beside["mask"]])
     expected = np.concatenate([np.repeat(1 - person[:1], 4, axis=0), 1 - person[1:]])
     np.testing.assert_allclose(mask, expected.reshape(3, 4, 4, 6).transpose(1, 0, 2, 3))
-    assert not wan_animate.encode(loaded, dance(1), SIZE)["given"][:4].any()
+    assert not wan_animate.encode(loaded, dance(1), SIZE, 0)["given"][:4].any()
     one = wan_animate.encode(loaded, dance(1), SIZE, 1)["given"][:4]
     five = wan_animate.encode(loaded, dance(1), SIZE, 5)["given"][:4]
     assert one[:, :1].all()

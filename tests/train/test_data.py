@@ -12,7 +12,7 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.families import Wanted
-from spark_trainer.train.data import Reader, Share, held_out
+from spark_trainer.train.data import Reader, Share, Texts, held_out
 
 LENGTHS = np.arange(20)
 
@@ -59,7 +59,7 @@ def reader(manifest: Path, checkpoint: Path) -> Reader:
     family = families.find(str(checkpoint))
     run = Run(split={"validation": 0})
     samples = dataset.read(manifest, manifest.parent, run, family.ONE_FRAME)["train"]
-    return Reader(samples, family, family.load(str(checkpoint), Wanted()), 64, False)
+    return Texts(samples, family, family.load(str(checkpoint), Wanted()), 64, False)
 
 
 def test_an_unusable_batch_is_replaced_by_its_neighbour(reader: Reader, manifest: Path) -> None:
