@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spark_trainer.config import ConfigError
 from spark_trainer.detectors import POINTS, Detector, Follow, Person
 
 if TYPE_CHECKING:
@@ -65,8 +66,18 @@ Found = dict[str, Any]  # result -> MediaPipe's packet
 
 
 def identity() -> dict[str, Any]:
-    """The version, and the models' SHA-256 as the wheel's list of files gives them."""
-    package = metadata.distribution(PACKAGE)
+    """The version, and the models' SHA-256 as the wheel's list of files gives them.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        package = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise ConfigError(
+            "pose.enabled: mediapipe is not installed; expected mediapipe==0.10.21, whose wheels "
+            "are for Python up to 3.12, on Linux for x86_64 only"
+        ) from None
     files = {file.as_posix(): file.hash for file in package.files or ()}
     digests = {name: files.get(f"mediapipe/modules/{name}") for name in MODELS}
     return {

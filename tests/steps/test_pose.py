@@ -12,7 +12,7 @@ from PIL import Image
 from spark_trainer import config, ffmpeg, steps
 from spark_trainer.config import Pose
 from spark_trainer.data.video import frames_at, frames_on_grid
-from spark_trainer.detectors import POINTS, Person
+from spark_trainer.detectors import POINTS, Person, mediapipe
 from spark_trainer.detectors.skeleton import draw
 from spark_trainer.steps import pose
 
@@ -167,6 +167,13 @@ def test_nothing_is_asked_of_the_detector_while_it_is_off(tmp_path: Path) -> Non
     assert "pose" not in steps.enabled(off)
     assert pose.identity(off.pose, tmp_path) is None
     assert steps.fingerprints(off)["manifest"] != steps.fingerprints(on)["manifest"]
+
+
+def test_without_mediapipe_the_configuration_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mediapipe, "PACKAGE", "no-such-package")
+    on = config.load({"pose": {"enabled": True}})
+    with pytest.raises(config.ConfigError, match=r"pose\.enabled: mediapipe is not installed"):
+        steps.fingerprints(on)
 
 
 def test_ranges() -> None:
