@@ -20,8 +20,16 @@ RULES = sorted((ROOT / "rules").glob("*.smk"))
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 
 HEAVY = {
-    *("accelerate", "av", "ctranslate2", "deepspeed", "diffusers", "efficientnet_lite_pytorch"),
-    *("faster_whisper", "peft", "torch", "torchvision", "transformers", "whisper"),
+    *(
+        "accelerate",
+        "av",
+        "ctranslate2",
+        "cv2",
+        "deepspeed",
+        "diffusers",
+        "efficientnet_lite_pytorch",
+    ),
+    *("faster_whisper", "mediapipe", "peft", "torch", "torchvision", "transformers", "whisper"),
 }
 
 # Part of the package -> the parts that it may import, besides itself.
@@ -34,7 +42,18 @@ MAY_IMPORT = {
     "data": {"config"},
     "captioners": {"chat", "config", "data", "environment", "families"},
     "transcribers": {"config", "data"},
-    "steps": {"captioners", "config", "data", "ffmpeg", "gpu", "log", "scores", "transcribers"},
+    "detectors": {"config", "data"},
+    "steps": {
+        "captioners",
+        "config",
+        "data",
+        "detectors",
+        "ffmpeg",
+        "gpu",
+        "log",
+        "scores",
+        "transcribers",
+    },
     "scores": set(),
     "losses": set(),
     "packing": set(),

@@ -16,6 +16,7 @@ from spark_trainer.config.data import (
     Captioning,
     Frames,
     Index,
+    Pose,
     Select,
     Transcript,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Frames",
     "Index",
     "Lora",
+    "Pose",
     "Run",
     "Section",
     "Select",
@@ -68,6 +70,7 @@ class Config(Section):
     transcript: Transcript = Field(default_factory=Transcript)
     caption: Caption = Field(default_factory=Caption)
     select: Select = Field(default_factory=Select)
+    pose: Pose = Field(default_factory=Pose)
     train: Train | None = Field(None, description="Absent: `train` has nothing to do.")
 
     @model_validator(mode="before")

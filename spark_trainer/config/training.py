@@ -95,6 +95,12 @@ class Clip(Section):
         "first", description="Frame of the video that shows a family what a character looks like."
     )
 
+    replace: bool = Field(
+        False,
+        description="Show the surroundings and where the person is, so that Wan-Animate learns to "
+        "replace a person instead of moving one.",
+    )
+
     @model_validator(mode="after")
     def _one_way(self) -> "Clip":
         if self.fps and self.stride:

@@ -38,6 +38,22 @@ def moments(meta: Mapping[str, Any], clip: Clip, draw: random.Random | None) -> 
     return _strided(known, clip, draw) if clip.stride else _paced(known, clip, draw)
 
 
+def on_grid(times: tuple[float, ...], pose: Mapping[str, Any]) -> tuple[float, ...]:
+    """The nearest moments of which the `pose` step's files hold a frame.
+
+    Raises:
+        Unusable: the files end before the clip does, or hold nobody in one of its frames.
+    """
+    numbers = [round(time * pose["fps"]) for time in times]
+    if numbers[-1] > pose["frames"]:
+        raise Unusable(f"its pose ends after {pose['frames'] / pose['fps']:g} s")
+    numbers = [min(number, pose["frames"] - 1) for number in numbers]
+    for first, last in pose.get("person_lost", ()):
+        if any(first <= number <= last for number in numbers):
+            raise Unusable(f"nobody is found in the frames {first} to {last} of its pose")
+    return tuple(number / pose["fps"] for number in numbers)
+
+
 def size(meta: Mapping[str, Any], sizes: Sequence[Size]) -> int:
     """Number of the size whose shape is nearest to the video's, the first of equals.
 

@@ -36,9 +36,10 @@ BUCKETS = 16  # batches among which samples are sorted by length
 class Needs:
     """What a family reads of a video beside its frames.
 
-    `text` says whether an answer is one; `beside` and `either` name videos of the same frames, each
-    in the folder that `meta` calls `<name>_dir`: all of `beside`, and all or none of `either`.
-    `reference` is no folder but a frame of the video.
+    `text` says whether an answer is one; `beside` and `either` name videos of the same moments: all
+    of `beside`, and all or none of `either`, which `clip.replace` asks for. Each is a file of the
+    `pose` step, or a folder of images numbered like the frames that `meta` calls `<name>_dir`.
+    `reference` is neither but a frame of the video.
     """
 
     text: bool = True
@@ -113,7 +114,7 @@ class Samples:
         """Take in a manifest line that starts at byte `offset`."""
         try:
             texts = self._texts(entry)
-            _names(entry["meta"], self._needs)
+            _names(entry["meta"], self._needs, self._clip.replace)
             clip.moments(entry["meta"], self._clip, None)
             shape = clip.size(entry["meta"], self._clip.sizes) if self._clip.sizes else 0
         except Unusable as reason:
@@ -184,6 +185,8 @@ class Samples:
         draw = random.Random(key)  # noqa: S311
         meta = entry["meta"]
         times = clip.moments(meta, self._clip, draw if self._clip.sampling == "random" else None)
+        if self._needs.beside and "pose" in meta:
+            times = clip.on_grid(times, meta["pose"])
         if self._one_frame:
             times = times[slot : slot + 1]
         sizes = self._clip.sizes
@@ -202,27 +205,33 @@ class Samples:
         if self._clip.source == "frames":
             images = self._on_disk(entry, "frames_dir", times)
         else:
-            source = self._layout.source(entry["id"])
-            try:
-                images = tuple(video.frames_at(source, times))
-            except (OSError, ValueError) as error:
-                raise Unusable(f"{source}: {error}") from None
+            images = self._decoded(self._layout.source(entry["id"]), times)
         return video.fitted(images, size) if size else tuple(map(self._shrunk, images))
 
     def _beside(
         self, entry: dict[str, Any], times: tuple[float, ...], draw: random.Random
     ) -> "dict[str, tuple[Image, ...]]":
         """The videos that the family's needs name, as they are on disk."""
+        meta = entry["meta"]
         found = {
-            name: self._on_disk(entry["meta"], f"{name}_dir", times, entry["meta"])
-            for name in _names(entry["meta"], self._needs)
+            name: self._on_disk(meta, f"{name}_dir", times, meta)
+            if f"{name}_dir" in meta
+            else self._decoded(self._layout.root / meta["pose"]["dir"] / f"{name}.mp4", times)
+            for name in _names(meta, self._needs, self._clip.replace)
             if name != REFERENCE
         }
         if REFERENCE in self._needs.beside:
-            known = tuple(entry["meta"].get("frame_times", ())) or (0.0,)
+            known = tuple(meta.get("frame_times", ())) or (0.0,)
             chosen = draw.choice(known) if self._clip.reference == "random" else known[0]
             found[REFERENCE] = self._on_disk(entry, "frames_dir", (chosen,))
         return found
+
+    def _decoded(self, path: Path, times: tuple[float, ...]) -> "tuple[Image, ...]":
+        """A video's frames at these times."""
+        try:
+            return tuple(video.frames_at(path, times))
+        except (OSError, ValueError) as error:
+            raise Unusable(f"{path}: {error}") from None
 
     def _on_disk(
         self,
@@ -257,17 +266,16 @@ class Samples:
         )
 
 
-def _names(meta: Mapping[str, Any], needs: Needs) -> list[str]:
-    """The videos beside the frames that a manifest line offers.
+def _names(meta: Mapping[str, Any], needs: Needs, replace: bool) -> list[str]:
+    """The videos beside the frames that are read of a manifest line.
 
     Raises:
-        Unusable: one that is needed is not there.
+        Unusable: one of them is not there; the reason is the `pose` step's, where it gave one.
     """
-    some = any(meta.get(f"{name}_dir") for name in needs.either)
-    wanted = [*needs.beside, *(needs.either if some else ())]
+    wanted = [*needs.beside, *(needs.either if replace else ())]
     for name in wanted:
-        if name != REFERENCE and not meta.get(f"{name}_dir"):
-            raise Unusable(f"without {name}_dir")
+        if name != REFERENCE and f"{name}_dir" not in meta and "pose" not in meta:
+            raise Unusable(f"without {name}: {meta.get('no_pose', 'pose.enabled makes it')}")
     return wanted
 
 

@@ -4,6 +4,7 @@ ab/<sha256>/                  one video: frames/, audio.wav, and a record per st
     audio.<number>.wav        other audio tracks, where they are kept
     caption/<backend>.json    what each captioner wrote
     caption.json              the caption that was selected
+    pose/                     skeleton, face, mask and background, frame by frame
 manifest_v1.jsonl             the usable videos
 rejected_v1.jsonl             the others, with reasons
 .spark/                       the workflow's own state
@@ -106,6 +107,9 @@ class Layout:
 
     def frames(self, video: Video) -> Path:
         return self.folder(video) / "frames"
+
+    def pose(self, video: Video) -> Path:
+        return self.folder(video) / "pose"
 
     def audio(self, video: Video) -> Path:
         return self.folder(video) / "audio.wav"

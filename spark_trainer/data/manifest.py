@@ -54,3 +54,8 @@ def problems(path: Path) -> Iterator[str]:
                 yield f"{where}: {frames} holds {present} frames, expected {wanted}"
         if entry["audio"] is not None and not (path.parent / entry["audio"]).is_file():
             yield f"{where}: no such file: {entry['audio']}"
+        if pose := entry["meta"].get("pose"):
+            folder = path.parent / pose["dir"]
+            for name in ("pose.mp4", "face.mp4", "mask.mp4", "background.mp4", "keypoints.npz"):
+                if not (folder / name).is_file():
+                    yield f"{where}: no such file: {pose['dir']}/{name}"

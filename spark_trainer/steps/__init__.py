@@ -25,7 +25,7 @@ from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.steps.device import Wanted, asked
 
-STEPS = ("frames", "audio", "transcript", "caption", "select")  # in pipeline order
+STEPS = ("frames", "audio", "transcript", "caption", "select", "pose")  # in pipeline order
 FINGERPRINT_DIGITS = 16
 
 Facts = dict[str, Any]

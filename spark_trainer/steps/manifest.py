@@ -18,6 +18,9 @@ from spark_trainer.steps.shard import withdraw
 
 VERSION = 2
 
+# Of the record of `pose`: what a reader needs, and nothing that depends on time or machine.
+POSE = ("fps", "frames", "width", "height", "people", "person_lost", "face_lost")
+
 
 def part(
     layout: Layout, shard: Shard, steps: Iterable[str], fingerprint: str, marker: Path
@@ -86,7 +89,8 @@ def _entry(layout: Layout, video: Video, steps: tuple[str, ...]) -> manifest.Ent
         "id": video.hash,
         "frames_dir": f"{video.folder}/frames" if frames else None,
         "audio": f"{video.folder}/audio.wav" if audio.get("status") == "ok" else None,
-        "meta": _meta(frames, audio, records.get("transcript", {}), records.get("select", {})),
+        "meta": _meta(frames, audio, records.get("transcript", {}), records.get("select", {}))
+        | _pose(f"{video.folder}/pose", records.get("pose", {})),
     }
 
 
@@ -121,6 +125,13 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "agreement": caption.get("agreement"),
     }
     return meta | {key: value for key, value in extra.items() if value is not None}
+
+
+def _pose(folder: str, pose: Facts) -> dict[str, Any]:
+    """Where the person's skeleton and face lie, and in which frames they are missing."""
+    if pose.get("status") == "ok":
+        return {"pose": {"dir": folder} | {key: pose[key] for key in POSE}}
+    return {"no_pose": pose["why"]} if "why" in pose else {}
 
 
 def _others(transcript: Facts) -> list[Facts] | None:

@@ -44,6 +44,40 @@ def test_same_frames_as_on_disk(name: str, tmp_path: Path) -> None:
         assert np.abs(np.asarray(image, dtype=float) - stored).mean() < 6, (name, number)
 
 
+@pytest.mark.parametrize("rate", [16.0, 7.5, 40.0])
+@pytest.mark.parametrize("name", ["dog.mp4", "hello.mpeg"])
+def test_the_grid_shows_what_is_asked_for_by_time(name: str, rate: float) -> None:
+    """Of a steady rate and of a phone's: as many frames as the video lasts, each at its time."""
+    path, count = CLIPS / name, round(1.2 * rate)
+    grid = list(video.frames_on_grid(path, rate, count, []))
+    asked = video.frames_at(path, [number / rate for number in range(count)])
+    assert [image.tobytes() for image in grid] == [image.tobytes() for image in asked]
+
+
+def test_the_grid_ends_with_the_video() -> None:
+    """dog.mp4 lasts 1.57 s, the last frame included."""
+    complaints: list[str] = []
+    assert len(list(video.frames_on_grid(CLIPS / "dog.mp4", 16.0, None, complaints))) == 25
+    assert complaints == []
+
+
+@pytest.mark.parametrize("quality", ["exact", "fine"])
+def test_what_is_written_is_read_back(quality: video.Quality, tmp_path: Path) -> None:
+    """At every k / rate the frame k; `exact` to the bit, `fine` but for what the eye misses."""
+    images = [
+        image.resize((426, 240)) for image in video.frames_on_grid(CLIPS / "dog.mp4", 16.0, 8, [])
+    ]
+    for rate in (16.0, 29.97, 23.976):
+        path = tmp_path / f"{rate}.mp4"
+        with video.Writer(path, rate, images[0].size, quality) as writer:
+            for image in images:
+                writer.add(image)
+        back = list(video.frames_at(path, [number / rate for number in range(8)]))
+        for image, read in zip(images, back, strict=True):
+            difference = np.abs(np.asarray(image, float) - np.asarray(read, float))
+            assert difference.mean() < (1e-9 if quality == "exact" else 2)
+
+
 def test_a_text_file_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_text("not a video")

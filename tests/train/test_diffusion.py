@@ -353,7 +353,7 @@ def test_other_checkpoints_are_refused(make: Make, checkpoint: Path, tmp_path: P
 
 def test_without_skeletons_wan_has_nothing_to_learn(make: Make, manifest: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"pose_dir"', '"no_dir"'))
-    with pytest.raises(ValueError, match=r"train\.max_left_out: .*without pose_dir"):
+    with pytest.raises(ValueError, match=r"train\.max_left_out: .*without pose: pose.enabled"):
         loop.prepare(write_run(make("wan_animate")))
 
 

@@ -20,6 +20,7 @@ from tests.families import tiny
 from .conftest import REPO, Clips, Outcome, Workspace
 
 JOIN = {"manifest_join": 1, "manifest": 1}
+DESCRIBING = tuple(step for step in steps.STEPS if step != "pose")  # which is off unless asked for
 
 
 def jobs(shards: int, *steps: str) -> dict[str, int]:
@@ -45,11 +46,11 @@ def fast(
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Workspace:
-    """One clip through every step."""
+    """One clip through every step that describes it."""
     workspace = Workspace(tmp_path_factory.mktemp("described"))
     workspace.add("dog", clips.content("dog", ""))
     _describe(workspace)
-    assert workspace.build() == jobs(1, *steps.STEPS)
+    assert workspace.build() == jobs(1, *DESCRIBING)
     return workspace
 
 
@@ -237,6 +238,39 @@ def test_another_captioner(tmp_path: Path, described: Workspace) -> None:
     assert workspace.build("gallery") == {}
     assert workspace.manifest() == described.manifest()
     assert workspace.digests("caption/imagenet-tags") == tags
+
+
+@pytest.mark.long
+def test_pose_there_and_back(tmp_path: Path) -> None:
+    """Switched on, set otherwise, set back: nothing else runs, and the bytes are the first ones."""
+    workspace = Workspace(tmp_path)
+    place = workspace.add("speaker", (REPO / "tests/assets/speaker.mp4").read_bytes())
+    workspace.configure("audio", enabled=False)
+    assert workspace.build() == jobs(1, "frames")
+    without_pose = workspace.digests()
+    workspace.configure("pose", enabled=True, max_seconds=0.5)
+    assert workspace.build() == jobs(1, "pose")
+    [entry] = workspace.manifest().values()
+    assert entry["meta"]["pose"]["dir"] == f"{place}/pose"
+    assert entry["meta"]["pose"]["frames"] == 8
+    assert list(manifest.problems(workspace.output / "manifest_v1.jsonl")) == []
+    made = workspace.digests("pose/|manifest|frames")
+    assert workspace.build() == {}
+    workspace.configure("pose", max_seconds=0.25)
+    assert workspace.build() == jobs(1, "pose")
+    [entry] = workspace.manifest().values()
+    assert entry["meta"]["pose"]["frames"] == 4
+    workspace.configure("pose", max_seconds=0.5)
+    assert workspace.build() == jobs(1, "pose")
+    assert workspace.digests("pose/|manifest|frames") == made
+    shutil.rmtree(workspace.output / place / "pose")
+    assert workspace.build(f"out/{place}/pose") == {"pose_file": 1}
+    (workspace.output / place / "pose.json").unlink()
+    assert workspace.build(f"out/{place}/pose.json") == {"pose": 1}
+    assert workspace.digests("pose/|manifest|frames") == made
+    workspace.configure("pose", enabled=False)
+    assert workspace.build()["manifest_join"] == 1
+    assert {p: d for p, d in workspace.digests().items() if "pose" not in p} == without_pose
 
 
 def test_upgrade_of_one_step(tmp_path: Path, described: Workspace, upgraded: Path) -> None:

@@ -1,0 +1,92 @@
+"""Finding a person in a video behind one interface; one module per backend, named like its value.
+
+A backend's module holds
+
+    PACKAGE     the distribution that it runs
+    identity    () -> what decides its results: the version, and digests of the models' files
+    load        () -> Detector
+
+Keypoints are the 133 of COCO-WholeBody as the official preparation of Wan2.2-Animate regroups them
+(pose2d_utils.py): 20 of the body, 21 of each hand, 68 of the face. Left is the person's own left.
+A keypoint is x, y and confidence: x and y are shares of the picture's width and height.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BODY = (
+    *("nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder"),
+    *("left elbow", "left wrist", "right hip", "right knee", "right ankle", "left hip"),
+    *("left knee", "left ankle", "right eye", "left eye", "right ear", "left ear"),
+    *("left toe", "right toe"),
+)
+POINTS = {"body": len(BODY), "left_hand": 21, "right_hand": 21, "face": 68}
+# Of the 68 points of the face: where each part is; the chin is 8.
+FACE_PARTS = {
+    "jaw": slice(0, 17),
+    "right brow": slice(17, 22),
+    "left brow": slice(22, 27),
+    "nose": slice(27, 36),
+    "right eye": slice(36, 42),
+    "left eye": slice(42, 48),
+    "lips": slice(48, 68),
+}
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person in one picture; what was not found has confidence 0."""
+
+    body: "NDArray[np.float32]"  # (20, 3)
+    left_hand: "NDArray[np.float32]"  # (21, 3)
+    right_hand: "NDArray[np.float32]"  # (21, 3)
+    face: "NDArray[np.float32]"  # (68, 3)
+    mask: "NDArray[np.float32]"  # (height, width), how surely a pixel is the person's
+
+    @property
+    def has_face(self) -> bool:
+        """Whether the face was found."""
+        return bool(self.face[:, 2].any())
+
+
+Follow = Callable[["NDArray[np.uint8]"], Person | None]  # of a picture (height, width, 3), RGB
+
+
+class Detector(ABC):
+    """Loaded models, for the videos of one process, one after the other."""
+
+    @abstractmethod
+    def following(self, rate: float) -> "AbstractContextManager[Follow]":
+        """What finds one person in the pictures of a video, called with one after the other.
+
+        Of several people it takes the surest, then whoever overlaps with that one.
+
+        Args:
+            rate: pictures per second.
+        """
+
+    @abstractmethod
+    def count(self, picture: "NDArray[np.uint8]") -> int:
+        """How many people a picture shows, as far as the backend can tell."""
+
+
+class Backend(Protocol):
+    """What a backend's module offers."""
+
+    PACKAGE: str
+
+    def identity(self) -> dict[str, Any]: ...
+    def load(self) -> Detector: ...
+
+
+def backend(name: str) -> Backend:
+    """The module of a configured backend."""
+    return cast(Backend, importlib.import_module(f"{__name__}.{name}"))

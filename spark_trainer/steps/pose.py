@@ -1,0 +1,346 @@
+"""What Wan2.2-Animate is told of a video: skeleton, face, mask and background of one person.
+
+Five files below `pose/`, all of them or none. Frame k of each video, and row k of each array, is of
+the moment k / rate: the frame that `data.video.frames_at(source, [k / rate])` gives.
+
+pose.mp4          the skeleton on black; black where no person was found
+face.mp4          the face, 512 × 512; where it was lost black: -1, as Wan's guidance blanks it
+mask.mp4          white where the person is
+background.mp4    the video, black where the mask is white
+keypoints.npz     `body`, `left_hand`, `right_hand`, `face` (frames, points, 3) as in `detectors`;
+                  `face_box` (frames, 4): left, top, right, bottom of the crop, NaN where lost;
+                  `times` (frames) in seconds
+"""
+
+import math
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib import metadata
+from itertools import chain, groupby, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer import detectors
+from spark_trainer.config import Pose
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.data.video import Quality, Writer, frames_on_grid
+from spark_trainer.detectors import POINTS, Detector, Person, skeleton
+from spark_trainer.steps import Context, Facts, shard
+from spark_trainer.steps.device import Wanted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    Boxes = NDArray[np.float32]  # (frames, 4)
+
+VERSION = 1
+UPSTREAM = ()
+SETTINGS = Pose
+
+FACE_PX = 512  # what Wan2.2-Animate's motion encoder takes
+VIDEOS = ("pose.mp4", "face.mp4", "mask.mp4", "background.mp4")
+WRITTEN_FIRST: dict[str, Quality] = {
+    "pose.mp4": "exact",
+    "mask.mp4": "exact",
+    "background.mp4": "fine",
+}
+KEYPOINTS = "keypoints.npz"
+
+
+def wanted(settings: Pose) -> Wanted:
+    """MediaPipe runs on the CPU."""
+    return "cpu"
+
+
+def identity(settings: Pose, cache: Path) -> Facts | None:
+    """The detector's version and the digests of its models, where it is used."""
+    return detectors.backend(settings.detector).identity() if settings.enabled else None
+
+
+def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
+    """Every file: the folder is moved into place as a whole."""
+    if record.get("status") != "ok":
+        return []
+    return [layout.pose(video) / name for name in (*VIDEOS, KEYPOINTS)]
+
+
+def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
+    """Prepare each video, one process per core: MediaPipe bears neither threads nor a fork."""
+    spawn = multiprocessing.get_context("spawn")
+    workers = min(context.workers, len(videos))
+    with ProcessPoolExecutor(workers, spawn, _start, (context.settings,)) as pool:
+        futures = {pool.submit(_in_worker, video, context): video for video in videos}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_loaded: list[Detector] = []  # of a worker process, one
+
+
+def _start(settings: Pose) -> None:
+    """Load a worker's detector; what its C++ prints goes nowhere, Python keeps standard error."""
+    sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    _loaded.append(detectors.backend(settings.detector).load())
+
+
+def _in_worker(video: Video, context: Context) -> Facts:
+    return prepare(video, context, _loaded[0])
+
+
+def prepare(video: Video, context: Context, detector: Detector) -> Facts:
+    """Write a video's files; returns what the record tells."""
+    settings: Pose = context.settings
+    source = shard.source(context.layout, video)
+    folder = context.layout.pose(video)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary = folder.with_name(".pose.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    started = time.monotonic()
+    try:
+        facts = _write(source, temporary, settings, detector)
+        if facts["status"] == "ok":
+            temporary.rename(folder)
+    except ValueError as error:
+        facts = {"status": "none", "why": str(error)}
+    except RuntimeError as error:
+        facts = {"status": "failed", "why": str(error), "reason": str(error)}
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return facts | _origin(settings) | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _origin(settings: Pose) -> Facts:
+    """What every record tells of where its files come from."""
+    backend = detectors.backend(settings.detector)
+    packages = ("av", backend.PACKAGE, "numpy", "pillow")
+    return {
+        "detector": settings.detector,
+        "models": backend.identity()["models"],
+        "packages": {name: metadata.version(name) for name in packages},
+        "settings": settings.results(),
+        "lost_face": "black",
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _write(source: Path, folder: Path, settings: Pose, detector: Detector) -> Facts:
+    """Write all files.
+
+    Raises:
+        ValueError: nothing of the source can be decoded.
+        RuntimeError: the detector's own trouble.
+    """
+    people, count, size, complaints = _find(source, folder, settings, detector)
+    seen = [person is not None for person in people]
+    facts: Facts = {"frames": len(people), "fps": settings.frame_rate, "people": count}
+    if complaints:
+        facts["damaged"] = complaints[0]
+    if not any(seen):
+        small = f" of {settings.min_person_px} px or more" if count else ""
+        return facts | {"status": "none", "why": f"no person{small} found"}
+    if sum(seen) < settings.min_share * len(seen):
+        why = f"a person in {sum(seen)} of {len(seen)} frames only (pose.min_share)"
+        return facts | {"status": "none", "why": why}
+    boxes = face_boxes(people, size, settings)
+    _write_faces(source, folder, settings, boxes)
+    _write_keypoints(folder / KEYPOINTS, people, boxes, settings.frame_rate)
+    found = [person is not None and person.has_face for person in people]
+    cropped = [not math.isnan(box[0]) for box in boxes]
+    return facts | {
+        "status": "ok",
+        "width": size[0],
+        "height": size[1],
+        "person_lost": ranges([not one for one in seen]),
+        "face_lost": ranges([not one for one in cropped]),
+        "face_bridged": sum(cropped) - sum(found),
+    }
+
+
+def _find(
+    source: Path, folder: Path, settings: Pose, detector: Detector
+) -> tuple[list[Person | None], int, tuple[int, int], list[str]]:
+    """Follow the person; write skeleton, mask and background on the way.
+
+    Returns:
+        The person of each frame, without the outline; the most people in a frame of one a second;
+        width and height of what was written; what stopped the decoder.
+    """
+    import numpy as np
+    from PIL import Image
+
+    complaints: list[str] = []
+    people: list[Person | None] = []
+    counts: list[int] = []
+    every = max(1, round(settings.frame_rate))
+    frames = _frames(source, settings, complaints)
+    first = next(frames)
+    size, black = first.size, Image.new("RGB", first.size)
+    with ExitStack() as stack:
+        find = stack.enter_context(detector.following(settings.frame_rate))
+        pose, mask, background = (
+            stack.enter_context(Writer(folder / name, settings.frame_rate, size, quality))
+            for name, quality in WRITTEN_FIRST.items()
+        )
+        for number, image in enumerate(chain([first], frames)):
+            picture = np.asarray(image)
+            person = _sure(find(picture), settings)
+            outline = Image.fromarray(_outline(person, size, settings))
+            pose.add(skeleton.draw(person, size, settings.min_confidence))
+            mask.add(outline.convert("RGB"))
+            background.add(Image.composite(black, image, outline))
+            people.append(None if person is None else replace(person, mask=np.empty(0, np.float32)))
+            if number % every == 0:
+                counts.append(detector.count(picture))
+    return people, max(counts), size, complaints
+
+
+def _sure(person: Person | None, settings: Pose) -> Person | None:
+    """The person, unless no joint is sure, or it is too small for joints to be told apart."""
+    import numpy as np
+
+    if person is None or person.body[:, 2].max() < settings.min_confidence:
+        return None
+    inside = person.mask >= settings.mask_threshold
+    places = [np.flatnonzero(inside.any(axis=axis)) for axis in (0, 1)]
+    sides = [int(place[-1] - place[0]) + 1 if len(place) else 0 for place in places]
+    return person if max(sides) >= settings.min_person_px else None
+
+
+def _frames(source: Path, settings: Pose, complaints: list[str]) -> "Iterator[Image]":
+    """Frames on the grid, of the first one's size, with even sides as H.264 wants them."""
+    from PIL.Image import Resampling
+
+    limit = None
+    if settings.max_seconds:
+        limit = math.ceil(settings.max_seconds * settings.frame_rate - 1e-6)
+    size: tuple[int, int] | None = None
+    for image in frames_on_grid(source, settings.frame_rate, limit, complaints):
+        size = size or even_size(image.size, settings.max_side_px)
+        yield image.resize(size, Resampling.LANCZOS) if image.size != size else image
+
+
+def even_size(size: tuple[int, int], max_side_px: int | None) -> tuple[int, int]:
+    """Width and height after shrinking, each to the next even number."""
+    ratio = min(1.0, max_side_px / max(size)) if max_side_px else 1.0
+    width, height = (max(2, 2 * round(side * ratio / 2)) for side in size)
+    return width, height
+
+
+def _outline(person: Person | None, size: tuple[int, int], settings: Pose) -> "NDArray[np.uint8]":
+    """Mask (height, width), 255 where the person is."""
+    import numpy as np
+
+    if person is None:
+        return np.zeros((size[1], size[0]), np.uint8)
+    inside = grown(person.mask >= settings.mask_threshold, settings.mask_growth_px)
+    return inside.astype(np.uint8) * 255
+
+
+def grown(mask: "NDArray[np.bool_]", pixels: int) -> "NDArray[np.bool_]":
+    """A mask with everything that is at most so many pixels away, in rows and in columns."""
+    import numpy as np
+
+    for axis in (0, 1):
+        before = np.insert(np.cumsum(mask, axis=axis), 0, 0, axis=axis)
+        places = np.arange(mask.shape[axis])
+        ends = np.minimum(places + pixels + 1, mask.shape[axis])
+        starts = np.maximum(places - pixels, 0)
+        mask = np.take(before, ends, axis) > np.take(before, starts, axis)
+    return mask
+
+
+def face_boxes(people: list[Person | None], size: tuple[int, int], settings: Pose) -> "Boxes":
+    """Where the face is cropped in each frame: left, top, right, bottom in shares; NaN where lost.
+
+    The box around the keypoints grows as in the official preparation (utils.py,
+    `get_face_bboxes`): three quarters of the added height above it. Then gaps are bridged and the
+    box is averaged over time, never across a gap.
+    """
+    import numpy as np
+
+    boxes = np.full((len(people), 4), np.nan)
+    for number, person in enumerate(people):
+        if person is not None and person.has_face:
+            boxes[number] = _face_box(person, settings.face_scale)
+    found: list[int] = np.flatnonzero(~np.isnan(boxes[:, 0])).tolist()
+    longest = round(settings.face_gap_s * settings.frame_rate)
+    for a, b in pairwise(found):
+        if 1 < b - a <= longest + 1:
+            share = np.arange(1, b - a)[:, None] / (b - a)
+            boxes[a + 1 : b] = boxes[a] + share * (boxes[b] - boxes[a])
+    reach = round(settings.face_smoothing_s * settings.frame_rate)
+    smooth = boxes.copy()
+    for a, b in ranges((~np.isnan(boxes[:, 0])).tolist()):
+        for number in range(a, b + 1):
+            near = min(reach, number - a, b - number)  # alike on both sides: no lag at the ends
+            smooth[number] = boxes[number - near : number + near + 1].mean(axis=0)
+    edges = np.array([1 / size[0], 1 / size[1]])  # one pixel is left of a face at the edge
+    smooth[:, :2] = np.clip(smooth[:, :2], 0, 1 - edges)
+    smooth[:, 2:] = np.clip(smooth[:, 2:], smooth[:, :2] + edges, 1)
+    return smooth.astype(np.float32)
+
+
+def _face_box(person: Person, scale: float) -> "NDArray[np.float64]":
+    import numpy as np
+
+    points = person.face[:, :2].astype(np.float64)
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    grow = math.sqrt(scale) - 1
+    aside, more = grow * (right - left) / 2, grow * (bottom - top) / 4
+    return np.array([left - aside, top - 3 * more, right + aside, bottom + more])
+
+
+def _write_faces(source: Path, folder: Path, settings: Pose, boxes: "Boxes") -> None:
+    """Decode again and crop, now that the boxes of all frames are known."""
+    from PIL import Image
+
+    black = Image.new("RGB", (FACE_PX, FACE_PX))
+    with Writer(folder / "face.mp4", settings.frame_rate, black.size, "fine") as face:
+        for image, box in zip(_frames(source, settings, []), boxes.tolist(), strict=True):
+            if math.isnan(box[0]):
+                face.add(black)
+                continue
+            where = tuple(share * side for share, side in zip(box, image.size * 2, strict=True))
+            face.add(image.resize(black.size, Image.Resampling.BICUBIC, box=where))
+
+
+def _write_keypoints(path: Path, people: list[Person | None], boxes: "Boxes", rate: float) -> None:
+    import numpy as np
+
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.stack(
+            [
+                np.zeros((points, 3), np.float32) if person is None else getattr(person, name)
+                for person in people
+            ]
+        )
+        for name, points in POINTS.items()
+    }
+    arrays |= {"face_box": boxes, "times": np.arange(len(people)) / rate}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def ranges(flags: "Iterable[bool]") -> list[list[int]]:
+    """First and last number of each run of true values."""
+    found, number = [], 0
+    for flag, run in groupby(flags):
+        length = len(list(run))
+        if flag:
+            found.append([number, number + length - 1])
+        number += length
+    return found

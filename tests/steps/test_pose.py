@@ -1,0 +1,250 @@
+"""What is prepared of a person: files that fit each other, and honest words where nobody is."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spark_trainer import config, ffmpeg, steps
+from spark_trainer.config import Pose
+from spark_trainer.data.video import frames_at, frames_on_grid
+from spark_trainer.detectors import POINTS, Person, mediapipe
+from spark_trainer.detectors.skeleton import draw
+from spark_trainer.steps import pose
+
+from .conftest import CLIPS, Built, run_steps
+
+SPEAKER = Path(__file__).parents[1] / "assets/speaker.mp4"
+FRAMES = 28
+SHOWN_AGAIN = "trim=end_frame=16,setpts=PTS-STARTPTS"
+# The speaker for 16 frames of 30 a second, black for as many, then the speaker again.
+LOST = (
+    f"[0:v]{SHOWN_AGAIN},split[a][b];color=black:s=252x252:r=30000/1001,{SHOWN_AGAIN}[c];"
+    "[a][c][b]concat=n=3"
+)
+HALF = f"[0:v]{SHOWN_AGAIN}[a];color=black:s=252x252:r=30000/1001,{SHOWN_AGAIN}[c];[a][c]concat=n=2"
+
+
+def encode(path: Path, *arguments: str) -> None:
+    subprocess.run([ffmpeg.binary(), "-v", "error", "-y", *arguments, str(path)], check=True)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("people")
+    shutil.copy(SPEAKER, folder)
+    shutil.copy(CLIPS / "dog.mp4", folder)
+    shutil.copy(CLIPS / "hello.mpeg", folder)
+    encode(folder / "half.mp4", "-i", str(SPEAKER), "-filter_complex", HALF)
+    encode(folder / "lost.mp4", "-i", str(SPEAKER), "-filter_complex", LOST)
+    encode(folder / "sound.mp4", "-i", str(CLIPS / "cup.mp4"), "-vn", "-c", "copy")
+    (folder / "broken.mp4").write_bytes(b"\0" * 5000)
+    return build(folder, tmp_path_factory.mktemp("out"))
+
+
+def build(folder: Path, output: Path) -> Built:
+    settings = {"enabled": True, "max_seconds": FRAMES / 16}
+    return run_steps(folder, output, ("pose",), {"pose": settings})
+
+
+def folder_of(built: Built, name: str) -> Path:
+    return built.index.layout.pose(built.video(name))
+
+
+def read(built: Built, name: str, part: str) -> list[Image.Image]:
+    """Every frame of a prepared video, at the times that stand beside it."""
+    times = np.load(folder_of(built, name) / "keypoints.npz")["times"]
+    return list(frames_at(folder_of(built, name) / f"{part}.mp4", times.tolist()))
+
+
+def test_every_part_has_the_frames_of_the_video(built: Built) -> None:
+    record = built.record("speaker.mp4", "pose")
+    assert record["status"] == "ok"
+    assert (record["frames"], record["fps"], record["people"]) == (FRAMES, 16.0, 1)
+    assert (record["width"], record["height"]) == (252, 252)
+    for part in ("pose", "face", "mask", "background"):
+        path = folder_of(built, "speaker.mp4") / f"{part}.mp4"
+        frames = list(frames_on_grid(path, 16.0, None, []))
+        assert len(frames) == FRAMES
+        assert frames[0].size == ((512, 512) if part == "face" else (252, 252))
+        for one, other in zip(frames, read(built, "speaker.mp4", part), strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+def test_skeletons_come_back_as_they_were_drawn(built: Built) -> None:
+    arrays = np.load(folder_of(built, "lost.mp4") / "keypoints.npz")
+    drawn = 0
+    for number, image in enumerate(read(built, "lost.mp4", "pose")):
+        parts = {name: arrays[name][number] for name in POINTS}
+        person = Person(**parts, mask=np.zeros((1, 1), np.float32))
+        assert image.tobytes() == draw(person, image.size, 0.5).tobytes()
+        drawn += image.getbbox() is not None
+    lost = built.record("lost.mp4", "pose")["person_lost"]
+    assert drawn == len(arrays["times"]) - sum(last - first + 1 for first, last in lost)
+
+
+def test_mask_and_background_share_the_video(built: Built) -> None:
+    source = frames_at(SPEAKER, [k / 16 for k in range(FRAMES)])
+    masks, rest = (read(built, "speaker.mp4", part) for part in ("mask", "background"))
+    for image, mask, background in zip(source, masks, rest, strict=True):
+        white = np.asarray(mask)[..., 0] == 255
+        assert set(np.unique(np.asarray(mask))) == {0, 255}
+        assert 0.2 < white.mean() < 0.8
+        inner = ~pose.grown(~white, 4)
+        assert np.asarray(background)[inner].mean() < 2
+        outside = ~pose.grown(white, 4)
+        difference = np.asarray(background, float)[outside] - np.asarray(image, float)[outside]
+        assert np.abs(difference).mean() < 3
+
+
+def test_a_person_who_goes_and_comes_back(built: Built) -> None:
+    """30 frames a second: black from 16 / 29.97 s, frame 9 of the grid, to twice that, frame 17."""
+    record = built.record("lost.mp4", "pose")
+    assert (record["status"], record["frames"]) == ("ok", 26)
+    assert record["lost_face"] == "black"
+    [[first, last], *_] = record["person_lost"]
+    assert (first, last) == (9, pytest.approx(17, abs=2))
+    lost = {k for a, b in record["face_lost"] for k in range(a, b + 1)}
+    assert set(range(9, 18)) <= lost < set(range(26))
+    boxes = np.load(folder_of(built, "lost.mp4") / "keypoints.npz")["face_box"]
+    for number, image in enumerate(read(built, "lost.mp4", "face")):
+        assert np.isnan(boxes[number]).all() == (number in lost)
+        assert (np.asarray(image).mean() < 1) == (number in lost)
+
+
+def test_a_face_is_cropped_around_its_keypoints(built: Built) -> None:
+    arrays = np.load(folder_of(built, "speaker.mp4") / "keypoints.npz")
+    for points, box in zip(arrays["face"], arrays["face_box"], strict=True):
+        if points[:, 2].any() and not np.isnan(box[0]):
+            middle = points[:, :2].mean(axis=0)
+            assert (box[:2] < middle).all()
+            assert (middle < box[2:]).all()
+            assert (np.ptp(points[:, :2], axis=0) < 1.25 * (box[2:] - box[:2])).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("dog.mp4", "no person found"),
+        ("hello.mpeg", "no person of 96 px or more found"),
+        ("half.mp4", "a person in 9 of 18 frames only (pose.min_share)"),
+        ("sound.mp4", "no video stream"),
+        ("broken.mp4", "can't be decoded"),
+    ],
+)
+def test_why_there_is_nobody(name: str, why: str, built: Built) -> None:
+    record = built.record(name, "pose")
+    assert record["status"] == "none"
+    assert why in record["why"]
+    assert "reason" not in record
+    assert not folder_of(built, name).exists()
+    assert not folder_of(built, name).with_name(".pose.tmp").exists()
+
+
+def test_the_same_bytes_when_made_twice(built: Built, videos: Path, tmp_path: Path) -> None:
+    shutil.copy(SPEAKER, videos)
+    again = folder_of(build(videos, tmp_path / "out"), "speaker.mp4")
+    assert {path.name for path in again.iterdir()} == {*pose.VIDEOS, pose.KEYPOINTS}
+    for path in again.iterdir():
+        assert path.read_bytes() == (folder_of(built, "speaker.mp4") / path.name).read_bytes()
+
+
+def test_where_it_comes_from(built: Built) -> None:
+    record = built.record("speaker.mp4", "pose")
+    assert record["detector"] == "mediapipe"
+    assert record["packages"]["mediapipe"] == "0.10.21"
+    assert all(record["models"].values())
+    assert record["settings"]["frame_rate"] == 16
+    assert record["seconds"] > 0
+
+
+def test_nothing_is_asked_of_the_detector_while_it_is_off(tmp_path: Path) -> None:
+    off, on = (config.load({"pose": {"enabled": state}}) for state in (False, True))
+    assert "pose" not in steps.enabled(off)
+    assert pose.identity(off.pose, tmp_path) is None
+    assert steps.fingerprints(off)["manifest"] != steps.fingerprints(on)["manifest"]
+
+
+def test_without_mediapipe_the_configuration_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mediapipe, "PACKAGE", "no-such-package")
+    on = config.load({"pose": {"enabled": True}})
+    with pytest.raises(config.ConfigError, match=r"pose\.enabled: mediapipe is not installed"):
+        steps.fingerprints(on)
+
+
+def test_ranges() -> None:
+    assert pose.ranges([]) == []
+    assert pose.ranges([False, True, True, False, True]) == [[1, 2], [4, 4]]
+
+
+def test_a_mask_grows_to_every_side() -> None:
+    mask = np.zeros((9, 12), bool)
+    mask[4, 0] = mask[4, 8] = True
+    expected = np.zeros((9, 12), bool)
+    expected[2:7, :3] = expected[2:7, 6:11] = True
+    assert (pose.grown(mask, 2) == expected).all()
+    assert (pose.grown(mask, 0) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "expected"),
+    [
+        ((1920, 1080), 1280, (1280, 720)),
+        ((321, 241), None, (320, 240)),
+        ((321, 243), 9999, (320, 244)),
+        ((4000, 3), 1280, (1280, 2)),
+    ],
+)
+def test_sides_are_even(
+    size: tuple[int, int], limit: int | None, expected: tuple[int, int]
+) -> None:
+    assert pose.even_size(size, limit) == expected
+
+
+def faces(*lefts: float | None) -> list[Person | None]:
+    """People whose faces are 0.1 wide and 0.2 high, at these places; None has no face."""
+    made: list[Person | None] = []
+    for left in lefts:
+        parts = {name: np.zeros((count, 3), np.float32) for name, count in POINTS.items()}
+        if left is not None:
+            parts["face"][:] = (left, 0.4, 1)
+            parts["face"][1] = (left + 0.1, 0.6, 1)
+        made.append(Person(**parts, mask=np.zeros((1, 1), np.float32)))
+    return made
+
+
+@pytest.fixture
+def settings() -> Callable[..., Pose]:
+    """At 10 frames a second, with a crop of the keypoints' own box."""
+    plain = {"frame_rate": 10.0, "face_scale": 1.0, "face_smoothing_s": 0.0, "face_gap_s": 0.0}
+    return lambda **values: Pose(**(plain | values))
+
+
+def test_the_face_box_grows_more_upward(settings: Callable[..., Pose]) -> None:
+    """By area: 1.44 is 1.2 in width and height, three quarters of the added height above."""
+    [box] = pose.face_boxes(faces(0.4), (1000, 1000), settings(face_scale=1.44))
+    assert box.tolist() == pytest.approx([0.39, 0.37, 0.51, 0.61], abs=1e-6)
+
+
+def test_a_short_gap_is_bridged_and_a_long_one_is_not(settings: Callable[..., Pose]) -> None:
+    people = faces(0.1, None, None, 0.4, None, None, None, 0.4)
+    boxes = pose.face_boxes(people, (1000, 1000), settings(face_gap_s=0.2))
+    assert boxes[:4, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-6)
+    assert np.isnan(boxes[4:7]).all()
+    assert not np.isnan(boxes[7]).any()
+
+
+def test_smoothing_does_not_reach_over_a_gap(settings: Callable[..., Pose]) -> None:
+    people = faces(0.1, 0.2, 0.6, None, 0.8)
+    boxes = pose.face_boxes(people, (1000, 1000), settings(face_smoothing_s=0.1))
+    assert boxes[[0, 1, 2, 4], 0] == pytest.approx([0.1, 0.3, 0.6, 0.8], abs=1e-6)
+
+
+def test_a_face_at_the_edge_keeps_a_pixel(settings: Callable[..., Pose]) -> None:
+    [box] = pose.face_boxes(faces(1.2), (100, 100), settings())
+    assert box[2] - box[0] == pytest.approx(0.01, abs=1e-6)
+    assert box[2] <= 1
