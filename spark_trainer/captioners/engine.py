@@ -37,10 +37,10 @@ class BatchSize:
         self._growing = wanted == "auto"
         self._best = 0.0
 
-    @property
-    def window(self) -> int:
-        """How many videos are sorted by length to form batches."""
-        return max(self.size, min(WINDOW * self.size, LARGEST_WINDOW))
+    def window(self, batches_done: int) -> int:
+        """How many videos to sort by length; few at first, so that the model begins at once."""
+        wanted = min(WINDOW, 1 + batches_done) * self.size
+        return max(self.size, min(wanted, LARGEST_WINDOW))
 
     def fitted(self, count: int, seconds: float) -> None:
         """A batch of `count` was finished."""
@@ -82,9 +82,9 @@ def run(
     waiting: list[tuple[int, Prepared]] = []
     ahead = LARGEST_WINDOW if batch_size == "auto" else 2 * batch_size
     ready = _prepared(captioner, videos, num_workers, ahead)
-    more = True
+    more, done = True, 0
     while more or waiting:
-        while more and len(waiting) < size.window:
+        while more and len(waiting) < size.window(done):
             try:
                 number, prepared = next(ready)
             except StopIteration:
@@ -112,6 +112,7 @@ def run(
         if not texts:
             clear_device_cache(garbage_collection=True)
             continue
+        done += 1
         seconds = time.perf_counter() - start
         size.fitted(len(batch), seconds)
         for (number, _), text in zip(batch, texts, strict=True):

@@ -70,7 +70,10 @@ def test_a_batch_holds_videos_of_like_length(videos: list[Shown]) -> None:
     model = Hungry(0)
     list(engine.run(model, videos, 8, 0))
     assert [len(batch) for batch in model.batches] == [8] * 5
-    assert all(max(batch) - min(batch) <= 1 for batch in model.batches)
+    first, *others = [max(batch) - min(batch) for batch in model.batches]
+    assert first == 4  # as they come, because the model waits
+    assert max(others) <= 2
+    assert sum(others) <= 6  # 16 as they come
 
 
 def test_a_video_that_cannot_be_read_costs_no_other(videos: list[Shown]) -> None:
