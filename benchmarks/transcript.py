@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("--backends", nargs="+", default=["openai-whisper", "faster-whisper"])
     parser.add_argument("--model", default="offline-tiny.en", help="size or path")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of the model; one more listens")
     options = parser.parse_args()
     figures: dict[str, Any] = {
         "packages": {name: measure.version(name) for name in PACKAGES},
