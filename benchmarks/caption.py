@@ -31,7 +31,7 @@ import transformers
 import yaml
 from measure import Cost, Target
 
-from spark_trainer import captioners, config, ffmpeg, steps
+from spark_trainer import captioners, config, environment, ffmpeg, steps
 from spark_trainer.captioners import Shown, engine
 from spark_trainer.captioners.engine import Unreadable
 from spark_trainer.config import Captioning
@@ -353,6 +353,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=6, help="processes for one video each")
     parser.add_argument("--only", nargs="*", default=["loops", "loads", "starts", "gpu"])
     options = parser.parse_args()
+    environment.prefer_huge_pages()  # as the workflow's jobs
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     figures: dict[str, Any] = {}

@@ -23,7 +23,7 @@ import measure
 import numpy as np
 from measure import Target
 
-from spark_trainer import gpu, transcribers
+from spark_trainer import environment, gpu, transcribers
 from spark_trainer.config import Transcript
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
@@ -193,6 +193,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    environment.prefer_huge_pages()  # as the workflow's jobs
     figures: dict[str, Any] = {
         "packages": {name: measure.version(name) for name in PACKAGES},
         "clips": options.clips,

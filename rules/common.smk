@@ -8,12 +8,13 @@ from spark_trainer import steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import record_name
-from spark_trainer.environment import prefer_this_interpreter
+from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
 from spark_trainer.steps import shard
 from spark_trainer.steps.manifest import seal
 from spark_trainer.train import order
 
 prefer_this_interpreter()
+prefer_huge_pages()
 
 try:
     CONFIG = settings.load(config)

@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.transcribers import (
     SAMPLE_RATE,
     Heard,
+    Item,
+    Result,
     Segment,
     Sound,
     Word,
@@ -58,7 +61,15 @@ class FasterWhisper:
         path = model if Path(model).is_dir() else download_model(model)
         commit = re.search(r"/snapshots/([0-9a-f]{40})", path)
         self.revision = commit[1] if commit else None
-        self._model = WhisperModel(path, device=self.device, compute_type=kind, cpu_threads=threads)
+        # On two cores two workers of one thread are 1.4 times faster than two threads of one.
+        self._workers = min(threads, self.batch_size) if self.device == "cpu" else 1
+        self._model = WhisperModel(
+            path,
+            device=self.device,
+            compute_type=kind,
+            cpu_threads=threads // self._workers,
+            num_workers=self._workers,
+        )
         if not self._model.model.is_multilingual and settings.language not in (None, "en"):
             raise ConfigError(
                 f"transcript.language: expected en, {settings.whisper_model} is English-only "
@@ -94,7 +105,20 @@ class FasterWhisper:
             best = [ranked[0] for ranked in self._model.model.detect_language(encoded)]
             return [(token[2:-2], float(share)) for token, share in best]
 
-        return batched(detect, sounds, self._settings.batch_size, self._settings)
+        return self._batched(detect, sounds)
+
+    def _batched(
+        self, function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+    ) -> list[Result]:
+        """As `batched`, each batch dealt out to the workers."""
+
+        def dealt(some: Sequence[Item]) -> list[Result]:
+            each = -(-len(some) // self._workers)
+            parts = [some[first : first + each] for first in range(0, len(some), each)]
+            with ThreadPoolExecutor(self._workers) as pool:
+                return list(itertools.chain.from_iterable(pool.map(function, parts)))
+
+        return batched(dealt, items, self._settings.batch_size, self._settings)
 
     def _features(self, pieces: "Iterable[np.ndarray]") -> "np.ndarray":
         """Log-mel spectrograms (pieces, mels, 3000) of at most 30 s each."""
@@ -144,12 +168,7 @@ class FasterWhisper:
             model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language=language
         )
         while windows:
-            results = batched(
-                lambda some: self._generate(sounds, some, tokenizer),
-                windows,
-                self._settings.batch_size,
-                self._settings,
-            )
+            results = self._batched(lambda some: self._generate(sounds, some, tokenizer), windows)
             rests: list[Window] = []
             for window, result in zip(windows, results, strict=True):
                 seconds = window.end - window.start
