@@ -25,6 +25,7 @@ include: "rules/caption.smk"
 include: "rules/select.smk"
 include: "rules/pose.smk"
 include: "rules/manifest.smk"
+include: "rules/encode.smk"
 include: "rules/train.smk"
 include: "rules/targets.smk"
 

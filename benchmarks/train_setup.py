@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from spark_trainer import log
 from spark_trainer.config import Run
 from spark_trainer.data.files import canonical_json, write_json
+from spark_trainer.data.layout import Layout
 from spark_trainer.train import order
 
 SPECIALS = {
@@ -201,7 +202,7 @@ def run_folder(name: str, base: Path, device: str = "cpu", **settings: Any) -> P
         "min_gpus": 0,
         "gpus": int(device == "cuda"),
     }
-    made = order.from_manifest(name, Run(**(common | settings)), base / "state")
+    made = order.from_manifest(name, Run(**(common | settings)), Layout(base / "state"))
     made.folder.mkdir(parents=True)
     source = Path(made.settings.manifest_path or "")
     (made.folder / "manifest.jsonl").write_bytes(source.read_bytes())

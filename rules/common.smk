@@ -11,7 +11,7 @@ from spark_trainer.data.layout import record_name
 from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
 from spark_trainer.steps import shard
 from spark_trainer.steps.manifest import seal
-from spark_trainer.train import order
+from spark_trainer.train import encode, order
 
 prefer_this_interpreter()
 prefer_huge_pages()
@@ -20,7 +20,7 @@ try:
     CONFIG = settings.load(config)
     INDEX = index.open_index(CONFIG, workflow.is_main_process)
     FINGERPRINTS = steps.fingerprints(CONFIG)
-    RUNS = order.orders(CONFIG, INDEX, FINGERPRINTS["manifest"])
+    RUNS = order.orders(CONFIG, INDEX, FINGERPRINTS)
 except settings.ConfigError as error:
     raise WorkflowError(f"configuration:\n{error}")
 

@@ -2,6 +2,7 @@ rule train_run:
     """One training run, on the GPUs that Snakemake granted."""
     input:
         data=training_data,
+        encoded=encoded,
     output:
         summary="{runs}/{run}-{seal}/trained.json",
     log:

@@ -77,6 +77,7 @@ def train(options: argparse.Namespace) -> int:
     """Train the configured runs on an existing manifest, without Snakemake."""
     from spark_trainer import gpu
     from spark_trainer.data.layout import Layout
+    from spark_trainer.train import encode as encoding
     from spark_trainer.train import launch, order
 
     log.start("train")
@@ -91,9 +92,11 @@ def train(options: argparse.Namespace) -> int:
             wanted = config.load({"train": values}).runs["default"]
         except config.ConfigError as error:
             raise UserError(str(error)) from None
-        made = order.from_manifest(name, wanted, layout.state)
+        made = order.from_manifest(name, wanted, layout)
         try:
             granted = len(gpu.visible())
+            if wanted.encoded_ahead:
+                encoding.run(made, Path(wanted.manifest_path or ""), granted, options.threads)
             launch.fit(made, Path(wanted.manifest_path or ""), granted, options.threads)
         except launch.LaunchError as error:
             raise UserError(str(error)) from None
@@ -239,6 +242,22 @@ def _unseal(seal: Path) -> None:
         other.unlink()
 
 
+def encode(options: argparse.Namespace) -> int:
+    """Show a shard's clips to diffusion's frozen encoders; called by the rules."""
+    from spark_trainer.data.files import write_json
+    from spark_trainer.train import encode as encoding
+    from spark_trainer.train import launch, order
+
+    made = order.read(options.order)
+    log.start(f"encode {options.data}", options.log)
+    try:
+        counts = encoding.run(made, options.data, options.gpus, options.threads)
+    except launch.LaunchError as error:
+        raise UserError(str(error)) from None
+    write_json(options.marker, counts)
+    return 0
+
+
 def fit(options: argparse.Namespace) -> int:
     """Carry out one training order; called by the rules."""
     from spark_trainer.train import launch, order
@@ -312,6 +331,7 @@ JOB_FLAGS = {
     step: "settings shard folder video marker threads gpus log",
     part: "settings shard marker log",
     join: "index manifest rejected seal log parts",
+    encode: "order marker gpus threads log data",
     fit: "order summary gpus threads log data",
 }
 TEXTS = {"folder", "video"}

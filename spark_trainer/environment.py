@@ -19,7 +19,7 @@ def prefer_this_interpreter() -> None:
 
 
 def prefer_huge_pages() -> None:
-    """Let jobs take memory in pages of 2 MB, which glibc from 2.35 on does where it starts with this.
+    """Let jobs take memory in pages of 2 MB, as glibc from 2.35 on does when it starts with this.
 
     On a CPU much of a model's time goes into page faults: Whisper's encoder under CTranslate2 is
     1.4 times faster on two cores.

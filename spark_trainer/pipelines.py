@@ -7,14 +7,16 @@ family has (families/__init__.py):
     PIPELINE    upstream's class
     NETWORK     the pipeline's component that is trained
     NEEDS       what is read of a video beside its frames
+    EACH_STEP   frozen parts that the loss needs too, beside what is kept of a clip
     FLIPS       whether a mirrored clip is as good
     TAG         what the hub calls such a model
     USE         folder in `final/` -> how upstream's pipeline takes it; the first one there counts
 
     check       (loaded, run): stop before any work where clips of these settings can't be learnt
     encode      (loaded, clip, size) -> what the frozen encoders make of one clip, to be kept
-    shared      (loaded) -> what all clips have in common, to be kept once
-    collate     (encoded, shared) -> Batch of clips of one shape
+    text        (loaded, text) -> its embedding, to be kept; of families that `NEEDS` a text
+    collate     (encoded) -> Batch of clips of one shape, each with `text` and with `empty`, the
+                embedding of no text, where there is one
     draw        (loaded, batch, generators) -> Draws: noise, its level, which conditions to drop
     arguments   (loaded, batch, draws) -> what the network is called with
     losses      (loaded, model, batch, generators) -> loss of each sample (batch,)
@@ -23,8 +25,10 @@ family has (families/__init__.py):
     sample      (loaded, model, clip, size, num_steps, generator) -> frames, by upstream's pipeline
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
@@ -57,8 +61,8 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     import diffusers
     import torch
 
-    found = diffusers.DiffusionPipeline.load_config(name).get("_class_name")
-    if found != kind:
+    index = diffusers.DiffusionPipeline.load_config(name)
+    if (found := index.get("_class_name")) != kind:
         raise ValueError(f"train.model_name: {name} is a {found}; expected a {kind}")
     dtype = wanted.dtype if isinstance(wanted.dtype, torch.dtype) else torch.float32
     options: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
@@ -66,11 +70,16 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
         if not torch.cuda.is_available():  # diffusers refuses to quantise without one
             raise ValueError("train.finetune: qlora of a pipeline needs a GPU; expected lora")
         options["quantization_config"] = _four_bit(wanted, network)
+    if wanted.encoders_only:
+        options[network] = None
     pipeline = getattr(diffusers, kind).from_pretrained(name, use_safetensors=True, **options)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
+    if wanted.encoders_only:
+        shape = getattr(diffusers, index[network][1]).load_config(name, subfolder=network)
+        return Loaded(SimpleNamespace(config=SimpleNamespace(**shape)), pipeline)
     model = getattr(pipeline, network)
     if wanted.from_scratch:
         model = type(model).from_config(model.config)
@@ -115,13 +124,35 @@ def _check_adapter(kind: Any) -> None:
         raise ValueError(f"train.save: {kind.__name__} loads no adapter; expected merged")
 
 
-def place(loaded: Loaded, device: "torch.device") -> None:
-    """Move the frozen encoders to a device."""
+def place(
+    loaded: Loaded, device: "torch.device", names: Sequence[str] | None = None
+) -> "dict[str, torch.device]":
+    """Move frozen parts of the pipeline to a device, all or those of these names.
+
+    Returns:
+        Where each of them was.
+    """
     import torch
 
-    for part in loaded.processor.components.values():
-        if isinstance(part, torch.nn.Module) and part is not loaded.model:
+    before = {}
+    for name, part in loaded.processor.components.items():
+        frozen = isinstance(part, torch.nn.Module) and part is not loaded.model
+        if frozen and (names is None or name in names):
+            before[name] = next(part.parameters()).device
             part.to(device)
+    return before
+
+
+@contextlib.contextmanager
+def placed(loaded: Loaded, device: "torch.device") -> Iterator[None]:
+    """All frozen parts on a device for a while, then each where it was: what is not needed for the
+    loss need not fill the memory."""
+    before = place(loaded, device)
+    try:
+        yield
+    finally:
+        for name, there in before.items():
+            place(loaded, there, (name,))
 
 
 def generators(batch: Batch) -> "list[torch.Generator]":

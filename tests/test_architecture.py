@@ -64,8 +64,8 @@ MAY_IMPORT = {
     "methods": {"config", "data", "families", "losses"},
     "runs": {"config", "data"},
     "train": {
-        *("config", "data", "families", "gpu", "log", "losses", "methods", "pipelines", "scores"),
-        "steps",
+        *("config", "data", "environment", "families", "gpu", "log", "losses", "methods"),
+        *("pipelines", "scores", "steps"),
     },
 }
 HEAVY_AT_TOP = {"losses", "methods", "packing", "train"}  # whoever imports these wants tensors

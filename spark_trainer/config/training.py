@@ -94,7 +94,13 @@ class Clip(Section):
     reference: Literal["first", "random"] = Field(
         "first", description="Frame of the video that shows a family what a character looks like."
     )
-
+    variants: int | None = Field(
+        None,
+        ge=1,
+        description="How many clips chance makes of a video (window, mirroring, reference), for "
+        "the epochs to take in turn. Without it 1 where clips are encoded ahead, else another in "
+        "each epoch.",
+    )
     replace: bool = Field(
         False,
         description="Show the surroundings and where the person is, so that Wan-Animate learns to "
@@ -220,6 +226,12 @@ class Run(Section):
     mixed_precision: Literal["no", "fp16", "bf16"] = Field(
         "no", description="Arithmetic of the forward pass."
     )
+    encode: Literal["ahead", "each_step"] = Field(
+        "ahead",
+        description="When diffusion's frozen encoders see a clip: once, in a step of the workflow, "
+        "or whenever it is learnt from.",
+        json_schema_extra=Runtime,
+    )
     guidance_dropout: Fraction = Field(
         0.1,
         description="How often diffusion learns without its conditions, so that it can be guided.",
@@ -275,9 +287,22 @@ class Run(Section):
         asked = self.batch_size * self.gradient_accumulation_steps * max(1, self.gpus)
         return self.global_batch_size or asked
 
+    @property
+    def encoded_ahead(self) -> bool:
+        """Whether the `encode` step comes before this run."""
+        return self.model_type == "diffusion" and self.encode == "ahead"
+
+    @property
+    def variants(self) -> int | None:
+        """How many clips chance makes of a video; None: another in each epoch."""
+        return self.clip.variants or (1 if self.encoded_ahead else None)
+
     def results(self) -> dict[str, Any]:
-        """As for every section; the batch sizes only decide the samples of an update."""
-        return super().results() | {"global_batch_size": self.samples_per_update}
+        """As for every section; the batch sizes only decide the samples of an update, and when
+        clips are encoded only how many of them there are."""
+        values = super().results() | {"global_batch_size": self.samples_per_update}
+        values["clip"] = values["clip"] | {"variants": self.variants}
+        return values
 
     @field_validator("mixed_precision", mode="before")
     @classmethod

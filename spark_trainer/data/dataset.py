@@ -11,7 +11,6 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 REFERENCE = "reference"
-BUCKETS = 16  # batches among which samples are sorted by length
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ class Sample:
 
     `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
     `size` is that of the frames where `clip.sizes` asks for one; `beside` are the videos that the
-    family's needs name; `seed` is for whatever chance decides when this sample is learnt from.
+    family's needs name; `seed` is for whatever chance decides when this sample is learnt from,
+    `variant` for what it decides about the clip itself.
     """
 
     video: str
@@ -64,6 +63,31 @@ class Sample:
     seed: int = 0
     size: Size | None = None
     beside: "Mapping[str, tuple[Image, ...]]" = field(default_factory=dict)
+    variant: int = 0
+
+    @property
+    def frame_size(self) -> Size:
+        """Of the clip as a model sees it."""
+        return self.size or self.images[0].size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sample will be, from its manifest line, the settings and chance; nothing is read yet.
+
+    `beside` says of which video beside the frames which seconds are read; the other fields are as
+    in `Sample`.
+    """
+
+    entry: Mapping[str, Any]
+    times: tuple[float, ...]
+    prompt: str | None
+    answer: str
+    size: Size | None
+    mirrored: bool
+    beside: Mapping[str, tuple[float, ...]]
+    seed: int
+    variant: int
 
 
 def part_of(video_hash: str, split: Split) -> Part:
@@ -79,7 +103,7 @@ class Samples:
     """The samples of one part of a manifest.
 
     A sample's number counts on from one epoch to the next: number // len is the epoch, which
-    decides what is drawn where `clip.sampling` is `random`.
+    decides what chance draws of a clip, in turn one of the run's `variants` where it has some.
 
     Args:
         manifest: the JSON lines.
@@ -102,6 +126,7 @@ class Samples:
     ) -> None:
         self._manifest, self._layout = manifest, Layout(root)
         self._text, self._clip, self._seed = run.text, run.clip, run.seed
+        self._variants = run.variants
         self._one_frame, self._needs, self._fixed = one_frame, needs, fixed
         self._offsets = array("q")
         self._ends = array("q")  # number of the first sample after each video's
@@ -140,6 +165,16 @@ class Samples:
             return self._clip.num_frames
         return min(self._clip.num_frames, len(meta.get("frame_times", ())) or 1)
 
+    @property
+    def source(self) -> str:
+        """`clip.source`."""
+        return self._clip.source
+
+    @property
+    def num_clips(self) -> int:
+        """Numbers from 0 below which every clip comes that can be known ahead."""
+        return len(self) * (1 if self._fixed else self._variants or 1)
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
@@ -171,6 +206,30 @@ class Samples:
         Raises:
             Unusable: a frame or the video can't be read.
         """
+        plan = self.plan(number)
+        images = self._read(plan)
+        beside = {name: self._beside(plan, name) for name in plan.beside}
+        if plan.mirrored:
+            images = video.mirrored(images)
+            beside = {name: video.mirrored(shown) for name, shown in beside.items()}
+        return Sample(
+            plan.entry["id"],
+            images,
+            plan.times,
+            plan.prompt,
+            plan.answer,
+            plan.seed,
+            plan.size,
+            beside,
+            plan.variant,
+        )
+
+    def plan(self, number: int) -> Plan:
+        """What a sample will be.
+
+        Raises:
+            Unusable: there is no such clip in the video.
+        """
         epoch, within = divmod(number, len(self))
         owner = bisect_right(self._ends, within)
         within -= self._ends[owner - 1] if owner else 0
@@ -179,82 +238,87 @@ class Samples:
             file.seek(self._offsets[owner])
             entry = json.loads(file.readline())
         prompt, answer = self._texts(entry)[item]
-        key = (
-            f"{entry['id']}:{item}" if self._fixed else f"{self._seed}:{epoch}:{entry['id']}:{item}"
-        )
-        draw = random.Random(key)  # noqa: S311
+        name, clip_name = self._keys(epoch, entry["id"], item)
+        draw = random.Random(clip_name)  # noqa: S311
         meta = entry["meta"]
         times = clip.moments(meta, self._clip, draw if self._clip.sampling == "random" else None)
         if self._needs.beside and "pose" in meta:
             times = clip.on_grid(times, meta["pose"])
-        if self._one_frame:
-            times = times[slot : slot + 1]
-        sizes = self._clip.sizes
-        size = sizes[self._sizes[owner]] if sizes else None
-        images, beside = self._read(entry, times, size), self._beside(entry, times, draw)
-        if self._clip.flip and not self._fixed and draw.random() < 0.5:
-            images = video.mirrored(images)
-            beside = {name: video.mirrored(shown) for name, shown in beside.items()}
-        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        return Sample(entry["id"], images, times, prompt, answer, seed, size, beside)
-
-    def _read(
-        self, entry: dict[str, Any], times: tuple[float, ...], size: Size | None
-    ) -> "tuple[Image, ...]":
-        """The video's frames at these times, cut to `size`, or shrunk."""
-        if self._clip.source == "frames":
-            images = self._on_disk(entry, "frames_dir", times)
-        else:
-            images = self._decoded(self._layout.source(entry["id"]), times)
-        return video.fitted(images, size) if size else tuple(map(self._shrunk, images))
-
-    def _beside(
-        self, entry: dict[str, Any], times: tuple[float, ...], draw: random.Random
-    ) -> "dict[str, tuple[Image, ...]]":
-        """The videos that the family's needs name, as they are on disk."""
-        meta = entry["meta"]
-        found = {
-            name: self._on_disk(meta, f"{name}_dir", times, meta)
-            if f"{name}_dir" in meta
-            else self._decoded(self._layout.root / meta["pose"]["dir"] / f"{name}.mp4", times)
-            for name in _names(meta, self._needs, self._clip.replace)
-            if name != REFERENCE
-        }
-        if REFERENCE in self._needs.beside:
+        beside = dict.fromkeys(_names(meta, self._needs, self._clip.replace), times)
+        if REFERENCE in beside:
             known = tuple(meta.get("frame_times", ())) or (0.0,)
             chosen = draw.choice(known) if self._clip.reference == "random" else known[0]
-            found[REFERENCE] = self._on_disk(entry, "frames_dir", (chosen,))
+            beside[REFERENCE] = (chosen,)
+        return Plan(
+            entry=entry,
+            times=times[slot : slot + 1] if self._one_frame else times,
+            prompt=prompt,
+            answer=answer,
+            size=self._clip.sizes[self._sizes[owner]] if self._clip.sizes else None,
+            mirrored=self._clip.flip and not self._fixed and draw.random() < 0.5,
+            beside=beside,
+            seed=_number(name),
+            variant=_number(clip_name),
+        )
+
+    def _keys(self, epoch: int, video: str, item: int) -> tuple[str, str]:
+        """What chance draws by: when the sample is learnt from, and for the clip itself."""
+        if self._fixed:
+            return f"{video}:{item}", f"{video}:{item}"
+        name = f"{self._seed}:{epoch}:{video}:{item}"
+        # One of a few variants is the same in every run and for every text.
+        return name, f"{epoch % self._variants}:{video}" if self._variants else name
+
+    def _read(self, plan: Plan) -> "tuple[Image, ...]":
+        """The video's frames, cut to `size`, or shrunk."""
+        if self._clip.source == "frames":
+            images = _opened(self._images(plan.entry, "frames_dir", plan.times))
+        else:
+            images = _decoded(self._layout.source(plan.entry["id"]), plan.times)
+        return video.fitted(images, plan.size) if plan.size else tuple(map(self._shrunk, images))
+
+    def _beside(self, plan: Plan, name: str) -> "tuple[Image, ...]":
+        """A video that the family's needs name, as it is on disk."""
+        files = self._files_beside(plan, name)
+        if files[0].suffix == ".mp4":
+            return _decoded(files[0], plan.beside[name])
+        return _opened(files)
+
+    def files(self, plan: Plan) -> list[Path]:
+        """Every file that the frames of a sample are read from."""
+        if self._clip.source == "frames":
+            found = self._images(plan.entry, "frames_dir", plan.times)
+        else:
+            found = [self._layout.source(plan.entry["id"])]
+        for name in plan.beside:
+            found += self._files_beside(plan, name)
         return found
 
-    def _decoded(self, path: Path, times: tuple[float, ...]) -> "tuple[Image, ...]":
-        """A video's frames at these times."""
-        try:
-            return tuple(video.frames_at(path, times))
-        except (OSError, ValueError) as error:
-            raise Unusable(f"{path}: {error}") from None
+    def _files_beside(self, plan: Plan, name: str) -> list[Path]:
+        entry, meta, times = plan.entry, plan.entry["meta"], plan.beside[name]
+        if name == REFERENCE:
+            return self._images(entry, "frames_dir", times)
+        if f"{name}_dir" in meta:
+            return self._images(meta, f"{name}_dir", times, meta)
+        return [self._layout.root / meta["pose"]["dir"] / f"{name}.mp4"]
 
-    def _on_disk(
+    def _images(
         self,
         where: Mapping[str, Any],
         key: str,
         times: tuple[float, ...],
         meta: Mapping[str, Any] | None = None,
-    ) -> "tuple[Image, ...]":
+    ) -> list[Path]:
         """The images of a folder at these times, each numbered like the frame at that time."""
-        from PIL import Image
-
         known = list((meta or where["meta"]).get("frame_times", ())) or [0.0]
-        images = []
-        for time in times:
-            path = self._layout.root / where[key] / frame_name(known.index(time) + 1)
-            if not path.exists() and path.with_suffix(".png").exists():
-                path = path.with_suffix(".png")
-            try:
-                with Image.open(path) as image:
-                    images.append(image.convert("RGB"))
-            except OSError as error:
-                raise Unusable(f"{path}: {error.strerror or error}") from None
-        return tuple(images)
+        paths = [
+            self._layout.root / where[key] / frame_name(known.index(time) + 1) for time in times
+        ]
+        others = [path.with_suffix(".png") for path in paths]
+        return [
+            other if other.exists() and not path.exists() else path
+            for path, other in zip(paths, others, strict=True)
+        ]
 
     def _shrunk(self, image: "Image") -> "Image":
         longest = max(image.size)
@@ -264,6 +328,31 @@ class Samples:
         return image.resize(
             (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
         )
+
+
+def _decoded(path: Path, times: tuple[float, ...]) -> "tuple[Image, ...]":
+    """A video's frames at these times."""
+    try:
+        return tuple(video.frames_at(path, times))
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path}: {error}") from None
+
+
+def _opened(paths: list[Path]) -> "tuple[Image, ...]":
+    from PIL import Image
+
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                images.append(image.convert("RGB"))
+        except OSError as error:
+            raise Unusable(f"{path}: {error.strerror or error}") from None
+    return tuple(images)
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 def _names(meta: Mapping[str, Any], needs: Needs, replace: bool) -> list[str]:
@@ -334,50 +423,3 @@ def read(
                 raise ValueError(f"{manifest}:{number}: no manifest entry: {error!r}") from None
             offset += len(line)
     return parts
-
-
-def batches(
-    lengths: "np.ndarray", size: int, seed: int, bucketed: bool, start: int = 0
-) -> Iterator[list[int]]:
-    """Sample numbers of one batch of `size` after the other, for ever, from batch `start` on.
-
-    Each epoch is one shuffled pass. Bucketed, samples are sorted by length within BUCKETS batches,
-    which are then drawn in any order. The position alone decides what comes next, so a resumed
-    run needs no other data state.
-    """
-    import numpy as np
-
-    window = BUCKETS if bucketed else 1
-    wide = window * size
-    number, skipped = divmod(start, window)
-    while True:
-        taken = _stream(len(lengths), number * wide, wide, seed)
-        if bucketed:
-            taken = taken[np.argsort(lengths[taken % len(lengths)], kind="stable")]
-        rows = taken.reshape(window, size)
-        if bucketed:
-            rows = np.random.default_rng([seed, number]).permutation(rows)
-        for row in rows[skipped:]:
-            yield row.tolist()
-        number, skipped = number + 1, 0
-
-
-def _stream(total: int, start: int, count: int, seed: int) -> "np.ndarray":
-    """Positions `start` to `start + count` of the endless sequence of shuffled epochs."""
-    import numpy as np
-
-    pieces = []
-    while count > 0:
-        epoch, skipped = divmod(start, total)
-        piece = _epoch(total, seed, epoch)[skipped : skipped + count] + epoch * total
-        pieces.append(piece)
-        start, count = start + len(piece), count - len(piece)
-    return np.concatenate(pieces)
-
-
-@lru_cache(maxsize=2)
-def _epoch(total: int, seed: int, epoch: int) -> "np.ndarray":
-    """One shuffled pass."""
-    import numpy as np
-
-    return np.random.default_rng([seed, epoch, 1]).permutation(total)

@@ -5,6 +5,7 @@ ab/<sha256>/                  one video: frames/, audio.wav, and a record per st
     caption/<backend>.json    what each captioner wrote
     caption.json              the caption that was selected
     pose/                     skeleton, face, mask and background, frame by frame
+encoded/<encoders>/           latents and embeddings for diffusion; see encoded.py
 manifest_v1.jsonl             the usable videos
 rejected_v1.jsonl             the others, with reasons
 .spark/                       the workflow's own state
@@ -77,6 +78,12 @@ class Layout:
     @property
     def index_cache(self) -> Path:
         return self.state / "index.json"
+
+    def encoded(self, encoders: str) -> Path:
+        return self.root / "encoded" / encoders
+
+    def encode_marker(self, encoders: str, shard: str, fingerprint: str) -> Path:
+        return self.encoded(encoders) / "sealed" / f"{shard}.{fingerprint}.json"
 
     def index(self, index_digest: str) -> Path:
         return self.state / "index" / f"{index_digest}.json"

@@ -50,9 +50,13 @@ Batch = dict[str, Any]  # tensors, and what the forward pass takes beside them
 
 @dataclass(frozen=True)
 class Wanted:
-    """How weights are loaded: `dtype` of torch, `auto` as it was saved, None for float32."""
+    """How weights are loaded: `dtype` of torch, `auto` as it was saved, None for float32.
+
+    With `encoders_only` a pipeline's network stays on the disk: `model` has its `config` alone.
+    """
 
     from_scratch: bool = False
+    encoders_only: bool = False
     dtype: "torch.dtype | str | None" = None
     four_bit: bool = False
     attention: str = "auto"
@@ -108,19 +112,17 @@ class Films(Family, Protocol):
     """A family that makes videos; its frozen encoders run where the network does."""
 
     NEEDS: Needs
+    EACH_STEP: tuple[str, ...]
     FLIPS: bool
     NETWORK: str
     TAG: str
     USE: dict[str, str]
 
     def check(self, loaded: Loaded, run: Run) -> None: ...
-    def shared(self, loaded: Loaded) -> "dict[str, torch.Tensor]": ...
     def encode(
         self, loaded: Loaded, clip: Sample, size: tuple[int, int]
     ) -> "dict[str, torch.Tensor]": ...
-    def collate(
-        self, encoded: "Sequence[dict[str, torch.Tensor]]", common: "dict[str, torch.Tensor]"
-    ) -> Batch: ...
+    def collate(self, encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch: ...
     def save(self, model: Any, folder: Path) -> None: ...
     def sample(
         self,
@@ -131,6 +133,13 @@ class Films(Family, Protocol):
         num_steps: int,
         generator: "torch.Generator",
     ) -> "list[Image]": ...
+
+
+@runtime_checkable
+class Reads(Films, Protocol):
+    """A family that makes videos and is told what they show."""
+
+    def text(self, loaded: Loaded, text: str) -> "torch.Tensor": ...
 
 
 def kind(family: Family) -> str:

@@ -26,6 +26,7 @@ MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
 NEEDS = Needs()
+EACH_STEP: tuple[str, ...] = ()
 FLIPS = True
 TAG = "text-to-video"
 USE = {
@@ -47,7 +48,8 @@ LORA_TARGETS = r".*\.motion_modules\..*\.(to_q|to_k|to_v|to_out\.0)"
 def load(name: str, wanted: Wanted) -> Loaded:
     """Load a hub id or folder.
 
-    From scratch are the motion modules alone; their output starts at 0, so that the network starts
+    The whole network is loaded in any case: a folder may hold it in two halves. From scratch are
+    the motion modules alone; their output starts at 0, so that the network starts
     as the image model that it was (section 4.2 of the paper).
     """
     import torch
@@ -77,7 +79,7 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
     """What the frozen encoders make of a clip, at `size` (width, height) in pixels.
 
     Returns:
-        `latents` (C, F, h, w), scaled; `text` (L, D), the answer's embedding.
+        `latents` (C, F, h, w), scaled.
 
     Raises:
         Unusable: more frames than the motion modules have places for.
@@ -91,28 +93,23 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
     images = video.fitted(sample.images, size)
     pixels_FCHW = pipelines.scaled(pipelines.pixels(images))
     latents_FCHW = pipelines.image_latents(pipe.vae, pixels_FCHW) * pipe.vae.config.scaling_factor
-    return {"latents": latents_FCHW.transpose(0, 1).cpu(), "text": _text(pipe, sample.answer)}
+    return {"latents": latents_FCHW.transpose(0, 1).cpu()}
 
 
-def shared(loaded: Loaded) -> "dict[str, torch.Tensor]":
-    """What all samples have in common: `empty` (L, D), the embedding of no text."""
-    return {"empty": _text(loaded.processor, "")}
-
-
-def _text(pipe: Any, text: str) -> "torch.Tensor":
+def text(loaded: Loaded, text: str) -> "torch.Tensor":
+    """Embedding (L, D) of a text."""
     import torch
 
+    pipe = loaded.processor
     with torch.no_grad():
         embedded_1LD, _ = pipe.encode_prompt(text, pipe.text_encoder.device, 1, False)
     embedded_LD: torch.Tensor = embedded_1LD[0].cpu()
     return embedded_LD
 
 
-def collate(
-    encoded: "Sequence[dict[str, torch.Tensor]]", common: "dict[str, torch.Tensor]"
-) -> Batch:
-    """Clips of one shape, each tensor with a batch dimension in front, and what is `shared`."""
-    return pipelines.stacked(encoded) | common
+def collate(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
+    """Clips of one shape, each tensor with a batch dimension in front."""
+    return pipelines.stacked(encoded)
 
 
 @dataclass(frozen=True)

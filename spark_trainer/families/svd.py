@@ -29,6 +29,7 @@ MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
 NEEDS = Needs(text=False)
+EACH_STEP: tuple[str, ...] = ("vae",)  # the first frame is noised anew and encoded
 FLIPS = True
 TAG = "image-to-video"
 USE = {
@@ -110,14 +111,7 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
     }
 
 
-def shared(loaded: Loaded) -> "dict[str, torch.Tensor]":
-    """What all samples have in common: nothing."""
-    return {}
-
-
-def collate(
-    encoded: "Sequence[dict[str, torch.Tensor]]", common: "dict[str, torch.Tensor]"
-) -> Batch:
+def collate(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
     """Clips of one shape, each tensor with a batch dimension in front."""
     return pipelines.stacked(encoded)
 

@@ -32,6 +32,7 @@ MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
 NEEDS = Needs(beside=("reference", "pose", "face"), either=("background", "mask"))
+EACH_STEP: tuple[str, ...] = ()
 FLIPS = False  # the colours of a skeleton tell left from right
 TAG = "image-to-video"
 USE = {
@@ -79,13 +80,13 @@ def encode(
             animating.
         size: both sides divisible by 16.
         guidance_frames: how many of the first frames are given, as when the pipeline continues a
-            video: 0, 1 or 5; None draws one by the clip's seed. The latents of what is given depend
-            on it, so it belongs to what is kept of a clip.
+            video: 0, 1 or 5; None draws one by the clip's `variant`, because the latents of what is
+            given depend on it.
 
     Returns:
         `latents` (C, T, h, w); `reference` (4 + C, 1, h, w) and `given` (4 + C, T, h, w), each
         behind its mask; `pose` (C, T, h, w); `face` (3, S, side, side), bytes; `image` (D', D) from
-        CLIP; `text` (up to 512, D).
+        CLIP.
 
     Raises:
         Unusable: the number of frames is not 4k + 1, or not the same in all videos.
@@ -94,7 +95,7 @@ def encode(
     from PIL.Image import Resampling
 
     if guidance_frames is None:
-        guidance_frames = random.Random(clip.seed).choice(GUIDANCE_FRAMES)  # noqa: S311
+        guidance_frames = random.Random(clip.variant).choice(GUIDANCE_FRAMES)  # noqa: S311
     _check(loaded, clip, size, guidance_frames)
     [reference] = clip.beside["reference"]
     pipe, (width, height) = loaded.processor, size
@@ -120,7 +121,7 @@ def encode(
         }
     kept = {name: value[0].cpu() for name, value in encoded.items()}
     face_3SHW = pipelines.pixels(faces).transpose(0, 1).contiguous()
-    return kept | {"face": face_3SHW, "text": _text(pipe, clip.answer)}
+    return kept | {"face": face_3SHW}
 
 
 def _check(loaded: Loaded, clip: Sample, size: tuple[int, int], guidance_frames: int) -> None:
@@ -174,15 +175,11 @@ def _given(
     return made
 
 
-def shared(loaded: Loaded) -> "dict[str, torch.Tensor]":
-    """What all samples have in common: `empty` (L, D), the embedding of no text."""
-    return {"empty": _text(loaded.processor, "")}
-
-
-def _text(pipe: Any, text: str) -> "torch.Tensor":
-    """Embedding (L, D) without the zeros that the pipeline fills it up with."""
+def text(loaded: Loaded, text: str) -> "torch.Tensor":
+    """Embedding (up to 512, D) of a text, without the zeros that the pipeline fills it up with."""
     import torch
 
+    pipe = loaded.processor
     with torch.no_grad():
         embedded_1LD, _ = pipe.encode_prompt(
             text,
@@ -191,15 +188,14 @@ def _text(pipe: Any, text: str) -> "torch.Tensor":
             device=pipe.text_encoder.device,
         )
     embedded_LD: torch.Tensor = embedded_1LD[0].cpu()
-    return embedded_LD[: embedded_LD.any(dim=-1).sum()]
+    return embedded_LD[: embedded_LD.any(dim=-1).sum()].contiguous()
 
 
-def collate(
-    encoded: "Sequence[dict[str, torch.Tensor]]", common: "dict[str, torch.Tensor]"
-) -> Batch:
-    """Clips of one shape, each tensor with a batch dimension in front, and what is `shared`."""
-    filled = [{**one, "text": _filled(one["text"])} for one in encoded]
-    return pipelines.stacked(filled) | {"empty": _filled(common["empty"])}
+def collate(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
+    """Clips of one shape, each tensor with a batch dimension in front, texts filled up with 0."""
+    return pipelines.stacked(
+        [{**one, "text": _filled(one["text"]), "empty": _filled(one["empty"])} for one in encoded]
+    )
 
 
 def _filled(text_LD: "torch.Tensor") -> "torch.Tensor":

@@ -3,14 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.utils.data import DataLoader
 
-from spark_trainer import families
-from spark_trainer.data.dataset import Sample, Samples, Unusable, batches
-from spark_trainer.families import Batch, Encoded, Family, Films, Generates, Loaded
+from spark_trainer import environment, families
+from spark_trainer.data import encoded
+from spark_trainer.data.batches import batches
+from spark_trainer.data.dataset import Sample, Samples, Unusable
+from spark_trainer.data.encoded import EMPTY, TEXT, Store
+from spark_trainer.families import Batch, Encoded, Family, Films, Generates, Loaded, Reads
 
 MAX_REPLACEMENTS = 8  # samples tried in place of a batch of which none can be used
 
@@ -32,7 +35,7 @@ class Reader(ABC):
     loaded: Loaded
 
     @abstractmethod
-    def encoded(self, sample: Sample) -> Any:
+    def read(self, number: int) -> Any:
         """What a worker makes of a sample.
 
         Raises:
@@ -40,7 +43,7 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def collated(self, encoded: list[Any]) -> list[Batch]:
+    def collated(self, read: list[Any]) -> list[Batch]:
         """Batches of samples that go together."""
 
     def ready(self, batch: Batch, device: torch.device) -> Batch:
@@ -48,20 +51,19 @@ class Reader(ABC):
         return moved(batch, device)
 
     def __getitem__(self, numbers: Sequence[int]) -> Taken:
-        encoded, reasons = [], []
+        read, reasons = [], []
         spare = iter(range(numbers[-1] + 1, numbers[-1] + 1 + MAX_REPLACEMENTS))
         pending = list(numbers)
         while pending:
             try:
-                sample = self.samples[pending.pop(0)]
-                encoded.append(self.encoded(sample))
+                read.append(self.read(pending.pop(0)))
             except Unusable as reason:
                 reasons.append(str(reason))
-            if not pending and not encoded:
+            if not pending and not read:
                 # No batch may be empty: every process has to take part in every update.
                 pending = [number for number in [next(spare, None)] if number is not None]
-        made = self.collated(encoded) if encoded else []
-        return Taken(made, reasons, sum(getattr(one, "cut", False) for one in encoded))
+        made = self.collated(read) if read else []
+        return Taken(made, reasons, sum(getattr(one, "cut", False) for one in read))
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,12 @@ class Texts(Reader):
     max_length: int
     packed: bool
 
-    def encoded(self, sample: Sample) -> Encoded:
-        return self.family.encode(self.loaded, sample, self.max_length)
+    def read(self, number: int) -> Encoded:
+        return self.family.encode(self.loaded, self.samples[number], self.max_length)
 
-    def collated(self, encoded: list[Encoded]) -> list[Batch]:
+    def collated(self, read: list[Encoded]) -> list[Batch]:
         return [
-            self.family.collate(self.loaded, group, self.packed)
-            for group in families.groups(encoded)
+            self.family.collate(self.loaded, group, self.packed) for group in families.groups(read)
         ]
 
 
@@ -86,32 +87,75 @@ class Texts(Reader):
 class Clips(Reader):
     """For families that make videos: workers decode, and the frozen encoders run on the device.
 
-    `common` is what the family's `shared` made; `guidance_dropout` how often a condition is left
-    out.
+    `guidance_dropout` is how often a condition is left out, `empty` what the family's `text` makes
+    of no text.
     """
 
     family: Films
-    common: dict[str, torch.Tensor]
     guidance_dropout: float
+    empty: torch.Tensor | None
 
-    def encoded(self, sample: Sample) -> Sample:
-        return sample
+    def read(self, number: int) -> Sample:
+        return self.samples[number]
 
-    def collated(self, encoded: list[Sample]) -> list[Batch]:
-        alike: dict[Any, list[Sample]] = {}
-        for clip in encoded:
-            alike.setdefault((clip.size, len(clip.images)), []).append(clip)
-        return [
-            {"clips": group, "seeds": [clip.seed for clip in group]} for group in alike.values()
-        ]
+    def collated(self, read: list[Sample]) -> list[Batch]:
+        alike = _grouped(read, [(clip.frame_size, len(clip.images)) for clip in read])
+        return [{"clips": group, "seeds": [clip.seed for clip in group]} for group in alike]
 
     def ready(self, batch: Batch, device: torch.device) -> Batch:
-        made = [
-            self.family.encode(self.loaded, clip, clip.size or clip.images[0].size)
-            for clip in batch["clips"]
-        ]
         told = {"seeds": batch["seeds"], "guidance_dropout": self.guidance_dropout}
-        return moved(self.family.collate(made, self.common), device) | told
+        return moved(self.family.collate([*map(self._encoded, batch["clips"])]), device) | told
+
+    def _encoded(self, clip: Sample) -> dict[str, torch.Tensor]:
+        made = self.family.encode(self.loaded, clip, clip.frame_size)
+        if self.empty is None:
+            return made
+        text = cast(Reads, self.family).text(self.loaded, clip.answer)
+        return made | {TEXT: text, EMPTY: self.empty}
+
+
+class KeptClip(NamedTuple):
+    """What was kept of a clip, and the seed by which it is learnt from."""
+
+    tensors: dict[str, torch.Tensor]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Kept(Reader):
+    """The same, but the encoders saw every clip before: workers read what was kept."""
+
+    family: Films
+    guidance_dropout: float
+    store: Store
+
+    def read(self, number: int) -> KeptClip:
+        plan = self.samples.plan(number)
+        name = f"video {plan.entry['id']}"
+        tensors = encoded.read(self.store.clip(self.samples, plan), name)
+        if self.family.NEEDS.text:
+            tensors[TEXT] = encoded.read(self.store.text(plan.answer), name)[TEXT]
+            tensors[EMPTY] = encoded.read(self.store.text(""), name)[TEXT]
+        return KeptClip(tensors, plan.seed)
+
+    def collated(self, read: list[KeptClip]) -> list[Batch]:
+        shapes = [
+            tuple((name, *value.shape) for name, value in one.tensors.items() if name != TEXT)
+            for one in read
+        ]
+        return [
+            self.family.collate([clip.tensors for clip in group])
+            | {"seeds": [clip.seed for clip in group], "guidance_dropout": self.guidance_dropout}
+            for group in _grouped(read, shapes)
+        ]
+
+
+def _grouped(things: list[Any], keys: list[Any]) -> list[list[Any]]:
+    """Things of one key together, in the order in which the keys come."""
+    groups: dict[Any, list[Any]] = {}
+    for thing, key in zip(things, keys, strict=True):
+        groups.setdefault(key, []).append(thing)
+    return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -158,6 +202,7 @@ def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Itera
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin,
+        worker_init_fn=environment.end_with_parent,
     )
     return iter(loader)
 

@@ -70,12 +70,13 @@ def texts(model: Any, reader: data.Reader, run: Run) -> list[dict[str, Any]]:
 
 def films(model: Any, reader: data.Reader, run: Run) -> Iterator[Film]:
     """What the model makes of each clip, from the same noise at every evaluation."""
-    family = cast(Films, reader.family)
+    family, loaded = cast(Films, reader.family), reader.loaded
     for clip in _few(reader, run):
-        size = clip.size or clip.images[0].size
         generator = torch.Generator().manual_seed(clip.seed)
-        steps = run.num_sampling_steps
-        made = family.sample(reader.loaded, model, clip, size, steps, generator)
+        with pipelines.placed(loaded, model.device):
+            made = family.sample(
+                loaded, model, clip, clip.frame_size, run.num_sampling_steps, generator
+            )
         yield Film(
             clip.video, clip.answer, pipelines.fps(clip.times, clip.video), clip.images, made
         )

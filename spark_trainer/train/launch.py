@@ -48,7 +48,12 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
             f"evenly by {processes} processes; expected a multiple of {processes}"
         )
     local = folder / "manifest.jsonl"
-    _collect(order, data, local)
+    try:
+        collect(order, data, local)
+        if not any(True for _ in manifest.read(local)):
+            raise LaunchError(f"{data}: no usable video to train on")
+    except ValueError as error:
+        raise LaunchError(str(error)) from None
     with _leased(order, processes, device) as lease:
         _describe(order, local, processes, device, lease)
         command = _command(order.settings, processes, device, folder)
@@ -92,6 +97,8 @@ def _describe(
             "seal": order.seal,
             "settings": order.settings.model_dump(mode="json"),
             "data_root": str(order.data_root),
+            "encoded": str(order.encoded),
+            "versions": order.versions,
             "processes": processes,
             "device": device,
         },
@@ -121,17 +128,12 @@ def _devices(run: Run, granted: int) -> tuple[int, str]:
     )
 
 
-def _collect(order: Order, data: Path, target: Path) -> None:
+def collect(order: Order, data: Path, target: Path) -> None:
     """Write the run's own manifest: what was trained on stays known whatever is built later."""
     if order.index is None:
         shutil.copyfile(data, target)
     else:
         join(data, read_json(order.index), target, target.with_name("rejected.jsonl"))
-    try:
-        if not sum(1 for _ in manifest.read(target)):
-            raise LaunchError(f"{data}: no usable video to train on")
-    except ValueError as error:
-        raise LaunchError(str(error)) from None
 
 
 def _lineage(order: Order, data: Path, processes: int, device: str) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 Light on purpose: the Snakefile reads this module to know where a run's results will be.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Config, ConfigError, Run
-from spark_trainer.data import models
+from spark_trainer.data import encoded, models
 from spark_trainer.data.files import digest, read_json, write_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
 
 VERSION = 1  # raised when the same data and settings give other weights
 SEAL_DIGITS = 8
+READ = ("frames", "pose")  # the steps whose files a family may read
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Order:
     """One run: its name, its settings, and where its data and results are.
 
     `index` is the snapshot of the video folders, absent where a manifest was given; frames and
-    audio of the data lie relative to `data_root`.
+    audio of the data lie relative to `data_root`. `encoded` is the folder of what diffusion's
+    encoders make of the data, `versions` the fingerprints of the steps that the data comes from,
+    `given` the digest of a given manifest.
     """
 
     name: str
@@ -30,14 +34,23 @@ class Order:
     settings: Run
     data_root: Path
     index: Path | None
+    encoded: Path
+    versions: dict[str, str] | None
+    given: str | None = None
 
     @property
     def folder(self) -> Path:
         """The run folder; another seal never shares it, so a resume never mixes two runs."""
         return Path(self.settings.output_dir) / f"{self.name}-{self.seal}"
 
+    def encode_marker(self, shard: str) -> Path:
+        """The seal over what a run takes of a shard, or of a given manifest as of one shard."""
+        settings = encoded.settings(self.settings, self.versions)
+        output_dir, encoders = self.encoded.parents[1], self.encoded.name
+        return Layout(output_dir).encode_marker(encoders, shard, settings)
 
-def orders(config: Config, index: Index, data_fingerprint: str) -> dict[str, Order]:
+
+def orders(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict[str, Order]:
     """The order of every configured run.
 
     A run on the manifest built here is sealed by the videos' hashes and the fingerprint of all
@@ -49,31 +62,40 @@ def orders(config: Config, index: Index, data_fingerprint: str) -> dict[str, Ord
     found = {}
     for name, run in config.runs.items():
         if run.manifest_path is None:
-            data: Any = [list(index.videos), data_fingerprint]
-            found[name] = _order(name, run, data, index.layout, index)
+            data: Any = [list(index.videos), fingerprints["manifest"]]
+            versions = {step: fingerprints[step] for step in READ}
+            snapshot = index.layout.index(index.digest)
+            found[name] = _order(name, run, data, index.layout, snapshot, versions)
         else:
-            found[name] = from_manifest(name, run, index.layout.state, f"train.runs.{name}")
+            found[name] = from_manifest(name, run, index.layout, f"train.runs.{name}")
     return found
 
 
-def from_manifest(name: str, run: Run, state: Path, key: str = "train") -> Order:
-    """The order of a run over an existing manifest."""
+def from_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> Order:
+    """The order of a run over an existing manifest, its state kept in a layout of ours."""
     path = Path(run.manifest_path or "")
     if not path.is_file():
         raise ConfigError(f"{key}.manifest_path: no such file: {path}")
-    data = models.identity(str(path), state / "models.json")
-    return _order(name, run, data, Layout(path.parent), None, state)
+    data = models.identity(str(path), layout.state / "models.json")
+    made = _order(name, run, data, layout, None, None)
+    return replace(made, given=data[: encoded.DIGITS])
 
 
 def _order(
-    name: str, run: Run, data: Any, layout: Layout, index: Index | None, state: Path | None = None
+    name: str,
+    run: Run,
+    data: Any,
+    layout: Layout,
+    index: Path | None,
+    versions: dict[str, str] | None,
 ) -> Order:
-    cache = (state or layout.state) / "models.json"
+    cache = layout.state / "models.json"
     weights = models.identity(run.model_name, cache)
     value = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
     seal = digest(value)[:SEAL_DIGITS]
-    snapshot = layout.index(index.digest) if index else None
-    return Order(name, seal, run, layout.root, snapshot)
+    root = layout.root if index else Path(run.manifest_path or "").parent
+    kept = layout.encoded(digest(encoded.encoders(run, cache))[: encoded.DIGITS])
+    return Order(name, seal, run, root, index, kept, versions)
 
 
 def write(state: Path, order: Order) -> Path:
@@ -85,6 +107,8 @@ def write(state: Path, order: Order) -> Path:
         "settings": order.settings.model_dump(mode="json"),
         "data_root": str(order.data_root),
         "index": None if order.index is None else str(order.index),
+        "encoded": str(order.encoded),
+        "versions": order.versions,
     }
     if not path.exists() or read_json(path) != value:
         write_json(path, value)
@@ -100,4 +124,6 @@ def read(path: Path) -> Order:
         Run(**value["settings"]),
         Path(value["data_root"]),
         Path(value["index"]) if value["index"] else None,
+        Path(value["encoded"]),
+        value["versions"],
     )

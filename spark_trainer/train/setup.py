@@ -10,8 +10,9 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from spark_trainer import families, log, pipelines
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
+from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import read_json
-from spark_trainer.families import Family, Films, Generates, Loaded, Wanted
+from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Wanted
 from spark_trainer.train import data, optim
 
 DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -59,6 +60,38 @@ def _check_precision(run: Run, device: str) -> None:
         raise TrainingError(f"train.mixed_precision: {name} has no bf16; expected fp16 or no")
 
 
+def find(run: Run) -> Family:
+    """The family of a run.
+
+    Raises:
+        ValueError: there is none, or the run is of another kind.
+    """
+    family = families.find(run.model_name)
+    if (kind := families.kind(family)) != run.model_type:
+        raise ValueError(
+            f"train.model_type: {run.model_type} can't train {run.model_name}; expected {kind}"
+        )
+    return family
+
+
+def films(run: Run) -> Films:
+    """The family of a run that makes videos; raises as `find`."""
+    return cast(Films, find(run))
+
+
+def encoders(run: Run, family: Films) -> Loaded:
+    """A run's frozen encoders, and of its network the shape alone.
+
+    Raises:
+        OSError, ValueError: the pipeline can't be used, or can't learn clips of these settings.
+    """
+    loaded = family.load(
+        run.model_name, Wanted(dtype=DTYPES[run.mixed_precision], encoders_only=True)
+    )
+    _check_clips(family, loaded, run)
+    return loaded
+
+
 def model(run: Run) -> tuple[Family, Loaded]:
     """The model with its frozen and its learning parts, the same weights in every process.
 
@@ -69,11 +102,7 @@ def model(run: Run) -> tuple[Family, Loaded]:
         ValueError: the checkpoint is of no known family, or the family can't do what is asked.
     """
     set_seed(run.seed)
-    family = families.find(run.model_name)
-    if (kind := families.kind(family)) != run.model_type:
-        raise ValueError(
-            f"train.model_type: {run.model_type} can't train {run.model_name}; expected {kind}"
-        )
+    family = find(run)
     if run.packing and not family.PACKS:
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
     narrow = run.finetune != "full" or isinstance(family, Films)
@@ -126,30 +155,43 @@ def readers(
     manifest = folder / "manifest.jsonl"
     needs = family.NEEDS if isinstance(family, Films) else dataset.Needs()
     parts = dataset.read(manifest, root, run, family.ONE_FRAME, needs)
-    for part in ("train", "validation"):
-        lost, usable = parts[part].left_out, parts[part].num_videos
-        for reason in lost:
-            log.logger.warning("left out of %s: %s", part, reason)
-        if len(lost) > run.max_left_out * (usable + len(lost)):
-            raise ValueError(
-                f"train.max_left_out: {len(lost)} of {usable + len(lost)} videos of the part "
-                f"{part!r} can't be used, more than {run.max_left_out:g}; the last: {lost[-1]}"
-            )
-        if not usable:
-            raise ValueError(
-                f"train.split: no usable video in the part {part!r} of {manifest}; "
-                "change split.validation or split.seed, or add videos"
-            )
-    if isinstance(family, Films):
-        pipelines.place(loaded, device)
-        common = family.shared(loaded)
+    training, validation = parts["train"], parts["validation"]
+    _check_part("train", training, manifest, run)
+    _check_part("validation", validation, manifest, run)
+    if not isinstance(family, Films):
+        writes = cast(Generates, family)
+        limits = run.max_length, run.packing
         return (
-            data.Clips(parts["train"], family, loaded, common, run.guidance_dropout),
-            data.Clips(parts["validation"], family, loaded, common, 0.0),
+            data.Texts(training, writes, loaded, *limits),
+            data.Texts(validation, writes, loaded, *limits),
         )
-    writes = cast(Generates, family)
-    training, validation = (
-        data.Texts(parts[part], writes, loaded, run.max_length, run.packing)
-        for part in ("train", "validation")
+    order = read_json(folder / "run.json")
+    if run.encoded_ahead:
+        pipelines.place(loaded, device, family.EACH_STEP)
+        store = Store(Path(order["encoded"]), order["versions"])
+        return (
+            data.Kept(training, family, loaded, run.guidance_dropout, store),
+            data.Kept(validation, family, loaded, 0.0, store),
+        )
+    pipelines.place(loaded, device)
+    empty = family.text(loaded, "") if isinstance(family, Reads) else None
+    return (
+        data.Clips(training, family, loaded, run.guidance_dropout, empty),
+        data.Clips(validation, family, loaded, 0.0, empty),
     )
-    return training, validation
+
+
+def _check_part(part: str, samples: dataset.Samples, manifest: Path, run: Run) -> None:
+    lost, usable = samples.left_out, samples.num_videos
+    for reason in lost:
+        log.logger.warning("left out of %s: %s", part, reason)
+    if len(lost) > run.max_left_out * (usable + len(lost)):
+        raise ValueError(
+            f"train.max_left_out: {len(lost)} of {usable + len(lost)} videos of the part "
+            f"{part!r} can't be used, more than {run.max_left_out:g}; the last: {lost[-1]}"
+        )
+    if not usable:
+        raise ValueError(
+            f"train.split: no usable video in the part {part!r} of {manifest}; "
+            "change split.validation or split.seed, or add videos"
+        )

@@ -12,7 +12,8 @@ from PIL import Image
 
 from spark_trainer.config import Run, Split
 from spark_trainer.data import dataset
-from spark_trainer.data.dataset import Samples, Unusable, batches, part_of
+from spark_trainer.data.batches import batches
+from spark_trainer.data.dataset import Samples, Unusable, part_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.video import Writer
 

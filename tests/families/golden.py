@@ -84,19 +84,23 @@ def _batch(family: Family, loaded: Loaded, update: int) -> Batch:
 def _clips(family: Films, loaded: Loaded, update: int) -> Batch:
     """Two clips, what the encoders make of them drawn here, for they compute in float32."""
     chosen = [
-        replace(one, seed=number, beside=dict.fromkeys(("pose", "face"), one.images))
+        replace(
+            one, seed=number, variant=number, beside=dict.fromkeys(("pose", "face"), one.images)
+        )
         for number in (2 * update, 2 * update + 1)
         for one in [clip(number, f"dog {number}", frames=5, size=(32, 32))]
     ]
     chosen = [replace(one, beside={**one.beside, "reference": one.images[:1]}) for one in chosen]
     loaded.processor.vae.float()
-    encoded = [family.encode(loaded, one, (32, 32)) for one in chosen]
-    batch = family.collate(encoded, family.shared(loaded))
+    encoded = [tiny_pipelines.encoded(family, loaded, one, (32, 32)) for one in chosen]
+    batch = family.collate(encoded)
     loaded.processor.vae.double()  # a family may use it for its loss
     drawn = torch.Generator().manual_seed(update)
     for name, value in batch.items():
         if value.is_floating_point() and value.ndim > 1:
-            batch[name] = torch.randn(value.shape, generator=drawn, dtype=torch.float64)
+            shape = value.shape[1:] if name == "empty" else value.shape  # the same for all
+            drawn_value = torch.randn(shape, generator=drawn, dtype=torch.float64)
+            batch[name] = drawn_value.expand_as(value)
     return batch | {"seeds": [one.seed for one in chosen]}
 
 

@@ -97,9 +97,7 @@ def material(name: str, number: int) -> Any:
 
 
 def batch_of(family: ModuleType, loaded: Loaded, clips: Sequence[Any]) -> Batch:
-    return family.collate(
-        [family.encode(loaded, one, SIZE) for one in clips], family.shared(loaded)
-    )
+    return family.collate([tiny_pipelines.encoded(family, loaded, one, SIZE) for one in clips])
 
 
 @dataclass(frozen=True)
@@ -224,8 +222,8 @@ def wan_animate_parity(
     if guidance_frames:
         together = first.images[-overlap:] + shown.images[overlap:]
         shown = dataclasses.replace(shown, images=together)
-    encoded = wan_animate.encode(loaded, shown, SIZE, guidance_frames)
-    batch = wan_animate.collate([encoded, encoded], wan_animate.shared(loaded))
+    encoded = tiny_pipelines.encoded(wan_animate, loaded, shown, SIZE, guidance_frames)
+    batch = wan_animate.collate([encoded, encoded])
 
     def long(field: str) -> list[Image.Image]:
         """What both segments are told, the later one where they overlap."""
@@ -671,8 +669,8 @@ def test_wans_reference_is_a_frame_of_its_own(folders: dict[str, Path]) -> None:
     """The video is encoded without it, so that video and skeletons stand under each other."""
     loaded = wan_animate.load(str(folders["wan_animate"]), Wanted())
     pipe, shown = loaded.processor, dance(1)
-    encoded = wan_animate.encode(loaded, shown, SIZE)
-    batch = wan_animate.collate([encoded], wan_animate.shared(loaded))
+    encoded = tiny_pipelines.encoded(wan_animate, loaded, shown, SIZE)
+    batch = wan_animate.collate([encoded])
     draws = wan_animate.Draws(
         torch.zeros(1, 16, 4, 4, 6), torch.zeros(1), torch.tensor([False])
     )  # nothing noised: the network sees x0

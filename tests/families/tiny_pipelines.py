@@ -10,6 +10,9 @@ import diffusers
 import torch
 import transformers
 
+from spark_trainer.data.dataset import Sample
+from spark_trainer.families import Loaded
+
 from . import tokenizers
 
 CLIP_VISION = {
@@ -22,6 +25,17 @@ CLIP_VISION = {
     "patch_size": 56,
 }
 MOTION_CHANNELS = {"4": 8, "8": 8, "16": 8}  # side of the face in pixels -> channels
+
+
+def encoded(
+    family: Any, loaded: Loaded, clip: Sample, size: tuple[int, int], *options: int
+) -> dict[str, torch.Tensor]:
+    """All that a batch holds of a clip: what its frames, its text and no text became."""
+    made: dict[str, torch.Tensor] = family.encode(loaded, clip, size, *options)
+    if not family.NEEDS.text:
+        return made
+    texts = {"text": clip.answer, "empty": ""}
+    return made | {name: family.text(loaded, text) for name, text in texts.items()}
 
 
 def svd(folder: Path) -> Path:

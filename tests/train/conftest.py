@@ -11,7 +11,8 @@ from PIL import Image
 
 from spark_trainer.config import Run
 from spark_trainer.data.files import write_json
-from spark_trainer.train import order
+from spark_trainer.data.layout import Layout
+from spark_trainer.train import encode, order
 from spark_trainer.train.order import Order
 from tests.families import tiny
 
@@ -64,21 +65,25 @@ def make(checkpoint: Path, manifest: Path, tmp_path: Path) -> Any:
             "allow_cpu": True,
             "min_gpus": 0,
         }
-        return order.from_manifest(name, Run(**(small | settings)), tmp_path / "state")
+        return order.from_manifest(name, Run(**(small | settings)), Layout(tmp_path / "state"))
 
     return make
 
 
 def write_run(made: Order, processes: int = 1) -> Path:
-    """What `launch` leaves for the processes, without starting them."""
+    """What `encode` and `launch` leave for the processes, without starting them."""
     made.folder.mkdir(parents=True)
     manifest = Path(made.settings.manifest_path or "")
+    if made.settings.encoded_ahead:
+        encode.run(made, manifest, granted_gpus=0, threads=1)
     (made.folder / "manifest.jsonl").write_bytes(manifest.read_bytes())
     write_json(
         made.folder / "run.json",
         {
             "settings": made.settings.model_dump(mode="json"),
             "data_root": str(made.data_root),
+            "encoded": str(made.encoded),
+            "versions": made.versions,
             "processes": processes,
             "device": "cpu",
         },

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from spark_trainer import families, summary
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
+from spark_trainer.data.layout import Layout
 from spark_trainer.train import loop, order
 from spark_trainer.train.order import Order
 from tests.families import tiny_pipelines
@@ -118,7 +119,7 @@ def make(folders: dict[str, Path], manifest: Path, tmp_path: Path) -> Make:
             "allow_cpu": True,
             "min_gpus": 0,
         }
-        return order.from_manifest(run, Run(**(small | settings)), tmp_path / "state")
+        return order.from_manifest(run, Run(**(small | settings)), Layout(tmp_path / "state"))
 
     return make
 
@@ -284,24 +285,26 @@ def test_bf16_holds_only_what_learns_in_float32(make: Make) -> None:
     assert sum("attn" in n and n.endswith("weight") and "norm" not in n for n in frozen - wide) > 10
 
 
-def test_sizes_never_share_a_batch(make: Make, manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["ahead", "each_step"])
+def test_sizes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_path: Path) -> None:
     others = sorted(set(ids(12, 0)) - set(ids(4, 2)))
     wide = [write_video(tmp_path / "data", video, (64, 32), 7) for video in others]
     with open(manifest, "a") as file:
         file.writelines(json.dumps(line) + "\n" for line in wide)
     sizes = [[32, 32], [48, 24]]
-    made = make("animatediff", clip={"sizes": sizes}, batch_size=3, gradient_accumulation_steps=2)
+    chosen = {"sizes": sizes}
+    made = make(
+        "animatediff", clip=chosen, batch_size=3, gradient_accumulation_steps=2, encode=when
+    )
     trainer = loop.prepare(write_run(made))
     share = trainer._share(0)
     batches = share.batches(trainer.training.samples)
     seen = set()
     for _ in range(12):
         for batch in trainer.training[next(batches)].batches:
-            [size] = {clip.size for clip in batch["clips"]}
-            seen.add(size)
             ready = trainer.training.ready(batch, torch.device("cpu"))
-            assert ready["latents"].shape[-2:] == (size[1] // 2, size[0] // 2)
-    assert seen == {(32, 32), (48, 24)}
+            seen.add(tuple(ready["latents"].shape[-2:]))
+    assert seen == {(16, 16), (12, 24)}
 
 
 def test_a_video_that_is_too_short_is_left_out(make: Make, manifest: Path) -> None:
@@ -336,11 +339,11 @@ def test_what_cannot_be_trained_stops_before_any_work(
     name: str, settings: dict[str, Any], message: str, make: Make
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        loop.prepare(write_run(make(name, **settings)))
+        loop.prepare(write_run(make(name, encode="each_step", **settings)))
 
 
 def test_other_checkpoints_are_refused(make: Make, checkpoint: Path, tmp_path: Path) -> None:
-    made = make("svd", model_name=str(checkpoint))
+    made = make("svd", model_name=str(checkpoint), encode="each_step")
     with pytest.raises(ValueError, match=r"train\.model_type: .*; expected vision_language"):
         loop.prepare(write_run(made))
     other = tmp_path / "other"

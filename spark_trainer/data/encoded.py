@@ -1,0 +1,128 @@
+"""What frozen encoders made of clips and of texts, each kept under all that decides it.
+
+encoded/<encoders>/             below `output_dir`: the encoders of one pipeline, in one precision
+    encoders.json               which they are
+    clips/ab/<key>.safetensors  what they made of a clip, whatever is said about it
+    texts/ab/<key>.safetensors  what they made of a text
+    sealed/…                    markers: all that these settings take of a shard is here
+
+A key is the digest of everything that a file's content follows from, so that nothing stale can be
+read: with another resolution, rate, frame or caption the name is another.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.config import Run
+from spark_trainer.data import models
+from spark_trainer.data.dataset import REFERENCE, Plan, Samples, Unusable
+from spark_trainer.data.files import digest, file_digest, replacing
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1  # raised when the same clip and encoders give other tensors
+LEARNT = ("unet", "transformer", "motion_adapter")  # parts of a pipeline that encode nothing
+NO_WEIGHTS = ("scheduler", "safety_checker", "feature_extractor_safety")
+DIGITS = 16
+TEXT, EMPTY = "text", "empty"  # a text's tensor, and that of no text beside it in a batch
+
+
+def encoders(run: Run, cache: Path) -> dict[str, Any]:
+    """What decides an encoder's output beside what it is shown.
+
+    Of a local pipeline every part that encodes counts by its content, of the network in training
+    only its shape: weights that are learnt change no latents. A hub id counts as it is.
+    """
+    folder = Path(run.model_name).expanduser()
+    weights: Any = run.model_name
+    if (folder / "model_index.json").is_file():
+        parts = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        read = [part for part in parts if part.name not in (*LEARNT, *NO_WEIGHTS)]
+        shapes = [folder / "model_index.json", *(folder / name / "config.json" for name in LEARNT)]
+        weights = {part.name: models.identity(str(part), cache) for part in read} | {
+            str(path.relative_to(folder)): file_digest(path) for path in shapes if path.is_file()
+        }
+    return {"version": VERSION, "weights": weights, "precision": run.mixed_precision}
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder of one pipeline's encoders.
+
+    `versions` are the fingerprints of the steps that made the frames and what lies beside them;
+    None where somebody else did, whose files count by their sizes and times instead.
+    """
+
+    folder: Path
+    versions: Mapping[str, str] | None
+
+    def clip(self, samples: Samples, plan: Plan) -> Path:
+        """The file of a clip."""
+        key = {
+            "video": plan.entry["id"],
+            "source": samples.source,
+            "times": plan.times,
+            "size": plan.size,
+            "mirrored": plan.mirrored,
+            "beside": dict(plan.beside),
+            "variant": plan.variant,
+            "content": self._content(samples, plan),
+        }
+        return self._path("clips", key)
+
+    def _content(self, samples: Samples, plan: Plan) -> Any:
+        if self.versions is None:
+            try:
+                stats = [path.stat() for path in samples.files(plan)]
+            except OSError as error:
+                raise Unusable(f"{error.filename}: {error.strerror}") from None
+            return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+        read = {"pose"} if set(plan.beside) - {REFERENCE} else set()
+        read |= {"frames"} if samples.source == "frames" or REFERENCE in plan.beside else set()
+        return {name: version for name, version in self.versions.items() if name in read}
+
+    def text(self, text: str) -> Path:
+        """The file of a text."""
+        return self._path("texts", text)
+
+    def _path(self, kind: str, key: Any) -> Path:
+        name = digest(key)
+        return self.folder / kind / name[:2] / f"{name}.safetensors"
+
+
+def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
+    """The tensors of a file.
+
+    Args:
+        path: the file.
+        of: what it is of, for the message.
+
+    Raises:
+        Unusable: it is not there, or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise Unusable(f"{of} is not encoded: see logs/encode; there is no {path}") from None
+    except (OSError, SafetensorError) as error:
+        raise Unusable(f"{of}: {path}: {error}") from None
+
+
+def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:
+    """Write tensors so that nobody ever meets half of them."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def settings(run: Run, versions: Mapping[str, str] | None) -> str:
+    """Digest of what decides, beside the data, which clips and texts a run takes."""
+    taken = {key: run.results()[key] for key in ("clip", "text", "split")}
+    return digest(taken | {"versions": versions})[:DIGITS]

@@ -1,0 +1,182 @@
+"""The `encode` step: frozen encoders see each clip and each text once, before any training."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer import environment, gpu, log
+from spark_trainer.config import Run
+from spark_trainer.data import dataset, encoded
+from spark_trainer.data.dataset import Sample, Samples, Unusable
+from spark_trainer.data.encoded import Store
+from spark_trainer.data.files import write_json
+from spark_trainer.steps.device import asked, device
+from spark_trainer.train import launch
+from spark_trainer.train.launch import LaunchError
+from spark_trainer.train.order import Order
+
+if TYPE_CHECKING:
+    import torch
+
+    from spark_trainer.families import Films
+
+
+def gpus(order: Order, local: bool) -> int:
+    """GPUs that the step's job asks Snakemake for."""
+    return asked("auto" if order.settings.allow_cpu else "cuda", 1.0, local)
+
+
+def run(order: Order, data: Path, granted_gpus: int, threads: int) -> dict[str, int]:
+    """Keep what a run takes of some data: every variant of training clips, and what is held out.
+
+    Files are written one by one, so a killed job loses only the clip that it had in hand.
+
+    Args:
+        order: a run; what others with its encoders and settings take is the same.
+        data: a shard's part of the manifest, or a given manifest.
+        granted_gpus: GPUs that may be used, as Snakemake counted them.
+        threads: cores that may be used.
+
+    Returns:
+        Counts of files: `kept`, which were there, `made`, and `unusable` clips, which have none.
+
+    Raises:
+        LaunchError: no GPU where one is asked for, or the pipeline or the data can't be used.
+    """
+    from spark_trainer.train import setup
+
+    try:
+        family = setup.films(order.settings)
+        with tempfile.TemporaryDirectory() as folder:
+            due = _due(order, family, _collected(order, data, Path(folder)))
+            if due.clips or due.texts:
+                with _place(order.settings, granted_gpus) as place:
+                    _encode(due, order.settings, family, place, threads)
+    except (OSError, ValueError) as error:
+        raise LaunchError(f"encode: {error}") from error
+    counts = {"kept": due.kept, "made": due.made, "unusable": due.unusable}
+    log.logger.info("encode: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
+    return counts
+
+
+@dataclass
+class Due:
+    """What is to be made: file -> sample of a part, file -> text; and what became of it."""
+
+    clips: dict[Path, tuple[Samples, int]] = field(default_factory=dict)
+    texts: dict[Path, str] = field(default_factory=dict)
+    kept: int = 0
+    made: int = 0
+    unusable: int = 0
+
+    def write(self, path: Path, make: "Callable[[], Mapping[str, torch.Tensor]]") -> None:
+        """Write a file, or say why not."""
+        try:
+            encoded.write(path, make())
+            self.made += 1
+        except Unusable as reason:
+            self.leave_out(reason)
+
+    def leave_out(self, reason: Unusable) -> None:
+        self.unusable += 1
+        log.logger.warning("not encoded: %s", reason)
+
+
+def _collected(order: Order, data: Path, folder: Path) -> Path:
+    """The manifest's lines of some data."""
+    target, parts = folder / "manifest.jsonl", folder / "parts.json"
+    write_json(parts, [str(data)])
+    launch.collect(order, parts if order.index else data, target)
+    return target
+
+
+def _due(order: Order, family: "Films", manifest: Path) -> Due:
+    due, store, taken = Due(), Store(order.encoded, order.versions), set[Path]()
+    texts = {""} if family.NEEDS.text else set()
+    parts = dataset.read(manifest, order.data_root, order.settings, False, family.NEEDS)
+    for samples in (parts["train"], parts["validation"]):
+        for number in range(samples.num_clips):
+            try:
+                plan = samples.plan(number)
+                path = store.clip(samples, plan)
+            except Unusable as reason:
+                due.leave_out(reason)
+                continue
+            texts |= {plan.answer} if family.NEEDS.text else set()
+            taken.add(path)
+            if not path.exists():
+                due.clips.setdefault(path, (samples, number))
+    due.texts = {path: text for text in sorted(texts) if not (path := store.text(text)).exists()}
+    due.kept = len(taken) + len(texts) - len(due.clips) - len(due.texts)
+    return due
+
+
+@contextmanager
+def _place(run: Run, granted: int) -> Iterator[str]:
+    """Where the encoders run."""
+    if granted and gpu.visible():
+        with device("train", "cuda", 1.0, granted, "encode") as place:
+            yield place
+    elif run.allow_cpu:
+        log.logger.warning("encode on the CPU: no GPU, and train.allow_cpu is true")
+        yield "cpu"
+    else:
+        why = "Snakemake granted none" if gpu.visible() else "there is none here"
+        raise ValueError(f"train.allow_cpu: false, but no GPU: {why}; expected true then")
+
+
+def _encode(due: Due, run: Run, family: "Films", place: str, threads: int) -> None:
+    import torch
+
+    from spark_trainer import pipelines
+    from spark_trainer.train import setup
+
+    torch.set_num_threads(threads)
+    loaded = setup.encoders(run, family)
+    pipelines.place(loaded, torch.device(place))
+    with log.progress("encode", len(due.clips) + len(due.texts)) as advance:
+        for path, text in due.texts.items():
+            due.write(path, partial(_text, family, loaded, text))
+            advance()
+        for path, sample in zip(due.clips, _decoded(due, run.num_workers), strict=True):
+            if isinstance(sample, Unusable):
+                due.leave_out(sample)
+            else:
+                due.write(path, partial(family.encode, loaded, sample, sample.frame_size))
+            advance()
+
+
+def _text(family: Any, loaded: Any, text: str) -> "dict[str, torch.Tensor]":
+    return {encoded.TEXT: family.text(loaded, text)}
+
+
+def _decoded(due: Due, num_workers: int) -> "Iterator[Sample | Unusable]":
+    """The samples that are due, decoded ahead by worker processes."""
+    from torch.utils.data import DataLoader
+
+    loader: DataLoader[Any] = DataLoader(
+        _Decoder(list(due.clips.values())),  # type: ignore[arg-type]  # anything indexed will do
+        batch_size=None,
+        num_workers=num_workers,
+        worker_init_fn=environment.end_with_parent,
+    )
+    return iter(loader)
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    clips: list[tuple[Samples, int]]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, place: int) -> Sample | Unusable:
+        samples, number = self.clips[place]
+        try:
+            return samples[number]
+        except Unusable as reason:
+            return reason

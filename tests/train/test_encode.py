@@ -1,0 +1,232 @@
+"""What is encoded ahead: the same training, and made again exactly when it must be."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from spark_trainer.config import Split
+from spark_trainer.data.dataset import part_of
+from spark_trainer.train import encode, order
+from spark_trainer.train.launch import LaunchError
+from spark_trainer.train.order import Order
+
+from .conftest import write_run
+from .test_diffusion import FAMILIES, Make, folders, make, manifest, train
+
+__all__ = ["folders", "make", "manifest"]  # fixtures
+
+CHANCE = {"sampling": "random", "reference": "random", "variants": 2}
+
+
+def run(made: Order) -> dict[str, int]:
+    return encode.run(made, Path(made.settings.manifest_path or ""), granted_gpus=0, threads=1)
+
+
+def edited(manifest: Path, change: Callable[[dict[str, Any]], None], part: str = "train") -> None:
+    """Change the first line of a part."""
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    change(next(line for line in lines if part_of(line["id"], Split(validation=0.5)) == part))
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def same_as_each_step(make: Make, name: str, run: str, **settings: Any) -> None:
+    """Losses to the last bit, held out and trained on."""
+    ahead = train(write_run(make(name, f"{run}-ahead", **settings)))
+    settings = settings | {"clip": {"variants": 1} | settings.get("clip", {})}
+    assert ahead == train(write_run(make(name, f"{run}-each", encode="each_step", **settings)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_losses_are_those_of_encoding_at_each_step(name: str, make: Make) -> None:
+    flip = {"flip": True} if name != "wan_animate" else {}
+    settings = {"clip": CHANCE | flip, "num_epochs": 3, "max_steps": 6, "seed": 3}
+    same_as_each_step(make, name, "one", **settings)
+
+
+def test_text_and_clips_are_kept_apart(make: Make, manifest: Path) -> None:
+    """Four clips to learn, two held out, as many texts, and no text."""
+    assert run(make("animatediff")) == {"kept": 0, "made": 13, "unusable": 0}
+    assert run(make("animatediff")) == {"kept": 13, "made": 0, "unusable": 0}
+    edited(manifest, lambda line: line["meta"].update(caption="another square"))
+    assert run(make("animatediff")) == {"kept": 12, "made": 1, "unusable": 0}
+    same_as_each_step(make, "animatediff", "edited")
+
+
+def test_a_run_of_other_weights_takes_the_same(make: Make) -> None:
+    made = make("svd", seed=1)
+    assert run(made)["made"] == 6
+    other = make("svd", seed=2, learning_rate=1e-5, finetune="lora")
+    assert other.encode_marker("a") == made.encode_marker("a")
+    assert run(other)["made"] == 0
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [{"sizes": [[64, 32]]}, {"fps": 4}, {"num_frames": 2}, {"sampling": "random"}],
+    ids=str,
+)
+def test_other_clips_are_encoded(clip: dict[str, Any], make: Make) -> None:
+    run(make("svd"))
+    made = make("svd", clip=clip)
+    assert made.encode_marker("a") != make("svd").encode_marker("a")
+    assert run(made)["made"] > 0
+    same_as_each_step(make, "svd", "other", clip=clip)
+
+
+def test_a_second_variant_adds_to_the_first(make: Make) -> None:
+    random = {"sampling": "random"}
+    assert run(make("svd", clip=random)) == {"kept": 0, "made": 6, "unusable": 0}
+    two = run(make("svd", clip=random | {"variants": 2}))
+    assert two == {"kept": 6, "made": 4, "unusable": 0}
+
+
+def test_a_swapped_encoder_encodes_again_and_a_trained_network_does_not(
+    make: Make, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    pipeline = tmp_path / "pipeline"
+    shutil.copytree(folders["animatediff"], pipeline)
+    before = make("animatediff", model_name=str(pipeline))
+    assert run(before)["made"] == 13
+
+    def scale(part: str) -> None:
+        path = next((pipeline / part).glob("*.safetensors"))
+        weights = {name: 1.1 * value for name, value in load_file(path).items()}
+        save_file(weights, path, {"format": "pt"})
+
+    scale("unet")
+    assert run(make("animatediff", model_name=str(pipeline)))["made"] == 0
+    scale("vae")
+    after = make("animatediff", model_name=str(pipeline))
+    assert after.encoded != before.encoded
+    assert run(after)["made"] == 13
+    same_as_each_step(make, "animatediff", "swapped", model_name=str(pipeline))
+
+
+def test_the_precision_of_the_text_encoder_counts(make: Make) -> None:
+    assert make("svd", mixed_precision="bf16").encoded != make("svd").encoded
+
+
+def test_frames_that_were_replaced_are_encoded_again(make: Make, manifest: Path) -> None:
+    """Of a manifest that was given; those that are built here have fingerprints."""
+    run(make("svd"))
+    first: list[dict[str, Any]] = []
+    edited(manifest, first.append)
+    frame = manifest.parent / first[0]["frames_dir"] / "frame_000003.jpg"
+    Image.new("RGB", (32, 32), "red").save(frame)
+    assert run(make("svd")) == {"kept": 5, "made": 1, "unusable": 0}
+    same_as_each_step(make, "svd", "replaced")
+
+
+def test_other_steps_behind_the_frames_are_other_clips(make: Make) -> None:
+    """Of the workflow's own data: the video and the steps decide, not the files' times."""
+    made = make("svd")
+    built = order.Order(**(vars(made) | {"versions": {"frames": "1", "pose": "1"}}))
+    assert run(built)["made"] == 6
+    posed = order.Order(**(vars(built) | {"versions": {"frames": "1", "pose": "2"}}))
+    assert run(posed)["made"] == 0  # SVD reads no pose
+    extracted = order.Order(**(vars(built) | {"versions": {"frames": "2", "pose": "1"}}))
+    assert run(extracted)["made"] == 6
+
+
+def test_only_the_encoders_are_loaded(make: Make, folders: dict[str, Path], tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline"
+    shutil.copytree(folders["wan_animate"], pipeline)
+    for path in (pipeline / "transformer").glob("*.safetensors"):
+        path.unlink()
+    assert run(make("wan_animate", model_name=str(pipeline)))["made"] == 13
+
+
+def test_what_is_kept_is_cut_off_from_the_network(make: Make) -> None:
+    made = make("wan_animate")
+    run(made)
+    clips = [load_file(path) for path in made.encoded.glob("clips/*/*.safetensors")]
+    assert len(clips) == 6
+    assert {tensor.dtype for tensor in clips[0].values()} == {torch.float32, torch.uint8}
+    assert all("text" not in clip for clip in clips)
+
+
+def test_an_unreadable_frame_is_counted_and_the_rest_is_kept(make: Make, manifest: Path) -> None:
+    first: list[dict[str, Any]] = []
+    edited(manifest, first.append)
+    frame = manifest.parent / first[0]["frames_dir"] / "frame_000003.jpg"
+    frame.write_bytes(b"")
+    made = make("svd", max_skipped=0.5, max_steps=1)
+    assert run(made) == {"kept": 0, "made": 5, "unusable": 1}
+    folder = write_run(made)
+    train(folder)
+    told = json.loads((folder / "trained.json").read_text())
+    assert told["skipped_samples"] == 1
+    assert (
+        f"video {first[0]['id']} is not encoded: see logs/encode"
+        in (folder / "train.log").read_text()
+    )
+
+
+def test_a_damaged_file_is_never_learnt_from(make: Make) -> None:
+    made = make("svd", max_skipped=0.5, max_steps=1)
+    folder = write_run(made)
+    path = sorted(made.encoded.glob("clips/*/*.safetensors"))[0]
+    path.write_bytes(path.read_bytes()[:-8])
+    train(folder)
+    assert str(path) in (folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clip": {"sizes": [[32, 30]]}}, r"encode: train\.clip\.sizes: 32 × 30; .* by 4"),
+        ({"model_type": "vision_language"}, r"train\.model_type: .*; expected diffusion"),
+        ({"allow_cpu": False}, r"train\.allow_cpu: false, but no GPU: there is none here"),
+        ({"model_name": "no/such"}, r"encode: "),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_encoded_stops(
+    settings: dict[str, Any], message: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(LaunchError, match=message):
+        run(make("svd", **settings))
+
+
+@pytest.mark.long
+def test_a_killed_job_leaves_whole_files_and_makes_only_the_rest(
+    make: Make, tmp_path: Path
+) -> None:
+    made = make("wan_animate")
+    marker = tmp_path / "marker.json"
+    job = [sys.executable, "-m", "spark_trainer", "encode", "--marker", str(marker)]
+    job += ["--order", str(order.write(tmp_path / "state", made)), "--threads", "1"]
+    job += ["--data", made.settings.manifest_path or "", "--gpus", "0"]
+    job += ["--log", str(tmp_path / "log")]
+
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in made.encoded.rglob("*.safetensors")}
+
+    with subprocess.Popen(job, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}) as process:
+        while len(files()) < 9:  # seven texts, then clips
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    before = files()
+    assert not marker.exists()
+    subprocess.run(job, check=True)
+    after = files()
+    assert before.items() <= after.items()
+    assert json.loads(marker.read_text()) == {
+        "kept": len(before),
+        "made": 13 - len(before),
+        "unusable": 0,
+    }
