@@ -18,6 +18,7 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/runs.smk"
 include: "rules/frames.smk"
 include: "rules/audio.smk"
 include: "rules/transcript.smk"

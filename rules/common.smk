@@ -123,25 +123,3 @@ def outdated(step: str):
         return [LAYOUT.state / "outdated.json"]
 
     return check
-
-
-def training_data(wildcards) -> list[Path]:
-    """Input function: a run's own manifest, else the parts of the one that is built here."""
-    given = CONFIG.runs[wildcards.run].manifest_path
-    return [Path(given)] if given else markers("manifest")
-
-
-def data_file(wildcards) -> Path:
-    """Params function: the run's manifest, or the list of the parts."""
-    given = CONFIG.runs[wildcards.run].manifest_path
-    return Path(given) if given else part_list(wildcards)
-
-
-def trained(run: str) -> Path:
-    """The summary of a finished run, in a folder named by everything that decides its weights."""
-    return RUNS[run].folder / "trained.json"
-
-
-def run_order(wildcards) -> Path:
-    """The order file that a run's job reads."""
-    return order.write(LAYOUT.state, RUNS[wildcards.run])
