@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spark_trainer import ffmpeg, gpu
-from spark_trainer.config import Config
+from spark_trainer.config import Config, ConfigError
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest
 from spark_trainer.data.layout import Layout
+from spark_trainer.train import zero
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
 
@@ -63,6 +64,11 @@ def _gpus(config: Config) -> Iterator[str]:
         if len(devices) < run.min_gpus or not (devices or run.allow_cpu):
             needed = max(1, run.min_gpus)
             yield f"train run {name} needs {needed} GPUs, {len(devices)} are here"
+        if run.use_deepspeed:
+            try:
+                zero.read(run, f"train.runs.{name}")
+            except ConfigError as error:
+                yield str(error)
 
 
 def _manifest(path: Path) -> Iterator[str]:

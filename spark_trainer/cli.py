@@ -94,10 +94,10 @@ def train(options: argparse.Namespace) -> int:
             raise UserError(str(error)) from None
         made = order.from_manifest(name, wanted, layout)
         try:
-            granted = len(gpu.visible())
+            data, granted = Path(wanted.manifest_path or ""), len(gpu.visible()) * wanted.nodes
             if wanted.encoded_ahead:
-                encoding.run(made, Path(wanted.manifest_path or ""), granted, options.threads)
-            launch.fit(made, Path(wanted.manifest_path or ""), granted, options.threads)
+                encoding.run(made, data, granted, options.threads)
+            launch.fit(made, data, granted, options.threads, wanted.nodes)
         except launch.LaunchError as error:
             raise UserError(str(error)) from None
         print(made.folder / "trained.json", file=sys.stderr)
@@ -265,10 +265,21 @@ def fit(options: argparse.Namespace) -> int:
     made = order.read(options.order)
     log.start(f"train {made.name}", options.log)
     try:
-        launch.fit(made, options.data, options.gpus, options.threads)
+        launch.fit(made, options.data, options.gpus, options.threads, options.nodes or 1)
     except launch.LaunchError as error:
         raise UserError(str(error)) from None
     return 0
+
+
+def node(options: argparse.Namespace) -> int:
+    """Train on this node of several; started by `fit` through Slurm."""
+    from spark_trainer.train import launch
+
+    log.start("train on a node")
+    try:
+        return launch.on_node(Path(options.folder), options.threads)
+    except launch.LaunchError as error:
+        raise UserError(str(error)) from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -322,7 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     for function, names in JOB_FLAGS.items():
         job = command(function, shown=False)
         for name in names.split():
-            kind = {"threads": int, "gpus": int}.get(name, str if name in TEXTS else Path)
+            kind = int if name in NUMBERS else str if name in TEXTS else Path
             job.add_argument(f"--{name}", type=kind)
     return parser
 
@@ -332,8 +343,10 @@ JOB_FLAGS = {
     part: "settings shard marker log",
     join: "index manifest rejected seal log parts",
     encode: "order marker gpus threads log data",
-    fit: "order summary gpus threads log data",
+    fit: "order summary gpus nodes threads log data",
+    node: "folder threads",
 }
+NUMBERS = {"gpus", "nodes", "threads"}
 TEXTS = {"folder", "video"}
 
 

@@ -79,7 +79,33 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "expected none with sizes",
     ),
     ({"train": {"model_type": "x"}}, "train.model_type", "expected 'vision_language', 'diffusion'"),
-    ({"train": {"use_deepspeed": True}}, "train.use_deepspeed", "expected false"),
+    ({"train": {"use_deepspeed": True}}, "train.deepspeed_config", "expected a JSON file"),
+    (
+        {"train": {"use_deepspeed": True, "deepspeed_config": "x.json", "fsdp": True}},
+        "train.fsdp",
+        "expected false with use_deepspeed",
+    ),
+    ({"train": {"fsdp": True, "ema_decay": 0.9}}, "train.ema_decay", "expected none with fsdp"),
+    (
+        {"train": {"fsdp": True, "finetune": "qlora"}},
+        "train.finetune",
+        "expected full or lora with fsdp",
+    ),
+    (
+        {"train": {"fsdp": True, "optimizer": "adamw_8bit"}},
+        "train.optimizer",
+        "expected adamw with fsdp",
+    ),
+    (
+        {"train": {"fsdp": True, "mixed_precision": "fp16"}},
+        "train.mixed_precision",
+        "expected bf16 or no with fsdp",
+    ),
+    (
+        {"train": {"nodes": 2, "use_accelerate": False}},
+        "train.use_accelerate",
+        "one bare process uses one GPU",
+    ),
     (
         {"train": {"runs": {"x": {"model_type": "asr"}}}},
         "train.runs.x.model_type",

@@ -178,7 +178,7 @@ class Run(Section):
         None,
         ge=1,
         description="Samples per weight update, whatever the number of GPUs; without it "
-        "batch_size × gradient_accumulation_steps × gpus.",
+        "batch_size × gradient_accumulation_steps × gpus × nodes.",
     )
     packing: bool = Field(
         False,
@@ -265,9 +265,20 @@ class Run(Section):
     num_workers: int = Field(
         2, ge=0, description="Processes that decode ahead.", json_schema_extra=Runtime
     )
-    gpus: int = Field(1, ge=0, description="GPUs to ask Snakemake for.", json_schema_extra=Runtime)
+    gpus: int = Field(
+        1,
+        ge=0,
+        description="GPUs to ask Snakemake for, on each node.",
+        json_schema_extra=Runtime,
+    )
+    nodes: int = Field(
+        1, ge=1, description="Nodes; more than one on Slurm.", json_schema_extra=Runtime
+    )
     min_gpus: int = Field(
-        1, ge=0, description="Stop when fewer GPUs are granted.", json_schema_extra=Runtime
+        1,
+        ge=0,
+        description="Stop when fewer GPUs are granted on all nodes.",
+        json_schema_extra=Runtime,
     )
     allow_cpu: bool = Field(
         False, description="Train on the CPU where there is no GPU, and say so."
@@ -278,14 +289,31 @@ class Run(Section):
     use_accelerate: bool = Field(
         True, description="Start through `accelerate launch`; false runs one bare process."
     )
-    use_deepspeed: bool = Field(False, description="DeepSpeed ZeRO; not in this version.")
-    deepspeed_config: str | None = Field(None, description="DeepSpeed's JSON file.")
+    use_deepspeed: bool = Field(
+        False,
+        description="Share optimizer, gradients and weights out to the processes by DeepSpeed's "
+        "ZeRO; in bf16 and fp16 the weights themselves are held in 16 bits then.",
+    )
+    deepspeed_config: str | None = Field(
+        None,
+        description="DeepSpeed's JSON file, such as config/deepspeed_zero2.json; batch sizes, "
+        "clipping and precision are this run's.",
+        json_schema_extra=Runtime,
+    )
+    fsdp: bool = Field(
+        False, description="Share them out by PyTorch's FSDP2 instead; needs no other file."
+    )
 
     @property
     def samples_per_update(self) -> int:
         """Samples of one weight update over all processes."""
-        asked = self.batch_size * self.gradient_accumulation_steps * max(1, self.gpus)
-        return self.global_batch_size or asked
+        asked = self.batch_size * self.gradient_accumulation_steps
+        return self.global_batch_size or asked * max(1, self.gpus) * self.nodes
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process holds everything."""
+        return self.use_deepspeed or self.fsdp
 
     @property
     def encoded_ahead(self) -> bool:
@@ -299,7 +327,12 @@ class Run(Section):
 
     def results(self) -> dict[str, Any]:
         """As for every section; the batch sizes only decide the samples of an update, and when
-        clips are encoded only how many of them there are."""
+        clips are encoded only how many of them there are.
+
+        How a run is shared out (`use_deepspeed`, `fsdp`) counts, because it decides in which
+        precision weights are held; DeepSpeed's file does not: precision, batch sizes and clipping
+        in it are the run's, and what else it says changes memory and speed.
+        """
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
         return values
@@ -319,15 +352,36 @@ class Run(Section):
             )
         if self.model_type == "diffusion":
             self._fits_diffusion()
-        if self.use_deepspeed:
-            raise ConfigError(
-                "use_deepspeed: this version trains without DeepSpeed; expected false"
-            )
         if self.from_scratch and self.finetune != "full":
             raise ConfigError(f"finetune: expected full, {self.finetune} adapts trained weights")
-        if not self.use_accelerate and self.gpus > 1:
+        if not self.use_accelerate and self.gpus * self.nodes > 1:
             raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
+        if self.sharded:
+            self._fits_shards()
         return self
+
+    def _fits_shards(self) -> None:
+        """What a process that holds a share of everything can't do."""
+        name = "use_deepspeed" if self.use_deepspeed else "fsdp"
+        if self.use_deepspeed and self.fsdp:
+            raise ConfigError("fsdp: expected false with use_deepspeed, both do the same")
+        if self.use_deepspeed and not self.deepspeed_config:
+            raise ConfigError(
+                "deepspeed_config: expected a JSON file with use_deepspeed, such as "
+                "config/deepspeed_zero2.json"
+            )
+        wrong = {
+            "use_accelerate: expected true": not self.use_accelerate,
+            "ema_decay: expected none": self.ema_decay is not None,
+            "finetune: expected full or lora": self.finetune == "qlora",
+            "optimizer: expected adamw": self.optimizer != "adamw",
+            "compile: expected false": self.compile,
+        }
+        for text, found in wrong.items():
+            if found:
+                raise ConfigError(f"{text} with {name}")
+        if self.fsdp and self.mixed_precision == "fp16":
+            raise ConfigError("mixed_precision: expected bf16 or no with fsdp")
 
     def _fits_diffusion(self) -> None:
         if not self.clip.sizes:

@@ -53,6 +53,9 @@ class Wanted:
     """How weights are loaded: `dtype` of torch, `auto` as it was saved, None for float32.
 
     With `encoders_only` a pipeline's network stays on the disk: `model` has its `config` alone.
+
+    `sharded`: processes will hold shares of them and gather them as modules are called, so a
+    forward pass must call the same modules as often whatever is in the batch.
     """
 
     from_scratch: bool = False
@@ -61,6 +64,7 @@ class Wanted:
     four_bit: bool = False
     attention: str = "auto"
     packed: bool = False
+    sharded: bool = False
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,17 @@ TEXT_LENGTH = 512  # tokens, the rest of the embedding is 0
 
 def load(name: str, wanted: Wanted) -> Loaded:
     """Load a hub id or folder."""
-    return pipelines.load(name, wanted, PIPELINE, NETWORK)
+    loaded = pipelines.load(name, wanted, PIPELINE, NETWORK)
+    if wanted.sharded:
+        loaded.model.register_forward_pre_hook(_faces_at_once, with_kwargs=True)
+    return loaded
+
+
+def _faces_at_once(model: Any, args: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Call the motion encoder once, not once for every few faces of a batch."""
+    face_B3SHW = arguments["face_pixel_values"]
+    num_faces = face_B3SHW.shape[0] * face_B3SHW.shape[2]
+    return args, {**arguments, "motion_encode_batch_size": num_faces}
 
 
 def check(loaded: Loaded, run: Run) -> None:

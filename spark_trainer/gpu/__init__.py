@@ -1,10 +1,11 @@
 """Which GPUs there are, and who may use which one now; nothing heavy is imported."""
 
-from spark_trainer.gpu.driver import Device, devices, visible
+from spark_trainer.gpu.driver import VISIBLE_VARIABLE, Device, devices, visible
 from spark_trainer.gpu.leases import Lease, NoDevice, hold, holders, lease
 from spark_trainer.gpu.registry import Holder
 
 __all__ = [
+    "VISIBLE_VARIABLE",
     "Device",
     "Holder",
     "Lease",

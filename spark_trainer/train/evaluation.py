@@ -1,23 +1,22 @@
 """What a model in training is measured by: the held-out loss, and what it makes of a few clips."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
 
 from spark_trainer import log, pipelines, scores
 from spark_trainer.config import Run
 from spark_trainer.data.dataset import Sample, Unusable
-from spark_trainer.families import Films, Generates
+from spark_trainer.families import Batch, Films, Generates
 from spark_trainer.train import data
+from spark_trainer.train.sharding import Whole
 from spark_trainer.train.tracking import Film, Tracker
 
 
-@torch.inference_mode()
-def held_out_loss(
-    accelerator: Accelerator, model: Any, reader: data.Reader, run: Run
-) -> dict[str, float]:
+@torch.no_grad()  # inference mode would mark gathered weights, which then can't be trained
+def held_out_loss(way: Whole, model: Any, reader: data.Reader, run: Run) -> dict[str, float]:
     """Mean loss over the validation part, all processes together.
 
     Over every token in nats, or over every clip: chance then draws the same for a clip in every
@@ -27,17 +26,23 @@ def held_out_loss(
 
     Unwrapped, because a process without a held-out batch would leave the others waiting.
     """
+    accelerator = way.accelerator
     model = accelerator.unwrap_model(model).eval()
     sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    for taken in data.held_out(reader, run.batch_size, rank, world):
-        for reason in taken.reasons:
-            log.logger.warning("left out of validation: %s", reason)
-        sums[2] += len(taken.reasons)
-        for batch in taken.batches:
-            ready = reader.ready(batch, accelerator.device)
-            with accelerator.autocast():
-                loss = reader.family.loss(reader.loaded, model, ready)
+
+    def own() -> Iterator[Batch]:
+        rank, world = accelerator.process_index, accelerator.num_processes
+        for taken in data.held_out(reader, run.batch_size, rank, world):
+            for reason in taken.reasons:
+                log.logger.warning("left out of validation: %s", reason)
+            sums[2] += len(taken.reasons)
+            yield from taken.batches
+
+    for batch, counts in way.together(own(), lambda: reader[[0]].batches[0]):
+        ready = reader.ready(batch, accelerator.device)
+        with way.autocast():
+            loss = reader.family.loss(reader.loaded, model, ready)
+        if counts:
             sums[0] += loss.double()
             sums[1] += data.num_targets(batch)
     total, targets, skipped = accelerator.reduce(sums).tolist()
@@ -46,19 +51,27 @@ def held_out_loss(
 
 
 def show(
-    model: Any, reader: data.Reader, run: Run, tracker: Tracker, step: int
+    model: Any, reader: data.Reader, run: Run, tracker: Tracker | None, step: int
 ) -> dict[str, float]:
-    """Texts or videos made of the first `num_samples` held-out videos; the texts' scores."""
+    """Texts or videos made of the first `num_samples` held-out videos; the texts' scores.
+
+    A process without a tracker only takes part, where weights are shared out.
+    """
     model.eval()
     if isinstance(reader.family, Films):
-        tracker.films(step, films(model, reader, run))
+        made = films(model, reader, run)
+        if tracker:
+            tracker.films(step, made)
+        else:
+            deque(made, maxlen=0)
         return {}
     said = texts(model, reader, run)
-    tracker.samples(step, said)
+    if tracker:
+        tracker.samples(step, said)
     return rated(said)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def texts(model: Any, reader: data.Reader, run: Run) -> list[dict[str, Any]]:
     """What the model says about each clip."""
     family, said = cast(Generates, reader.family), []

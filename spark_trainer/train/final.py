@@ -8,7 +8,7 @@ from spark_trainer import pipelines
 from spark_trainer.config import Run
 from spark_trainer.families import Family, Films, Loaded, Wanted
 from spark_trainer.train import card
-from spark_trainer.train.setup import DTYPES
+from spark_trainer.train.sharding import DTYPES
 
 
 def write(
@@ -16,7 +16,6 @@ def write(
     run: Run,
     family: Family,
     loaded: Loaded,
-    model: Any,
     lineage: dict[str, Any],
     summary: dict[str, Any],
 ) -> None:
@@ -26,8 +25,7 @@ def write(
         folder: where they go.
         run: the settings.
         family: the model's family.
-        loaded: the model and processor as they were loaded.
-        model: the network in training, unwrapped.
+        loaded: the trained model, whole, and its processor.
         lineage: what the run is made of.
         summary: what came out.
     """
@@ -35,11 +33,11 @@ def write(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     if isinstance(family, Films):
-        _component(temporary, run, family, loaded, model)
+        _component(temporary, run, family, loaded)
         use = _use(temporary, run, family)
         card.write(temporary, run, lineage, summary, "diffusers", family.TAG, use)
     else:
-        model.save_pretrained(temporary)
+        loaded.model.save_pretrained(temporary)
         if run.finetune != "full" and run.save == "merged":
             _merge(temporary, run, family)
         loaded.processor.save_pretrained(temporary)
@@ -59,9 +57,10 @@ def _merge(folder: Path, run: Run, family: Family) -> None:
     merged.save_pretrained(folder)
 
 
-def _component(folder: Path, run: Run, family: Films, loaded: Loaded, model: Any) -> None:
+def _component(folder: Path, run: Run, family: Films, loaded: Loaded) -> None:
     """The part of the pipeline that learnt, or its adapters, which are put into a freshly loaded
     network where the whole is wanted."""
+    model = loaded.model
     if run.finetune == "full":
         family.save(model, folder)
     elif run.save == "adapter":

@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import Any
 import yaml
 
 from spark_trainer import __version__, gpu, log
-from spark_trainer.config import Run
+from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest, read_json, write_json, write_text
 from spark_trainer.steps.manifest import join
+from spark_trainer.train import processes, zero
 from spark_trainer.train.order import Order
+from spark_trainer.train.processes import Place
 
 PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
 
@@ -27,25 +28,33 @@ class LaunchError(RuntimeError):
     """A run that can't start as it was asked to; the message says what is missing."""
 
 
-def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
+def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 1) -> None:
     """Carry out an order; a run that was interrupted goes on from its last checkpoint.
+
+    Several nodes need an allocation of Slurm, in which this runs. From here `srun` starts
+    `python -m spark_trainer node` once on each node, this one included (`--overlap`, because the
+    step that this runs in may hold the node). Each node leases its own GPUs and starts its own
+    processes; they meet at the first node's address (`NodeAddr`, as Slurm has it) and a port that
+    follows from the job's id. When one node fails, Slurm ends the others. The run folder must lie
+    on a disk that all nodes share.
 
     Args:
         order: what to train.
         data: a manifest, or the list of the parts of the one that the workflow builds.
-        granted_gpus: GPUs that may be used, as Snakemake counted them.
-        threads: cores that may be used.
+        granted_gpus: GPUs that may be used, on all nodes together, as Snakemake counted them.
+        threads: cores that may be used on a node.
+        nodes: how many nodes; each gets as many GPUs.
 
     Raises:
-        LaunchError: too few GPUs, no data, or the training processes failed.
+        LaunchError: too few GPUs, no data, no allocation, or the training processes failed.
     """
     folder = order.folder
     folder.mkdir(parents=True, exist_ok=True)
-    processes, device = _devices(order.settings, granted_gpus)
-    if order.settings.samples_per_update % processes:
+    place = _place(order.settings, granted_gpus, nodes)
+    if order.settings.samples_per_update % place.total:
         raise LaunchError(
             f"train.global_batch_size: {order.settings.samples_per_update} samples can't be shared "
-            f"evenly by {processes} processes; expected a multiple of {processes}"
+            f"evenly by {place.total} processes; expected a multiple of {place.total}"
         )
     local = folder / "manifest.jsonl"
     try:
@@ -54,73 +63,104 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int) -> None:
             raise LaunchError(f"{data}: no usable video to train on")
     except ValueError as error:
         raise LaunchError(str(error)) from None
-    with _leased(order, processes, device) as lease:
-        _describe(order, local, processes, device, lease)
-        command = _command(order.settings, processes, device, folder)
-        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, threads // processes))}
-        environment |= lease.environment if lease else {}
-        held = lease.descriptors if lease else ()
-        status = subprocess.run(command, env=environment, pass_fds=held, check=False).returncode
+    if nodes > 1:
+        _describe(order, local, place, None)
+        status = subprocess.run(processes.srun(place, folder, threads), check=False).returncode
+    else:
+        with _leased(order.name, place) as lease:
+            _describe(order, local, place, lease)
+            program = processes.command(order.settings, place, _program(folder))
+            status = processes.start(program, place, threads, lease)
     if status != 0:
         raise LaunchError(f"run {order.name} ended with status {status}; see {folder}/train.log")
 
 
+def on_node(folder: Path, threads: int) -> int:
+    """This node's part of a run on several nodes; returns the status of its processes.
+
+    Raises:
+        LaunchError: fewer GPUs here than the first node has.
+    """
+    order = read_json(folder / "run.json")
+    place = Place(order["nodes"], order["processes"] // order["nodes"], order["device"])
+    meeting = processes.meeting()
+    with _leased(order["name"], place) as lease:
+        devices = list(lease.devices) if lease else []
+        found = {"host": platform.node(), "devices": devices}
+        write_json(folder / "nodes" / f"{meeting.node}.json", found)
+        run = Run(**order["settings"])
+        program = processes.command(run, place, _program(folder), meeting)
+        return processes.start(program, place, threads, lease)
+
+
+def _program(folder: Path) -> list[str]:
+    return ["-m", "spark_trainer.train.loop", str(folder)]
+
+
 @contextlib.contextmanager
-def _leased(order: Order, processes: int, device: str) -> Iterator[gpu.Lease | None]:
-    """Hold a whole GPU for each process; waits for those that others hold. None on the CPU."""
-    if device == "cpu":
+def _leased(name: str, place: Place) -> Iterator[gpu.Lease | None]:
+    """Hold a whole GPU for each process of this node; waits for those that others hold.
+
+    None on the CPU.
+    """
+    if place.device == "cpu":
         yield None
         return
     try:
-        with gpu.lease(processes, what=f"train {order.name}") as lease:
+        with gpu.lease(place.processes, what=f"train {name}") as lease:
             log.logger.info("gpu: leased %s", ", ".join(lease.devices))
             yield lease
     except gpu.NoDevice as error:
         raise LaunchError(str(error)) from None
 
 
-def _describe(
-    order: Order, data: Path, processes: int, device: str, lease: gpu.Lease | None
-) -> None:
+def _describe(order: Order, data: Path, place: Place, lease: gpu.Lease | None) -> None:
     """Write what the run is made of, and what its processes read."""
-    folder = order.folder
-    lineage = _lineage(order, data, processes, device)
+    folder, run = order.folder, order.settings
+    lineage = _lineage(order, data, place)
     write_json(folder / "lineage.json", lineage | {"devices": list(lease.devices) if lease else []})
-    write_text(
-        folder / "config.yaml",
-        yaml.safe_dump(order.settings.model_dump(mode="json"), sort_keys=False),
-    )
-    write_json(
-        folder / "run.json",
-        {
-            "name": order.name,
-            "seal": order.seal,
-            "settings": order.settings.model_dump(mode="json"),
-            "data_root": str(order.data_root),
-            "encoded": str(order.encoded),
-            "versions": order.versions,
-            "processes": processes,
-            "device": device,
-        },
-    )
+    write_text(folder / "config.yaml", yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
+    told = {
+        "name": order.name,
+        "seal": order.seal,
+        "settings": run.model_dump(mode="json"),
+        "data_root": str(order.data_root),
+        "encoded": str(order.encoded),
+        "versions": order.versions,
+        "nodes": place.nodes,
+        "processes": place.total,
+        "device": place.device,
+    }
+    if run.use_deepspeed:
+        try:
+            told["deepspeed"] = zero.filled(zero.read(run), run, place.total)
+        except ConfigError as error:
+            raise LaunchError(str(error)) from None
+    write_json(folder / "run.json", told)
 
 
-def _devices(run: Run, granted: int) -> tuple[int, str]:
-    """Processes to start and their device, or a stop that says why not."""
+def _place(run: Run, granted: int, nodes: int) -> Place:
+    """Processes to start on each node and their device, or a stop that says why not."""
+    if nodes > 1 and not os.environ.get(processes.SLURM_JOB):
+        raise LaunchError(
+            f"{nodes} nodes need an allocation of Slurm; expected train.nodes: 1 outside of it"
+        )
     present = len(gpu.visible())
-    usable = min(granted, present)
-    shared = max((n for n in range(1, usable + 1) if not run.samples_per_update % n), default=0)
+    usable = min(granted // nodes, present)
+    samples = run.samples_per_update
+    shared = max((n for n in range(1, usable + 1) if not samples % (n * nodes)), default=0)
     if shared < usable:
         text = "using %d of %d GPUs: %d samples per update can't be shared evenly by all"
-        log.logger.warning(text, shared, usable, run.samples_per_update)
+        log.logger.warning(text, shared * nodes, usable * nodes, samples)
         usable = shared
-    if usable >= max(1, run.min_gpus):
+    if usable * nodes >= max(1, run.min_gpus):
         if usable < run.gpus:
-            log.logger.warning("training on %d GPUs, %d were asked for", usable, run.gpus)
-        return usable, "cuda"
+            text = "training on %d GPUs, %d were asked for"
+            log.logger.warning(text, usable * nodes, run.gpus * nodes)
+        return Place(nodes, usable, "cuda")
     if usable == 0 and run.allow_cpu and run.min_gpus == 0:
         log.logger.warning("no GPU here: training on the CPU, because allow_cpu is true")
-        return run.cpu_processes, "cpu"
+        return Place(nodes, run.cpu_processes, "cpu")
     raise LaunchError(
         f"{present} GPUs present and {granted} granted, but the run needs at least "
         f"{max(1, run.min_gpus)}; to train on the CPU set train.allow_cpu: true and "
@@ -136,7 +176,7 @@ def collect(order: Order, data: Path, target: Path) -> None:
         join(data, read_json(order.index), target, target.with_name("rejected.jsonl"))
 
 
-def _lineage(order: Order, data: Path, processes: int, device: str) -> dict[str, Any]:
+def _lineage(order: Order, data: Path, place: Place) -> dict[str, Any]:
     """What this run is made of: clips, origin of captions, code, packages, hardware."""
     videos = {
         entry["id"]: {
@@ -158,8 +198,9 @@ def _lineage(order: Order, data: Path, processes: int, device: str) -> dict[str,
         "packages": {name: version for name, version in versions.items() if version},
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "device": device,
-        "processes": processes,
+        "device": place.device,
+        "nodes": place.nodes,
+        "processes": place.total,
         "gpus": [str(found) for found in gpu.devices()],
     }
 
@@ -184,24 +225,3 @@ def _revision() -> str | None:
     except FileNotFoundError:
         return None
     return described.stdout.strip() or None
-
-
-def _command(run: Run, processes: int, device: str, folder: Path) -> list[str]:
-    """The processes' command line.
-
-    `accelerate launch` starts several processes on a CPU through MPI alone, so there they are
-    started by torch's own launcher, which it uses for several GPUs as well.
-    """
-    module = ["-m", "spark_trainer.train.loop", str(folder)]
-    if device == "cpu" and processes > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-        return [sys.executable, *torchrun, str(processes), *module]
-    if not run.use_accelerate:
-        return [sys.executable, *module]
-    options = ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
-    options += ["--mixed_precision", run.mixed_precision]
-    options += ["--cpu"] if device == "cpu" else []
-    options += ["--multi_gpu"] if processes > 1 else []
-    # Without it the ids of a user's own accelerate configuration would replace the leased ones.
-    options += ["--gpu_ids", "all"] if device == "cuda" else []
-    return [sys.executable, "-m", "accelerate.commands.launch", *options, *module]

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from spark_trainer.config import Run
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.families import Batch, Family, Loaded
 from spark_trainer.scores import SCORES
-from spark_trainer.train import data, evaluation, final, flops, optim, setup, state
+from spark_trainer.train import data, evaluation, final, flops, optim, setup, sharding, state
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.tracking import Tracker, peak_memory_gb
 
@@ -76,17 +76,24 @@ class Trainer:
         share = self._share(0)
         epochs = run.num_epochs * len(self.training.samples)
         total = run.max_steps or math.ceil(epochs / share.update_size)
-        optimizer = optim.optimizer(self.loaded.model, run)
-        self.schedule = optim.schedule(optimizer, run, total)
         if run.compile:
             self.loaded.model.compile()
-        self.model, self.optimizer = accelerator.prepare(self.loaded.model.train(), optimizer)
+        self.way = sharding.of(run, accelerator)
+
+        def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
+            made = optim.optimizer(model, run)
+            self.schedule = optim.schedule(made, run, total)
+            return made
+
+        self.model = self.way.prepare(self.loaded.model.train(), optimizer)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = EMAModel(self.weights, decay=run.ema_decay) if run.ema_decay else None
         accelerator.register_for_checkpointing(*filter(None, [self.schedule, self.ema]))
-        state.attach(accelerator)
-        first, self.progress = state.resume(accelerator, self.folder / "checkpoints")
-        self.peak_tflops = flops.peak_tflops(accelerator.device, run.peak_tflops)
+        state.attach(self.way)
+        first, self.progress = state.resume(self.way, self.folder / "checkpoints")
+        # FLOPs are counted over a pass of its own, which processes in step can't make.
+        known = flops.peak_tflops(accelerator.device, run.peak_tflops)
+        self.peak_tflops = None if self.way.in_step else known
         self.flops_each: float | None = None  # of a token, or of a clip where there are none
         self.tracker = None
         if accelerator.is_main_process:
@@ -114,28 +121,29 @@ class Trainer:
             self.flops_each = self._count_flops(batches[0])
         targets, tokens = self._totals(calls, batches)
         total = torch.zeros((), device=accelerator.device)
-        for number, batch in enumerate(batches, start=1):
-            # Processes exchange gradients once per update, at the last batch.
-            apart = number < len(batches)
-            with accelerator.no_sync(self.model) if apart else contextlib.nullcontext():
+        rounds = self.way.rounds(len(batches))
+        for number in range(1, rounds + 1):
+            # Where processes keep in step, one with fewer batches repeats its last one for nothing.
+            batch = batches[min(number, len(batches)) - 1]
+            last = number == rounds
+            with self.way.accumulating(last):
                 loss = self._loss(self.training.ready(batch, accelerator.device))
-                # DDP averages over processes, so their number cancels here.
-                accelerator.backward(loss * accelerator.num_processes / targets)
+                loss = loss * (number <= len(batches))
+                # Gradients are averaged over processes, so their number cancels here.
+                self.way.backward(loss * accelerator.num_processes / targets, last)
             total += loss.detach()
-        norm = accelerator.clip_grad_norm_(self.weights, self.run.max_grad_norm)
-        self.optimizer.step()
-        if not accelerator.optimizer_step_was_skipped:
+        norm, moved = self.way.step(self.weights)
+        if moved:
             self.schedule.step()
             if self.ema:
                 self.ema.step(self.weights)
-        self.optimizer.zero_grad()
         mean = float(accelerator.reduce(total) / targets)
         self._check(step, mean)
         took = time.perf_counter() - began
         values = {
             "loss": mean,
             "learning_rate": float(self.schedule.get_last_lr()[0]),
-            "grad_norm": float(norm),
+            "grad_norm": norm,
             "samples_per_s": self.run.samples_per_update / took,
             **({"tokens_per_s": float(tokens) / took} if tokens else {}),
             "data_wait_share": waited / took,
@@ -147,7 +155,7 @@ class Trainer:
         self._track(step, values)
 
     def _loss(self, ready: Batch) -> torch.Tensor:
-        with self.accelerator.autocast():
+        with self.way.autocast():
             return self.family.loss(self.loaded, self.model, ready)
 
     def _count_flops(self, batch: Batch) -> float:
@@ -212,11 +220,11 @@ class Trainer:
         """Held-out loss over every validation sample, and what is made of a fixed few."""
         accelerator = self.accelerator
         with self._averaged():
-            values = evaluation.held_out_loss(accelerator, self.model, self.validation, self.run)
+            values = evaluation.held_out_loss(self.way, self.model, self.validation, self.run)
             loss = values["held_out_loss"]
             if not math.isfinite(loss):
                 raise TrainingError(f"the held-out loss is no number at step {step}")
-            if self.tracker:
+            if self.tracker or self.way.shares_weights:
                 model = accelerator.unwrap_model(self.model)
                 values |= evaluation.show(model, self.validation, self.run, self.tracker, step)
         self.model.train()
@@ -242,7 +250,7 @@ class Trainer:
         if self.bad_losses:
             return  # the checkpoint before is worth more than weights that are no numbers
         folder = self.folder / "checkpoints"
-        state.save(self.accelerator, folder, step, self.progress)
+        state.save(self.way, folder, step, self.progress)
         if self.accelerator.is_main_process:
             best = state.path(folder, int(self.progress["best_step"]))
             state.rotate(folder, self.run.keep_checkpoints, best)
@@ -250,10 +258,10 @@ class Trainer:
     def _finish(self, step: int) -> None:
         """Write `final/`, then the summary that seals the run."""
         best = state.path(self.folder / "checkpoints", int(self.progress["best_step"]))
-        if self.run.final == "best":
-            if not best.exists():
-                raise TrainingError(f"train.final: the best weights are not there: {best}")
-            self.accelerator.load_state(str(best))
+        if self.run.final == "best" and not best.exists():
+            raise TrainingError(f"train.final: the best weights are not there: {best}")
+        held = self.way.optimizer_bytes()
+        loaded = self._trained(best if self.run.final == "best" else None)
         if self.tracker is None:
             return
         self.tracker.close()
@@ -267,6 +275,7 @@ class Trainer:
             "final": self.run.final,
             "device": self.accelerator.device.type,
             "processes": self.accelerator.num_processes,
+            "optimizer_bytes": held,
             "training_videos": self.training.samples.num_videos,
             "validation_videos": self.validation.samples.num_videos,
             "left_out_videos": len(self.training.samples.left_out),
@@ -275,11 +284,25 @@ class Trainer:
         }
         lineage = read_json(self.folder / "lineage.json")
         with self._averaged():
-            model = self.accelerator.unwrap_model(self.model)
-            final.write(
-                self.folder / "final", self.run, self.family, self.loaded, model, lineage, summary
-            )
+            final.write(self.folder / "final", self.run, self.family, loaded, lineage, summary)
         write_json(self.folder / "trained.json", summary)
+
+    def _trained(self, checkpoint: Path | None) -> Loaded:
+        """The network as it was trained, or as a checkpoint has it; all processes must call it.
+
+        Where no process holds everything, the main one loads the base a second time and puts what
+        was learnt into it; the others get the model that they have.
+        """
+        if not self.way.in_step:
+            if checkpoint:
+                self.accelerator.load_state(str(checkpoint))
+            return replace(self.loaded, model=self.accelerator.unwrap_model(self.model))
+        learnt = state.learnt(checkpoint) if checkpoint else self.way.learnt()
+        if self.tracker is None:
+            return self.loaded
+        _, loaded = setup.model(self.run)
+        loaded.model.load_state_dict(learnt, strict=False)
+        return loaded
 
 
 def prepare(folder: Path) -> Trainer:

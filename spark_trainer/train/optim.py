@@ -75,6 +75,7 @@ def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": run.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]  # DeepSpeed drops empty ones
     if run.optimizer == "adamw":
         # One kernel for all: 4.7 ms a step instead of 19 for 8 million weights on a core.
         return torch.optim.AdamW(groups, lr=run.learning_rate, fused=True)

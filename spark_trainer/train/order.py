@@ -13,6 +13,7 @@ from spark_trainer.data import encoded, models
 from spark_trainer.data.files import digest, read_json, write_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
+from spark_trainer.train import zero
 
 VERSION = 1  # raised when the same data and settings give other weights
 SEAL_DIGITS = 8
@@ -57,11 +58,12 @@ def orders(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dic
     steps, not by the manifest's bytes: a renamed video trains nothing again.
 
     Raises:
-        ConfigError: a run's `manifest_path` does not exist.
+        ConfigError: a run's `manifest_path` does not exist, or its DeepSpeed file is wrong.
     """
     found = {}
     for name, run in config.runs.items():
         if run.manifest_path is None:
+            _check(run, f"train.runs.{name}")
             data: Any = [list(index.videos), fingerprints["manifest"]]
             versions = {step: fingerprints[step] for step in READ}
             snapshot = index.layout.index(index.digest)
@@ -72,13 +74,23 @@ def orders(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dic
 
 
 def from_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> Order:
-    """The order of a run over an existing manifest, its state kept in a layout of ours."""
+    """The order of a run over an existing manifest, its state kept in a layout of ours.
+
+    Raises:
+        ConfigError: as `orders`.
+    """
+    _check(run, key)
     path = Path(run.manifest_path or "")
     if not path.is_file():
         raise ConfigError(f"{key}.manifest_path: no such file: {path}")
     data = models.identity(str(path), layout.state / "models.json")
     made = _order(name, run, data, layout, None, None)
     return replace(made, given=data[: encoded.DIGITS])
+
+
+def _check(run: Run, key: str) -> None:
+    if run.use_deepspeed:
+        zero.read(run, key)
 
 
 def _order(

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 
 from spark_trainer import families, log, pipelines
 from spark_trainer.config import Run
@@ -13,9 +13,8 @@ from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import read_json
 from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Wanted
-from spark_trainer.train import data, optim
-
-DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+from spark_trainer.train import data, optim, sharding
+from spark_trainer.train.sharding import DTYPES
 
 
 class TrainingError(RuntimeError):
@@ -31,20 +30,16 @@ def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
     order = read_json(folder / "run.json")
     run = Run(**order["settings"])
     _check_precision(run, order["device"])
-    # A part that only the user wants trained may hold weights that the loss never reaches, such as
-    # the last vision layer below LLaVA's features; DDP waits for them unless it is told.
-    kwargs = DistributedDataParallelKwargs(find_unused_parameters=run.freeze is not None)
-    made = Accelerator(
-        mixed_precision=run.mixed_precision,
-        cpu=order["device"] == "cpu",
-        kwargs_handlers=[kwargs],
-    )
+    made = sharding.accelerator(run, order)
     got = (made.num_processes, made.device.type)
     if got != (order["processes"], order["device"]):
         raise TrainingError(
             f"asked for {order['processes']} processes on {order['device']}, "
             f"got {got[0]} on {got[1]}"
         )
+    way = sharding.of(run, made)
+    if not way.got():
+        raise TrainingError(f"asked for {way.NAME}, got {made.distributed_type.value}")
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
     return run, order, made
@@ -112,6 +107,7 @@ def model(run: Run) -> tuple[Family, Loaded]:
         four_bit=run.finetune == "qlora",
         attention=run.attention,
         packed=run.packing,
+        sharded=run.sharded,
     )
     loaded = family.load(run.model_name, wanted)
     if isinstance(family, Films):

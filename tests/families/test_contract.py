@@ -207,7 +207,7 @@ def saved(folder: Path, run: Run, family: Family, loaded: Loaded) -> Any:
     lineage = {"run": "r", "manifest_sha256": "", "spark_trainer": "", "code": ""}
     summary = {"training_videos": 1, "validation_videos": 1, "steps": 1}
     summary |= {"first_loss": 1.0, "last_loss": 1.0, "best_loss": 1.0, "best_step": 1, "scores": {}}
-    final.write(folder, run, family, loaded, loaded.model, lineage, summary)
+    final.write(folder, run, family, loaded, lineage, summary)
     assert not list(folder.glob("*.bin"))
     assert AutoProcessor.from_pretrained(folder)
 

@@ -1,19 +1,30 @@
 """From an order to finished weights through `accelerate launch`, and stops before it."""
 
 import hashlib
+import itertools
 import json
 import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spark_trainer import gpu
+from spark_trainer.config import Run
 from spark_trainer.gpu import registry
-from spark_trainer.train import launch
+from spark_trainer.train import data, launch, processes
 from spark_trainer.train.launch import LaunchError
+from spark_trainer.train.processes import Place
+
+from .conftest import metrics
+from .test_resume import ROOT, configure
 
 no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 
@@ -76,3 +87,145 @@ def test_an_empty_manifest_stops(make: Any, manifest: Path) -> None:
     manifest.write_text("")
     with pytest.raises(LaunchError, match="no usable video"):
         launch.fit(make(), manifest, granted_gpus=0, threads=1)
+
+
+@no_gpu
+@pytest.mark.parametrize("granted", [1, 2, 4, 8])
+def test_an_update_takes_the_same_samples_on_any_number_of_gpus(
+    granted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    run = Run(batch_size=2, gradient_accumulation_steps=2, gpus=8)
+    place = launch._place(run, granted, 1)
+    assert place == Place(1, granted, "cuda")
+    taken = [_update(run, rank, place.total) for rank in range(place.total)]
+    assert sorted(itertools.chain(*taken)) == sorted(_update(run, 0, 1))
+    assert {len(numbers) for numbers in taken} == {32 // granted}
+
+
+def _update(run: Run, rank: int, world: int) -> list[int]:
+    """The samples of the third update that a process takes."""
+    samples = type("Lengths", (), {"lengths": lambda self: np.ones(100, dtype=int)})()
+    size = run.samples_per_update
+    share = data.Share(size, run.batch_size, rank, world, run.seed, True, 2)
+    batches = share.batches(samples)
+    return [number for _ in range(share.num_batches) for number in next(batches)]
+
+
+@no_gpu
+@pytest.mark.long
+@pytest.mark.parametrize("count", [1, 8])
+def test_every_process_gets_a_gpu_of_its_own(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes started as the training ones, which say over a real group what they see."""
+    monkeypatch.setenv(registry.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "8,1,2,3,GPU-4,5,6,7,9")
+    run = Run(gpus=8, fsdp=count == 1)  # one alone is in a group only where its model is shared out
+    place = launch._place(run, count, 1)
+    program = ["-m", "tests.train.rank", str(tmp_path / "seen.json")]
+    with launch._leased("run", place) as lease:
+        assert processes.start(processes.command(run, place, program), place, 2, lease) == 0
+        assert lease
+        devices = lease.devices
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert [one["rank"] for one in seen] == list(range(count))
+    assert [one["device"] for one in seen] == list(devices)
+    assert len(set(devices)) == count
+
+
+def snakemake(folder: Path, granted: int) -> "subprocess.CompletedProcess[str]":
+    """`snakemake train` in a folder with one video, on so many of 8 made-up devices."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7",
+        registry.FOLDER_VARIABLE: str(folder / "leases"),
+    }
+    command = [sys.executable, "-m", "snakemake", "train", "--resources", f"gpu={granted}"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml"]
+    command += ["--cores", "8"]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@no_gpu
+@pytest.mark.long
+def test_snakemake_grants_and_the_run_takes(make: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    (folder / "videos").mkdir(parents=True)
+    shutil.copy(ROOT / "config/demo/clips/dog.mp4", folder / "videos")
+    settings = make(gpus=8, min_gpus=8).settings.model_dump(mode="json")
+    configure(folder, "many", settings)
+    few = snakemake(folder, 4)
+    assert few.returncode != 0
+    assert "8 GPUs present and 4 granted, but the run needs at least 8" in few.stderr
+    all_of_them = snakemake(folder, 8)
+    [run] = folder.glob("runs/many-*")
+    told = json.loads((run / "run.json").read_text())
+    assert (told["processes"], told["device"]) == (8, "cuda")
+    devices = json.loads((run / "lineage.json").read_text())["devices"]
+    assert devices == ["0", "1", "2", "3", "4", "5", "6", "7"]
+    # The devices are made up, which is as far as it goes.
+    assert "asked for 8 processes on cuda, got 1 on cpu" in all_of_them.stderr
+
+
+@no_gpu
+def test_fewer_gpus_than_the_run_needs_stop(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    made = make(gpus=8, min_gpus=8)
+    with pytest.raises(LaunchError, match=r"4 GPUs present and 8 granted, .* needs at least 8"):
+        launch.fit(made, Path(made.settings.manifest_path), granted_gpus=8, threads=1)
+
+
+def test_several_nodes_need_slurm(
+    make: Any, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(processes.SLURM_JOB, raising=False)
+    with pytest.raises(LaunchError, match="2 nodes need an allocation of Slurm"):
+        launch.fit(make(nodes=2), manifest, granted_gpus=0, threads=1, nodes=2)
+
+
+# As Slurm's own commands: everything up to the program is srun's, then it runs once for each node.
+SRUN = """#!/bin/sh
+echo "$@" > "$STAND_INS/asked"
+until case "$1" in /*) true ;; *) false ;; esac; do shift; done
+SLURM_NODEID=0 "$@" & first=$!
+SLURM_NODEID=1 "$@" & second=$!
+wait $first && wait $second
+"""
+SCONTROL = """#!/bin/sh
+case "$2" in
+hostnames) printf 'n1\\nn2\\n' ;;
+node) echo "   NodeAddr=127.0.0.1 NodeHostName=$3 Version=24" ;;
+esac
+"""
+
+
+@no_gpu
+@pytest.mark.long
+@pytest.mark.parametrize("sharded", [False, True], ids=["whole", "fsdp"])
+def test_two_nodes_form_one_group(
+    sharded: bool, make: Any, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's commands are stand-ins, all else is real; tests/slurm has the real ones."""
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    settings = {"batch_size": 2, "global_batch_size": 4, "max_steps": 2, "eval_steps": 2}
+    one = make("one", **settings)
+    launch.fit(one, manifest, granted_gpus=0, threads=2)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    monkeypatch.setenv("STAND_INS", str(tmp_path / "bin"))
+    monkeypatch.setenv("SLURM_JOB_ID", "4242")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
+    two = make("two", nodes=2, fsdp=sharded, **settings)
+    launch.fit(two, manifest, granted_gpus=0, threads=2, nodes=2)
+    assert "--nodes 2 --ntasks 2 --ntasks-per-node 1" in (tmp_path / "bin/asked").read_text()
+    assert json.loads((two.folder / "trained.json").read_text())["processes"] == 2
+    assert sorted(path.name for path in (two.folder / "nodes").iterdir()) == ["0.json", "1.json"]
+    for a, b in zip(metrics(one.folder), metrics(two.folder), strict=True):
+        same = {"step", "loss", "held_out_loss", "grad_norm"} & a.keys()
+        assert {k: b[k] for k in same} == pytest.approx({k: a[k] for k in same}, rel=1e-3)

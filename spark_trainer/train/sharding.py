@@ -1,0 +1,356 @@
+"""How a model lies in the processes: whole in each, or shared out by DeepSpeed or FSDP2.
+
+The loop says what it wants and knows none of them:
+
+    Whole   every process holds everything; several exchange gradients (DDP)
+    Zero    DeepSpeed: ZeRO-1 shares the optimizer out, ZeRO-2 gradients too, ZeRO-3 weights too
+    Fully   PyTorch's FSDP2: all three
+
+Where weights are shared out, a forward pass gathers them layer by layer, so every process must
+make as many passes as the others, in training as in evaluation: one that has no batch left repeats
+one and throws away what came of it.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedDataParallelKwargs,
+    DistributedType,
+    InitProcessGroupKwargs,
+)
+from safetensors.torch import load_file
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from spark_trainer.config import Run
+from spark_trainer.families import Batch
+
+DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+WEIGHTS = "trainable.safetensors"  # in a checkpoint, whole
+OPTIMIZER = "optimizer"  # a folder in a checkpoint, of shares
+
+
+def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
+    """The processes and devices of this run; what it asked for is checked by `setup`."""
+    on_cpu = order["device"] == "cpu"
+    if not run.use_deepspeed:
+        # A part that only the user wants trained may hold weights that the loss never reaches, such
+        # as the last vision layer below LLaVA's features; DDP waits for them unless it is told.
+        kwargs = DistributedDataParallelKwargs(find_unused_parameters=run.freeze is not None)
+        return Accelerator(
+            mixed_precision=run.mixed_precision, cpu=on_cpu, kwargs_handlers=[kwargs]
+        )
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # On a CPU `cpu=True` would silently mean DDP, and no backend a process that is alone.
+    made = Accelerator(
+        mixed_precision=run.mixed_precision,
+        deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=order["deepspeed"], zero3_init_flag=False),
+        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl")],
+    )
+    # Under ZeRO-3 transformers would share weights out as it loads them, frozen encoders included,
+    # which no engine gathers later.
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+    return made
+
+
+def of(run: Run, accelerator: Accelerator) -> "Whole":
+    """The way of this run."""
+    kind = Zero if run.use_deepspeed else Fully if run.fsdp else Whole
+    return kind(run, accelerator)
+
+
+class Whole:
+    """Every process holds everything."""
+
+    NAME = "whole"
+    in_step = False  # whether all processes must make the same number of passes
+    shares_weights = False  # whether also those of an evaluation
+
+    def __init__(self, run: Run, accelerator: Accelerator) -> None:
+        self.run, self.accelerator = run, accelerator
+
+    @property
+    def shares(self) -> str:
+        """How the optimizer of a checkpoint is cut up; only the same can go on from it."""
+        return "whole"
+
+    def got(self) -> bool:
+        """Whether the processes are what was asked for."""
+        return bool(self.accelerator.distributed_type != DistributedType.DEEPSPEED)
+
+    def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
+        """The model as the loop calls it; `make` makes its optimizer."""
+        self.model, self.optimizer = self.accelerator.prepare(model, make(model))
+        return self.model
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision of a forward pass."""
+        context: contextlib.AbstractContextManager[Any] = self.accelerator.autocast()
+        return context
+
+    def accumulating(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Around a forward and a backward pass; gradients are exchanged at an update's last."""
+        if last:
+            return contextlib.nullcontext()
+        context: contextlib.AbstractContextManager[Any] = self.accelerator.no_sync(self.model)
+        return context
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        """Add the gradients of a loss to those of the update; they are averaged over processes."""
+        self.accelerator.backward(loss)
+
+    def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
+        """Clip, update the weights, drop the gradients.
+
+        Returns:
+            the norm of the gradients before clipping, and whether the weights moved.
+        """
+        norm = self.accelerator.clip_grad_norm_(weights, self.run.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(norm), not self.accelerator.optimizer_step_was_skipped
+
+    def rounds(self, num_batches: int) -> int:
+        """How many passes this process has to make in an update: its own, or the most of any."""
+        if not self.in_step:
+            return num_batches
+        number = torch.tensor([num_batches], device=self.accelerator.device)
+        return int(self.accelerator.gather(number).max())
+
+    def together(
+        self, batches: Iterator[Batch], spare: Callable[[], Batch]
+    ) -> Iterator[tuple[Batch, bool]]:
+        """This process's batches, each with whether it counts.
+
+        Where weights are shared out, `spare` ones follow until no process has any of its own.
+        """
+        repeated: Batch | None = None
+        while True:
+            batch = next(batches, None)
+            if self.shares_weights:
+                left = torch.tensor([batch is not None], device=self.accelerator.device)
+                if not self.accelerator.gather(left.int()).any():
+                    return
+                if batch is None:
+                    repeated = repeated or spare()
+                    yield repeated, False
+                    continue
+            if batch is None:
+                return
+            yield batch, True
+
+    def learnt(self) -> dict[str, torch.Tensor]:
+        """Trainable parameters and buffers, whole, by name; of tied ones the first.
+
+        All processes must call it; only the main one gets all of it.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        seen = {p.data_ptr() for p in model.parameters() if not p.requires_grad}
+        kept: dict[str, torch.Tensor] = {}
+        for name, tensor in model.state_dict().items():
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                kept[name] = tensor.contiguous()
+        return kept
+
+    def optimizer_bytes(self) -> list[int]:
+        """What the optimizer's state takes in each process; all processes must call it."""
+        held = sum(
+            tensor.untyped_storage().nbytes()
+            for tensors in self.state().values()
+            for tensor in map(_local, tensors.values())
+        )
+        number = torch.tensor([held], device=self.accelerator.device)
+        numbers: list[int] = self.accelerator.gather(number).tolist()
+        return numbers
+
+    def state(self) -> dict[Any, dict[str, Any]]:
+        """The optimizer's state in this process."""
+        held: dict[Any, dict[str, Any]] = self.optimizer.state
+        return held
+
+    def save(self, folder: Path) -> None:
+        """Everything that `load` needs beside `learnt`; all processes must call it."""
+        self.accelerator.save_state(str(folder), safe_serialization=True)
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote; all processes must call it."""
+        self.accelerator.load_state(str(folder))
+
+
+class Shared(Whole):
+    """What the ways have in common that share something out."""
+
+    in_step = True
+
+    @property
+    def shares(self) -> str:
+        return f"{self.NAME} on {self.accelerator.num_processes} processes"
+
+    def learnt(self) -> dict[str, torch.Tensor]:
+        model, main = self.accelerator.unwrap_model(self.model), self.accelerator.is_main_process
+        kept: dict[str, torch.Tensor] = {}
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                value = self.gathered(parameter)
+                if main:
+                    kept[name] = value.detach().to("cpu", copy=True).contiguous()
+        buffers = {n: t for n, t in model.state_dict().items() if n not in parameters}
+        return kept | {name: tensor.cpu().contiguous() for name, tensor in buffers.items()}
+
+    def gathered(self, parameter: Any) -> torch.Tensor:
+        """A parameter in whole and in float32; all processes must call it."""
+        raise NotImplementedError
+
+
+class Zero(Shared):
+    """DeepSpeed's ZeRO."""
+
+    NAME = "DeepSpeed"
+
+    @property
+    def stage(self) -> int:
+        return int(self.accelerator.deepspeed_plugin.zero_stage)
+
+    @property
+    def shares_weights(self) -> bool:  # type: ignore[override]
+        return self.stage == 3
+
+    @property
+    def shares(self) -> str:
+        return f"ZeRO-{self.stage} on {self.accelerator.num_processes} processes"
+
+    def got(self) -> bool:
+        return bool(self.accelerator.distributed_type == DistributedType.DEEPSPEED)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        # Accelerate leaves it to DeepSpeed, which only narrows the weights: inputs are float32, and
+        # norms and losses are computed in it.
+        dtype = DTYPES[self.run.mixed_precision]
+        where = self.accelerator.device.type
+        return torch.autocast(where, dtype) if dtype else contextlib.nullcontext()
+
+    def accumulating(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        self.model.set_gradient_accumulation_boundary(last)
+        self.model.backward(loss)
+
+    def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
+        self.model.step()
+        return float(self.model.get_global_grad_norm()), not self.optimizer.step_was_skipped
+
+    def state(self) -> dict[Any, dict[str, Any]]:
+        held: dict[Any, dict[str, Any]] = self.model.basic_optimizer.state
+        return held
+
+    def gathered(self, parameter: Any) -> torch.Tensor:
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        value: torch.Tensor = safe_get_full_fp32_param(parameter)
+        return value
+
+    def save(self, folder: Path) -> None:
+        self.accelerator.save_state(str(folder), exclude_frozen_parameters=True)
+
+    def load(self, folder: Path) -> None:
+        self.accelerator.load_state(str(folder), load_module_strict=False)
+
+
+class Fully(Shared):
+    """PyTorch's FSDP2: `fully_shard` over every repeated layer, then over what is left.
+
+    By torch's own call: Accelerate's plugin takes no CPU, and nothing of it could be tested there.
+    """
+
+    NAME = "FSDP2"
+    shares_weights = True
+
+    def got(self) -> bool:
+        return torch.distributed.is_initialized()
+
+    def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
+        where = self.accelerator.device
+        options: dict[str, Any] = {
+            "mesh": init_device_mesh(where.type, (self.accelerator.num_processes,)),
+            "mp_policy": MixedPrecisionPolicy(
+                param_dtype=DTYPES[self.run.mixed_precision],
+                reduce_dtype=torch.float32,
+                cast_forward_inputs=False,  # timesteps would lose what tells them apart
+            ),
+        }
+        model.to(where)
+        for layer in layers(model):
+            fully_shard(layer, **options)
+        self.model = fully_shard(model, **options)
+        self.optimizer = make(model)
+        return model
+
+    def accumulating(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
+        norm: Any = torch.nn.utils.clip_grad_norm_(weights, self.run.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(norm.full_tensor()), True
+
+    def learnt(self) -> dict[str, torch.Tensor]:
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # a pass without a backward one leaves the outermost gathered
+        return super().learnt()
+
+    def gathered(self, parameter: Any) -> torch.Tensor:
+        value: torch.Tensor = parameter.full_tensor()
+        return value
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        state = get_optimizer_state_dict(self.model, self.optimizer)
+        state_dict_saver.save(state, checkpoint_id=folder / OPTIMIZER)
+
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        whole: dict[str, Any] = load_file(folder / WEIGHTS)
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_model_state_dict(self.model, whole, options=options)
+        state = get_optimizer_state_dict(self.model, self.optimizer)
+        state_dict_loader.load(state, checkpoint_id=folder / OPTIMIZER)
+        set_optimizer_state_dict(self.model, self.optimizer, state)
+
+
+def _local(value: Any) -> torch.Tensor:
+    """What of a value this process holds."""
+    value = value.to_local() if isinstance(value, DTensor) else value
+    return value if isinstance(value, torch.Tensor) else torch.empty(0)
+
+
+def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The repeated layers of a network: what its outermost lists of modules hold."""
+    found: dict[str, torch.nn.Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and not any(
+            name.startswith(f"{above}.") for above in found
+        ):
+            found |= {f"{name}.{number}": layer for number, layer in enumerate(module)}
+    return list(found.values())

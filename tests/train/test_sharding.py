@@ -1,0 +1,220 @@
+"""Two real processes that share a model out leave what one that holds everything leaves."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import transformers
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+
+from spark_trainer import families
+from spark_trainer.train import launch, loop, order
+from spark_trainer.train.order import Order
+from tests.families import tiny, tiny_pipelines
+
+from .conftest import metrics, write_run
+from .test_diffusion import FPS, FRAMES, ids, write_video
+
+SMALL = {"batch_size": 1, "global_batch_size": 4, "max_steps": 3, "eval_steps": 3}
+SAME = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm", "bleu"}
+RELATIVE = 2e-4  # of losses and norms: sums in another order
+ABSOLUTE = 5e-5  # of weights: an update is up to 1e-3, whatever the size of its gradient
+
+# How a model is shared out -> settings, and DeepSpeed's file.
+OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
+WAYS: dict[str, dict[str, Any]] = {
+    "zero1": {"stage": 1},
+    "zero2": {"stage": 2},
+    "zero2_offload": {"stage": 2, **OFFLOAD},
+    "zero3": {"stage": 3, "stage3_param_persistence_threshold": 0},
+    "zero3_offload": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 0,  # or what is small stays whole, and all is small
+        "offload_param": {"device": "cpu"},
+        **OFFLOAD,
+    },
+    "fsdp": {},
+}
+
+Make = Callable[..., Order]
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+@pytest.fixture
+def way(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """Settings of a run that shares a model out between two processes."""
+
+    def way(name: str) -> dict[str, Any]:
+        if name == "fsdp":
+            return {"fsdp": True, "cpu_processes": 2}
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({"zero_optimization": WAYS[name]}))
+        return {"use_deepspeed": True, "deepspeed_config": str(path), "cpu_processes": 2}
+
+    return way
+
+
+@pytest.fixture
+def films(make: Make, tmp_path: Path) -> Make:
+    """As `make`, for a family that makes videos; those held out and sizes can't be dealt evenly."""
+
+    def films(name: str, variant: str, **settings: Any) -> Order:
+        root = tmp_path / f"{variant}-data"
+        path = root / "manifest_v1.jsonl"
+        if not root.exists():
+            known = ids(9, 3)
+            shapes = [(32, 32) if i % 3 else (64, 32) for i in range(len(known))]
+            shapes = shapes if variant == "animatediff" else [(32, 32)] * len(known)
+            lines = [
+                write_video(root, one, shape, 7) for one, shape in zip(known, shapes, strict=True)
+            ]
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        sizes = [[32, 32], [64, 32]] if variant == "animatediff" else [[32, 32]]
+        given = {
+            "model_type": "diffusion",
+            "manifest_path": str(path),
+            "split": {"validation": 0.5},
+            "clip": {"num_frames": FRAMES[variant], "fps": FPS, "sizes": sizes},
+            "num_sampling_steps": 1,
+            "batch_size": 2,
+        }
+        return make(name, **(given | settings))
+
+    return films
+
+
+@pytest.fixture
+def of(make: Make, films: Make, tmp_path: Path) -> Make:
+    """An order for a variant of a family."""
+
+    def of(name: str, variant: str, **settings: Any) -> Order:
+        folder = tmp_path / variant
+        if variant in FRAMES:
+            if not folder.exists():
+                getattr(tiny_pipelines, variant)(folder)
+            return films(
+                name, variant, model_name=str(folder), **(SMALL | {"batch_size": 2} | settings)
+            )
+        if not folder.exists():
+            getattr(tiny, variant)(folder)
+        packs = families.find(str(folder)).PACKS
+        return make(name, model_name=str(folder), **(SMALL | {"packing": packs} | settings))
+
+    return of
+
+
+def fit(made: Order) -> list[dict[str, float]]:
+    launch.fit(made, Path(made.settings.manifest_path or ""), granted_gpus=0, threads=2)
+    return metrics(made.folder)
+
+
+def close(one: list[dict[str, float]], other: list[dict[str, float]]) -> None:
+    for a, b in zip(one, other, strict=True):
+        same = SAME & a.keys()
+        assert {k: b[k] for k in same} == pytest.approx({k: a[k] for k in same}, rel=RELATIVE)
+
+
+def weights(made: Order) -> dict[str, Any]:
+    """What `final/` holds."""
+    [path] = (made.folder / "final").rglob("*.safetensors")
+    return load_file(path)
+
+
+def held(made: Order) -> list[int]:
+    """Bytes of the optimizer's state in each process."""
+    numbers: list[int] = json.loads((made.folder / "trained.json").read_text())["optimizer_bytes"]
+    return numbers
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("variant", ["blip", "qwen2_vl", "animatediff", "wan_animate"])
+def test_two_that_share_equal_one(variant: str, of: Make, way: Any) -> None:
+    one = of("one", variant)
+    curve = loop.prepare(write_run(one)).train() or metrics(one.folder)
+    exact, whole = weights(one), held(one)
+    for name in os.environ.get("WAYS", "zero2 zero3_offload fsdp").split():
+        made = of(name, variant, **way(name))
+        close(curve, fit(made))
+        ours = weights(made)
+        assert ours.keys() == exact.keys()
+        apart = max((ours[key] - exact[key]).abs().max().item() for key in exact)
+        print(variant, name, "weights apart", apart, "bytes", held(made), "of", whole)
+        assert apart < ABSOLUTE
+        shares = held(made)
+        assert len(shares) == 2
+        assert max(shares) < 0.55 * whole[0]
+        assert sum(shares) == pytest.approx(whole[0], rel=0.02)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["zero2", "zero3_offload", "fsdp"])
+def test_a_killed_run_goes_on_bit_by_bit(name: str, of: Make, way: Any, tmp_path: Path) -> None:
+    keys = {"max_steps": 24, "eval_steps": 8, "checkpoint_steps": 2, **way(name)}
+    calm, killed = (of(run, "blip", **keys) for run in ("calm", "killed"))
+    curve = fit(calm)
+    path = order.write(tmp_path / "state", killed)
+    command = [sys.executable, "-m", "spark_trainer", "fit", "--order", str(path), "--gpus", "0"]
+    command += ["--threads", "2", "--data", str(killed.settings.manifest_path)]
+    process = psutil.Popen(command)
+    while process.poll() is None and not (killed.folder / "checkpoints/step_00000004").exists():
+        time.sleep(0.01)
+    for one in [*process.children(recursive=True), process]:
+        one.kill()
+    process.wait()
+    assert not (killed.folder / "trained.json").exists()
+    assert fit(killed) == curve
+    assert "resumed at update" in (killed.folder / "train.log").read_text()
+    ours, theirs = weights(killed), weights(calm)
+    assert all(ours[key].equal(value) for key, value in theirs.items())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["zero1", "zero2_offload", "zero3", "fsdp"])
+def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, way: Any) -> None:
+    """What else a run may ask for, beside being shared out."""
+    keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16", "final": "best"}
+    keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
+    one = of("one", "qwen2_vl", **keys)
+    loop.prepare(write_run(one)).train()
+    made = of("shared", "qwen2_vl", **keys, **way(name))
+    curve = fit(made)
+    losses = [line["held_out_loss"] for line in curve if "held_out_loss" in line]
+    exact = [line["held_out_loss"] for line in metrics(one.folder) if "held_out_loss" in line]
+    assert losses == pytest.approx(exact, rel=0.02)
+    assert transformers.AutoModelForImageTextToText.from_pretrained(made.folder / "final")
+    assert weights(made).keys() == weights(one).keys()
+
+
+@pytest.mark.long
+def test_a_run_that_does_not_get_deepspeed_stops(
+    of: Make, way: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Accelerate drops it without a word where it is told to use the CPU."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with pytest.raises(launch.LaunchError, match="ended with status 1"):
+        fit(of("dropped", "blip", **way("zero2")))
+    assert "asked for DeepSpeed, got MULTI_CPU" in capfd.readouterr().err
+
+
+def test_a_checkpoint_that_is_shared_out_otherwise_is_refused(of: Make) -> None:
+    folder = write_run(of("run", "blip"))
+    loop.prepare(folder).train()
+    path = folder / "checkpoints" / "step_00000003" / "step.json"
+    saved = json.loads(path.read_text())
+    assert saved["shares"] == "whole"
+    path.write_text(json.dumps(saved | {"shares": "ZeRO-2 on 8 processes"}))
+    with pytest.raises(ValueError, match="written by ZeRO-2 on 8 processes, this run is whole"):
+        loop.prepare(folder).train()
