@@ -4,7 +4,7 @@ from pathlib import Path
 
 from spark_trainer import config as settings
 from spark_trainer import log as journal
-from spark_trainer import steps, summary
+from spark_trainer import slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import record_name
@@ -57,10 +57,22 @@ def settings_file(step: str):
 
 
 def gpus(step: str):
-    """Resource function: the GPUs that a step's job asks for."""
-    return lambda wildcards: steps.gpus(
-        CONFIG, named(step, wildcards), workflow.local_exec
-    )
+    """Resource function: the GPUs that a step's job asks for.
+
+    A cluster's job runs Snakemake again, as if locally, and is to find what was asked for it.
+    """
+    local = workflow.local_exec and workflow.is_main_process
+    return lambda wildcards: steps.gpus(CONFIG, named(step, wildcards), local)
+
+
+def asked(value, several=False):
+    """Resource function: what a run asks for; `several`: only where it trains on several nodes."""
+
+    def ask(wildcards):
+        run = CONFIG.runs[wildcards.run]
+        return value(run) if run.nodes > 1 or not several else None
+
+    return ask
 
 
 def marker(step: str, shard) -> Path:
