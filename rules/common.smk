@@ -25,6 +25,8 @@ except settings.ConfigError as error:
     raise WorkflowError(f"configuration:\n{error}")
 
 LAYOUT = INDEX.layout
+# A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
+LOCAL = workflow.local_exec and workflow.is_main_process
 MANIFEST_SEAL = seal(INDEX.digest, FINGERPRINTS["manifest"])
 journal.name_file()
 
@@ -57,22 +59,8 @@ def settings_file(step: str):
 
 
 def gpus(step: str):
-    """Resource function: the GPUs that a step's job asks for.
-
-    A cluster's job runs Snakemake again, as if locally, and is to find what was asked for it.
-    """
-    local = workflow.local_exec and workflow.is_main_process
-    return lambda wildcards: steps.gpus(CONFIG, named(step, wildcards), local)
-
-
-def asked(value, several=False):
-    """Resource function: what a run asks for; `several`: only where it trains on several nodes."""
-
-    def ask(wildcards):
-        run = CONFIG.runs[wildcards.run]
-        return value(run) if run.nodes > 1 or not several else None
-
-    return ask
+    """Resource function: the GPUs that a step's job asks for."""
+    return lambda wildcards: steps.gpus(CONFIG, named(step, wildcards), LOCAL)
 
 
 def marker(step: str, shard) -> Path:

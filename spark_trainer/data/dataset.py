@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_trainer.config import Run, Split, Text
+from spark_trainer.config import Clip, Run, Split, Text
 from spark_trainer.data import clip, video
 from spark_trainer.data.clip import Size
 from spark_trainer.data.clip import Unusable as Unusable
@@ -139,7 +139,7 @@ class Samples:
         """Take in a manifest line that starts at byte `offset`."""
         try:
             texts = self._texts(entry)
-            _names(entry["meta"], self._needs, self._clip.replace)
+            _names(entry["meta"], self._needs, self._clip)
             clip.moments(entry["meta"], self._clip, None)
             shape = clip.size(entry["meta"], self._clip.sizes) if self._clip.sizes else 0
         except Unusable as reason:
@@ -244,7 +244,7 @@ class Samples:
         times = clip.moments(meta, self._clip, draw if self._clip.sampling == "random" else None)
         if self._needs.beside and "pose" in meta:
             times = clip.on_grid(times, meta["pose"])
-        beside = dict.fromkeys(_names(meta, self._needs, self._clip.replace), times)
+        beside = dict.fromkeys(_names(meta, self._needs, self._clip), times)
         if REFERENCE in beside:
             known = tuple(meta.get("frame_times", ())) or (0.0,)
             chosen = draw.choice(known) if self._clip.reference == "random" else known[0]
@@ -355,15 +355,21 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
-def _names(meta: Mapping[str, Any], needs: Needs, replace: bool) -> list[str]:
+def _names(meta: Mapping[str, Any], needs: Needs, clip: Clip) -> list[str]:
     """The videos beside the frames that are read of a manifest line.
 
     Raises:
         Unusable: one of them is not there; the reason is the `pose` step's, where it gave one.
     """
-    wanted = [*needs.beside, *(needs.either if replace else ())]
+    wanted = [*needs.beside, *(needs.either if clip.replace else ())]
     for name in wanted:
-        if name != REFERENCE and f"{name}_dir" not in meta and "pose" not in meta:
+        if name == REFERENCE:
+            continue
+        if f"{name}_dir" in meta and clip.source == "video":
+            raise Unusable(
+                f"{name}_dir is numbered as the frames are; expected clip.source: frames"
+            )
+        if f"{name}_dir" not in meta and "pose" not in meta:
             raise Unusable(f"without {name}: {meta.get('no_pose', 'pose.enabled makes it')}")
     return wanted
 

@@ -1,7 +1,6 @@
 """What frozen encoders made of clips and of texts, each kept under all that decides it.
 
 encoded/<encoders>/             below `output_dir`: the encoders of one pipeline, in one precision
-    encoders.json               which they are
     clips/ab/<key>.safetensors  what they made of a clip, whatever is said about it
     texts/ab/<key>.safetensors  what they made of a text
     sealed/…                    markers: all that these settings take of a shard is here

@@ -1,12 +1,14 @@
 """Frames of a video at given times, decoded on demand; and videos written frame by frame."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 Quality = Literal["exact", "fine"]
@@ -188,3 +190,20 @@ def write(path: Path, images: "Sequence[Image]", fps: float) -> None:
     with Writer(path, fps, images[0].size, "fine") as writer:
         for image in images:
             writer.add(image)
+
+
+def motion(luma_HW: "Iterable[np.ndarray]") -> float:
+    """How much moves from frame to frame: 0 (nothing) to 255.
+
+    The mean absolute difference of luma (0 to 255) between successive frames.
+
+    Args:
+        luma_HW: the frames, best averaged over 8 × 8 pixels, so that grain and compression count
+            little.
+    """
+    import numpy as np
+
+    apart = [
+        np.abs(later.astype(np.float64) - earlier).mean() for earlier, later in pairwise(luma_HW)
+    ]
+    return float(np.mean(apart)) if apart else 0.0

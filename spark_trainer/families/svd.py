@@ -64,19 +64,16 @@ def check(loaded: Loaded, run: Run) -> None:
 def motion_bucket(images: "Sequence[Image]") -> int:
     """How much moves from frame to frame, 1 (nothing) to 255.
 
-    The mean absolute difference m of luma (0 to 255) between successive frames, averaged over
-    8 × 8 pixels first, a latent's cell, so that grain and compression count little:
-    1 + 254·√(m / 32), at most 255. The root spreads slow motions, which are most; the pipeline's
-    default of 127 is then a difference of 8 levels. The measure of the original training, from
-    optical flow, was not published. A rate of frames is a condition of its own, so the difference
-    is between the frames that the network sees, not per second.
+    1 + 254·√(m / 32), at most 255, of `video.motion` m over cells of 8 × 8 pixels, a latent's. The
+    root spreads slow motions, which are most; the pipeline's default of 127 is then a difference of
+    8 levels. The measure of the original training, from optical flow, was not published. A rate of
+    frames is a condition of its own, so the difference is between the frames that the network sees,
+    not per second; the manifest's `motion` is that between the extracted frames.
     """
     import numpy as np
 
-    luma = np.stack([np.asarray(image.convert("L").reduce(8), np.float64) for image in images])
-    moved = np.abs(np.diff(luma, axis=0)).mean() if len(luma) > 1 else 0.0
-    share = min(1.0, float(moved) / MOST_MOTION)
-    return round(1 + 254 * math.sqrt(share))
+    moved = video.motion(np.asarray(image.convert("L").reduce(8)) for image in images)
+    return round(1 + 254 * math.sqrt(min(1.0, moved / MOST_MOTION)))
 
 
 def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, torch.Tensor]":

@@ -3,14 +3,19 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spark_trainer import ffmpeg
 from spark_trainer.config import Frames
+from spark_trainer.data import video as videos
 from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.steps import Context, Facts, shard
 from spark_trainer.steps.device import Wanted
 
-VERSION = 1
+if TYPE_CHECKING:
+    import numpy as np
+
+VERSION = 2
 UPSTREAM = ()
 SETTINGS = Frames
 
@@ -64,6 +69,7 @@ def _extract(video: Video, context: Context) -> Facts:
         if complaint and settings.damaged == "reject":
             return {"status": "rejected", "reason": f"damaged: {complaint}"}
         width, height = _size(temporary / frame_name(1))
+        motion = _motion(temporary, len(times))
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -75,6 +81,7 @@ def _extract(video: Video, context: Context) -> Facts:
         "width": width,
         "height": height,
         "codec": probe.video_codec,
+        "motion": motion,
     }
     return facts | ({"damaged": complaint, "reason": f"damaged: {complaint}"} if complaint else {})
 
@@ -122,6 +129,20 @@ def _size(image: Path) -> tuple[int, int]:
 
     with Image.open(image) as opened:
         return opened.size
+
+
+def _motion(folder: Path, count: int) -> float:
+    """`video.motion` of the frames, their luma averaged over 8 × 8 pixels as JPEG stores it."""
+    return round(videos.motion(_cells(folder / frame_name(n + 1)) for n in range(count)), 2)
+
+
+def _cells(image: Path) -> "np.ndarray":
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(image) as opened:
+        opened.draft("L", (opened.width // 8, opened.height // 8))
+        return np.asarray(opened.convert("L"))
 
 
 def _round(value: float | None) -> float | None:

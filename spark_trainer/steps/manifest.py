@@ -16,7 +16,7 @@ from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import Facts
 from spark_trainer.steps.shard import withdraw
 
-VERSION = 2
+VERSION = 3
 
 # Of the record of `pose`: what a reader needs, and nothing that depends on time or machine.
 POSE = ("fps", "frames", "width", "height", "people", "person_lost", "face_lost")
@@ -106,6 +106,7 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "fps": frames.get("fps"),
         "width": frames.get("width"),
         "height": frames.get("height"),
+        "motion": frames.get("motion"),
         "damaged": frames.get("damaged") or audio.get("damaged"),
         "no_audio": audio.get("why"),
         "audio_duration": audio.get("duration"),

@@ -125,10 +125,6 @@ def model(run: Run) -> tuple[Family, Loaded]:
 def _check_clips(family: Films, loaded: Loaded, run: Run) -> None:
     if run.clip.flip and not family.FLIPS:
         raise ValueError(f"train.clip.flip: expected false, a mirrored {run.model_name} is wrong")
-    if run.clip.source == "video" and family.NEEDS.beside:
-        raise ValueError(
-            "train.clip.source: expected frames, what lies beside them is numbered as they are"
-        )
     family.check(loaded, run)
 
 

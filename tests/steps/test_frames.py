@@ -1,5 +1,6 @@
 """Frames against an independent decode by PyAV, and what is said of files that have none."""
 
+import itertools
 import math
 import os
 import random
@@ -100,6 +101,24 @@ def test_frames_of_a_clip_are_those_of_another_decoder(
     demo: "Built",  # noqa: F821
 ) -> None:
     assert_as_decoded(demo, clips / clip, rate=1.0)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_motion_is_what_another_decoder_sees(clip: str, clips: Path, demo: "Built") -> None:  # noqa: F821
+    _, images, _ = decode(clips / clip, 1.0)
+    luma = [image @ np.array([0.299, 0.587, 0.114]) for image in images]
+    height, width = (side // 8 * 8 for side in luma[0].shape)
+    cells = [
+        frame[:height, :width].reshape(height // 8, 8, width // 8, 8).mean((1, 3)) for frame in luma
+    ]
+    expected = np.mean([np.abs(b - a).mean() for a, b in itertools.pairwise(cells)])
+    assert demo.record(clip, "frames")["motion"] == pytest.approx(expected, rel=0.05, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["slideshow.mp4", "one-frame.mp4"])
+def test_nothing_moves_in_a_still(name: str, build: Build, encode: Encode) -> None:
+    path = encode(name, *MADE[name])
+    assert build("frames").record(path.name, "frames")["motion"] < 0.01
 
 
 @pytest.mark.parametrize("name", MADE)
