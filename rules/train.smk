@@ -15,13 +15,13 @@ rule train_run:
         "../envs/train.yaml"
     threads: 8
     resources:
-        gpu=asked(lambda run: run.nodes * run.gpus),
-        nodes=asked(lambda run: run.nodes),
+        gpu=asked(lambda wanted: wanted.nodes * wanted.gpus),
+        nodes=asked(lambda wanted: wanted.nodes),
         # On several nodes the job starts a task on each itself; these tell Slurm's plugin so.
-        mpi=asked(lambda run: "srun", several=True),
-        tasks=asked(lambda run: run.nodes, several=True),
-        tasks_per_gpu=asked(lambda run: 0, several=True),
-        slurm_extra=asked(lambda run: f"--gpus-per-node={run.gpus}", several=True),
+        mpi=asked(lambda wanted: "srun", several=True),
+        tasks=asked(lambda wanted: wanted.nodes, several=True),
+        tasks_per_gpu=asked(lambda wanted: 0, several=True),
+        slurm_extra=asked(lambda wanted: f"--gpus-per-node={wanted.gpus}", several=True),
     params:
         order=run_order,
         data=data_file,

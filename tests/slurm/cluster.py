@@ -3,7 +3,7 @@
 
     tests/slurm/cluster.py --install uv run pytest -m slurm
 
-Both nodes are this machine; each has 16 cores, 500 GB and 8 GPUs that are counted and not there.
+Both nodes are this machine; each has 64 cores, 500 GB and 8 GPUs that are counted and not there.
 A job that takes more memory than it asked for is killed. `--install` first installs Debian's
 packages. It needs root, because Slurm's commands look for their configuration in /etc/slurm also
 where a job's environment was emptied. All that it started is stopped in the end.
@@ -62,7 +62,7 @@ GresTypes=gpu
 SlurmdParameters=config_overrides
 """
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-SIZE = "CPUs=16 RealMemory=500000 Gres=gpu:8 State=UNKNOWN\n"
+SIZE = "CPUs=64 RealMemory=500000 Gres=gpu:8 State=UNKNOWN\n"
 PARTITION = "PartitionName={name} Nodes={nodes} Default={default} MaxTime=INFINITE State=UP\n"
 
 
@@ -132,7 +132,7 @@ def _configure(root: Path) -> None:
     for number in range(8):
         # Slurm takes no ordinary file for a device.
         os.mknod(root / f"gpu{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    host = socket.gethostname()
+    host = socket.gethostname().partition(".")[0]
     ports = _free_ports(1 + len(NODES))
     text = SLURM_CONF.format(cluster=CLUSTER, host=host, port=ports.pop(), root=root)
     for node in NODES:

@@ -25,12 +25,13 @@ def test_a_cancelled_job_is_sent_again(
     place = fresh.place("dog")
     call = fresh.start(f"out/{place}/frames.json")
     (victim,) = until(lambda: running(fresh, "frames"))
+    log = Path(victim.facts["StdOut"])
+    until(lambda: log.exists() and log.stat().st_size)
     ask("scancel", victim.id)
     _, errors = call.communicate()
     assert call.returncode == 0, errors
     assert [job.state for job in fresh.submitted()] == ["CANCELLED", "COMPLETED"]
     assert fresh.digests() == {path: d for path, d in local[1].items() if path.startswith(place)}
-    log = Path(victim.facts["StdOut"])
     assert log.is_relative_to(fresh.folder / "logs/slurm")
     assert str(log) in errors
     assert log.exists()
