@@ -10,6 +10,7 @@ from pathlib import Path
 from spark_trainer import log
 
 POLL_SECONDS = 5.0
+NOT_ENDED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"
 
 _OF_SNAKEMAKE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
@@ -31,7 +32,7 @@ def left(folder: Path) -> list[Job]:
     Raises:
         OSError: Slurm does not answer.
     """
-    command = ["squeue", "--me", "--noheader", "--format=%i|%j|%k|%Z"]
+    command = ["squeue", "--me", "--noheader", f"--states={NOT_ENDED}", "--format=%i|%j|%k|%Z"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise OSError(answer.stderr.strip())
