@@ -4,7 +4,6 @@ uv run --group bench python benchmarks/train.py
 """
 
 import argparse
-import contextlib
 import itertools
 import json
 import operator
@@ -12,11 +11,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import measure
 import torch
@@ -25,14 +23,14 @@ import train_setup
 import transformers
 from measure import Target
 from torch.utils.data import DataLoader
-from train_setup import SMALL, WARM
+from train_setup import SMALL
 
-from spark_trainer import families, log
+from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.files import read_json
 from spark_trainer.families import IGNORED, Wanted
-from spark_trainer.train import data, loop, optim
+from spark_trainer.train import data, optim
 
 MAX_LOOP_RATIO = 1.02
 MAX_TRL_SHARE = 1 / 1.5  # TRL's tokens/s over ours
@@ -74,41 +72,14 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
         yield time.perf_counter() - began, value
 
 
-def in_turns(folder: Path) -> list[tuple[float, float]]:
-    """Seconds of our step and of the bare one for each batch, taken in turns.
-
-    The loop runs as it always does; the bare step takes place where a step's progress is told.
-    """
-    other, pairs = bare(folder), []
-
-    @contextlib.contextmanager
-    def progress(*_: Any) -> Iterator[Callable[[], None]]:
-        began = time.perf_counter()
-
-        def advance() -> None:
-            nonlocal began
-            own = time.perf_counter() - began
-            pairs.append((own, *next(other)))
-            began = time.perf_counter()
-
-        yield advance
-
-    with mock.patch.object(log, "progress", progress):
-        loop.prepare(folder).train()
-    metrics = train_setup.steps(folder).metrics
-    losses = [loss for _, _, loss in pairs[WARM:]]
-    same = [abs(line["loss"] - loss) for line, loss in zip(metrics, losses, strict=True)]
-    assert max(same) < 1e-3, f"the loops did not do the same: {max(same)}"
-    return [(own, their) for own, their, _ in pairs[WARM:-1]]  # the last one evaluates
-
-
 def loops(base: Path, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
     """Our loop and the bare one over the same batches, then ours alone, for its data."""
     model = train_setup.checkpoint(base / "model", SMALL, side=112)
     texts = train_setup.answers(300, 40, 80)
     manifest = train_setup.manifest(base / "clips", texts, 8, (320, 180))
     settings = {"model_name": str(model), "manifest_path": str(manifest), "batch_size": 8}
-    pairs = in_turns(train_setup.run_folder("turns", base, max_steps=num_steps, **settings))
+    folder = train_setup.run_folder("turns", base, max_steps=num_steps, **settings)
+    pairs = train_setup.in_turns(folder, bare(folder))
     own, their = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratios = [mine / other for mine, other in pairs]
     ratio = statistics.median(ratios)

@@ -118,7 +118,7 @@ def test_motion_is_what_another_decoder_sees(clip: str, clips: Path, demo: "Buil
 @pytest.mark.parametrize("name", ["slideshow.mp4", "one-frame.mp4"])
 def test_nothing_moves_in_a_still(name: str, build: Build, encode: Encode) -> None:
     path = encode(name, *MADE[name])
-    assert build("frames").record(path.name, "frames")["motion"] < 0.01
+    assert build("frames").record(path.name, "frames")["motion"] < 0.05
 
 
 @pytest.mark.parametrize("name", MADE)

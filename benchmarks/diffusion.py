@@ -1,0 +1,171 @@
+"""Diffusion on what was encoded ahead, against encoding at each step and a bare PyTorch loop.
+
+uv run python benchmarks/diffusion.py
+
+AnimateDiff with all that Stable Diffusion 1.5 has, at a quarter of its width: 2 clips of 8 frames
+of 128 × 128 a step, so that encoder and network have the proportions that they have on a GPU.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import measure
+import torch
+import train_setup
+import transformers
+from measure import Target
+from torch.utils.data import DataLoader
+
+from spark_trainer import families
+from spark_trainer.config import Run
+from spark_trainer.data import dataset
+from spark_trainer.data.encoded import Store
+from spark_trainer.data.files import read_json
+from spark_trainer.families import Wanted
+from spark_trainer.train import data, optim
+
+MAX_LOOP_RATIO = 1.02
+MAX_KEPT_SHARE = 1 / 1.5  # seconds of a step whose clips are kept over those of one that encodes
+PACKAGES = ("torch", "diffusers", "accelerate")
+WIDTHS = (80, 160, 320, 320)  # of Stable Diffusion 1.5: 320, 640, 1280, 1280
+VAE_WIDTHS = (32, 64, 128, 128)  # 128, 256, 512, 512
+TEXT_WIDTH = 192  # 768
+
+
+def pipeline(folder: Path) -> Path:
+    """The pipeline's folder, random weights."""
+    torch.manual_seed(0)
+    words = transformers.CLIPTokenizer(
+        vocab={"<|startoftext|>": 0, "<|endoftext|>": 1} | {f"{c}</w>": c + 2 for c in range(10)},
+        merges=[],
+        model_max_length=77,
+    )
+    text = transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=12,
+        num_attention_heads=3,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    unet = diffusers.UNet2DConditionModel(
+        block_out_channels=WIDTHS,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=8,
+        norm_num_groups=16,
+        sample_size=16,
+    )
+    adapter = diffusers.MotionAdapter(block_out_channels=WIDTHS, motion_norm_num_groups=16)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=VAE_WIDTHS,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        sample_size=128,
+    )
+    diffusers.AnimateDiffPipeline(
+        vae=vae,
+        text_encoder=transformers.CLIPTextModel(text),
+        tokenizer=words,
+        unet=unet,
+        motion_adapter=adapter,
+        scheduler=diffusers.DDIMScheduler(beta_schedule="linear", clip_sample=False),
+    ).save_pretrained(folder)
+    return folder
+
+
+def bare(folder: Path) -> Iterator[tuple[float, float]]:
+    """A run's steps in plain PyTorch, one whenever it is asked: its seconds and its loss."""
+    order = read_json(folder / "run.json")
+    run = Run(**order["settings"])
+    family: Any = families.find(run.model_name)
+    loaded = family.load(run.model_name, Wanted())
+    model = loaded.model
+    optim.freeze(family, model, run)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optim.optimizer(model, run)
+    schedule = optim.schedule(optimizer, run, run.max_steps)
+    root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
+    samples = dataset.read(manifest, root, run, False, family.NEEDS)["train"]
+    store = Store(Path(order["encoded"]), order["versions"])
+    reader = data.Kept(samples, family, loaded, run.guidance_dropout, store)
+    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
+    numbers = list(itertools.islice(share.batches(samples), run.max_steps))
+    loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)
+    model.train()
+    batches = iter(loader)
+    for _ in numbers:
+        began = time.perf_counter()
+        batch = next(batches).batches[0]
+        loss = family.loss(loaded, model, batch) / len(batch["seeds"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, run.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        value = loss.item()
+        yield time.perf_counter() - began, value
+
+
+def measured(base: Path, num_steps: int, rounds: int) -> tuple[dict[str, Any], list[Target]]:
+    """A step on what is kept against the bare loop, in turns; then against one that encodes."""
+    texts = [str(number % 10) for number in range(40)]
+    settings: dict[str, Any] = {
+        "model_name": str(pipeline(base / "pipeline")),
+        "model_type": "diffusion",
+        "manifest_path": str(train_setup.manifest(base / "clips", texts, 8, (160, 128))),
+        "clip": {"num_frames": 8, "stride": 1, "sizes": [[128, 128]], "variants": 1},
+        "split": {"validation": 0.1},
+        "batch_size": 2,
+    }
+    folder = train_setup.run_folder("turns", base, max_steps=num_steps, **settings)
+    pairs = train_setup.in_turns(folder, bare(folder))
+    own, their = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratios = [mine / other for mine, other in pairs]
+    print(f"\n{'one step, 2 clips of 8 frames':<44}{'s':>9}")
+    print(f"{'ours, encoded ahead':<44}{own:>9.3f}\n{'bare PyTorch, the same':<44}{their:>9.3f}")
+    seconds: dict[str, list[float]] = {"ahead": [], "each_step": []}
+    for number, when in itertools.product(range(rounds), seconds):
+        name = f"{when}-{number}"
+        folder = train_setup.run_folder(name, base, max_steps=12, encode=when, **settings)
+        cost, _ = measure.run([sys.executable, "-m", "spark_trainer.train.loop", str(folder)], base)
+        seconds[when].append(train_setup.steps(folder).median_s)
+        print(f"{'alone, encode: ' + when:<44}{seconds[when][-1]:>9.3f}{cost.peak_mb:>9.0f} MB")
+    shares = list(map(float.__truediv__, seconds["ahead"], seconds["each_step"]))
+    figures = {
+        "ours_step_s": own,
+        "bare_step_s": their,
+        "ratio_quartiles": statistics.quantiles(ratios, n=4),
+        "step_s": seconds,
+    }
+    return figures, [
+        Target("our loop / bare loop, a step", statistics.median(ratios), MAX_LOOP_RATIO),
+        Target("encoded ahead / at each step", statistics.median(shares), MAX_KEPT_SHARE),
+    ]
+
+
+def main() -> int:
+    """Measure, compare, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=60, help="of our loop and of the bare one")
+    parser.add_argument("--rounds", type=int, default=3, help="of both ways to encode")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="spark-diffusion-") as name:
+        figures, targets = measured(Path(name), options.steps, options.rounds)
+    figures["packages"] = {name: version(name) for name in PACKAGES}
+    return measure.verdict("diffusion", figures, targets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
