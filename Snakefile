@@ -43,6 +43,8 @@ onstart:
         f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards"
     )
     journal.facts()
+    if not workflow.local_exec:
+        slurm.wait(Path.cwd())
 
 
 onsuccess:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from spark_trainer import config as settings
 from spark_trainer import log as journal
-from spark_trainer import steps, summary
+from spark_trainer import slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import record_name
@@ -25,6 +25,8 @@ except settings.ConfigError as error:
     raise WorkflowError(f"configuration:\n{error}")
 
 LAYOUT = INDEX.layout
+# A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
+LOCAL = workflow.local_exec and workflow.is_main_process
 MANIFEST_SEAL = seal(INDEX.digest, FINGERPRINTS["manifest"])
 journal.name_file()
 
@@ -58,9 +60,7 @@ def settings_file(step: str):
 
 def gpus(step: str):
     """Resource function: the GPUs that a step's job asks for."""
-    return lambda wildcards: steps.gpus(
-        CONFIG, named(step, wildcards), workflow.local_exec
-    )
+    return lambda wildcards: steps.gpus(CONFIG, named(step, wildcards), LOCAL)
 
 
 def marker(step: str, shard) -> Path:

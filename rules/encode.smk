@@ -15,7 +15,7 @@ rule encode_shard:
         "../envs/train.yaml"
     threads: 4
     resources:
-        gpu=lambda wildcards: encode.gpus(encoding(wildcards), workflow.local_exec),
+        gpu=lambda wildcards: encode.gpus(encoding(wildcards), LOCAL),
     params:
         order=encode_order,
     shell:

@@ -50,3 +50,13 @@ def to_encode(wildcards) -> Path:
 def encode_order(wildcards) -> Path:
     """Params function: the order file of a run that takes what is kept under a seal."""
     return order.write(LAYOUT.state, encoding(wildcards))
+
+
+def asked(value, several=False):
+    """Resource function: what a run asks for; `several`: only where it trains on several nodes."""
+
+    def ask(wildcards):
+        run = CONFIG.runs[wildcards.run]
+        return value(run) if run.nodes > 1 or not several else None
+
+    return ask

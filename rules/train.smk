@@ -15,10 +15,17 @@ rule train_run:
         "../envs/train.yaml"
     threads: 8
     resources:
-        gpu=lambda wildcards: CONFIG.runs[wildcards.run].gpus,
+        gpu=asked(lambda wanted: wanted.nodes * wanted.gpus),
+        nodes=asked(lambda wanted: wanted.nodes),
+        # On several nodes the job starts a task on each itself; these tell Slurm's plugin so.
+        mpi=asked(lambda wanted: "srun", several=True),
+        tasks=asked(lambda wanted: wanted.nodes, several=True),
+        tasks_per_gpu=asked(lambda wanted: 0, several=True),
+        slurm_extra=asked(lambda wanted: f"--gpus-per-node={wanted.gpus}", several=True),
     params:
         order=run_order,
         data=data_file,
     shell:
         "python -m spark_trainer fit --order {params.order:q} --summary {output.summary:q}"
-        " --gpus {resources.gpu} --threads {threads} --log {log:q} --data {params.data:q}"
+        " --gpus {resources.gpu} --nodes {resources.nodes} --threads {threads}"
+        " --log {log:q} --data {params.data:q}"

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "log": {"ffmpeg", "gpu"},
     "ffmpeg": set(),
     "gpu": set(),
+    "slurm": {"log"},
     "data": {"config"},
     "captioners": {"chat", "config", "data", "environment", "families"},
     "transcribers": {"config", "data"},

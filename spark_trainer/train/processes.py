@@ -81,7 +81,7 @@ def srun(place: Place, folder: Path, threads: int) -> list[str]:
     """
     nodes = str(place.nodes)
     options = ["--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--overlap"]
-    options += ["--kill-on-bad-exit=1", "--cpu-bind=none"]
+    options += ["--cpus-per-task", str(threads), "--kill-on-bad-exit=1", "--cpu-bind=none"]
     if place.device == "cuda":
         options += ["--gpus-per-node", str(place.processes)]
     node = ["-m", "spark_trainer", "node", "--folder", str(folder.absolute())]

@@ -146,9 +146,8 @@ class Clips:
         raise AssertionError("unreachable")
 
 
-@pytest.fixture(scope="session")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
-    folder = tmp_path_factory.mktemp("cuts")
+def cut(folder: Path) -> Clips:
+    """Cut the demo's clips into a folder."""
     for name in CUTS:
         source, target = REPO / f"config/demo/clips/{name}.mp4", folder / f"{name}.mp4"
         command = [ffmpeg.binary(), "-v", "error", "-i", str(source), "-t", "2"]
@@ -157,19 +156,59 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     return Clips(folder)
 
 
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    return cut(tmp_path_factory.mktemp("cuts"))
+
+
 @pytest.fixture
 def fresh(tmp_path: Path, clips: Clips) -> Workspace:
-    """Three clips in two shards, nothing built."""
-    return _three(tmp_path, clips)
+    return three(tmp_path, clips)
 
 
 @pytest.fixture(scope="session")
 def first(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> tuple[Workspace, Outcome]:
     """The first build of the three clips. Tests read it; those that change it use `built`."""
-    workspace = _three(tmp_path_factory.mktemp("first"), clips)
+    workspace = three(tmp_path_factory.mktemp("first"), clips)
     outcome = workspace.snakemake("manifest")
     assert outcome.status == 0, outcome.stderr
     return workspace, outcome
+
+
+def source_tree(folder: Path) -> Path:
+    """A copy of the workflow's source that a test may edit."""
+    for name in ("spark_trainer", "rules", "profiles", "envs"):
+        shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPO / "Snakefile", folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the stand-in for the training loop noted: a run's devices, and from when to when."""
+
+    devices: tuple[str, ...]
+    processes: int
+    begin: float
+    end: float
+
+
+def without_training(folder: Path) -> Path:
+    """A copy of the source whose training loop only notes what it was given."""
+    tree = source_tree(folder)
+    shutil.copy(Path(__file__).with_name("stand_in.py"), tree / "spark_trainer/train/loop.py")
+    return tree
+
+
+def trained(workspace: Workspace) -> dict[str, Trained]:
+    """Run -> what its processes noted."""
+    found = {}
+    for folder in workspace.folder.glob("runs/*-????????"):
+        seen = [json.loads(path.read_text()) for path in folder.glob("seen.*.json")]
+        (devices,) = {tuple(one["devices"]) for one in seen}
+        times = [one["begin"] for one in seen], [one["end"] for one in seen]
+        found[folder.name[:-9]] = Trained(devices, len(seen), max(times[0]), min(times[1]))
+    return found
 
 
 @pytest.fixture
@@ -184,7 +223,8 @@ def before(first: tuple[Workspace, Outcome]) -> dict[str, str]:
     return first[0].digests()
 
 
-def _three(folder: Path, clips: Clips) -> Workspace:
+def three(folder: Path, clips: Clips) -> Workspace:
+    """Three clips in two shards, nothing built."""
     workspace = Workspace(folder)
     for name, bits in (("dog", "000"), ("cup", "010"), ("bunny", "100")):
         workspace.add(name, clips.content(name, bits))

@@ -1,5 +1,6 @@
 """What users type besides a build: the graph, a cluster's dry run, a configuration gone wrong."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from .conftest import REPO, Outcome, Workspace
 
@@ -56,8 +58,21 @@ def test_slurm_dry_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     training = (done.stdout + done.stderr).partition("rule train_run:")[2].partition("\n\n")[0]
+    assert "threads: 8" in training
     assert "gpu=8" in training
-    assert "slurm_partition=gpu" in training
+    assert "mem_mb=64000" in training
+
+
+def test_slurm_profile_knows_every_job() -> None:
+    """Each has its time, and more memory at each attempt."""
+    profile = yaml.safe_load((REPO / "profiles/slurm/config.yaml").read_text(encoding="utf-8"))
+    default, rules = profile["default-resources"], profile["set-resources"]
+    text = "".join(path.read_text(encoding="utf-8") for path in (REPO / "rules").glob("*.smk"))
+    names = re.findall(r"^rule (\w+_shard|manifest_\w+|train_run):$", text, re.MULTILINE)
+    assert set(names) <= set(rules)
+    for asked in [default, *rules.values()]:
+        assert re.fullmatch(r"\d+ \* attempt", asked["mem_mb"])
+        assert asked["runtime"] > 0
 
 
 @pytest.mark.parametrize(

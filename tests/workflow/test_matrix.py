@@ -17,7 +17,7 @@ from spark_trainer import steps
 from spark_trainer.data import manifest
 from tests.families import tiny
 
-from .conftest import REPO, Clips, Outcome, Workspace
+from .conftest import REPO, Clips, Outcome, Workspace, source_tree
 
 JOIN = {"manifest_join": 1, "manifest": 1}
 DESCRIBING = tuple(step for step in steps.STEPS if step != "pose")  # which is off unless asked for
@@ -67,12 +67,7 @@ def _describe(workspace: Workspace) -> None:
 
 @pytest.fixture
 def upgraded(tmp_path: Path) -> Path:
-    """A copy of the workflow's source that a test may edit."""
-    tree = tmp_path / "upgraded"
-    for name in ("spark_trainer", "rules", "profiles", "envs"):
-        shutil.copytree(REPO / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPO / "Snakefile", tree)
-    return tree
+    return source_tree(tmp_path / "upgraded")
 
 
 def _edit(path: Path, pattern: str, new: str) -> None:

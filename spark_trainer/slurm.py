@@ -1,0 +1,56 @@
+"""What Slurm still runs for an earlier call, before the next one submits the same again."""
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from spark_trainer import log
+
+POLL_SECONDS = 5.0
+NOT_ENDED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"
+
+_OF_SNAKEMAKE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in the queue; `task` is Snakemake's comment: the rule, and the shard or run."""
+
+    id: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.task})"
+
+
+def left(folder: Path) -> list[Job]:
+    """The jobs of earlier calls in this folder that have not ended yet.
+
+    Raises:
+        OSError: Slurm does not answer.
+    """
+    command = ["squeue", "--me", "--noheader", f"--states={NOT_ENDED}", "--format=%i|%j|%k|%Z"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise OSError(answer.stderr.strip())
+    fields = (line.split("|", 3) for line in answer.stdout.splitlines())
+    return [
+        Job(number, task)
+        for number, name, task, place in fields
+        if _OF_SNAKEMAKE.search(name) and os.path.realpath(place) == os.path.realpath(folder)
+    ]
+
+
+def wait(folder: Path) -> None:
+    """Wait for the jobs that a killed call left behind: they still work on what is due here."""
+    told: set[Job] = set()
+    while jobs := left(folder):
+        if set(jobs) != told:
+            shown = ", ".join(map(str, jobs))
+            text = "waiting for jobs of an earlier call: %s; to start them anew: scancel %s"
+            log.logger.warning(text, shown, " ".join(job.id for job in jobs))
+            told = set(jobs)
+        time.sleep(POLL_SECONDS)
