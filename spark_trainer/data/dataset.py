@@ -9,17 +9,17 @@ import json
 import random
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_trainer.config import Clip, Run, Split, Text
+from spark_trainer.config import Clip, Run, Split
 from spark_trainer.data import clip, video
 from spark_trainer.data.clip import Size
 from spark_trainer.data.clip import Unusable as Unusable
 from spark_trainer.data.layout import Layout, frame_name
+from spark_trainer.data.texts import texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +155,7 @@ class Samples:
 
     def _texts(self, entry: dict[str, Any]) -> list[tuple[str | None, str]]:
         if self._needs.text:
-            return list(_texts(entry, self._text))
+            return list(texts(entry, self._text))
         if entry["frames_dir"] is None:
             raise Unusable("without frames")
         return [(None, "")]
@@ -372,35 +372,6 @@ def _names(meta: Mapping[str, Any], needs: Needs, clip: Clip) -> list[str]:
         if f"{name}_dir" not in meta and "pose" not in meta:
             raise Unusable(f"without {name}: {meta.get('no_pose', 'pose.enabled makes it')}")
     return wanted
-
-
-def _texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
-    """Prompt and answer of each sample of a manifest line.
-
-    Raises:
-        Unusable: there are no frames, or nothing to say.
-    """
-    if entry["frames_dir"] is None:
-        raise Unusable("without frames")
-    items = [{}] if text.each is None else entry["meta"].get(text.each) or ()
-    if not items:
-        raise Unusable(f"without {text.each}")
-    for item in items:
-        if not isinstance(item, dict):
-            raise Unusable(f"{text.each}: expected a list of mappings")
-        values = {"id": entry["id"], **entry["meta"], **item}
-        prompt = None if text.prompt is None else _fill(text.prompt, values)
-        answer = _fill(text.answer, values)
-        if not answer:
-            raise Unusable("nothing to say")
-        yield prompt, answer
-
-
-def _fill(template: str, values: Mapping[str, Any]) -> str:
-    for _, name, _, _ in Formatter().parse(template):
-        if name is not None and values.get(name) in (None, ""):
-            raise Unusable(f"without {name}")
-    return template.format_map(values).strip()
 
 
 def read(

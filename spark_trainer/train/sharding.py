@@ -13,6 +13,7 @@ one and throws away what came of it.
 
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ class Whole:
         self.accelerator.load_state(str(folder))
 
 
-class Shared(Whole):
+class Shared(Whole, ABC):
     """What the ways have in common that share something out."""
 
     in_step = True
@@ -223,9 +224,9 @@ class Shared(Whole):
         buffers = {n: t for n, t in model.state_dict().items() if n not in parameters}
         return kept | {name: tensor.cpu().contiguous() for name, tensor in buffers.items()}
 
+    @abstractmethod
     def gathered(self, parameter: Any) -> torch.Tensor:
         """A parameter in whole and in float32; all processes must call it."""
-        raise NotImplementedError
 
 
 class Zero(Shared):

@@ -1,0 +1,37 @@
+"""What is asked and said about a video: the run's templates, filled from a manifest line."""
+
+from collections.abc import Iterator, Mapping
+from string import Formatter
+from typing import Any
+
+from spark_trainer.config import Text
+from spark_trainer.data.clip import Unusable
+
+
+def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
+    """Prompt and answer of each sample of a manifest line.
+
+    Raises:
+        Unusable: there are no frames, or nothing to say.
+    """
+    if entry["frames_dir"] is None:
+        raise Unusable("without frames")
+    items = [{}] if text.each is None else entry["meta"].get(text.each) or ()
+    if not items:
+        raise Unusable(f"without {text.each}")
+    for item in items:
+        if not isinstance(item, dict):
+            raise Unusable(f"{text.each}: expected a list of mappings")
+        values = {"id": entry["id"], **entry["meta"], **item}
+        prompt = None if text.prompt is None else _fill(text.prompt, values)
+        answer = _fill(text.answer, values)
+        if not answer:
+            raise Unusable("nothing to say")
+        yield prompt, answer
+
+
+def _fill(template: str, values: Mapping[str, Any]) -> str:
+    for _, name, _, _ in Formatter().parse(template):
+        if name is not None and values.get(name) in (None, ""):
+            raise Unusable(f"without {name}")
+    return template.format_map(values).strip()
