@@ -121,6 +121,7 @@ def write(state: Path, order: Order) -> Path:
         "index": None if order.index is None else str(order.index),
         "encoded": str(order.encoded),
         "versions": order.versions,
+        "given": order.given,
     }
     if not path.exists() or read_json(path) != value:
         write_json(path, value)
@@ -138,4 +139,5 @@ def read(path: Path) -> Order:
         Path(value["index"]) if value["index"] else None,
         Path(value["encoded"]),
         value["versions"],
+        value["given"],
     )

@@ -76,6 +76,7 @@ def test_nothing_is_encoded_twice(trained: Workspace, tmp_path: Path) -> None:
     assert len(after - kept) == 2  # its clip and its text
 
 
+@pytest.mark.long
 def test_a_cache_that_was_deleted_is_made_again(trained: Workspace, tmp_path: Path) -> None:
     workspace = trained.copy(tmp_path)
     before = workspace.digests(r"^encoded/.*\.safetensors$")
