@@ -324,7 +324,11 @@ def main() -> None:
     """Train the run whose folder is the only argument."""
     try:
         gpu.hold()
-        prepare(Path(sys.argv[1])).train()
+        trainer = prepare(Path(sys.argv[1]))
+        trainer.train()
+        # A process that leaves while another still writes may end with an error after all is done.
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.end_training()
     except (TrainingError, gpu.NoDevice, ValueError, OSError) as error:
         log.logger.error("%s", error)
         sys.exit(f"spark_trainer: {error}")
