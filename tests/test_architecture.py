@@ -216,6 +216,7 @@ def test_parsing_the_rules_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("step", steps.STEPS)
 def test_one_word_names_a_step_everywhere(step: str) -> None:
     assert step in config.Config.model_fields
+    assert (PACKAGE / "config" / f"{step}.py").is_file()
     assert (PACKAGE / "steps" / f"{step}.py").is_file()
     assert (ROOT / "tests/steps" / f"test_{step}.py").is_file()
     rules = (ROOT / "rules" / f"{step}.smk").read_text(encoding="utf-8")

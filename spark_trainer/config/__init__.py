@@ -10,19 +10,18 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import Field, model_validator
 
-from spark_trainer.config.data import (
-    Audio,
-    Caption,
-    Captioning,
-    Frames,
-    Index,
-    Pose,
-    Select,
-    Transcript,
-)
+from spark_trainer.config.audio import Audio
+from spark_trainer.config.caption import Caption, Captioning
+from spark_trainer.config.dataset import Clip, Split, Text
+from spark_trainer.config.frames import Frames
+from spark_trainer.config.index import Index
+from spark_trainer.config.pose import Pose
 from spark_trainer.config.reading import validated
+from spark_trainer.config.run import Lora, Run
 from spark_trainer.config.section import ConfigError, Section
-from spark_trainer.config.training import Clip, Lora, Run, Split, Text, Train
+from spark_trainer.config.select import Select
+from spark_trainer.config.train import Train
+from spark_trainer.config.transcript import Transcript
 
 __all__ = [
     "Audio",

@@ -1,15 +1,20 @@
 """What every section of the configuration is made of."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Device = Literal["cuda", "auto", "cpu"]
 Runtime: JsonDict = {
     "runtime": True
 }  # a field that changes how fast a result comes, never the result
+
+DEVICE = "`cuda` stops where there is no GPU; `auto` then takes the CPU; `cpu` leaves GPUs alone."
+SHARE = "Share of a GPU that a job takes; at 0.5 two jobs run on one."
 
 
 class ConfigError(ValueError):

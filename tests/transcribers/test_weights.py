@@ -10,7 +10,7 @@ import pytest
 
 from spark_trainer import transcribers
 from spark_trainer.config import ConfigError, Transcript
-from spark_trainer.config.data import WHISPER_LANGUAGES
+from spark_trainer.config.transcript import WHISPER_LANGUAGES
 from spark_trainer.data.files import file_digest
 from spark_trainer.transcribers import weights
 

@@ -1,121 +1,11 @@
-"""The sections of training: one run, and several runs that share what they don't name."""
+"""One training run."""
 
-from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from spark_trainer.config.reading import over, validated
+from spark_trainer.config.dataset import Clip, Split, Text
 from spark_trainer.config.section import ConfigError, Fraction, Positive, Runtime, Section
-
-Side = Annotated[int, Field(ge=8)]
-
-
-class Split(Section):
-    """Which videos are held out; decided by content, so adding videos moves none."""
-
-    validation: Fraction = Field(0.1, description="Share of videos for the held-out loss.")
-    test: Fraction = Field(0.0, description="Share of videos that training never touches.")
-    seed: int = Field(0, description="Another seed, another split.")
-
-    @model_validator(mode="after")
-    def _leave_something_to_train_on(self) -> "Split":
-        if self.validation + self.test >= 1:
-            raise ConfigError("validation, test: expected a sum below 1, to have some to train on")
-        return self
-
-
-class Text(Section):
-    """What is said about a video; `{name}` is a key of the manifest's `meta`."""
-
-    prompt: str | None = Field(
-        None,
-        description="What the user asks, such as `{question}` or `They say: {transcript}`; "
-        "without it the family's own prompt.",
-    )
-    answer: str = Field("{caption}", description="What the model learns to say.")
-    each: str | None = Field(
-        None,
-        description="A list in `meta`; every item becomes a sample of its own, its keys usable "
-        "in `prompt` and `answer`.",
-    )
-
-    @field_validator("prompt", "answer")
-    @classmethod
-    def _only_plain_names(cls, value: str | None) -> str | None:
-        try:
-            names = [name for _, name, _, _ in Formatter().parse(value or "") if name is not None]
-        except ValueError as error:
-            raise ValueError(f"a template, but {error}") from None
-        if wrong := [name for name in names if not name.isidentifier()]:
-            raise ValueError(f"names of `meta` in braces, not {wrong[0]!r}")
-        return value
-
-
-class Clip(Section):
-    """Which frames of a video a sample shows."""
-
-    num_frames: int = Field(8, ge=1, description="Frames taken of a video.")
-    sampling: Literal["even", "random"] = Field(
-        "even",
-        description="`even` spreads the frames evenly; `random` draws another frame of each "
-        "even part every epoch, and another window, the same ones for the same seed.",
-    )
-    seconds: Positive | None = Field(
-        None, description="Length of the window that the frames come from; the whole video without."
-    )
-    max_side_px: int | None = Field(
-        None,
-        ge=16,
-        description="Shrink frames so that the longer side is at most this; fewer pixels are fewer "
-        "tokens for the families that take any size.",
-    )
-    source: Literal["frames", "video"] = Field(
-        "frames",
-        description="`frames` reads the JPEGs on disk; `video` decodes the video itself, at any "
-        "rate and without a second compression.",
-    )
-    fps: Positive | None = Field(
-        None,
-        description="Frames a second of a clip of exactly `num_frames`; a shorter video is left "
-        "out.",
-    )
-    stride: int | None = Field(
-        None, ge=1, description="The same by taking every so many-th frame instead."
-    )
-    sizes: tuple[tuple[Side, Side], ...] = Field(
-        (),
-        description="[[width, height], …] in pixels: frames are scaled and cropped to the one of "
-        "the most similar shape. Needed by diffusion.",
-    )
-    flip: bool = Field(
-        False, description="Mirror every other clip; wrong where captions say left and right."
-    )
-    reference: Literal["first", "random"] = Field(
-        "first", description="Frame of the video that shows a family what a character looks like."
-    )
-    variants: int | None = Field(
-        None,
-        ge=1,
-        description="How many clips chance makes of a video (window, mirroring, reference), for "
-        "the epochs to take in turn. Without it 1 where clips are encoded ahead, else another in "
-        "each epoch.",
-    )
-    replace: bool = Field(
-        False,
-        description="Show the surroundings and where the person is, so that Wan-Animate learns to "
-        "replace a person instead of moving one.",
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "Clip":
-        if self.fps and self.stride:
-            raise ConfigError("fps, stride: expected one of the two")
-        if self.seconds and (self.fps or self.stride):
-            raise ConfigError("seconds: expected none with fps or stride, which give the length")
-        if self.max_side_px and self.sizes:
-            raise ConfigError("max_side_px: expected none with sizes")
-        return self
 
 
 class Lora(Section):
@@ -396,29 +286,3 @@ class Run(Section):
             raise ConfigError("packing: expected false for diffusion")
         if self.attention != "auto":
             raise ConfigError("attention: expected auto for diffusion")
-
-
-class Train(Run):
-    """Training: the keys of one run, or shared defaults with several named `runs`."""
-
-    runs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], dict[str, Any]] = (
-        Field(
-            default_factory=dict,
-            description="Runs by name; each lists only what differs from the keys above.",
-        )
-    )
-
-    @model_validator(mode="after")
-    def _check_runs(self) -> "Train":
-        self.resolved()
-        return self
-
-    def resolved(self) -> dict[str, Run]:
-        """Every run by name, its own keys laid over the shared ones."""
-        shared = self.model_dump(exclude={"runs"}, exclude_unset=True)
-        if not self.runs:
-            return {"default": Run.model_validate(shared)}
-        return {
-            name: validated(Run, over(shared, own), f"runs.{name}")
-            for name, own in self.runs.items()
-        }

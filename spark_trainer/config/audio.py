@@ -1,0 +1,35 @@
+"""The sound tracks."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from spark_trainer.config.section import Section
+
+
+def _language_code(value: str) -> str:
+    if not (2 <= len(value) <= 3 and value.isascii() and value.isalpha() and value.islower()):
+        raise PydanticCustomError("language_code", "Input should be a code such as `eng`")
+    return value
+
+
+LanguageCode = Annotated[str, AfterValidator(_language_code)]
+
+
+class Audio(Section):
+    """The sound track of each video as a WAV file."""
+
+    enabled: bool = Field(True, description="Extract audio.")
+    sample_rate: int = Field(16000, ge=8000, le=192000, description="Samples per second.")
+    channels: Literal[1, 2] = Field(1, description="1 mixes down to mono, 2 gives stereo.")
+    track: Literal["default"] | Annotated[int, Field(ge=0)] | LanguageCode = Field(
+        "default",
+        description="Which audio track: `default` takes the one flagged default, else the "
+        "first; a number counts the audio tracks from 0; a code such as `eng` or `deu` takes "
+        "the track that the file labels so.",
+    )
+    other_tracks: bool = Field(
+        False,
+        description="Keep the other tracks too, as `audio.<number>.wav`; each gets a transcript.",
+    )

@@ -1,0 +1,143 @@
+"""Captions, by one captioner or several."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from spark_trainer.config.reading import over, validated
+from spark_trainer.config.section import DEVICE, SHARE, ConfigError, Device, Runtime, Section, Share
+
+Backend = Literal["imagenet-tags", "blip", "blip2", "internvl", "qwen2-vl", "florence2"]
+
+
+class _Captioning(Section):
+    """How a captioner is asked; what a backend has no use for is left alone by it."""
+
+    model_name: str | None = Field(
+        None, description="Hub id or local folder; without it the backend's documented default."
+    )
+    revision: str = Field(
+        "main", description="Branch, tag or commit of a hub id; only a commit never changes."
+    )
+    prompt: str | None = Field(
+        None, description="What the model is asked; without it the backend's own words."
+    )
+    num_frames: int = Field(
+        8, ge=1, description="Frames of a video, for a backend that sees several at once."
+    )
+    choose: Literal["even", "ends", "start"] = Field(
+        "even",
+        description="Which frames: `even` takes the middle of each equal share of the video, "
+        "`ends` spreads them from the first to the last, `start` takes the first ones. A backend "
+        "that sees one image takes the middle one of them.",
+    )
+    max_side_px: int | None = Field(
+        None, ge=16, description="Shrink frames so that the longer side is at most this."
+    )
+    max_new_tokens: int = Field(128, ge=1, description="Longest caption, in tokens.")
+    num_beams: int = Field(1, ge=1, description="Beams of the search; 1 is greedy.")
+    repetition_penalty: float | None = Field(
+        None, gt=0, description="Above 1 repeats less; without it the checkpoint's own."
+    )
+    no_repeat_ngram_size: int = Field(
+        0, ge=0, description="No run of so many tokens appears twice; 0 allows it."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Of the weights; `auto` is bfloat16 on a GPU, float32 on a CPU."
+    )
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="Weights in fewer bits, by bitsandbytes."
+    )
+    threshold: float = Field(
+        0.3, ge=0, le=1, description="Least mean probability of a tag (imagenet-tags)."
+    )
+    engine: Literal["transformers", "server"] = Field(
+        "transformers",
+        description="`server` asks a server that speaks OpenAI's protocol, such as vLLM's "
+        "(qwen2-vl, internvl).",
+    )
+    server_url: str = Field(
+        "http://localhost:8000/v1", description="Where that server is.", json_schema_extra=Runtime
+    )
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="Videos captioned at once; `auto` grows it while that is faster. Halved when "
+        "memory runs out.",
+        json_schema_extra=Runtime,
+    )
+    num_workers: int = Field(
+        2,
+        ge=0,
+        description="Processes that read frames ahead of the model.",
+        json_schema_extra=Runtime,
+    )
+    device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
+    gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
+
+
+# Keys that only one kind of backend reads, so that to the other they decide nothing.
+TAGGER_KEYS = {"threshold"}
+NETWORK_KEYS = {
+    *("model_name", "revision", "prompt", "max_new_tokens", "num_beams", "repetition_penalty"),
+    *("no_repeat_ngram_size", "dtype", "quantization", "engine"),
+}
+
+
+class Captioning(_Captioning):
+    """One captioner, as a job gets it."""
+
+    captioner_backend: Backend
+
+    def results(self) -> dict[str, Any]:
+        """The settings that decide this backend's captions."""
+        unread = NETWORK_KEYS if self.captioner_backend == "imagenet-tags" else TAGGER_KEYS
+        return {key: value for key, value in super().results().items() if key not in unread}
+
+    @model_validator(mode="after")
+    def _is_served(self) -> "Captioning":
+        if self.engine == "server" and self.captioner_backend not in ("qwen2-vl", "internvl"):
+            raise ConfigError(
+                f"engine: {self.captioner_backend} has no server; expected transformers"
+            )
+        return self
+
+
+class Caption(_Captioning):
+    """Captions of each video, by one captioner or by several."""
+
+    enabled: bool = Field(True, description="Caption the frames.")
+    captioner_backend: Backend | Annotated[tuple[Backend, ...], Field(min_length=1)] = Field(
+        "blip",
+        description="One of them or a list; each then captions every video. `imagenet-tags` names "
+        "objects offline and is no caption model.",
+    )
+    backends: dict[Backend, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Keys of this section that differ for a backend of the list, by its name.",
+    )
+
+    @model_validator(mode="after")
+    def _check_backends(self) -> "Caption":
+        if unused := [name for name in self.backends if name not in self.names]:
+            raise ConfigError(f"backends.{unused[0]}: expected in captioner_backend as well")
+        if len(set(self.names)) < len(self.names):
+            raise ConfigError("captioner_backend: expected each backend once")
+        self.resolved()
+        return self
+
+    @property
+    def names(self) -> tuple[Backend, ...]:
+        """The backends, in the order given."""
+        chosen = self.captioner_backend
+        return chosen if isinstance(chosen, tuple) else (chosen,)
+
+    def resolved(self) -> dict[Backend, Captioning]:
+        """Every captioner by its backend, its own keys laid over the shared ones."""
+        shared = self.model_dump(include=set(_Captioning.model_fields), exclude_unset=True)
+        found = {}
+        for name in self.names:
+            own = self.backends.get(name, {})
+            where = f"backends.{name}" if own else ""
+            keys = over(shared, own) | {"captioner_backend": name}
+            found[name] = validated(Captioning, keys, where)
+        return found

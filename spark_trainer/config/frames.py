@@ -1,0 +1,25 @@
+"""Still frames."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from spark_trainer.config.section import Positive, Section
+
+
+class Frames(Section):
+    """Still frames of each video."""
+
+    enabled: bool = Field(True, description="Extract frames.")
+    frame_rate: Positive = Field(
+        1.0, description="Frames per second of video; a video always gives at least one."
+    )
+    jpeg_qscale: int = Field(2, ge=1, le=31, description="FFmpeg's JPEG scale, 1 is the best.")
+    max_side_px: int | None = Field(
+        None, ge=16, description="Shrink so that the longer side is at most this; never enlarge."
+    )
+    damaged: Literal["use", "reject"] = Field(
+        "use",
+        description="What to do with a file of which only a part decodes: use that part and "
+        "mark the entry `damaged`, or reject the file.",
+    )

@@ -1,0 +1,34 @@
+"""Several training runs that share what they don't name."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from spark_trainer.config.reading import over, validated
+from spark_trainer.config.run import Run
+
+
+class Train(Run):
+    """Training: the keys of one run, or shared defaults with several named `runs`."""
+
+    runs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], dict[str, Any]] = (
+        Field(
+            default_factory=dict,
+            description="Runs by name; each lists only what differs from the keys above.",
+        )
+    )
+
+    @model_validator(mode="after")
+    def _check_runs(self) -> "Train":
+        self.resolved()
+        return self
+
+    def resolved(self) -> dict[str, Run]:
+        """Every run by name, its own keys laid over the shared ones."""
+        shared = self.model_dump(exclude={"runs"}, exclude_unset=True)
+        if not self.runs:
+            return {"default": Run.model_validate(shared)}
+        return {
+            name: validated(Run, over(shared, own), f"runs.{name}")
+            for name, own in self.runs.items()
+        }

@@ -1,0 +1,105 @@
+"""Speech to text."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from spark_trainer.config.section import (
+    DEVICE,
+    SHARE,
+    ConfigError,
+    Device,
+    Positive,
+    Runtime,
+    Section,
+    Share,
+)
+
+# Codes that Whisper knows (openai/whisper, tokenizer.py, LANGUAGES).
+_CODES = (
+    "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he "
+    "hi hr ht hu hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne "
+    "nl nn no oc pa pl ps pt ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk "
+    "ur uz vi yi yo yue zh"
+)
+WHISPER_LANGUAGES = frozenset(_CODES.split())
+
+
+class Transcript(Section):
+    """Speech to text."""
+
+    enabled: bool = Field(True, description="Transcribe the audio.")
+    backend: Literal["openai-whisper", "faster-whisper"] = Field(
+        "openai-whisper", description="Which implementation runs Whisper."
+    )
+    whisper_model: str = Field(
+        "base",
+        min_length=1,
+        description="A size (tiny, base, … turbo), a path, or `offline-tiny.en`: weights that "
+        "come with the installation.",
+    )
+    language: str | None = Field(
+        None, description="Language code such as `en`; without it the language is detected."
+    )
+    initial_prompt: str | None = Field(
+        None, description="Text that the model takes as said before: names, spelling, style."
+    )
+    word_timestamps: bool = Field(False, description="Give every word its start and end.")
+    beam_size: int | None = Field(
+        None,
+        ge=1,
+        description="Beams of the search, 1 is greedy; without it what the package does: 5 "
+        "(faster-whisper) or 1 (openai-whisper, whose beams cost five times the time).",
+    )
+    temperatures: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.0,),
+        min_length=1,
+        description="Tried in turn while a text repeats itself or is improbable; above 0 the text "
+        "is drawn at random, and faster-whisper draws another one each time.",
+    )
+    silence_db: float = Field(
+        -60.0, le=0, description="Audio whose peak stays below this, in dBFS, is silent."
+    )
+    vad: bool = Field(True, description="Transcribe only where a voice is detected.")
+    no_speech_threshold: float = Field(
+        0.6, ge=0, le=1, description="Drop a segment when no-speech is likelier than this."
+    )
+    log_prob_threshold: float = Field(
+        -1.0,
+        le=0,
+        description="Drop a segment whose tokens have a mean log-probability below this.",
+    )
+    compression_ratio_threshold: Positive = Field(
+        2.4, description="Drop a segment whose text repeats itself more than this."
+    )
+    max_repeats: int = Field(
+        2, ge=1, description="Drop segments of one text that come more often than this in a row."
+    )
+    compute_type: Literal["auto", "int8", "float16", "float32"] = Field(
+        "auto",
+        description="Numbers that the model works with; `auto`: float16 on a GPU, on a CPU int8 "
+        "(faster-whisper) or float32 (openai-whisper).",
+    )
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="Stretches of speech decoded at once, from several videos (faster-whisper "
+        "with vad; else one by one).",
+        json_schema_extra=Runtime,
+    )
+    device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
+    gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
+
+    @property
+    def beams(self) -> int:
+        """`beam_size`, else the backend's own."""
+        return self.beam_size or (5 if self.backend == "faster-whisper" else 1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Transcript":
+        if self.backend == "openai-whisper" and self.compute_type == "int8":
+            raise ConfigError("compute_type: expected float16 or float32 with openai-whisper")
+        if self.language is not None and self.language not in WHISPER_LANGUAGES:
+            known = ", ".join(sorted(WHISPER_LANGUAGES))
+            raise ConfigError(f"language: expected one of {known} (got {self.language!r})")
+        return self
