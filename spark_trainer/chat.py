@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import families
-from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, PER_TOKEN, Batch, Encoded, Loaded
 
 if TYPE_CHECKING:

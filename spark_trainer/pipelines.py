@@ -32,7 +32,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import Unusable
+from spark_trainer.data.sample import Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
 if TYPE_CHECKING:

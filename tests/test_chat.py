@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spark_trainer import families
-from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, Wanted
 from tests.families import tiny
 from tests.families.conftest import clip

@@ -8,7 +8,7 @@ from PIL import Image
 
 from spark_trainer import pipelines
 from spark_trainer.data import video
-from spark_trainer.data.dataset import Unusable
+from spark_trainer.data.sample import Unusable
 
 
 def noise(seed: int, size: tuple[int, int]) -> Image.Image:

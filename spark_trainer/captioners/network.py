@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer import captioners, chat, families
 from spark_trainer.captioners import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning, ConfigError
-from spark_trainer.data.dataset import Sample
+from spark_trainer.data.sample import Sample
 
 if TYPE_CHECKING:
     import torch

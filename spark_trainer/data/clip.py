@@ -8,12 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from spark_trainer.config import Clip
-
-Size = tuple[int, int]  # width and height in pixels
-
-
-class Unusable(ValueError):
-    """Why a sample can't be used."""
+from spark_trainer.data.sample import Size, Unusable
 
 
 def moments(meta: Mapping[str, Any], clip: Clip, draw: random.Random | None) -> tuple[float, ...]:

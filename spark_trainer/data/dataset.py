@@ -10,84 +10,20 @@ import random
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spark_trainer.config import Clip, Run, Split
-from spark_trainer.data import clip, video
-from spark_trainer.data.clip import Size
-from spark_trainer.data.clip import Unusable as Unusable
-from spark_trainer.data.layout import Layout, frame_name
+from spark_trainer.data import clip, sample, video
+from spark_trainer.data.layout import Layout
+from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Unusable
 from spark_trainer.data.texts import texts
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-REFERENCE = "reference"
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a family reads of a video beside its frames.
-
-    `text` says whether an answer is one; `beside` and `either` name videos of the same moments: all
-    of `beside`, and all or none of `either`, which `clip.replace` asks for. Each is a file of the
-    `pose` step, or a folder of images numbered like the frames that `meta` calls `<name>_dir`.
-    `reference` is neither but a frame of the video.
-    """
-
-    text: bool = True
-    beside: tuple[str, ...] = ()
-    either: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Frames of a video in the order of time, what is asked about them, and what is to be said.
-
-    `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
-    `size` is that of the frames where `clip.sizes` asks for one; `beside` are the videos that the
-    family's needs name; `seed` is for whatever chance decides when this sample is learnt from,
-    `variant` for what it decides about the clip itself.
-    """
-
-    video: str
-    images: "tuple[Image, ...]"
-    times: tuple[float, ...]
-    prompt: str | None
-    answer: str
-    seed: int = 0
-    size: Size | None = None
-    beside: "Mapping[str, tuple[Image, ...]]" = field(default_factory=dict)
-    variant: int = 0
-
-    @property
-    def frame_size(self) -> Size:
-        """Of the clip as a model sees it."""
-        return self.size or self.images[0].size
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a sample will be, from its manifest line, the settings and chance; nothing is read yet.
-
-    `beside` says of which video beside the frames which seconds are read; the other fields are as
-    in `Sample`.
-    """
-
-    entry: Mapping[str, Any]
-    times: tuple[float, ...]
-    prompt: str | None
-    answer: str
-    size: Size | None
-    mirrored: bool
-    beside: Mapping[str, tuple[float, ...]]
-    seed: int
-    variant: int
 
 
 def part_of(video_hash: str, split: Split) -> Part:
@@ -206,23 +142,7 @@ class Samples:
         Raises:
             Unusable: a frame or the video can't be read.
         """
-        plan = self.plan(number)
-        images = self._read(plan)
-        beside = {name: self._beside(plan, name) for name in plan.beside}
-        if plan.mirrored:
-            images = video.mirrored(images)
-            beside = {name: video.mirrored(shown) for name, shown in beside.items()}
-        return Sample(
-            plan.entry["id"],
-            images,
-            plan.times,
-            plan.prompt,
-            plan.answer,
-            plan.seed,
-            plan.size,
-            beside,
-            plan.variant,
-        )
+        return sample.read(self.plan(number), self._clip, self._layout)
 
     def plan(self, number: int) -> Plan:
         """What a sample will be.
@@ -269,86 +189,9 @@ class Samples:
         # One of a few variants is the same in every run and for every text.
         return name, f"{epoch % self._variants}:{video}" if self._variants else name
 
-    def _read(self, plan: Plan) -> "tuple[Image, ...]":
-        """The video's frames, cut to `size`, or shrunk."""
-        if self._clip.source == "frames":
-            images = _opened(self._images(plan.entry, "frames_dir", plan.times))
-        else:
-            images = _decoded(self._layout.source(plan.entry["id"]), plan.times)
-        return video.fitted(images, plan.size) if plan.size else tuple(map(self._shrunk, images))
-
-    def _beside(self, plan: Plan, name: str) -> "tuple[Image, ...]":
-        """A video that the family's needs name, as it is on disk."""
-        files = self._files_beside(plan, name)
-        if files[0].suffix == ".mp4":
-            return _decoded(files[0], plan.beside[name])
-        return _opened(files)
-
     def files(self, plan: Plan) -> list[Path]:
         """Every file that the frames of a sample are read from."""
-        if self._clip.source == "frames":
-            found = self._images(plan.entry, "frames_dir", plan.times)
-        else:
-            found = [self._layout.source(plan.entry["id"])]
-        for name in plan.beside:
-            found += self._files_beside(plan, name)
-        return found
-
-    def _files_beside(self, plan: Plan, name: str) -> list[Path]:
-        entry, meta, times = plan.entry, plan.entry["meta"], plan.beside[name]
-        if name == REFERENCE:
-            return self._images(entry, "frames_dir", times)
-        if f"{name}_dir" in meta:
-            return self._images(meta, f"{name}_dir", times, meta)
-        return [self._layout.root / meta["pose"]["dir"] / f"{name}.mp4"]
-
-    def _images(
-        self,
-        where: Mapping[str, Any],
-        key: str,
-        times: tuple[float, ...],
-        meta: Mapping[str, Any] | None = None,
-    ) -> list[Path]:
-        """The images of a folder at these times, each numbered like the frame at that time."""
-        known = list((meta or where["meta"]).get("frame_times", ())) or [0.0]
-        paths = [
-            self._layout.root / where[key] / frame_name(known.index(time) + 1) for time in times
-        ]
-        others = [path.with_suffix(".png") for path in paths]
-        return [
-            other if other.exists() and not path.exists() else path
-            for path, other in zip(paths, others, strict=True)
-        ]
-
-    def _shrunk(self, image: "Image") -> "Image":
-        longest = max(image.size)
-        if self._clip.max_side_px is None or longest <= self._clip.max_side_px:
-            return image
-        ratio = self._clip.max_side_px / longest
-        return image.resize(
-            (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-        )
-
-
-def _decoded(path: Path, times: tuple[float, ...]) -> "tuple[Image, ...]":
-    """A video's frames at these times."""
-    try:
-        return tuple(video.frames_at(path, times))
-    except (OSError, ValueError) as error:
-        raise Unusable(f"{path}: {error}") from None
-
-
-def _opened(paths: list[Path]) -> "tuple[Image, ...]":
-    from PIL import Image
-
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
-        except OSError as error:
-            raise Unusable(f"{path}: {error.strerror or error}") from None
-    return tuple(images)
+        return sample.files(plan, self._clip, self._layout)
 
 
 def _number(name: str) -> int:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.data import models
-from spark_trainer.data.dataset import REFERENCE, Plan, Samples, Unusable
+from spark_trainer.data.dataset import Samples
 from spark_trainer.data.files import digest, file_digest, replacing
+from spark_trainer.data.sample import REFERENCE, Plan, Unusable
 
 if TYPE_CHECKING:
     import torch

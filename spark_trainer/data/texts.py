@@ -5,7 +5,7 @@ from string import Formatter
 from typing import Any
 
 from spark_trainer.config import Text
-from spark_trainer.data.clip import Unusable
+from spark_trainer.data.sample import Unusable
 
 
 def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import Needs, Sample
+from spark_trainer.data.sample import Needs, Sample
 
 if TYPE_CHECKING:
     import torch

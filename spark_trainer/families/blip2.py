@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import families
-from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, Batch, Encoded, Loaded, Wanted
 
 if TYPE_CHECKING:

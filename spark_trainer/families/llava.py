@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import chat, families
-from spark_trainer.data.dataset import Sample
+from spark_trainer.data.sample import Sample
 from spark_trainer.families import Batch, Encoded, Loaded, Wanted
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer import pipelines
 from spark_trainer.config import Run
 from spark_trainer.data import video
-from spark_trainer.data.dataset import Needs, Sample
+from spark_trainer.data.sample import Needs, Sample
 from spark_trainer.families import Batch, Loaded, Wanted
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from spark_trainer import environment, families
 from spark_trainer.data import encoded
 from spark_trainer.data.batches import batches
-from spark_trainer.data.dataset import Sample, Samples, Unusable
+from spark_trainer.data.dataset import Samples
 from spark_trainer.data.encoded import EMPTY, TEXT, Store
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import Batch, Encoded, Family, Films, Generates, Loaded, Reads
 
 MAX_REPLACEMENTS = 8  # samples tried in place of a batch of which none can be used

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer import environment, gpu, log
 from spark_trainer.config import Run
 from spark_trainer.data import dataset, encoded
-from spark_trainer.data.dataset import Sample, Samples, Unusable
+from spark_trainer.data.dataset import Samples
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import write_json
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.steps.device import asked, device
 from spark_trainer.train import launch
 from spark_trainer.train.launch import LaunchError

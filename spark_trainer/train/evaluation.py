@@ -8,7 +8,7 @@ import torch
 
 from spark_trainer import log, pipelines, scores
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import Batch, Films, Generates
 from spark_trainer.train import data
 from spark_trainer.train.sharding import Whole

@@ -12,6 +12,7 @@ from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import read_json
+from spark_trainer.data.sample import Needs
 from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Wanted
 from spark_trainer.train import data, optim, sharding
 from spark_trainer.train.sharding import DTYPES
@@ -145,7 +146,7 @@ def readers(
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder / "manifest.jsonl"
-    needs = family.NEEDS if isinstance(family, Films) else dataset.Needs()
+    needs = family.NEEDS if isinstance(family, Films) else Needs()
     parts = dataset.read(manifest, root, run, family.ONE_FRAME, needs)
     training, validation = parts["train"], parts["validation"]
     _check_part("train", training, manifest, run)

@@ -1,8 +1,7 @@
-"""Splits, order and samples of the training data."""
+"""Splits and samples of the training data."""
 
 import hashlib
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ from PIL import Image
 
 from spark_trainer.config import Run, Split
 from spark_trainer.data import dataset
-from spark_trainer.data.batches import batches
-from spark_trainer.data.dataset import Samples, Unusable, part_of
-from spark_trainer.data.layout import Layout
-from spark_trainer.data.video import Writer
+from spark_trainer.data.dataset import Samples, part_of
+from spark_trainer.data.sample import Unusable
 
 HASHES = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
 
@@ -27,36 +24,6 @@ def test_split_has_the_shares_asked_for_and_is_decided_by_content() -> None:
     assert 0.17 < parts.count("validation") / len(parts) < 0.23
     assert 0.07 < parts.count("test") / len(parts) < 0.13
     assert parts != [part_of(h, Split(validation=0.2, test=0.1, seed=1)) for h in HASHES]
-
-
-LENGTHS = np.random.default_rng(0).integers(1, 100, 37)
-
-
-@pytest.mark.parametrize("bucketed", [False, True])
-def test_batches_go_on_where_they_stopped(bucketed: bool) -> None:
-    whole = list(islice(batches(LENGTHS, 4, 3, bucketed), 80))
-    for start in (0, 1, 15, 16, 17, 40):
-        assert (
-            list(islice(batches(LENGTHS, 4, 3, bucketed, start), 30)) == whole[start : start + 30]
-        )
-
-
-def test_every_epoch_is_one_shuffled_pass() -> None:
-    numbers = [n for batch in islice(batches(LENGTHS, 4, 3, False), 37) for n in batch]
-    assert sorted(numbers) == list(range(4 * 37))
-    first, second = numbers[:37], [number - 37 for number in numbers[37:74]]
-    assert sorted(first) == sorted(second) == list(range(37))
-    assert first != second
-
-
-def test_buckets_hold_the_same_samples_closer_together() -> None:
-    def spread(found: list[list[int]]) -> float:
-        return float(np.mean([np.ptp(LENGTHS[np.array(batch) % 37]) for batch in found]))
-
-    plain = list(islice(batches(LENGTHS, 4, 3, False), 160))
-    bucketed = list(islice(batches(LENGTHS, 4, 3, True), 160))
-    assert sorted(n for b in plain for n in b) == sorted(n for b in bucketed for n in b)
-    assert spread(bucketed) < spread(plain) / 4
 
 
 @pytest.fixture
@@ -175,58 +142,3 @@ def test_a_broken_line_is_named(manifest: Path) -> None:
     manifest.write_text(manifest.read_text() + '{"id": "x"\n')
     with pytest.raises(ValueError, match=r"manifest\.jsonl:7: no manifest entry"):
         read(manifest, one_frame=True)
-
-
-def moving(path: Path, frames: int, offset: int) -> None:
-    """A video of 16 frames a second whose frame k is as bright as `offset` + 5 · k."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Writer(path, 16.0, (32, 32), "exact") as writer:
-        for number in range(frames):
-            writer.add(Image.new("RGB", (32, 32), (offset + 5 * number,) * 3))
-
-
-def posed(root: Path, **pose: Any) -> tuple[dict[str, Any], Samples]:
-    """A video of two seconds with what the `pose` step leaves, and its only sample."""
-    name = "ab" * 32
-    moving(root / "source.mp4", 32, 0)
-    layout = Layout(root)
-    layout.source(name).parent.mkdir(parents=True)
-    layout.source(name).symlink_to(root / "source.mp4")
-    for number, file in enumerate(("pose", "face", "mask", "background"), start=1):
-        moving(root / "pose" / f"{file}.mp4", 32, 10 * number)
-    meta = {"caption": "a", "duration": 2.0, "fps": 16.0, "frame_times": [0.0, 1.0]}
-    meta["pose"] = {"dir": "pose", "fps": 16.0, "frames": 32, "person_lost": []} | pose
-    entry = {"id": name, "frames_dir": "frames", "audio": None, "meta": meta}
-    (root / "manifest.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
-    chosen = {"num_frames": 5, "fps": 8.0, "source": "video", "sampling": "random", "replace": True}
-    needs = dataset.Needs(beside=("pose", "face"), either=("background", "mask"))
-    samples = Samples(root / "manifest.jsonl", root, Run(clip=chosen), False, needs)
-    samples.add(entry, 0)
-    return entry, samples
-
-
-def test_what_the_pose_step_left_is_of_the_same_moments(tmp_path: Path) -> None:
-    _, samples = posed(tmp_path)
-    seen = set()
-    for epoch in range(6):
-        sample = samples[epoch]
-        bright = [round(float(np.asarray(image).mean())) for image in sample.images]
-        seen.add(bright[0])
-        assert np.diff(bright).tolist() == [10] * 4  # every second frame
-        for number, name in enumerate(("pose", "face", "mask", "background"), start=1):
-            beside = [round(float(np.asarray(image).mean())) for image in sample.beside[name]]
-            assert beside == [value + 10 * number for value in bright], name
-    assert len(seen) > 1
-
-
-def test_a_clip_without_its_person_cannot_be_used(tmp_path: Path) -> None:
-    _, samples = posed(tmp_path, person_lost=[[0, 31]])
-    with pytest.raises(Unusable, match="nobody is found in the frames 0 to 31 of its pose"):
-        samples[0]
-
-
-def test_a_video_without_a_pose_says_why(tmp_path: Path) -> None:
-    entry, samples = posed(tmp_path)
-    del entry["meta"]["pose"]
-    samples.add(entry | {"meta": entry["meta"] | {"no_pose": "no person found"}}, 0)
-    assert samples.left_out == [f"{entry['id']}: without pose: no person found"]

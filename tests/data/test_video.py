@@ -1,8 +1,9 @@
-"""Frames decoded on demand are those that the frames step writes."""
+"""Frames decoded on demand are those that the frames step writes; written videos hold theirs."""
 
 import os
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,3 +84,17 @@ def test_a_text_file_is_no_video(tmp_path: Path) -> None:
     path.write_text("not a video")
     with pytest.raises(ValueError, match="can't be decoded"):
         list(video.frames_at(path, [0.0]))
+
+
+def test_a_written_video_has_its_frames_and_rate(tmp_path: Path) -> None:
+    images = [Image.new("RGB", (32, 16), (level, 0, 0)) for level in (10, 90, 170, 250)]
+    video.write(tmp_path / "a.mp4", images, 7.5)
+    times = [i / 7.5 for i in range(4)]
+    shown = list(video.frames_at(tmp_path / "a.mp4", times))
+    assert [
+        abs(int(np.asarray(i)[8, 8, 0]) - v) < 20
+        for i, v in zip(shown, (10, 90, 170, 250), strict=True)
+    ]
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].frames == 4
+        assert float(container.streams.video[0].average_rate or 0) == pytest.approx(7.5)

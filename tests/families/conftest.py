@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spark_trainer.data.dataset import Sample
+from spark_trainer.data.sample import Sample
 
 ANSWERS = (
     "tags: beagle",

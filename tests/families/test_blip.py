@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from spark_trainer.data.dataset import Sample
+from spark_trainer.data.sample import Sample
 from spark_trainer.families import IGNORED, Loaded, Wanted, blip
 
 from . import tiny

@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from spark_trainer import families
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, Family, Loaded, Wanted
 from spark_trainer.train import data, final, optim, setup
 

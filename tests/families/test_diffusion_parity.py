@@ -22,7 +22,7 @@ from PIL import Image
 
 from spark_trainer import families, pipelines
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import Sample, Unusable
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import Batch, Loaded, Wanted, animatediff, svd, wan_animate
 from spark_trainer.train import optim
 

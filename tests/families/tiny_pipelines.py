@@ -10,7 +10,7 @@ import diffusers
 import torch
 import transformers
 
-from spark_trainer.data.dataset import Sample
+from spark_trainer.data.sample import Sample
 from spark_trainer.families import Loaded
 
 from . import tokenizers

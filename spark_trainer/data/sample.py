@@ -1,0 +1,187 @@
+"""One sample: what is read of a video, from which files, and why it can't be.
+
+It is planned first (dataset.py), from its manifest line, the settings and chance alone; then read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.config import Clip
+from spark_trainer.data import video
+from spark_trainer.data.layout import Layout, frame_name
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Size = tuple[int, int]  # width and height in pixels
+REFERENCE = "reference"
+
+
+class Unusable(ValueError):
+    """Why a sample can't be used."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a family reads of a video beside its frames.
+
+    `text` says whether an answer is one; `beside` and `either` name videos of the same moments: all
+    of `beside`, and all or none of `either`, which `clip.replace` asks for. Each is a file of the
+    `pose` step, or a folder of images numbered like the frames that `meta` calls `<name>_dir`.
+    `reference` is neither but a frame of the video.
+    """
+
+    text: bool = True
+    beside: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Frames of a video in the order of time, what is asked about them, and what is to be said.
+
+    `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
+    `size` is that of the frames where `clip.sizes` asks for one; `beside` are the videos that the
+    family's needs name; `seed` is for whatever chance decides when this sample is learnt from,
+    `variant` for what it decides about the clip itself.
+    """
+
+    video: str
+    images: "tuple[Image, ...]"
+    times: tuple[float, ...]
+    prompt: str | None
+    answer: str
+    seed: int = 0
+    size: Size | None = None
+    beside: "Mapping[str, tuple[Image, ...]]" = field(default_factory=dict)
+    variant: int = 0
+
+    @property
+    def frame_size(self) -> Size:
+        """Of the clip as a model sees it."""
+        return self.size or self.images[0].size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sample will be, from its manifest line, the settings and chance; nothing is read yet.
+
+    `beside` says of which video beside the frames which seconds are read; the other fields are as
+    in `Sample`.
+    """
+
+    entry: Mapping[str, Any]
+    times: tuple[float, ...]
+    prompt: str | None
+    answer: str
+    size: Size | None
+    mirrored: bool
+    beside: Mapping[str, tuple[float, ...]]
+    seed: int
+    variant: int
+
+
+def read(plan: Plan, clip: Clip, layout: Layout) -> Sample:
+    """Read and decode a sample.
+
+    Raises:
+        Unusable: a frame or the video can't be read.
+    """
+    images = _frames(plan, clip, layout)
+    beside = {name: _beside(plan, name, layout) for name in plan.beside}
+    if plan.mirrored:
+        images = video.mirrored(images)
+        beside = {name: video.mirrored(shown) for name, shown in beside.items()}
+    return Sample(
+        plan.entry["id"],
+        images,
+        plan.times,
+        plan.prompt,
+        plan.answer,
+        plan.seed,
+        plan.size,
+        beside,
+        plan.variant,
+    )
+
+
+def files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
+    """Every file that the frames of a sample are read from."""
+    found = _files(plan, clip, layout)
+    for name in plan.beside:
+        found += _files_beside(plan, name, layout)
+    return found
+
+
+def _files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
+    if clip.source == "video":
+        return [layout.source(plan.entry["id"])]
+    return _images(layout.root / plan.entry["frames_dir"], plan.entry["meta"], plan.times)
+
+
+def _files_beside(plan: Plan, name: str, layout: Layout) -> list[Path]:
+    meta, times = plan.entry["meta"], plan.beside[name]
+    if name == REFERENCE:
+        return _images(layout.root / plan.entry["frames_dir"], meta, times)
+    if f"{name}_dir" in meta:
+        return _images(layout.root / meta[f"{name}_dir"], meta, times)
+    return [layout.root / meta["pose"]["dir"] / f"{name}.mp4"]
+
+
+def _images(folder: Path, meta: Mapping[str, Any], times: tuple[float, ...]) -> list[Path]:
+    """The images of a folder at these times, each numbered like the frame at that time."""
+    known = list(meta.get("frame_times", ())) or [0.0]
+    paths = [folder / frame_name(known.index(time) + 1) for time in times]
+    others = [path.with_suffix(".png") for path in paths]
+    return [
+        other if other.exists() and not path.exists() else path
+        for path, other in zip(paths, others, strict=True)
+    ]
+
+
+def _frames(plan: Plan, clip: Clip, layout: Layout) -> "tuple[Image, ...]":
+    """The video's frames, cut to `size`, or shrunk."""
+    found = _files(plan, clip, layout)
+    images = _opened(found) if clip.source == "frames" else _decoded(found[0], plan.times)
+    if plan.size:
+        return video.fitted(images, plan.size)
+    return tuple(_shrunk(image, clip.max_side_px) for image in images)
+
+
+def _beside(plan: Plan, name: str, layout: Layout) -> "tuple[Image, ...]":
+    """A video that the family's needs name, as it is on disk."""
+    found = _files_beside(plan, name, layout)
+    if found[0].suffix == ".mp4":
+        return _decoded(found[0], plan.beside[name])
+    return _opened(found)
+
+
+def _shrunk(image: "Image", max_side_px: int | None) -> "Image":
+    longest = max(image.size)
+    if max_side_px is None or longest <= max_side_px:
+        return image
+    ratio = max_side_px / longest
+    return image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))))
+
+
+def _decoded(path: Path, times: tuple[float, ...]) -> "tuple[Image, ...]":
+    """A video's frames at these times."""
+    try:
+        return tuple(video.frames_at(path, times))
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path}: {error}") from None
+
+
+def _opened(paths: list[Path]) -> "tuple[Image, ...]":
+    from PIL import Image
+
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                images.append(image.convert("RGB"))
+        except OSError as error:
+            raise Unusable(f"{path}: {error.strerror or error}") from None
+    return tuple(images)

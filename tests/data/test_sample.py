@@ -1,0 +1,160 @@
+"""What is read of a video: its frames in the size asked for, and the videos beside them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spark_trainer.config import Run
+from spark_trainer.data import dataset
+from spark_trainer.data.dataset import Samples
+from spark_trainer.data.layout import Layout
+from spark_trainer.data.sample import Needs, Unusable
+from spark_trainer.data.video import Writer
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Six wide and six high videos of four frames; number 0 has no skeletons."""
+    lines = []
+    for number in range(12):
+        shape = (24, 12) if number % 2 else (12, 24)
+        folders = {"frames_dir": f"{number}/frames"}
+        meta: dict[str, Any] = {"caption": "c" * number, "frame_times": [0.0, 1.0, 2.0, 3.0]}
+        meta |= {"width": shape[0], "height": shape[1], "duration": 4.0}
+        if number:
+            folders["pose_dir"] = meta["pose_dir"] = f"{number}/pose"
+        if number == 3:
+            folders |= {"mask_dir": f"{number}/mask", "scene_dir": f"{number}/scene"}
+            meta |= {"mask_dir": f"{number}/mask", "scene_dir": f"{number}/scene"}
+        for place, (key, name) in enumerate(folders.items()):
+            (tmp_path / name).mkdir(parents=True)
+            for frame in range(1, 5):
+                image = Image.new("RGB", shape, (place * 60, frame * 50, 0))
+                image.paste((255,) * 3, (0, 0, 2, 2))
+                suffix = "jpg" if key == "frames_dir" else "png"
+                image.save(tmp_path / name / f"frame_{frame:06d}.{suffix}", quality=95)
+        line = {"id": f"{number:064x}", "frames_dir": f"{number}/frames", "meta": meta}
+        lines.append(json.dumps(line) + "\n")
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("".join(lines))
+    return path
+
+
+def read(manifest: Path, needs: Needs = Needs(), part: Any = "train", **clip: Any) -> Samples:
+    split = {"validation": 0.0 if part == "train" else 0.99}
+    keys = {"num_frames": 2, "fps": 1, "sizes": [[16, 8], [8, 16]]} | clip
+    return dataset.read(manifest, manifest.parent, Run(split=split, clip=keys), False, needs)[part]
+
+
+def test_frames_come_in_the_size_of_their_bucket(manifest: Path) -> None:
+    samples = read(manifest, Needs(text=False))
+    assert [samples[i].size for i in range(4)] == [(8, 16), (16, 8)] * 2
+    assert all({image.size for image in samples[i].images} == {samples[i].size} for i in range(12))
+    lengths = samples.lengths()
+    assert lengths[1::2].max() < lengths[::2].min()
+    assert read(manifest).left_out == [f"{0:064x}: without caption"]
+
+
+def test_what_lies_beside_the_frames_is_read_at_the_same_times(manifest: Path) -> None:
+    needs = Needs(False, ("reference", "pose"), ("scene", "mask"))
+    samples = read(manifest, needs)
+    assert samples.left_out == [f"{0:064x}: without pose: pose.enabled makes it"]
+    one = samples[0]
+    assert one.beside.keys() == {"reference", "pose"}
+    assert one.times == (1.0, 2.0)
+    greens = [np.asarray(image)[-1, -1, 1] for image in one.beside["pose"]]
+    assert greens == [100, 150]
+    assert round(float(np.asarray(one.beside["reference"][0])[-1, -1, 1]) / 50) == 1
+    (manifest.parent / "1/pose/frame_000002.png").unlink()
+    with pytest.raises(Unusable, match=r"1/pose/frame_000002"):
+        samples[0]
+    both = read(manifest, needs, replace=True)
+    assert both.num_videos == 1
+    assert both[0].beside.keys() == {"reference", "pose", "scene", "mask"}
+
+
+def test_what_is_held_out_is_the_same_in_every_run_and_epoch(manifest: Path) -> None:
+    def drawn(part: str, seed: int, epoch: int) -> list[Any]:
+        run = Run(
+            seed=seed,
+            split={"validation": 0.5},
+            clip={"num_frames": 2, "fps": 1, "sampling": "random", "flip": True},
+        )
+        samples = dataset.read(manifest, manifest.parent, run, False, Needs(text=False))[part]  # type: ignore[index]
+        found = [samples[epoch * len(samples) + i] for i in range(len(samples))]
+        return [(one.seed, one.times, one.images[0].tobytes()) for one in found]
+
+    assert drawn("validation", 0, 0) == drawn("validation", 7, 3)
+    assert drawn("train", 0, 0) == drawn("train", 0, 0)
+    assert not {seed for seed, *_ in drawn("train", 0, 0)} & {s for s, *_ in drawn("train", 0, 1)}
+    assert not {seed for seed, *_ in drawn("train", 0, 0)} & {s for s, *_ in drawn("train", 1, 0)}
+
+
+def test_half_of_the_clips_are_mirrored_with_all_beside_them(manifest: Path) -> None:
+    samples = read(manifest, Needs(False, ("pose",)), flip=True)
+    corners = []
+    for number in range(60):
+        sample = samples[number]
+        sides = [np.asarray(i.convert("L"))[0, -1] > 200 for i in sample.beside["pose"]]
+        assert len(set(sides)) == 1
+        corners.append(sides[0])
+    assert 18 < sum(corners) < 42
+
+
+def moving(path: Path, frames: int, offset: int) -> None:
+    """A video of 16 frames a second whose frame k is as bright as `offset` + 5 · k."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Writer(path, 16.0, (32, 32), "exact") as writer:
+        for number in range(frames):
+            writer.add(Image.new("RGB", (32, 32), (offset + 5 * number,) * 3))
+
+
+def posed(root: Path, **pose: Any) -> tuple[dict[str, Any], Samples]:
+    """A video of two seconds with what the `pose` step leaves, and its only sample."""
+    name = "ab" * 32
+    moving(root / "source.mp4", 32, 0)
+    layout = Layout(root)
+    layout.source(name).parent.mkdir(parents=True)
+    layout.source(name).symlink_to(root / "source.mp4")
+    for number, file in enumerate(("pose", "face", "mask", "background"), start=1):
+        moving(root / "pose" / f"{file}.mp4", 32, 10 * number)
+    meta = {"caption": "a", "duration": 2.0, "fps": 16.0, "frame_times": [0.0, 1.0]}
+    meta["pose"] = {"dir": "pose", "fps": 16.0, "frames": 32, "person_lost": []} | pose
+    entry = {"id": name, "frames_dir": "frames", "audio": None, "meta": meta}
+    (root / "manifest.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    chosen = {"num_frames": 5, "fps": 8.0, "source": "video", "sampling": "random", "replace": True}
+    needs = Needs(beside=("pose", "face"), either=("background", "mask"))
+    samples = Samples(root / "manifest.jsonl", root, Run(clip=chosen), False, needs)
+    samples.add(entry, 0)
+    return entry, samples
+
+
+def test_what_the_pose_step_left_is_of_the_same_moments(tmp_path: Path) -> None:
+    _, samples = posed(tmp_path)
+    seen = set()
+    for epoch in range(6):
+        sample = samples[epoch]
+        bright = [round(float(np.asarray(image).mean())) for image in sample.images]
+        seen.add(bright[0])
+        assert np.diff(bright).tolist() == [10] * 4  # every second frame
+        for number, name in enumerate(("pose", "face", "mask", "background"), start=1):
+            beside = [round(float(np.asarray(image).mean())) for image in sample.beside[name]]
+            assert beside == [value + 10 * number for value in bright], name
+    assert len(seen) > 1
+
+
+def test_a_clip_without_its_person_cannot_be_used(tmp_path: Path) -> None:
+    _, samples = posed(tmp_path, person_lost=[[0, 31]])
+    with pytest.raises(Unusable, match="nobody is found in the frames 0 to 31 of its pose"):
+        samples[0]
+
+
+def test_a_video_without_a_pose_says_why(tmp_path: Path) -> None:
+    entry, samples = posed(tmp_path)
+    del entry["meta"]["pose"]
+    samples.add(entry | {"meta": entry["meta"] | {"no_pose": "no person found"}}, 0)
+    assert samples.left_out == [f"{entry['id']}: without pose: no person found"]
