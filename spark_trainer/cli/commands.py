@@ -1,4 +1,4 @@
-"""The command line: what users type, and the commands that rules run."""
+"""What users type, each with its flags."""
 
 import argparse
 import shutil
@@ -10,15 +10,6 @@ from typing import Any
 import yaml
 
 from spark_trainer import config, log
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command; a user's mistake ends it with a message, not with a trace."""
-    options = _parser().parse_args(arguments)
-    try:
-        sys.exit(options.command(options))
-    except (config.ConfigError, UserError) as error:
-        sys.exit(f"spark_trainer: {error}")
 
 
 class UserError(Exception):
@@ -60,6 +51,22 @@ PREPROCESS_FLAGS = {
     "generate_captions": ("caption", "enabled"),
     "captioner_backend": ("caption", "captioner_backend"),
 }
+
+
+def preprocess_flags(parser: argparse.ArgumentParser) -> None:
+    """What `preprocess` takes."""
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--video-dir")
+    parser.add_argument("--output-dir")
+    parser.add_argument("--extract-frames", action=switch)
+    parser.add_argument("--frame-rate", type=float)
+    parser.add_argument("--extract-audio", action=switch)
+    parser.add_argument("--transcribe", action=switch)
+    parser.add_argument("--whisper-model")
+    parser.add_argument("--generate-captions", action=switch)
+    parser.add_argument("--captioner-backend", nargs="+", help="one, or several to choose from")
+    parser.add_argument("--cores", default="all")
+
 
 # Flags of `train`, each named after its key of the run.
 TRAIN_FLAGS = (
@@ -104,6 +111,13 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def train_flags(parser: argparse.ArgumentParser) -> None:
+    """What `train` takes."""
+    for name in TRAIN_FLAGS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
+    parser.add_argument("--threads", type=int, default=1)
+
+
 def validate(options: argparse.Namespace) -> int:
     """Check what a build needs; exit status 0 only if all that is required holds."""
     from spark_trainer import checks
@@ -133,7 +147,7 @@ def gallery(options: argparse.Namespace) -> int:
     from spark_trainer.data.layout import Layout
 
     if options.seal:
-        _unseal(options.seal)
+        unseal(options.seal)
     path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
     page = options.page or path.with_name("gallery.html")
     try:
@@ -146,6 +160,14 @@ def gallery(options: argparse.Namespace) -> int:
         write_json(options.seal, {"videos": count})
     print(f"{page}: {count} videos", file=sys.stderr)
     return 0
+
+
+def gallery_flags(parser: argparse.ArgumentParser) -> None:
+    """What `gallery` takes."""
+    parser.add_argument("--manifest", type=Path, help="instead of the configured one")
+    parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
+    parser.add_argument("--seal", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -174,6 +196,14 @@ def runs(options: argparse.Namespace) -> int:
     return 0
 
 
+def runs_flags(parser: argparse.ArgumentParser) -> None:
+    """What `runs` takes."""
+    named = "`diff` and two runs: names, seals, folders, or the beginning of a name or seal"
+    parser.add_argument("diff", nargs="*", metavar="diff A B", help=named)
+    parser.add_argument("--output-dir", type=Path, help="instead of where the configuration says")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
+
+
 def gpus(options: argparse.Namespace) -> int:
     """Show which GPUs may be used here, and who holds them."""
     from spark_trainer.gpu import table
@@ -188,98 +218,15 @@ def gpus(options: argparse.Namespace) -> int:
     return 0
 
 
-def step(options: argparse.Namespace) -> int:
-    """Run one step over a shard or over one video; called by the rules."""
-    from spark_trainer.data.files import read_json
-    from spark_trainer.data.layout import Layout, Shard
-    from spark_trainer.steps import shard
-
-    order = read_json(options.settings)
-    layout = Layout(Path(order["output_dir"]))
-    log.start(f"{order['step']} {options.shard or options.folder}", options.log)
-    if options.shard:
-        videos = layout.read_shard(options.shard)
-    else:
-        from spark_trainer.data.layout import Video
-
-        video = Video(options.video, options.folder)
-        videos = Shard(video.bits, (video,))
-    shard.main(options.settings, videos, options.threads, options.gpus or 0, options.marker)
-    return 0
+def gpus_flags(parser: argparse.ArgumentParser) -> None:
+    """What `gpus` takes."""
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each GPU")
 
 
-def part(options: argparse.Namespace) -> int:
-    """Write a shard's lines of the manifest; called by the rules."""
-    from spark_trainer.data.files import read_json
-    from spark_trainer.data.layout import Layout
-    from spark_trainer.steps import manifest
-
-    log.start(f"manifest {options.shard}", options.log)
-    order = read_json(options.settings)
-    layout = Layout(Path(order["output_dir"]))
-    shard = layout.read_shard(options.shard)
-    manifest.part(layout, shard, order["settings"]["steps"], order["fingerprint"], options.marker)
-    return 0
-
-
-def join(options: argparse.Namespace) -> int:
-    """Join the manifest; called by the rules."""
-    from spark_trainer.data.files import read_json, write_json
-    from spark_trainer.steps import manifest
-
-    log.start("manifest", options.log)
-    _unseal(options.seal)
-    counts = manifest.join(
-        options.parts, read_json(options.index), options.manifest, options.rejected
-    )
-    write_json(options.seal, counts)
-    return 0
-
-
-def _unseal(seal: Path) -> None:
+def unseal(seal: Path) -> None:
     """Remove the seals of what is about to be written over."""
     for other in seal.parent.glob("*.json"):
         other.unlink()
-
-
-def encode(options: argparse.Namespace) -> int:
-    """Show a shard's clips to diffusion's frozen encoders; called by the rules."""
-    from spark_trainer.data.files import write_json
-    from spark_trainer.train import encode as encoding
-    from spark_trainer.train import launch, order
-
-    made = order.read(options.order)
-    log.start(f"encode {options.data}", options.log)
-    try:
-        counts = encoding.run(made, options.data, options.gpus, options.threads)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
-    write_json(options.marker, counts)
-    return 0
-
-
-def fit(options: argparse.Namespace) -> int:
-    """Carry out one training order; called by the rules."""
-    from spark_trainer.train import launch, order
-
-    made = order.read(options.order)
-    log.start(f"train {made.name}", options.log)
-    try:
-        launch.fit(made, options.data, options.gpus, options.threads, options.nodes or 1)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
-    return 0
-
-
-def node(options: argparse.Namespace) -> int:
-    """Train on this node of several; started by `fit` through Slurm."""
-    from spark_trainer.train import launch
-
-    log.start("train on a node")
-    try:
-        return launch.on_node(Path(options.folder), options.threads)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -304,85 +251,3 @@ def _run_folders(path: Path) -> list[Path]:
     """Where the configured runs go; `runs` where none is configured."""
     trained = config.read(path).runs.values()
     return [Path(folder) for folder in sorted({run.output_dir for run in trained} or {"runs"})]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m spark_trainer", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    def command(
-        function: Any, shown: bool = True, configured: bool = True
-    ) -> argparse.ArgumentParser:
-        text = (function.__doc__ or "").strip().partition("\n")[0]
-        if shown:
-            added = commands.add_parser(function.__name__, description=text, help=text)
-        else:
-            added = commands.add_parser(function.__name__, description=text)
-        added.set_defaults(command=function)
-        if shown and configured:
-            added.add_argument("--config", type=Path, default=Path("config/config.yaml"))
-        return added
-
-    _preprocess_flags(command(preprocess))
-    _train_flags(command(train))
-    command(validate).add_argument("--manifest", type=Path)
-    command(index)
-    _gallery_flags(command(gallery))
-    _runs_flags(command(runs))
-    _gpus_flags(command(gpus, configured=False))
-    for function, names in JOB_FLAGS.items():
-        job = command(function, shown=False)
-        for name in names.split():
-            kind = int if name in NUMBERS else str if name in TEXTS else Path
-            job.add_argument(f"--{name}", type=kind)
-    return parser
-
-
-JOB_FLAGS = {
-    step: "settings shard folder video marker threads gpus log",
-    part: "settings shard marker log",
-    join: "index manifest rejected seal log parts",
-    encode: "order marker gpus threads log data",
-    fit: "order summary gpus nodes threads log data",
-    node: "folder threads",
-}
-NUMBERS = {"gpus", "nodes", "threads"}
-TEXTS = {"folder", "video"}
-
-
-def _preprocess_flags(parser: argparse.ArgumentParser) -> None:
-    switch = argparse.BooleanOptionalAction
-    parser.add_argument("--video-dir")
-    parser.add_argument("--output-dir")
-    parser.add_argument("--extract-frames", action=switch)
-    parser.add_argument("--frame-rate", type=float)
-    parser.add_argument("--extract-audio", action=switch)
-    parser.add_argument("--transcribe", action=switch)
-    parser.add_argument("--whisper-model")
-    parser.add_argument("--generate-captions", action=switch)
-    parser.add_argument("--captioner-backend", nargs="+", help="one, or several to choose from")
-    parser.add_argument("--cores", default="all")
-
-
-def _train_flags(parser: argparse.ArgumentParser) -> None:
-    for name in TRAIN_FLAGS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
-    parser.add_argument("--threads", type=int, default=1)
-
-
-def _gallery_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", type=Path, help="instead of the configured one")
-    parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
-    parser.add_argument("--seal", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
-
-
-def _runs_flags(parser: argparse.ArgumentParser) -> None:
-    named = "`diff` and two runs: names, seals, folders, or the beginning of a name or seal"
-    parser.add_argument("diff", nargs="*", metavar="diff A B", help=named)
-    parser.add_argument("--output-dir", type=Path, help="instead of where the configuration says")
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
-
-
-def _gpus_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each GPU")

@@ -1,0 +1,105 @@
+"""What the rules run."""
+
+import argparse
+from pathlib import Path
+
+from spark_trainer import log
+from spark_trainer.cli.commands import UserError, unseal
+
+
+def step(options: argparse.Namespace) -> int:
+    """Run one step over a shard or over one video; called by the rules."""
+    from spark_trainer.data.files import read_json
+    from spark_trainer.data.layout import Layout, Shard, Video
+    from spark_trainer.steps import shard
+
+    order = read_json(options.settings)
+    layout = Layout(Path(order["output_dir"]))
+    log.start(f"{order['step']} {options.shard or options.folder}", options.log)
+    if options.shard:
+        videos = layout.read_shard(options.shard)
+    else:
+        video = Video(options.video, options.folder)
+        videos = Shard(video.bits, (video,))
+    shard.main(options.settings, videos, options.threads, options.gpus or 0, options.marker)
+    return 0
+
+
+def part(options: argparse.Namespace) -> int:
+    """Write a shard's lines of the manifest; called by the rules."""
+    from spark_trainer.data.files import read_json
+    from spark_trainer.data.layout import Layout
+    from spark_trainer.steps import manifest
+
+    log.start(f"manifest {options.shard}", options.log)
+    order = read_json(options.settings)
+    layout = Layout(Path(order["output_dir"]))
+    shard = layout.read_shard(options.shard)
+    manifest.part(layout, shard, order["settings"]["steps"], order["fingerprint"], options.marker)
+    return 0
+
+
+def join(options: argparse.Namespace) -> int:
+    """Join the manifest; called by the rules."""
+    from spark_trainer.data.files import read_json, write_json
+    from spark_trainer.steps import manifest
+
+    log.start("manifest", options.log)
+    unseal(options.seal)
+    counts = manifest.join(
+        options.parts, read_json(options.index), options.manifest, options.rejected
+    )
+    write_json(options.seal, counts)
+    return 0
+
+
+def encode(options: argparse.Namespace) -> int:
+    """Show a shard's clips to diffusion's frozen encoders; called by the rules."""
+    from spark_trainer.data.files import write_json
+    from spark_trainer.train import encode as encoding
+    from spark_trainer.train import launch, order
+
+    made = order.read(options.order)
+    log.start(f"encode {options.data}", options.log)
+    try:
+        counts = encoding.run(made, options.data, options.gpus, options.threads)
+    except launch.LaunchError as error:
+        raise UserError(str(error)) from None
+    write_json(options.marker, counts)
+    return 0
+
+
+def fit(options: argparse.Namespace) -> int:
+    """Carry out one training order; called by the rules."""
+    from spark_trainer.train import launch, order
+
+    made = order.read(options.order)
+    log.start(f"train {made.name}", options.log)
+    try:
+        launch.fit(made, options.data, options.gpus, options.threads, options.nodes or 1)
+    except launch.LaunchError as error:
+        raise UserError(str(error)) from None
+    return 0
+
+
+def node(options: argparse.Namespace) -> int:
+    """Train on this node of several; started by `fit` through Slurm."""
+    from spark_trainer.train import launch
+
+    log.start("train on a node")
+    try:
+        return launch.on_node(Path(options.folder), options.threads)
+    except launch.LaunchError as error:
+        raise UserError(str(error)) from None
+
+
+FLAGS = {
+    step: "settings shard folder video marker threads gpus log",
+    part: "settings shard marker log",
+    join: "index manifest rejected seal log parts",
+    encode: "order marker gpus threads log data",
+    fit: "order summary gpus nodes threads log data",
+    node: "folder threads",
+}
+NUMBERS = {"gpus", "nodes", "threads"}
+TEXTS = {"folder", "video"}
