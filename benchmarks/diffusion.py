@@ -11,7 +11,6 @@ import itertools
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 import diffusers
 import measure
 import torch
+import train_bare
 import train_setup
 import transformers
 from measure import Target
-from torch.utils.data import DataLoader
 
 from spark_trainer import families
 from spark_trainer.config import Run
@@ -31,7 +30,7 @@ from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import read_json
 from spark_trainer.families import Wanted
-from spark_trainer.train import data, optim
+from spark_trainer.train import data
 
 MAX_LOOP_RATIO = 1.02
 MAX_KEPT_SHARE = 1 / 1.5  # seconds of a step whose clips are kept over those of one that encodes
@@ -86,36 +85,17 @@ def pipeline(folder: Path) -> Path:
 
 
 def bare(folder: Path) -> Iterator[tuple[float, float]]:
-    """A run's steps in plain PyTorch, one whenever it is asked: its seconds and its loss."""
+    """The bare loop's steps of a run."""
     order = read_json(folder / "run.json")
     run = Run(**order["settings"])
     family: Any = families.find(run.model_name)
     loaded = family.load(run.model_name, Wanted())
-    model = loaded.model
-    optim.freeze(family, model, run)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = optim.optimizer(model, run)
-    schedule = optim.schedule(optimizer, run, run.max_steps)
     root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
     samples = dataset.read(manifest, root, run, False, family.NEEDS)["train"]
     store = Store(Path(order["encoded"]), order["versions"])
-    reader = data.Kept(samples, family, loaded, run.guidance_dropout, store)
-    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
-    numbers = list(itertools.islice(share.batches(samples), run.max_steps))
-    loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)
-    model.train()
-    batches = iter(loader)
-    for _ in numbers:
-        began = time.perf_counter()
-        batch = next(batches).batches[0]
-        loss = family.loss(loaded, model, batch) / len(batch["seeds"])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, run.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        value = loss.item()
-        yield time.perf_counter() - began, value
+    yield from train_bare.steps(
+        run, data.Kept(samples, family, loaded, run.guidance_dropout, store)
+    )
 
 
 def measured(base: Path, num_steps: int, rounds: int) -> tuple[dict[str, Any], list[Target]]:
@@ -130,7 +110,7 @@ def measured(base: Path, num_steps: int, rounds: int) -> tuple[dict[str, Any], l
         "batch_size": 2,
     }
     folder = train_setup.run_folder("turns", base, max_steps=num_steps, **settings)
-    pairs = train_setup.in_turns(folder, bare(folder))
+    pairs = train_bare.in_turns(folder, bare(folder))
     own, their = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratios = [mine / other for mine, other in pairs]
     print(f"\n{'one step, 2 clips of 8 frames':<44}{'s':>9}")

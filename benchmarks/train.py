@@ -10,7 +10,6 @@ import operator
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,19 +17,19 @@ from typing import Any
 
 import measure
 import torch
+import train_bare
 import train_gpu
 import train_setup
 import transformers
 from measure import Target
-from torch.utils.data import DataLoader
 from train_setup import SMALL
 
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.files import read_json
-from spark_trainer.families import IGNORED, Wanted
-from spark_trainer.train import data, optim
+from spark_trainer.families import Wanted
+from spark_trainer.train import data
 
 MAX_LOOP_RATIO = 1.02
 MAX_TRL_SHARE = 1 / 1.5  # TRL's tokens/s over ours
@@ -41,35 +40,16 @@ FEW = 1_000  # lines of the short manifest
 
 
 def bare(folder: Path) -> Iterator[tuple[float, float]]:
-    """A run's steps in plain PyTorch, one whenever it is asked: its seconds and its loss."""
+    """The bare loop's steps of a run."""
     order = read_json(folder / "run.json")
     run = Run(**order["settings"])
     family = families.find(run.model_name)
     loaded = family.load(run.model_name, Wanted(packed=run.packing))
-    model = loaded.model
-    optim.freeze(family, model, run)
-    optimizer = optim.optimizer(model, run)
-    schedule = optim.schedule(optimizer, run, run.max_steps)
-    weights = [p for p in model.parameters() if p.requires_grad]
     root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
     samples = dataset.read(manifest, root, run, family.ONE_FRAME)["train"]
-    reader = data.Texts(samples, family, loaded, run.max_length, run.packing)
-    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
-    numbers = list(itertools.islice(share.batches(samples), run.max_steps))
-    loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)
-    model.train()
-    batches = iter(loader)
-    for _ in numbers:
-        began = time.perf_counter()
-        batch = next(batches).batches[0]
-        loss = family.loss(loaded, model, batch) / (batch["labels"] != IGNORED).sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, run.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        value = loss.item()
-        yield time.perf_counter() - began, value
+    yield from train_bare.steps(
+        run, data.Texts(samples, family, loaded, run.max_length, run.packing)
+    )
 
 
 def loops(base: Path, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
@@ -79,7 +59,7 @@ def loops(base: Path, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
     manifest = train_setup.manifest(base / "clips", texts, 8, (320, 180))
     settings = {"model_name": str(model), "manifest_path": str(manifest), "batch_size": 8}
     folder = train_setup.run_folder("turns", base, max_steps=num_steps, **settings)
-    pairs = train_setup.in_turns(folder, bare(folder))
+    pairs = train_bare.in_turns(folder, bare(folder))
     own, their = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratios = [mine / other for mine, other in pairs]
     ratio = statistics.median(ratios)

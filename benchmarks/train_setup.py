@@ -1,18 +1,15 @@
 """What the training benchmark trains: Qwen2-VL shapes, synthetic clips, and a run folder."""
 
-import contextlib
 import hashlib
 import itertools
 import json
 import os
 import random
 import statistics
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -24,7 +21,7 @@ from spark_trainer import log
 from spark_trainer.config import Run
 from spark_trainer.data.files import canonical_json, write_json
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import encode, loop, order
+from spark_trainer.train import encode, order
 
 SPECIALS = {
     "pad_token": "<|endoftext|>",
@@ -223,38 +220,6 @@ def run_folder(name: str, base: Path, device: str = "cpu", **settings: Any) -> P
     lineage = {"run": made.name, "manifest_sha256": "", "spark_trainer": "", "code": ""}
     write_json(made.folder / "lineage.json", lineage)
     return made.folder
-
-
-def in_turns(folder: Path, other: Iterator[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Seconds of our step and of another's for each batch, taken in turns.
-
-    Args:
-        folder: of our run.
-        other: seconds and loss of the other's step, which takes place when it is asked for.
-
-    Our loop runs as it always does; the other step takes place where a step's progress is told.
-    """
-    pairs: list[tuple[float, float, float]] = []
-
-    @contextlib.contextmanager
-    def progress(*_: Any) -> Iterator[Callable[[], None]]:
-        began = time.perf_counter()
-
-        def advance() -> None:
-            nonlocal began
-            own = time.perf_counter() - began
-            pairs.append((own, *next(other)))
-            began = time.perf_counter()
-
-        yield advance
-
-    with mock.patch.object(log, "progress", progress):
-        loop.prepare(folder).train()
-    metrics = steps(folder).metrics
-    losses = [loss for _, _, loss in pairs[WARM:]]
-    same = [abs(line["loss"] - loss) for line, loss in zip(metrics, losses, strict=True)]
-    assert max(same) < 1e-3, f"the loops did not do the same: {max(same)}"
-    return [(own, their) for own, their, _ in pairs[WARM:-1]]  # the last one evaluates
 
 
 @dataclass(frozen=True)
