@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 
 from spark_trainer import gpu, log
 from spark_trainer.config import Run
@@ -87,7 +86,7 @@ class Trainer:
 
         self.model = self.way.prepare(self.loaded.model.train(), optimizer)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
-        self.ema = EMAModel(self.weights, decay=run.ema_decay) if run.ema_decay else None
+        self.ema = optim.average(self.weights, run)
         accelerator.register_for_checkpointing(*filter(None, [self.schedule, self.ema]))
         state.attach(self.way)
         first, self.progress = state.resume(self.way, self.folder / "checkpoints")

@@ -1,13 +1,15 @@
 """Which weights learn, the optimizer and its schedule, and the average of the weights."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import get_scheduler
 
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.families import Family, Films
+
+if TYPE_CHECKING:
+    from diffusers.training_utils import EMAModel
 
 # Names of the library's classes behind `train.optimizer`.
 BITSANDBYTES = {
@@ -91,8 +93,19 @@ def schedule(
     optimizer: torch.optim.Optimizer, run: Run, total: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """Linear warm-up, then the configured shape over `total` updates."""
+    from transformers import get_scheduler  # five seconds, behind the checks of what was granted
+
     name = run.schedule if run.schedule != "constant" else "constant_with_warmup"
     made: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
         name, optimizer, run.warmup_steps, total
     )
     return made
+
+
+def average(weights: list[torch.Tensor], run: Run) -> "EMAModel | None":
+    """The moving average of the weights, where the run wants one."""
+    if not run.ema_decay:
+        return None
+    from diffusers.training_utils import EMAModel
+
+    return EMAModel(weights, decay=run.ema_decay)

@@ -4,7 +4,7 @@ The loop says what it wants and knows none of them:
 
     Whole   every process holds everything; several exchange gradients (DDP)
     Zero    DeepSpeed: ZeRO-1 shares the optimizer out, ZeRO-2 gradients too, ZeRO-3 weights too
-    Fully   PyTorch's FSDP2: all three
+    Fully   PyTorch's FSDP2: all three; in fsdp.py
 
 Where weights are shared out, a forward pass gathers them layer by layer, so every process must
 make as many passes as the others, in training as in evaluation: one that has no batch left repeats
@@ -26,24 +26,12 @@ from accelerate.utils import (
     DistributedType,
     InitProcessGroupKwargs,
 )
-from safetensors.torch import load_file
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
 from spark_trainer.config import Run
 from spark_trainer.families import Batch
 
 DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 WEIGHTS = "trainable.safetensors"  # in a checkpoint, whole
-OPTIMIZER = "optimizer"  # a folder in a checkpoint, of shares
 
 
 def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
@@ -73,8 +61,11 @@ def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
 
 def of(run: Run, accelerator: Accelerator) -> "Whole":
     """The way of this run."""
-    kind = Zero if run.use_deepspeed else Fully if run.fsdp else Whole
-    return kind(run, accelerator)
+    if run.fsdp:
+        from spark_trainer.train.fsdp import Fully  # a second of imports that no other way needs
+
+        return Fully(run, accelerator)
+    return Zero(run, accelerator) if run.use_deepspeed else Whole(run, accelerator)
 
 
 class Whole:
@@ -181,9 +172,10 @@ class Whole:
     def optimizer_bytes(self) -> list[int]:
         """What the optimizer's state takes in each process; all processes must call it."""
         held = sum(
-            tensor.untyped_storage().nbytes()
-            for tensors in self.state().values()
-            for tensor in map(_local, tensors.values())
+            value.untyped_storage().nbytes()
+            for values in self.state().values()
+            for value in values.values()
+            if isinstance(value, torch.Tensor)
         )
         number = torch.tensor([held], device=self.accelerator.device)
         numbers: list[int] = self.accelerator.gather(number).tolist()
@@ -291,86 +283,3 @@ class Zero(Shared):
 
     def load(self, folder: Path) -> None:
         self.accelerator.load_state(str(folder), load_module_strict=False)
-
-
-class Fully(Shared):
-    """PyTorch's FSDP2: `fully_shard` over every repeated layer, then over what is left.
-
-    By torch's own call: Accelerate's plugin takes no CPU, and nothing of it could be tested there.
-    """
-
-    NAME = "FSDP2"
-    shares_weights = True
-
-    def got(self) -> bool:
-        return torch.distributed.is_initialized()
-
-    def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
-        where = self.accelerator.device
-        options: dict[str, Any] = {
-            "mesh": init_device_mesh(where.type, (self.accelerator.num_processes,)),
-            "mp_policy": MixedPrecisionPolicy(
-                param_dtype=DTYPES[self.run.mixed_precision],
-                reduce_dtype=torch.float32,
-                cast_forward_inputs=False,  # timesteps would lose what tells them apart
-            ),
-        }
-        for layer in layers(model):  # each is moved to its device and cut up, one by one
-            fully_shard(layer, **options)
-        self.model = fully_shard(model, **options)
-        self.optimizer = make(model)
-        return model
-
-    def accumulating(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
-
-    def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
-        norm: Any = torch.nn.utils.clip_grad_norm_(weights, self.run.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return float(norm.full_tensor()), True
-
-    def outermost(self) -> contextlib.AbstractContextManager[Any]:
-        self.model.unshard()  # until the next backward pass
-        return contextlib.nullcontext()
-
-    def learnt(self) -> dict[str, torch.Tensor]:
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # a pass without a backward one leaves the outermost gathered
-        return super().learnt()
-
-    def gathered(self, parameter: Any) -> torch.Tensor:
-        value: torch.Tensor = parameter.full_tensor()
-        return value
-
-    def save(self, folder: Path) -> None:
-        super().save(folder)
-        state = get_optimizer_state_dict(self.model, self.optimizer)
-        state_dict_saver.save(state, checkpoint_id=folder / OPTIMIZER)
-
-    def load(self, folder: Path) -> None:
-        super().load(folder)
-        whole: dict[str, Any] = load_file(folder / WEIGHTS)
-        options = StateDictOptions(full_state_dict=True, strict=False)
-        set_model_state_dict(self.model, whole, options=options)
-        state = get_optimizer_state_dict(self.model, self.optimizer)
-        state_dict_loader.load(state, checkpoint_id=folder / OPTIMIZER)
-        set_optimizer_state_dict(self.model, self.optimizer, state)
-
-
-def _local(value: Any) -> torch.Tensor:
-    """What of a value this process holds."""
-    value = value.to_local() if isinstance(value, DTensor) else value
-    return value if isinstance(value, torch.Tensor) else torch.empty(0)
-
-
-def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The repeated layers of a network: what its outermost lists of modules hold."""
-    found: dict[str, torch.nn.Module] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and not any(
-            name.startswith(f"{above}.") for above in found
-        ):
-            found |= {f"{name}.{number}": layer for number, layer in enumerate(module)}
-    return list(found.values())

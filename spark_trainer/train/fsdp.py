@@ -1,0 +1,111 @@
+"""A model shared out by PyTorch's FSDP2 (Zhao et al. 2023, arXiv:2304.11277).
+
+By torch's own call: Accelerate's plugin takes no CPU, and nothing of it could be tested there.
+"""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from spark_trainer.train.sharding import DTYPES, WEIGHTS, Shared
+
+OPTIMIZER = "optimizer"  # a folder in a checkpoint, of shares
+
+
+class Fully(Shared):
+    """`fully_shard` over every repeated layer, then over what is left."""
+
+    NAME = "FSDP2"
+    shares_weights = True
+
+    def got(self) -> bool:
+        return torch.distributed.is_initialized()
+
+    def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
+        where = self.accelerator.device
+        options: dict[str, Any] = {
+            "mesh": init_device_mesh(where.type, (self.accelerator.num_processes,)),
+            "mp_policy": MixedPrecisionPolicy(
+                param_dtype=DTYPES[self.run.mixed_precision],
+                reduce_dtype=torch.float32,
+                cast_forward_inputs=False,  # timesteps would lose what tells them apart
+            ),
+        }
+        for layer in layers(model):  # each is moved to its device and cut up, one by one
+            fully_shard(layer, **options)
+        self.model = fully_shard(model, **options)
+        self.optimizer = make(model)
+        return model
+
+    def accumulating(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
+        norm: Any = torch.nn.utils.clip_grad_norm_(weights, self.run.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(norm.full_tensor()), True
+
+    def outermost(self) -> contextlib.AbstractContextManager[Any]:
+        self.model.unshard()  # until the next backward pass
+        return contextlib.nullcontext()
+
+    def learnt(self) -> dict[str, torch.Tensor]:
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # a pass without a backward one leaves the outermost gathered
+        return super().learnt()
+
+    def state(self) -> dict[Any, dict[str, Any]]:
+        return {
+            parameter: {name: _local(value) for name, value in values.items()}
+            for parameter, values in super().state().items()
+        }
+
+    def gathered(self, parameter: Any) -> torch.Tensor:
+        value: torch.Tensor = parameter.full_tensor()
+        return value
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        state = get_optimizer_state_dict(self.model, self.optimizer)
+        state_dict_saver.save(state, checkpoint_id=folder / OPTIMIZER)
+
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        whole: dict[str, Any] = load_file(folder / WEIGHTS)
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_model_state_dict(self.model, whole, options=options)
+        state = get_optimizer_state_dict(self.model, self.optimizer)
+        state_dict_loader.load(state, checkpoint_id=folder / OPTIMIZER)
+        set_optimizer_state_dict(self.model, self.optimizer, state)
+
+
+def _local(value: Any) -> Any:
+    """What of a value this process holds."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The repeated layers of a network: what its outermost lists of modules hold."""
+    found: dict[str, torch.nn.Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and not any(
+            name.startswith(f"{above}.") for above in found
+        ):
+            found |= {f"{name}.{number}": layer for number, layer in enumerate(module)}
+    return list(found.values())
