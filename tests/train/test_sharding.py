@@ -144,18 +144,21 @@ def held(made: Order) -> list[int]:
     return numbers
 
 
-EVERY_WAY = ("zero2", "zero3_offload", "fsdp")
+# One of each kind is shared out in more than one way, the others in the one that cuts up the most.
+EQUAL = {
+    "blip": ("zero2", "zero3_offload", "fsdp"),
+    "qwen2_vl": ("zero2", "zero3_offload"),
+    "animatediff": ("zero2", "zero3_offload"),
+    "wan_animate": ("zero2", "zero3_offload", "fsdp"),
+    "blip2": ("zero3_offload",),
+    "internvl": ("zero3_offload",),
+    "llava": ("zero3_offload",),
+    "svd": ("zero3_offload",),
+}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("variant", "names"),
-    [
-        *((one, EVERY_WAY) for one in ("blip", "qwen2_vl", "animatediff", "wan_animate")),
-        *((one, EVERY_WAY[1:2]) for one in ("blip2", "internvl", "llava", "svd")),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("variant", "names"), EQUAL.items(), ids=EQUAL)
 def test_two_that_share_equal_one(variant: str, names: tuple[str, ...], of: Make, way: Any) -> None:
     one = of("one", variant)
     loop.prepare(write_run(one)).train()
