@@ -10,13 +10,15 @@ rule pose:
     conda:
         "../envs/pose.yaml"
     threads: 8
+    resources:
+        gpu=gpus("pose"),
     params:
         settings=settings_file("pose"),
         video=video_hash,
     shell:
         "python -m spark_trainer step --settings {params.settings:q}"
         " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
 
 
 rule pose_file:
@@ -29,17 +31,19 @@ rule pose_file:
         "logs/pose/{folder}.file.log",
     conda:
         "../envs/pose.yaml"
+    resources:
+        gpu=gpus("pose"),
     params:
         settings=settings_file("pose"),
         video=video_hash,
     shell:
         "python -m spark_trainer step --settings {params.settings:q}"
         " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
 
 
 rule pose_shard:
-    """The person in each video of a shard, one video per core."""
+    """The person in each video of a shard."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("pose"),
@@ -52,9 +56,11 @@ rule pose_shard:
     conda:
         "../envs/pose.yaml"
     threads: 8
+    resources:
+        gpu=gpus("pose"),
     params:
         settings=settings_file("pose"),
     shell:
         "python -m spark_trainer step --settings {params.settings:q}"
         " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --log {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"

@@ -1,18 +1,51 @@
 """Where the person is and how it stands."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from spark_trainer.config.section import Positive, Section, Share
+from spark_trainer.config.section import (
+    DEVICE,
+    SHARE,
+    Device,
+    Positive,
+    Runtime,
+    Section,
+    Share,
+)
+
+CHECKPOINT = "hub id, `id@commit` or local folder (vitpose)."
+# Keys that only `vitpose` reads, so that to `mediapipe` they decide nothing.
+VITPOSE_KEYS = {"person_model", "person_threshold", "keypoint_model", "mask_model"}
 
 
 class Pose(Section):
     """Skeleton, face, outline and background of the person in each video, for Wan2.2-Animate."""
 
     enabled: bool = Field(False, description="Prepare these.")
-    detector: Literal["mediapipe"] = Field(
-        "mediapipe", description="What finds the person; `mediapipe` works offline on a CPU."
+    detector: Literal["mediapipe", "vitpose"] = Field(
+        "mediapipe",
+        description="What finds the person; `mediapipe` works offline on a CPU, `vitpose` runs "
+        "three checkpoints of transformers and wants a GPU.",
+    )
+    person_model: str = Field(
+        "PekingU/rtdetr_r50vd_coco_o365",
+        min_length=1,
+        description=f"Finds people: {CHECKPOINT}",
+    )
+    person_threshold: Share = Field(
+        0.5, description="Who is found less surely than this is nobody (vitpose)."
+    )
+    keypoint_model: str = Field(
+        "usyd-community/vitpose-plus-huge",
+        min_length=1,
+        description=f"Finds a person's joints: {CHECKPOINT} One of 133 keypoints sees hands and "
+        "face as well; for one of 17 they are MediaPipe's.",
+    )
+    mask_model: str = Field(
+        "facebook/sam2.1-hiera-large",
+        min_length=1,
+        description=f"Finds a person's outline: SAM 2, {CHECKPOINT}",
     )
     frame_rate: Positive = Field(
         16.0, description="Frames per second; 16 is what Wan2.2-Animate is sampled at."
@@ -62,3 +95,10 @@ class Pose(Section):
         ge=0,
         description="Grow the outline to every side, so that no rim stays in the background.",
     )
+    device: Device = Field("cuda", description=f"{DEVICE} (vitpose)", json_schema_extra=Runtime)
+    gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
+
+    def results(self) -> dict[str, Any]:
+        """The settings that decide what this detector finds."""
+        unread = VITPOSE_KEYS if self.detector == "mediapipe" else set()
+        return {key: value for key, value in super().results().items() if key not in unread}

@@ -29,13 +29,14 @@ def identity(name: str, cache: Path, revision: str | None = None) -> str:
     return str(known[name][1])
 
 
-def check(name: str, model_types: Sequence[str], key: str) -> None:
+def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = True) -> None:
     """Refuse a local checkpoint that a backend can't run, before any work is done for it.
 
     Args:
         name: hub id, or local folder; a hub id is taken as it is.
-        model_types: values of `model_type` in config.json that are fine.
+        model_types: values of `model_type` in config.json that are fine; any are if none is named.
         key: what the message names.
+        reads_text: whether it needs a tokenizer; else it sees pictures alone.
 
     Raises:
         ConfigError: no such folder, a file is missing, or it is another kind of checkpoint.
@@ -53,9 +54,9 @@ def check(name: str, model_types: Sequence[str], key: str) -> None:
     if missing := sorted(file for file in needed if not (path / file).is_file()):
         raise ConfigError(f"{key}: {name} lacks {', '.join(missing)}")
     # Without one, some of upstream's tokenizers load all the same and know no word.
-    if not any((path / file).is_file() for file in TOKENIZERS):
+    if reads_text and not any((path / file).is_file() for file in TOKENIZERS):
         raise ConfigError(f"{key}: {name} lacks a tokenizer; expected one of {sorted(TOKENIZERS)}")
     model_type = read_json(path / "config.json").get("model_type")
-    if model_type not in model_types:
+    if model_types and model_type not in model_types:
         expected = " or ".join(model_types)
         raise ConfigError(f"{key}: {name} is a {model_type!r} checkpoint; expected {expected}")

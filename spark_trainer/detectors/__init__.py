@@ -2,9 +2,10 @@
 
 A backend's module holds
 
-    PACKAGE     the distribution that it runs
-    identity    () -> what decides its results: the version, and digests of the models' files
-    load        () -> Detector
+    PACKAGES    the distributions that it runs
+    NEEDS_GPU   whether it is too slow without; then one process works, else one per core
+    identity    (settings, cache) -> what decides its results; `models` are the weights' digests
+    load        (settings, device, threads) -> Detector
 
 Keypoints are the 133 of COCO-WholeBody as the official preparation of Wan2.2-Animate regroups them
 (pose2d_utils.py): 20 of the body, 21 of each hand, 68 of the face. Left is the person's own left.
@@ -16,7 +17,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from spark_trainer.config import Pose
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,14 +81,20 @@ class Detector(ABC):
     def count(self, picture: "NDArray[np.uint8]") -> int:
         """How many people a picture shows, as far as the backend can tell."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record tells of the models beyond the settings and their identity."""
+        return {}
+
 
 class Backend(Protocol):
     """What a backend's module offers."""
 
-    PACKAGE: str
+    PACKAGES: tuple[str, ...]
+    NEEDS_GPU: bool
 
-    def identity(self) -> dict[str, Any]: ...
-    def load(self) -> Detector: ...
+    def identity(self, settings: Pose, cache: Path) -> dict[str, Any]: ...
+    def load(self, settings: Pose, device: str, threads: int) -> Detector: ...
 
 
 def backend(name: str) -> Backend:

@@ -12,19 +12,20 @@ import contextlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.config import ConfigError
+from spark_trainer.config import ConfigError, Pose
 from spark_trainer.detectors import POINTS, Detector, Follow, Person
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PACKAGE = "mediapipe"
+PACKAGES = ("mediapipe",)
+NEEDS_GPU = False
 MODELS = (
     "face_detection/face_detection_short_range.tflite",
     "face_landmark/face_landmark.tflite",
@@ -65,14 +66,14 @@ RESULTS = {
 Found = dict[str, Any]  # result -> MediaPipe's packet
 
 
-def identity() -> dict[str, Any]:
+def identity(settings: Pose, cache: Path) -> dict[str, Any]:
     """The version, and the models' SHA-256 as the wheel's list of files gives them.
 
     Raises:
         ConfigError: it is not installed.
     """
     try:
-        package = metadata.distribution(PACKAGE)
+        package = metadata.distribution(PACKAGES[0])
     except metadata.PackageNotFoundError:
         raise ConfigError(
             "pose.enabled: mediapipe is not installed; expected mediapipe==0.10.21, whose wheels "
@@ -86,8 +87,8 @@ def identity() -> dict[str, Any]:
     }
 
 
-def load() -> Detector:
-    """Load MediaPipe, which takes two seconds; who follows a person is made anew for each video."""
+def load(settings: Pose, device: str, threads: int) -> Detector:
+    """Its graphs are loaded when they are used, in two seconds, and anew for each video."""
     return MediaPipe()
 
 
@@ -95,8 +96,11 @@ class MediaPipe(Detector):
     """Holistic follows one person: of several the one whose detection has the highest score."""
 
     def __init__(self) -> None:
-        self._counting = _Graph(_detection(), {}, ["people"])
         self._counted = itertools.count()
+
+    @cached_property
+    def _counting(self) -> "_Graph":
+        return _Graph(_detection(), {}, ["people"])
 
     @contextlib.contextmanager
     def following(self, rate: float) -> Iterator[Follow]:

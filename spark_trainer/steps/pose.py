@@ -27,13 +27,13 @@ from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import detectors
-from spark_trainer.config import Pose
+from spark_trainer import detectors, log
+from spark_trainer.config import ConfigError, Pose
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.video import Quality, Writer, frames_on_grid
 from spark_trainer.detectors import POINTS, Detector, Person, skeleton
 from spark_trainer.steps import Context, Facts, shard
-from spark_trainer.steps.device import Wanted
+from spark_trainer.steps.device import Wanted, device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,13 +57,15 @@ KEYPOINTS = "keypoints.npz"
 
 
 def wanted(settings: Pose) -> Wanted:
-    """MediaPipe runs on the CPU."""
-    return "cpu"
+    """As configured; a detector that is fast enough anywhere leaves GPUs alone."""
+    return settings.device if detectors.backend(settings.detector).NEEDS_GPU else "cpu"
 
 
 def identity(settings: Pose, cache: Path) -> Facts | None:
-    """The detector's version and the digests of its models, where it is used."""
-    return detectors.backend(settings.detector).identity() if settings.enabled else None
+    """What decides the detector's results, such as its models' digests, where it is used."""
+    return (
+        detectors.backend(settings.detector).identity(settings, cache) if settings.enabled else None
+    )
 
 
 def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
@@ -74,7 +76,32 @@ def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
 
 
 def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
-    """Prepare each video, one process per core: MediaPipe bears neither threads nor a fork."""
+    """Prepare each video.
+
+    Raises:
+        ConfigError: no GPU where one is wanted, or a checkpoint that can't be loaded or does not
+            fit into memory.
+    """
+    settings: Pose = context.settings
+    needs_gpu = detectors.backend(settings.detector).NEEDS_GPU
+    yield from _with_one_detector(videos, context) if needs_gpu else _each_core(videos, context)
+
+
+def _with_one_detector(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
+    """One video after the other, with models that are loaded once."""
+    settings: Pose = context.settings
+    what = f"pose/{settings.detector}, {len(videos)} videos"
+    with device("pose", wanted(settings), settings.gpu_fraction, context.gpus, what) as place:
+        began = time.monotonic()
+        detector = detectors.backend(settings.detector).load(settings, place, context.workers)
+        spent = time.monotonic() - began
+        log.logger.info("pose/%s: loaded on %s in %.1f s", settings.detector, place, spent)
+        for video in videos:
+            yield video, prepare(video, context, detector)
+
+
+def _each_core(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
+    """One process per core: MediaPipe bears neither threads nor a fork."""
     spawn = multiprocessing.get_context("spawn")
     workers = min(context.workers, len(videos))
     with ProcessPoolExecutor(workers, spawn, _start, (context.settings,)) as pool:
@@ -94,7 +121,7 @@ def _start(settings: Pose) -> None:
     sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    _loaded.append(detectors.backend(settings.detector).load())
+    _loaded.append(detectors.backend(settings.detector).load(settings, "cpu", 1))
 
 
 def _in_worker(video: Video, context: Context) -> Facts:
@@ -102,7 +129,11 @@ def _in_worker(video: Video, context: Context) -> Facts:
 
 
 def prepare(video: Video, context: Context, detector: Detector) -> Facts:
-    """Write a video's files; returns what the record tells."""
+    """Write a video's files; returns what the record tells.
+
+    Raises:
+        ConfigError: the models do not fit into memory.
+    """
     settings: Pose = context.settings
     source = shard.source(context.layout, video)
     folder = context.layout.pose(video)
@@ -115,26 +146,30 @@ def prepare(video: Video, context: Context, detector: Detector) -> Facts:
         facts = _write(source, temporary, settings, detector)
         if facts["status"] == "ok":
             temporary.rename(folder)
+    except ConfigError:
+        raise
     except ValueError as error:
         facts = {"status": "none", "why": str(error)}
     except RuntimeError as error:
         facts = {"status": "failed", "why": str(error), "reason": str(error)}
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return facts | _origin(settings) | {"seconds": round(time.monotonic() - started, 3)}
+    return facts | _origin(context, detector) | {"seconds": round(time.monotonic() - started, 3)}
 
 
-def _origin(settings: Pose) -> Facts:
+def _origin(context: Context, detector: Detector) -> Facts:
     """What every record tells of where its files come from."""
+    settings: Pose = context.settings
     backend = detectors.backend(settings.detector)
-    packages = ("av", backend.PACKAGE, "numpy", "pillow")
+    packages = ("av", *backend.PACKAGES, "numpy", "pillow")
     return {
         "detector": settings.detector,
-        "models": backend.identity()["models"],
+        "models": backend.identity(settings, context.layout.state / "models.json")["models"],
         "packages": {name: metadata.version(name) for name in packages},
         "settings": settings.results(),
         "lost_face": "black",
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **detector.facts,
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from spark_trainer import detectors
+from spark_trainer.config import Pose
 from spark_trainer.data.video import frames_on_grid
 from spark_trainer.detectors import BODY, FACE_PARTS, Detector, Person, mediapipe
 
@@ -21,7 +22,7 @@ def pictures(path: Path, count: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return detectors.backend("mediapipe").load()
+    return detectors.backend("mediapipe").load(Pose(), "cpu", 1)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_people_are_counted(detector: Detector) -> None:
 
 
 def test_the_digests_are_those_of_the_models() -> None:
-    identity = mediapipe.identity()
+    identity = mediapipe.identity(Pose(), Path())
     assert identity["version"] == metadata.version("mediapipe") == "0.10.21"
     for name, digest in identity["models"].items():
         path = metadata.distribution("mediapipe").locate_file(f"mediapipe/modules/{name}")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from spark_trainer import config, ffmpeg, steps
 from spark_trainer.config import Pose
+from spark_trainer.config.pose import VITPOSE_KEYS
 from spark_trainer.data.video import frames_at, frames_on_grid
 from spark_trainer.detectors import POINTS, Person, mediapipe
 from spark_trainer.detectors.skeleton import draw
@@ -170,9 +171,39 @@ def test_nothing_is_asked_of_the_detector_while_it_is_off(tmp_path: Path) -> Non
 
 
 def test_without_mediapipe_the_configuration_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mediapipe, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(mediapipe, "PACKAGES", ("no-such-package",))
     on = config.load({"pose": {"enabled": True}})
     with pytest.raises(config.ConfigError, match=r"pose\.enabled: mediapipe is not installed"):
+        steps.fingerprints(on)
+
+
+def test_what_only_another_detector_reads_decides_nothing() -> None:
+    made, other = (
+        steps.fingerprint(config.load({"pose": {"enabled": True} | keys}), "pose")
+        for keys in ({}, {"keypoint_model": "someone/joints", "person_threshold": 0.9})
+    )
+    assert made == other
+    assert not VITPOSE_KEYS & Pose().results().keys()
+
+
+def test_device_and_share_decide_nothing() -> None:
+    keys = {"detector": "vitpose", "device": "auto", "gpu_fraction": 0.5}
+    assert Pose(**keys).results() == Pose(detector="vitpose").results()
+    assert Pose(detector="vitpose").results().keys() > VITPOSE_KEYS
+
+
+def test_only_a_detector_that_needs_a_gpu_asks_for_one() -> None:
+    assert pose.wanted(Pose()) == "cpu"
+    assert pose.wanted(Pose(detector="vitpose")) == "cuda"
+    on = config.load({"pose": {"enabled": True, "detector": "vitpose"}})
+    assert steps.gpus(on, "pose", local=False) == 1
+    assert steps.gpus(config.load({"pose": {"enabled": True}}), "pose", local=False) == 0
+
+
+def test_without_scipy_checkpoints_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    on = config.load({"pose": {"enabled": True, "detector": "vitpose"}})
+    with pytest.raises(config.ConfigError, match=r"pose\.detector: vitpose needs scipy"):
         steps.fingerprints(on)
 
 
