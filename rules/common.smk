@@ -6,7 +6,7 @@ from spark_trainer import config as settings
 from spark_trainer import log as journal
 from spark_trainer import slurm, steps, summary
 from spark_trainer.data import index
-from spark_trainer.data.files import write_json
+from spark_trainer.data.files import digest, read_json, write_json
 from spark_trainer.data.layout import record_name
 from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
 from spark_trainer.steps import shard
@@ -44,15 +44,18 @@ def named(step: str, wildcards) -> str:
 
 
 def settings_file(step: str):
-    """Params function: the settings of a step as its jobs read them, named by the fingerprint."""
+    """Params function: the settings of a step as its jobs read them, named by the fingerprint.
+
+    Written again where one differs that decides no result, such as `device`.
+    """
 
     def write(wildcards) -> Path:
         name = named(step, wildcards)
         path = LAYOUT.settings(name, FINGERPRINTS[name])
-        if not path.exists():
-            order = {"step": name, "fingerprint": FINGERPRINTS[name]}
-            order |= {"output_dir": CONFIG.output_dir}
-            write_json(path, order | {"settings": steps.settings(CONFIG, name)})
+        order = {"step": name, "fingerprint": FINGERPRINTS[name]}
+        order |= {"output_dir": CONFIG.output_dir, "settings": steps.settings(CONFIG, name)}
+        if not path.exists() or digest(read_json(path)) != digest(order):
+            write_json(path, order)
         return path
 
     return write

@@ -1,5 +1,6 @@
 """What users type besides a build: the graph, a cluster's dry run, a configuration gone wrong."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -61,6 +62,18 @@ def test_slurm_dry_run(tmp_path: Path) -> None:
     assert "threads: 8" in training
     assert "gpu=8" in training
     assert "mem_mb=64000" in training
+
+
+def test_jobs_read_what_is_set_now(fresh: Workspace) -> None:
+    """A key that decides no result changes what is in the settings, and not their name."""
+    seen = []
+    for device in ("cuda", "cpu"):
+        fresh.configure("caption", enabled=True, captioner_backend="imagenet-tags", device=device)
+        assert fresh.snakemake("manifest", "--dry-run").status == 0
+        [path] = fresh.output.glob(".spark/settings/caption/*.json")
+        seen.append((path.name, json.loads(path.read_text())["settings"]["device"]))
+    assert [device for _, device in seen] == ["cuda", "cpu"]
+    assert seen[0][0] == seen[1][0]
 
 
 def test_slurm_profile_knows_every_job() -> None:
