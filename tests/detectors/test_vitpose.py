@@ -33,7 +33,6 @@ Settings = Callable[..., Pose]
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The section with tiny checkpoints; keys given take the place of theirs."""
-    pytest.importorskip("scipy", reason="upstream's image processor of ViTPose needs it")
     folder = tmp_path_factory.mktemp("tiny")
     shared = {
         "enabled": True,

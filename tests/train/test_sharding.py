@@ -144,11 +144,11 @@ def held(made: Order) -> list[int]:
     return numbers
 
 
-# One of each kind is shared out in more than one way, the others in the one that cuts up the most.
+# One of each kind is shared out in every way, the others in the one that cuts up the most.
 EQUAL = {
     "blip": ("zero2", "zero3_offload", "fsdp"),
-    "qwen2_vl": ("zero2", "zero3_offload"),
-    "animatediff": ("zero2", "zero3_offload"),
+    "qwen2_vl": ("zero2", "zero3_offload", "fsdp"),
+    "animatediff": ("zero2", "zero3_offload", "fsdp"),
     "wan_animate": ("zero2", "zero3_offload", "fsdp"),
     "blip2": ("zero3_offload",),
     "internvl": ("zero3_offload",),

@@ -16,7 +16,6 @@ from .conftest import REPO, Workspace
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A speaker, and tiny checkpoints that find a person anywhere, as large as the picture."""
-    pytest.importorskip("scipy", reason="upstream's image processor of ViTPose needs it")
     made = Workspace(tmp_path)
     made.add("speaker", (REPO / "tests/assets/speaker.mp4").read_bytes())
     made.configure("audio", enabled=False)
