@@ -52,8 +52,12 @@ def settings_file(step: str):
     def write(wildcards) -> Path:
         name = named(step, wildcards)
         path = LAYOUT.settings(name, FINGERPRINTS[name])
-        order = {"step": name, "fingerprint": FINGERPRINTS[name]}
-        order |= {"output_dir": CONFIG.output_dir, "settings": steps.settings(CONFIG, name)}
+        order = {
+            "step": name,
+            "fingerprint": FINGERPRINTS[name],
+            "output_dir": CONFIG.output_dir,
+            "settings": steps.settings(CONFIG, name),
+        }
         if not path.exists() or digest(read_json(path)) != digest(order):
             write_json(path, order)
         return path
