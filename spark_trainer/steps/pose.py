@@ -18,12 +18,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import metadata
-from itertools import chain, groupby, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,15 @@ from spark_trainer import detectors, log
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.video import Quality, Writer, frames_on_grid
-from spark_trainer.detectors import POINTS, Detector, Person, skeleton
+from spark_trainer.detectors import POINTS, Detector, Person, face, outline, skeleton
 from spark_trainer.steps import Context, Facts, shard
 from spark_trainer.steps.device import Wanted, device
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    Boxes = NDArray[np.float32]  # (frames, 4)
+    from spark_trainer.detectors.face import Boxes
 
 VERSION = 1
 UPSTREAM = ()
@@ -191,7 +190,7 @@ def _write(source: Path, folder: Path, settings: Pose, detector: Detector) -> Fa
     if sum(seen) < settings.min_share * len(seen):
         why = f"a person in {sum(seen)} of {len(seen)} frames only (pose.min_share)"
         return facts | {"status": "none", "why": why}
-    boxes = face_boxes(people, size, settings)
+    boxes = face.boxes(people, size, settings)
     _write_faces(source, folder, settings, boxes)
     _write_keypoints(folder / KEYPOINTS, people, boxes, settings.frame_rate)
     found = [person is not None and person.has_face for person in people]
@@ -200,8 +199,8 @@ def _write(source: Path, folder: Path, settings: Pose, detector: Detector) -> Fa
         "status": "ok",
         "width": size[0],
         "height": size[1],
-        "person_lost": ranges([not one for one in seen]),
-        "face_lost": ranges([not one for one in cropped]),
+        "person_lost": face.ranges([not one for one in seen]),
+        "face_lost": face.ranges([not one for one in cropped]),
         "face_bridged": sum(cropped) - sum(found),
     }
 
@@ -234,10 +233,10 @@ def _find(
         for number, image in enumerate(chain([first], frames)):
             picture = np.asarray(image)
             person = _sure(find(picture), settings)
-            outline = Image.fromarray(_outline(person, size, settings))
+            white = outline.draw(person, size, settings.mask_threshold, settings.mask_growth_px)
             pose.add(skeleton.draw(person, size, settings.min_confidence))
-            mask.add(outline.convert("RGB"))
-            background.add(Image.composite(black, image, outline))
+            mask.add(white.convert("RGB"))
+            background.add(Image.composite(black, image, white))
             people.append(None if person is None else replace(person, mask=np.empty(0, np.float32)))
             if number % every == 0:
                 counts.append(detector.count(picture))
@@ -276,82 +275,18 @@ def even_size(size: tuple[int, int], max_side_px: int | None) -> tuple[int, int]
     return width, height
 
 
-def _outline(person: Person | None, size: tuple[int, int], settings: Pose) -> "NDArray[np.uint8]":
-    """Mask (height, width), 255 where the person is."""
-    import numpy as np
-
-    if person is None:
-        return np.zeros((size[1], size[0]), np.uint8)
-    inside = grown(person.mask >= settings.mask_threshold, settings.mask_growth_px)
-    return inside.astype(np.uint8) * 255
-
-
-def grown(mask: "NDArray[np.bool_]", pixels: int) -> "NDArray[np.bool_]":
-    """A mask with everything that is at most so many pixels away, in rows and in columns."""
-    import numpy as np
-
-    for axis in (0, 1):
-        before = np.insert(np.cumsum(mask, axis=axis), 0, 0, axis=axis)
-        places = np.arange(mask.shape[axis])
-        ends = np.minimum(places + pixels + 1, mask.shape[axis])
-        starts = np.maximum(places - pixels, 0)
-        mask = np.take(before, ends, axis) > np.take(before, starts, axis)
-    return mask
-
-
-def face_boxes(people: list[Person | None], size: tuple[int, int], settings: Pose) -> "Boxes":
-    """Where the face is cropped in each frame: left, top, right, bottom in shares; NaN where lost.
-
-    The box around the keypoints grows as in the official preparation (utils.py,
-    `get_face_bboxes`): three quarters of the added height above it. Then gaps are bridged and the
-    box is averaged over time, never across a gap.
-    """
-    import numpy as np
-
-    boxes = np.full((len(people), 4), np.nan)
-    for number, person in enumerate(people):
-        if person is not None and person.has_face:
-            boxes[number] = _face_box(person, settings.face_scale)
-    found: list[int] = np.flatnonzero(~np.isnan(boxes[:, 0])).tolist()
-    longest = round(settings.face_gap_s * settings.frame_rate)
-    for a, b in pairwise(found):
-        if 1 < b - a <= longest + 1:
-            share = np.arange(1, b - a)[:, None] / (b - a)
-            boxes[a + 1 : b] = boxes[a] + share * (boxes[b] - boxes[a])
-    reach = round(settings.face_smoothing_s * settings.frame_rate)
-    smooth = boxes.copy()
-    for a, b in ranges((~np.isnan(boxes[:, 0])).tolist()):
-        for number in range(a, b + 1):
-            near = min(reach, number - a, b - number)  # alike on both sides: no lag at the ends
-            smooth[number] = boxes[number - near : number + near + 1].mean(axis=0)
-    edges = np.array([1 / size[0], 1 / size[1]])  # one pixel is left of a face at the edge
-    smooth[:, :2] = np.clip(smooth[:, :2], 0, 1 - edges)
-    smooth[:, 2:] = np.clip(smooth[:, 2:], smooth[:, :2] + edges, 1)
-    return smooth.astype(np.float32)
-
-
-def _face_box(person: Person, scale: float) -> "NDArray[np.float64]":
-    import numpy as np
-
-    points = person.face[:, :2].astype(np.float64)
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    grow = math.sqrt(scale) - 1
-    aside, more = grow * (right - left) / 2, grow * (bottom - top) / 4
-    return np.array([left - aside, top - 3 * more, right + aside, bottom + more])
-
-
 def _write_faces(source: Path, folder: Path, settings: Pose, boxes: "Boxes") -> None:
     """Decode again and crop, now that the boxes of all frames are known."""
     from PIL import Image
 
     black = Image.new("RGB", (FACE_PX, FACE_PX))
-    with Writer(folder / "face.mp4", settings.frame_rate, black.size, "fine") as face:
+    with Writer(folder / "face.mp4", settings.frame_rate, black.size, "fine") as video:
         for image, box in zip(_frames(source, settings, []), boxes.tolist(), strict=True):
             if math.isnan(box[0]):
-                face.add(black)
+                video.add(black)
                 continue
             where = tuple(share * side for share, side in zip(box, image.size * 2, strict=True))
-            face.add(image.resize(black.size, Image.Resampling.BICUBIC, box=where))
+            video.add(image.resize(black.size, Image.Resampling.BICUBIC, box=where))
 
 
 def _write_keypoints(path: Path, people: list[Person | None], boxes: "Boxes", rate: float) -> None:
@@ -368,14 +303,3 @@ def _write_keypoints(path: Path, people: list[Person | None], boxes: "Boxes", ra
     }
     arrays |= {"face_box": boxes, "times": np.arange(len(people)) / rate}
     np.savez_compressed(path, allow_pickle=False, **arrays)
-
-
-def ranges(flags: "Iterable[bool]") -> list[list[int]]:
-    """First and last number of each run of true values."""
-    found, number = [], 0
-    for flag, run in groupby(flags):
-        length = len(list(run))
-        if flag:
-            found.append([number, number + length - 1])
-        number += length
-    return found

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from spark_trainer import config, ffmpeg, steps
 from spark_trainer.config import Pose
 from spark_trainer.config.pose import VITPOSE_KEYS
 from spark_trainer.data.video import frames_at, frames_on_grid
-from spark_trainer.detectors import POINTS, Person, mediapipe
+from spark_trainer.detectors import POINTS, Person, mediapipe, outline
 from spark_trainer.detectors.skeleton import draw
 from spark_trainer.steps import pose
 
@@ -95,9 +94,9 @@ def test_mask_and_background_share_the_video(built: Built) -> None:
         white = np.asarray(mask)[..., 0] == 255
         assert set(np.unique(np.asarray(mask))) == {0, 255}
         assert 0.2 < white.mean() < 0.8
-        inner = ~pose.grown(~white, 4)
+        inner = ~outline.grown(~white, 4)
         assert np.asarray(background)[inner].mean() < 2
-        outside = ~pose.grown(white, 4)
+        outside = ~outline.grown(white, 4)
         difference = np.asarray(background, float)[outside] - np.asarray(image, float)[outside]
         assert np.abs(difference).mean() < 3
 
@@ -207,20 +206,6 @@ def test_without_scipy_checkpoints_are_refused(monkeypatch: pytest.MonkeyPatch) 
         steps.fingerprints(on)
 
 
-def test_ranges() -> None:
-    assert pose.ranges([]) == []
-    assert pose.ranges([False, True, True, False, True]) == [[1, 2], [4, 4]]
-
-
-def test_a_mask_grows_to_every_side() -> None:
-    mask = np.zeros((9, 12), bool)
-    mask[4, 0] = mask[4, 8] = True
-    expected = np.zeros((9, 12), bool)
-    expected[2:7, :3] = expected[2:7, 6:11] = True
-    assert (pose.grown(mask, 2) == expected).all()
-    assert (pose.grown(mask, 0) == mask).all()
-
-
 @pytest.mark.parametrize(
     ("size", "limit", "expected"),
     [
@@ -234,48 +219,3 @@ def test_sides_are_even(
     size: tuple[int, int], limit: int | None, expected: tuple[int, int]
 ) -> None:
     assert pose.even_size(size, limit) == expected
-
-
-def faces(*lefts: float | None) -> list[Person | None]:
-    """People whose faces are 0.1 wide and 0.2 high, at these places; None has no face."""
-    made: list[Person | None] = []
-    for left in lefts:
-        parts = {name: np.zeros((count, 3), np.float32) for name, count in POINTS.items()}
-        if left is not None:
-            parts["face"][:] = (left, 0.4, 1)
-            parts["face"][1] = (left + 0.1, 0.6, 1)
-        made.append(Person(**parts, mask=np.zeros((1, 1), np.float32)))
-    return made
-
-
-@pytest.fixture
-def settings() -> Callable[..., Pose]:
-    """At 10 frames a second, with a crop of the keypoints' own box."""
-    plain = {"frame_rate": 10.0, "face_scale": 1.0, "face_smoothing_s": 0.0, "face_gap_s": 0.0}
-    return lambda **values: Pose(**(plain | values))
-
-
-def test_the_face_box_grows_more_upward(settings: Callable[..., Pose]) -> None:
-    """By area: 1.44 is 1.2 in width and height, three quarters of the added height above."""
-    [box] = pose.face_boxes(faces(0.4), (1000, 1000), settings(face_scale=1.44))
-    assert box.tolist() == pytest.approx([0.39, 0.37, 0.51, 0.61], abs=1e-6)
-
-
-def test_a_short_gap_is_bridged_and_a_long_one_is_not(settings: Callable[..., Pose]) -> None:
-    people = faces(0.1, None, None, 0.4, None, None, None, 0.4)
-    boxes = pose.face_boxes(people, (1000, 1000), settings(face_gap_s=0.2))
-    assert boxes[:4, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-6)
-    assert np.isnan(boxes[4:7]).all()
-    assert not np.isnan(boxes[7]).any()
-
-
-def test_smoothing_does_not_reach_over_a_gap(settings: Callable[..., Pose]) -> None:
-    people = faces(0.1, 0.2, 0.6, None, 0.8)
-    boxes = pose.face_boxes(people, (1000, 1000), settings(face_smoothing_s=0.1))
-    assert boxes[[0, 1, 2, 4], 0] == pytest.approx([0.1, 0.3, 0.6, 0.8], abs=1e-6)
-
-
-def test_a_face_at_the_edge_keeps_a_pixel(settings: Callable[..., Pose]) -> None:
-    [box] = pose.face_boxes(faces(1.2), (100, 100), settings())
-    assert box[2] - box[0] == pytest.approx(0.01, abs=1e-6)
-    assert box[2] <= 1
