@@ -5,8 +5,6 @@ People are found by any `AutoModelForObjectDetection` that has a label `person`,
 ViTPose++ (arXiv:2212.04246) inside the person's box; the outline by SAM 2 (Ravi et al. 2024,
 arXiv:2408.00714), which is shown the same box. All run in float32. A checkpoint of COCO's 17 joints
 knows neither hands nor face: these are MediaPipe's, where it sees them on the same person.
-
-A box is left, top, right, bottom in pixels.
 """
 
 import contextlib
@@ -20,13 +18,15 @@ from spark_trainer.config import ConfigError, Pose
 from spark_trainer.data import models
 from spark_trainer.data.files import read_json
 from spark_trainer.detectors import POINTS, Detector, Follow, Person, mediapipe, wholebody
+from spark_trainer.detectors.box import follow, inside
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from spark_trainer.detectors.box import Box, Boxes
+
     Picture = NDArray[np.uint8]  # (height, width, 3), RGB
-    Boxes = NDArray[np.float32]  # (people, 4)
 
 PACKAGES = ("scipy", "torch", "transformers")
 NEEDS_GPU = True
@@ -153,7 +153,7 @@ class VitPose(Detector):
 
     @contextlib.contextmanager
     def following(self, rate: float) -> Iterator[Follow]:
-        last: Boxes | None = None
+        last: Box | None = None
         with contextlib.ExitStack() as stack:
             beside: Follow | None = None
             if self._beside:
@@ -196,7 +196,7 @@ class VitPose(Detector):
         boxes = np.clip(boxes, 0, (width, height, width, height)).astype(np.float32)
         return boxes[(boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)]
 
-    def _person(self, picture: "Picture", box: "Boxes", other: Person | None) -> Person:
+    def _person(self, picture: "Picture", box: "Box", other: Person | None) -> Person:
         import numpy as np
 
         parts: dict[str, Any] = wholebody.regroup(self.keypoints(picture, box))
@@ -205,11 +205,11 @@ class VitPose(Detector):
         sides = np.array(picture.shape[1::-1] * 2)
         for name in POINTS.keys() - parts.keys():
             theirs = None if other is None else getattr(other, name)
-            on = theirs is not None and _inside(theirs, box / sides)
+            on = theirs is not None and inside(theirs, box / sides)
             parts[name] = theirs if on else np.zeros((POINTS[name], 3), np.float32)
         return Person(**parts, mask=self.mask(picture, box))
 
-    def keypoints(self, picture: "Picture", box: "Boxes") -> "NDArray[np.float32]":
+    def keypoints(self, picture: "Picture", box: "Box") -> "NDArray[np.float32]":
         """The joints of the person in a box: (17 or 133, 3), x and y as shares of the picture.
 
         The confidence is the heatmap's peak; beyond the edge of the picture it is 0.
@@ -230,7 +230,7 @@ class VitPose(Detector):
         sure = np.where(seen, np.clip(found["scores"].numpy(), 0, 1), 0)
         return np.column_stack([np.nan_to_num(xy), sure]).astype(np.float32)
 
-    def mask(self, picture: "Picture", box: "Boxes") -> "NDArray[np.float32]":
+    def mask(self, picture: "Picture", box: "Box") -> "NDArray[np.float32]":
         """How surely each pixel is the person's in a box; 0.5 is where upstream draws the line."""
         import torch
 
@@ -290,40 +290,3 @@ def _fitting(device: str) -> Iterator[None]:
             f"pose: one picture does not fit into the memory of {device}; expected a smaller "
             f"pose.keypoint_model or pose.mask_model, or a larger pose.gpu_fraction ({error})"
         ) from error
-
-
-def follow(last: "Boxes | None", boxes: "Boxes") -> "Boxes | None":
-    """Where the person is now.
-
-    Args:
-        last: the box in the picture before; None where the person was lost, or nobody was before.
-        boxes: (people, 4), the surest first.
-
-    Returns:
-        The box that overlaps most with the last one, the surest where there is no last one; None
-        if nobody does, or nobody is there.
-    """
-    if not len(boxes):
-        return None
-    shared = overlap(boxes[0] if last is None else last, boxes)
-    most: Boxes = boxes[shared.argmax()]
-    return most if shared.max() > 0 else None
-
-
-def overlap(box: "Boxes", boxes: "Boxes") -> "NDArray[np.float32]":
-    """Of each box, the area that it shares with one box over the area of both together."""
-    import numpy as np
-
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.clip(sides, 0, None).prod(axis=1)
-    both = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - shared
-    ratio: NDArray[np.float32] = shared / both
-    return ratio
-
-
-def _inside(points: "NDArray[np.float32]", box: "Boxes") -> bool:
-    """Whether the middle of points that were found is in a box, all in shares of the picture."""
-    if not points[:, 2].any():
-        return False
-    middle = points[:, :2].mean(axis=0)
-    return bool((box[:2] <= middle).all() and (middle <= box[2:]).all())

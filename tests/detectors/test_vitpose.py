@@ -11,20 +11,12 @@ import transformers
 
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.data.video import frames_on_grid
-from spark_trainer.detectors import BODY, POINTS, Detector, mediapipe, vitpose, wholebody
+from spark_trainer.detectors import Detector, mediapipe, vitpose
 
 from . import tiny
+from .tiny import boxes
 
 SPEAKER = Path(__file__).parents[1] / "assets/speaker.mp4"
-COCO = (
-    *("nose", "left eye", "right eye", "left ear", "right ear", "left shoulder"),
-    *("right shoulder", "left elbow", "right elbow", "left wrist", "right wrist", "left hip"),
-    *("right hip", "left knee", "right knee", "left ankle", "right ankle"),
-)
-FEET = (
-    *("left big toe", "left small toe", "left heel"),
-    *("right big toe", "right small toe", "right heel"),
-)
 BOX = np.array([60, 90, 170, 240], np.float32)
 
 Settings = Callable[..., Pose]
@@ -139,43 +131,6 @@ def test_only_people_who_are_sure_enough_count(
     assert found.count(picture()) == count
     with found.following(16.0) as find:
         assert (find(picture()) is None) == (count == 0)
-
-
-def test_wholebody_is_regrouped_by_name() -> None:
-    points = np.random.default_rng(0).random((133, 3), np.float32)
-    at = dict(zip((*COCO, *FEET), points[:23], strict=True))
-    shoulders = np.stack([at["left shoulder"], at["right shoulder"]])
-    at["neck"] = np.append(shoulders[:, :2].mean(axis=0), shoulders[:, 2].min())
-    for side in ("left", "right"):
-        at[f"{side} toe"] = (at[f"{side} big toe"] + at[f"{side} small toe"]) / 2
-    parts = wholebody.regroup(points)
-    np.testing.assert_allclose(parts["body"], [at[name] for name in BODY], rtol=1e-6)
-    assert (parts["face"] == points[23:91]).all()
-    assert (parts["left_hand"] == points[91:112]).all()
-    assert (parts["right_hand"] == points[112:]).all()
-    assert {name: len(part) for name, part in parts.items()} == POINTS
-
-
-def test_of_cocos_joints_only_the_body_is_known() -> None:
-    points = np.random.default_rng(0).random((133, 3), np.float32)
-    whole, parts = wholebody.regroup(points), wholebody.regroup(points[:17])
-    assert set(parts) == {"body"}
-    assert (parts["body"][:18] == whole["body"][:18]).all()
-    assert not parts["body"][18:].any(), "no toes"
-
-
-def boxes(*lefts: float) -> np.ndarray:
-    """Boxes 100 wide and high, the surest first."""
-    return np.array([[left, 50, left + 100, 150] for left in lefts], np.float32).reshape(-1, 4)
-
-
-def test_who_overlaps_is_followed_and_not_the_surest() -> None:
-    [at] = boxes(100)
-    assert vitpose.follow(None, boxes(0, 300))[0] == 0
-    assert vitpose.follow(at, boxes(300, 190, 120))[0] == 120
-    assert vitpose.follow(at, boxes(300, 200)) is None, "side by side"
-    assert vitpose.follow(at, boxes()) is None
-    assert vitpose.overlap(at, boxes(100, 150, 300)).tolist() == pytest.approx([1, 1 / 3, 0])
 
 
 def test_a_lost_person_is_found_again_as_the_surest(

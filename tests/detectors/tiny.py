@@ -1,7 +1,8 @@
-"""Tiny checkpoints with random weights, of the very classes that upstream's large ones have."""
+"""Boxes, and tiny checkpoints of the very classes that upstream's large ones have."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 
@@ -109,3 +110,8 @@ def masks(folder: Path) -> Path:
     transformers.Sam2Processor(images, target_size=64).save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
+
+
+def boxes(*lefts: float) -> np.ndarray:
+    """Boxes 100 wide and high, the surest first."""
+    return np.array([[left, 50, left + 100, 150] for left in lefts], np.float32).reshape(-1, 4)
