@@ -64,6 +64,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "expected one of the two for diffusion",
     ),
     (
+        {"train": {"clip": {"num_frames": [8, 16]}}},
+        "train.clip.num_frames",
+        "one number without fps or stride",
+    ),
+    (
         {"train": {"clip": {"fps": 8, "stride": 2}}},
         "train.clip.fps, stride",
         "expected one of the two",

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from spark_trainer.config.section import ConfigError, Fraction, Positive, Section
 
 Side = Annotated[int, Field(ge=8)]
+NumFrames = Annotated[int, Field(ge=1)]
 
 
 class Split(Section):
@@ -54,7 +55,11 @@ class Text(Section):
 class Clip(Section):
     """Which frames of a video a sample shows."""
 
-    num_frames: int = Field(8, ge=1, description="Frames taken of a video.")
+    num_frames: NumFrames | Annotated[tuple[NumFrames, ...], Field(min_length=1)] = Field(
+        8,
+        description="Frames taken of a video. With `fps` or `stride` also a list, such as "
+        "[33, 77]: as many of them as the video is long enough for.",
+    )
     sampling: Literal["even", "random"] = Field(
         "even",
         description="`even` spreads the frames evenly; `random` draws another frame of each "
@@ -106,8 +111,16 @@ class Clip(Section):
         "replace a person instead of moving one.",
     )
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Numbers of frames that a clip may have, the most first."""
+        several = self.num_frames if isinstance(self.num_frames, tuple) else (self.num_frames,)
+        return tuple(sorted(set(several), reverse=True))
+
     @model_validator(mode="after")
     def _one_way(self) -> "Clip":
+        if isinstance(self.num_frames, tuple) and not (self.fps or self.stride):
+            raise ConfigError("num_frames: expected one number without fps or stride")
         if self.fps and self.stride:
             raise ConfigError("fps, stride: expected one of the two")
         if self.seconds and (self.fps or self.stride):

@@ -280,7 +280,7 @@ class Run(Section):
             )
         if self.clip.fps is None and self.clip.stride is None:
             raise ConfigError("clip.fps, clip.stride: expected one of the two for diffusion")
-        if self.clip.num_frames < 2:
+        if self.clip.lengths[-1] < 2:
             raise ConfigError("clip.num_frames: expected 2 or more for diffusion")
         if self.packing:
             raise ConfigError("packing: expected false for diffusion")

@@ -11,26 +11,45 @@ from spark_trainer.config import Clip
 from spark_trainer.data.sample import Size, Unusable
 
 
-def moments(meta: Mapping[str, Any], clip: Clip, draw: random.Random | None) -> tuple[float, ...]:
+def length(meta: Mapping[str, Any], clip: Clip) -> int:
+    """The most frames of `clip.lengths` that a video is long enough for.
+
+    Raises:
+        Unusable: it is too short for the fewest, or has too few frames a second.
+    """
+    for num_frames in clip.lengths:
+        try:
+            moments(meta, clip, num_frames, None)
+            return num_frames
+        except Unusable as reason:
+            why = reason
+    raise why
+
+
+def moments(
+    meta: Mapping[str, Any], clip: Clip, num_frames: int, draw: random.Random | None
+) -> tuple[float, ...]:
     """Seconds at which frames are taken.
 
-    With `clip.fps` or `clip.stride` always `clip.num_frames` of them, evenly spaced; else one in
-    each even part of the window, at most as many as there are.
+    With `clip.fps` or `clip.stride` always `num_frames` of them, evenly spaced; else one in each
+    even part of the window, at most as many as there are.
 
     Args:
         meta: of the manifest's line.
         clip: the settings.
+        num_frames: one of `clip.lengths`.
         draw: where chance decides; the middle without.
 
     Raises:
         Unusable: the video is shorter than the clip, or has too few frames a second.
     """
     if clip.fps is None and clip.stride is None:
-        return _spread(meta, clip, draw)
+        return _spread(meta, clip, num_frames, draw)
     if clip.source == "video":
-        return _decoded(meta, clip, draw)
+        return _decoded(meta, clip, num_frames, draw)
     known = tuple(meta.get("frame_times", ())) or (0.0,)
-    return _strided(known, clip, draw) if clip.stride else _paced(known, clip, draw)
+    of_disk = _strided if clip.stride else _paced
+    return of_disk(known, clip, num_frames, draw)
 
 
 def on_grid(times: tuple[float, ...], pose: Mapping[str, Any]) -> tuple[float, ...]:
@@ -49,33 +68,33 @@ def on_grid(times: tuple[float, ...], pose: Mapping[str, Any]) -> tuple[float, .
     return tuple(number / pose["fps"] for number in numbers)
 
 
-def size(meta: Mapping[str, Any], sizes: Sequence[Size]) -> int:
-    """Number of the size whose shape is nearest to the video's, the first of equals.
+def size(meta: Mapping[str, Any], sizes: Sequence[Size]) -> Size:
+    """The size whose shape is nearest to the video's, the first of equals.
 
     Raises:
         Unusable: there are several sizes, and the video's own is not known.
     """
     if len(sizes) == 1:
-        return 0
+        return sizes[0]
     if not meta.get("width") or not meta.get("height"):
         raise Unusable("without width and height, which choose among clip.sizes")
     shape = math.log(meta["width"] / meta["height"])
-    apart = [abs(math.log(width / height) - shape) for width, height in sizes]
-    return apart.index(min(apart))
+    return min(sizes, key=lambda one: abs(math.log(one[0] / one[1]) - shape))
 
 
-def _spread(meta: Mapping[str, Any], clip: Clip, draw: random.Random | None) -> tuple[float, ...]:
+def _spread(
+    meta: Mapping[str, Any], clip: Clip, num_frames: int, draw: random.Random | None
+) -> tuple[float, ...]:
     known = tuple(meta.get("frame_times", ())) or (0.0,)
     duration = meta.get("duration") or known[-1] + 1.0
     window = min(clip.seconds or duration, duration)
     begin = (duration - window) * (draw.random() if draw else 0.5)
     if clip.source == "frames":
         known = tuple(time for time in known if begin <= time <= begin + window) or known[:1]
-        count = min(clip.num_frames, len(known))
+        count = min(num_frames, len(known))
         places = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
         return tuple(known[int(place * len(known))] for place in places)
-    count = clip.num_frames
-    places = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
+    places = [(i + (draw.random() if draw else 0.5)) / num_frames for i in range(num_frames)]
     return tuple(begin + place * window for place in places)
 
 
@@ -83,25 +102,29 @@ def _first(choices: int, draw: random.Random | None) -> int:
     return int(choices * draw.random()) if draw else (choices - 1) // 2
 
 
-def _strided(known: tuple[float, ...], clip: Clip, draw: random.Random | None) -> tuple[float, ...]:
+def _strided(
+    known: tuple[float, ...], clip: Clip, num_frames: int, draw: random.Random | None
+) -> tuple[float, ...]:
     """Every stride-th of the frames on disk."""
     stride = clip.stride or 1
-    span = (clip.num_frames - 1) * stride + 1
+    span = (num_frames - 1) * stride + 1
     if span > len(known):
         raise Unusable(f"{len(known)} frames; clip.num_frames and clip.stride take {span}")
     first = _first(len(known) - span + 1, draw)
     return known[first : first + span : stride]
 
 
-def _paced(known: tuple[float, ...], clip: Clip, draw: random.Random | None) -> tuple[float, ...]:
+def _paced(
+    known: tuple[float, ...], clip: Clip, num_frames: int, draw: random.Random | None
+) -> tuple[float, ...]:
     """The frames on disk that are nearest to the clip's rate."""
     step = 1 / (clip.fps or 1)
-    span = (clip.num_frames - 1) * step
+    span = (num_frames - 1) * step
     choices = sum(time + span <= known[-1] + 1e-3 for time in known)
     if not choices:
         raise Unusable(_short(known[-1] - known[0], span))
     begin = known[_first(choices, draw)]
-    taken = tuple(_nearest(known, begin + i * step) for i in range(clip.num_frames))
+    taken = tuple(_nearest(known, begin + i * step) for i in range(num_frames))
     if any(later <= earlier for earlier, later in pairwise(taken)):
         raise Unusable(
             f"its frames are too far apart for clip.fps = {clip.fps:g}; raise frames.frame_rate, "
@@ -115,7 +138,9 @@ def _nearest(known: tuple[float, ...], time: float) -> float:
     return min(known[max(0, place - 1) : place + 1], key=lambda other: abs(other - time))
 
 
-def _decoded(meta: Mapping[str, Any], clip: Clip, draw: random.Random | None) -> tuple[float, ...]:
+def _decoded(
+    meta: Mapping[str, Any], clip: Clip, num_frames: int, draw: random.Random | None
+) -> tuple[float, ...]:
     """Moments in the middle of frames of the video itself."""
     duration, rate = meta.get("duration"), meta.get("fps")
     if not duration or not rate:
@@ -123,12 +148,12 @@ def _decoded(meta: Mapping[str, Any], clip: Clip, draw: random.Random | None) ->
     if clip.fps and clip.fps > 1.01 * rate:
         raise Unusable(f"{rate:g} frames a second, fewer than clip.fps = {clip.fps:g}")
     step = 1 / clip.fps if clip.fps else (clip.stride or 1) / rate
-    span = (clip.num_frames - 1) * step
+    span = (num_frames - 1) * step
     spare = duration - 1 / rate - span
     if spare < -1e-3:
         raise Unusable(_short(duration, span))
     begin = max(0.0, spare) * (draw.random() if draw else 0.5) + 0.5 / rate
-    return tuple(begin + i * step for i in range(clip.num_frames))
+    return tuple(begin + i * step for i in range(num_frames))
 
 
 def _short(has_s: float, needs_s: float) -> str:

@@ -5,6 +5,7 @@ and parsed when they are needed.
 """
 
 import hashlib
+import itertools
 import json
 import random
 from array import array
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spark_trainer.config import Clip, Run, Split
 from spark_trainer.data import clip, sample, video
 from spark_trainer.data.layout import Layout
-from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Unusable
+from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
 from spark_trainer.data.texts import texts
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def part_of(video_hash: str, split: Split) -> Part:
     return "test" if share < split.validation + split.test else "train"
 
 
-class Samples:
-    """The samples of one part of a manifest.
+class VideoFrameDataset:
+    """The samples of one part of a manifest: frames of videos and what is said about them.
 
     A sample's number counts on from one epoch to the next: number // len is the epoch, which
     decides what chance draws of a clip, in turn one of the run's `variants` where it has some.
@@ -68,7 +69,8 @@ class Samples:
         self._ends = array("q")  # number of the first sample after each video's
         self._frames = array("h")
         self._lengths = array("i")
-        self._sizes = array("h")
+        self._shapes = [*itertools.product(run.clip.lengths, run.clip.sizes or (None,))]
+        self._buckets = array("h")  # which of the shapes each video's clips have
         self.left_out: list[str] = []
 
     def add(self, entry: dict[str, Any], offset: int) -> None:
@@ -76,18 +78,17 @@ class Samples:
         try:
             texts = self._texts(entry)
             _names(entry["meta"], self._needs, self._clip)
-            clip.moments(entry["meta"], self._clip, None)
-            shape = clip.size(entry["meta"], self._clip.sizes) if self._clip.sizes else 0
+            shape = self._shape(entry["meta"])
         except Unusable as reason:
             self.left_out.append(f"{entry['id']}: {reason}")
             return
-        frames = self._num_frames(entry["meta"])
+        frames = self._num_frames(entry["meta"], shape[0])
         self._offsets.append(offset)
         self._frames.append(frames if self._one_frame else 1)
         self._ends.append(len(self) + len(texts) * self._frames[-1])
         longest = max(len(prompt or "") + len(answer) for prompt, answer in texts)
         self._lengths.append(longest + frames * video.CHARACTERS)
-        self._sizes.append(shape)
+        self._buckets.append(self._shapes.index(shape))
 
     def _texts(self, entry: dict[str, Any]) -> list[tuple[str | None, str]]:
         if self._needs.text:
@@ -96,10 +97,16 @@ class Samples:
             raise Unusable("without frames")
         return [(None, "")]
 
-    def _num_frames(self, meta: Mapping[str, Any]) -> int:
+    def _shape(self, meta: Mapping[str, Any]) -> tuple[int, Size | None]:
+        """Number of frames of a video's clips, and their size where one is asked for."""
+        size = clip.size(meta, self._clip.sizes) if self._clip.sizes else None
+        return clip.length(meta, self._clip), size
+
+    def _num_frames(self, meta: Mapping[str, Any], wanted: int) -> int:
+        """What there is of the frames that are wanted."""
         if self._clip.source == "video" or self._clip.fps or self._clip.stride:
-            return self._clip.num_frames
-        return min(self._clip.num_frames, len(meta.get("frame_times", ())) or 1)
+            return wanted
+        return min(wanted, len(meta.get("frame_times", ())) or 1)
 
     @property
     def source(self) -> str:
@@ -126,15 +133,15 @@ class Samples:
     def lengths(self) -> "np.ndarray":
         """A measure of each sample's length; only its order means something.
 
-        Samples of one size come together, whatever the length of their texts.
+        Clips of one shape come together, whatever the length of their texts.
         """
         import numpy as np
 
         ends = np.frombuffer(self._ends, np.int64)
         counts = np.concatenate([ends[:1], ends[1:] - ends[:-1]])
         lengths = np.frombuffer(self._lengths, np.int32)
-        sizes = np.frombuffer(self._sizes, np.int16).astype(np.int64)
-        return np.repeat(lengths + (sizes << 32), counts)
+        buckets = np.frombuffer(self._buckets, np.int16).astype(np.int64)
+        return np.repeat(lengths + (buckets << 32), counts)
 
     def __getitem__(self, number: int) -> Sample:
         """Read and decode a sample.
@@ -161,7 +168,9 @@ class Samples:
         name, clip_name = self._keys(epoch, entry["id"], item)
         draw = random.Random(clip_name)  # noqa: S311
         meta = entry["meta"]
-        times = clip.moments(meta, self._clip, draw if self._clip.sampling == "random" else None)
+        num_frames, size = self._shapes[self._buckets[owner]]
+        window = draw if self._clip.sampling == "random" else None
+        times = clip.moments(meta, self._clip, num_frames, window)
         if self._needs.beside and "pose" in meta:
             times = clip.on_grid(times, meta["pose"])
         beside = dict.fromkeys(_names(meta, self._needs, self._clip), times)
@@ -174,7 +183,7 @@ class Samples:
             times=times[slot : slot + 1] if self._one_frame else times,
             prompt=prompt,
             answer=answer,
-            size=self._clip.sizes[self._sizes[owner]] if self._clip.sizes else None,
+            size=size,
             mirrored=self._clip.flip and not self._fixed and draw.random() < 0.5,
             beside=beside,
             seed=_number(name),
@@ -223,14 +232,14 @@ def read(
     run: Run,
     one_frame: bool,
     needs: Needs = Needs(),
-) -> dict[Part, Samples]:
+) -> dict[Part, VideoFrameDataset]:
     """Every part of a manifest, in one pass.
 
     Raises:
         ValueError: a line that is no manifest entry, with its number.
     """
-    parts: dict[Part, Samples] = {
-        part: Samples(manifest, root, run, one_frame, needs, fixed=part != "train")
+    parts: dict[Part, VideoFrameDataset] = {
+        part: VideoFrameDataset(manifest, root, run, one_frame, needs, fixed=part != "train")
         for part in PARTS
     }
     offset = 0

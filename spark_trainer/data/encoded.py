@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.data import models
-from spark_trainer.data.dataset import Samples
+from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.files import digest, file_digest, replacing
 from spark_trainer.data.sample import REFERENCE, Plan, Unusable
 
@@ -59,7 +59,7 @@ class Store:
     folder: Path
     versions: Mapping[str, str] | None
 
-    def clip(self, samples: Samples, plan: Plan) -> Path:
+    def clip(self, samples: VideoFrameDataset, plan: Plan) -> Path:
         """The file of a clip."""
         key = {
             "video": plan.entry["id"],
@@ -73,7 +73,7 @@ class Store:
         }
         return self._path("clips", key)
 
-    def _content(self, samples: Samples, plan: Plan) -> Any:
+    def _content(self, samples: VideoFrameDataset, plan: Plan) -> Any:
         if self.versions is None:
             try:
                 stats = [path.stat() for path in samples.files(plan)]

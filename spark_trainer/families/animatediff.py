@@ -70,8 +70,8 @@ def load(name: str, wanted: Wanted) -> Loaded:
 def check(loaded: Loaded, run: Run) -> None:
     """Its motion modules have so many places."""
     most = loaded.model.config.motion_max_seq_length
-    if run.clip.num_frames > most:
-        raise ValueError(f"train.clip.num_frames: {run.clip.num_frames}; expected at most {most}")
+    if (longest := run.clip.lengths[0]) > most:
+        raise ValueError(f"train.clip.num_frames: {longest}; expected at most {most}")
     pipelines.check(loaded, run, loaded.processor.vae_scale_factor)
 
 

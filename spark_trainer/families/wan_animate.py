@@ -71,9 +71,10 @@ def _faces_at_once(model: Any, args: Any, arguments: dict[str, Any]) -> tuple[An
 
 def check(loaded: Loaded, run: Run) -> None:
     """Four frames make one of latents, after the first; a patch is two latents wide and high."""
-    frames, stride = run.clip.num_frames, loaded.processor.vae_scale_factor_temporal
-    if frames % stride != 1:
-        raise ValueError(f"train.clip.num_frames: {frames}; expected {stride}k + 1, such as 77")
+    stride = loaded.processor.vae_scale_factor_temporal
+    for frames in run.clip.lengths:
+        if frames % stride != 1:
+            raise ValueError(f"train.clip.num_frames: {frames}; expected {stride}k + 1, such as 77")
     patch = loaded.model.config.patch_size[-1]
     pipelines.check(loaded, run, loaded.processor.vae_scale_factor_spatial * patch)
 

@@ -30,14 +30,7 @@ def target(x0: Tensor, noise: Tensor, alpha_B: Tensor, prediction: str) -> Tenso
     raise ValueError(f"prediction_type: {prediction!r}; expected one of: epsilon, v_prediction")
 
 
-def loss(
-    output: Tensor,
-    x0: Tensor,
-    noise: Tensor,
-    alpha_B: Tensor,
-    prediction: str,
-    min_snr: float | None = None,
-) -> Tensor:
+def loss(output: Tensor, x0: Tensor, noise: Tensor, alpha_B: Tensor, prediction: str) -> Tensor:
     """Loss of each sample (batch,): mean square of the prediction's error.
 
     Args:
@@ -46,11 +39,5 @@ def loss(
         noise: ε.
         alpha_B: ᾱ at each sample's timestep.
         prediction: `epsilon` or `v_prediction`.
-        min_snr: weigh by min(snr, this) / snr, for v by the same over snr + 1, with
-            snr = ᾱ / (1 - ᾱ) (Hang et al. 2023, arXiv:2303.09556, section 3.4; the paper's is 5).
     """
-    errors_B = mean_square(output, target(x0, noise, alpha_B, prediction))
-    if min_snr is None:
-        return errors_B
-    snr_B = alpha_B / (1 - alpha_B)
-    return errors_B * snr_B.clamp(max=min_snr) / (snr_B + (prediction == "v_prediction"))
+    return mean_square(output, target(x0, noise, alpha_B, prediction))

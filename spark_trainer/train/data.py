@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from spark_trainer import environment, families
 from spark_trainer.data import encoded
 from spark_trainer.data.batches import batches
-from spark_trainer.data.dataset import Samples
+from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import EMPTY, TEXT, Store
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import Batch, Encoded, Family, Films, Generates, Loaded, Reads
@@ -31,7 +31,7 @@ class Taken(NamedTuple):
 class Reader(ABC):
     """Turns sample numbers into batches; what a worker process does."""
 
-    samples: Samples
+    samples: VideoFrameDataset
     family: Family
     loaded: Loaded
 
@@ -176,7 +176,7 @@ class Share:
         """Calls for samples in an update."""
         return -(-self.update_size // self.world // self.batch_size)
 
-    def batches(self, samples: Samples) -> Iterator[list[int]]:
+    def batches(self, samples: VideoFrameDataset) -> Iterator[list[int]]:
         """Sample numbers of one batch after the other, for ever, from update `start` on."""
         lengths = samples.lengths()
         for numbers in batches(lengths, self.update_size, self.seed, self.bucketed, self.start):
@@ -188,7 +188,7 @@ class Share:
 class _Sampler:
     """A share as torch's loader takes it."""
 
-    def __init__(self, share: Share, samples: Samples) -> None:
+    def __init__(self, share: Share, samples: VideoFrameDataset) -> None:
         self._share, self._samples = share, samples
 
     def __iter__(self) -> Iterator[list[int]]:

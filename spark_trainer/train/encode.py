@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer import environment, gpu, log
 from spark_trainer.config import Run
 from spark_trainer.data import dataset, encoded
-from spark_trainer.data.dataset import Samples
+from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import write_json
 from spark_trainer.data.sample import Sample, Unusable
@@ -68,7 +68,7 @@ def run(order: Order, data: Path, granted_gpus: int, threads: int) -> dict[str, 
 class Due:
     """What is to be made: file -> sample of a part, file -> text; and what became of it."""
 
-    clips: dict[Path, tuple[Samples, int]] = field(default_factory=dict)
+    clips: dict[Path, tuple[VideoFrameDataset, int]] = field(default_factory=dict)
     texts: dict[Path, str] = field(default_factory=dict)
     kept: int = 0
     made: int = 0
@@ -170,7 +170,7 @@ def _decoded(due: Due, num_workers: int) -> "Iterator[Sample | Unusable]":
 
 @dataclass(frozen=True)
 class _Decoder:
-    clips: list[tuple[Samples, int]]
+    clips: list[tuple[VideoFrameDataset, int]]
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -174,7 +174,7 @@ def readers(
     )
 
 
-def _check_part(part: str, samples: dataset.Samples, manifest: Path, run: Run) -> None:
+def _check_part(part: str, samples: dataset.VideoFrameDataset, manifest: Path, run: Run) -> None:
     lost, usable = samples.left_out, samples.num_videos
     for reason in lost:
         log.logger.warning("left out of %s: %s", part, reason)

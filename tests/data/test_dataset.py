@@ -11,7 +11,7 @@ from PIL import Image
 
 from spark_trainer.config import Run, Split
 from spark_trainer.data import dataset
-from spark_trainer.data.dataset import Samples, part_of
+from spark_trainer.data.dataset import VideoFrameDataset, part_of
 from spark_trainer.data.sample import Unusable
 
 HASHES = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
@@ -50,12 +50,12 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def read(manifest: Path, one_frame: bool, **settings: Any) -> Samples:
+def read(manifest: Path, one_frame: bool, **settings: Any) -> VideoFrameDataset:
     run = Run(split={"validation": 0}, **settings)
     return dataset.read(manifest, manifest.parent / "data", run, one_frame)["train"]
 
 
-def greens(data: Samples, number: int) -> list[int]:
+def greens(data: VideoFrameDataset, number: int) -> list[int]:
     """Which frames a sample shows, told by their colour."""
     return [round(np.asarray(image)[0, 0, 1] / 40) for image in data[number].images]
 

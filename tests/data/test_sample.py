@@ -10,7 +10,7 @@ from PIL import Image
 
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.data.dataset import Samples
+from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.sample import Needs, Unusable
 from spark_trainer.data.video import Writer
@@ -44,7 +44,9 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def read(manifest: Path, needs: Needs = Needs(), part: Any = "train", **clip: Any) -> Samples:
+def read(
+    manifest: Path, needs: Needs = Needs(), part: Any = "train", **clip: Any
+) -> VideoFrameDataset:
     split = {"validation": 0.0 if part == "train" else 0.99}
     keys = {"num_frames": 2, "fps": 1, "sizes": [[16, 8], [8, 16]]} | clip
     return dataset.read(manifest, manifest.parent, Run(split=split, clip=keys), False, needs)[part]
@@ -57,6 +59,18 @@ def test_frames_come_in_the_size_of_their_bucket(manifest: Path) -> None:
     lengths = samples.lengths()
     assert lengths[1::2].max() < lengths[::2].min()
     assert read(manifest).left_out == [f"{0:064x}: without caption"]
+
+
+def test_videos_of_one_length_come_together(manifest: Path) -> None:
+    """Half of them lose their last two frames, and have clips of two frames instead of three."""
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for line in lines[::2]:
+        line["meta"]["frame_times"] = line["meta"]["frame_times"][:2]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    samples = read(manifest, Needs(text=False), num_frames=[2, 3], sizes=[[8, 8]])
+    assert [len(samples[i].images) for i in range(12)] == [2, 3] * 6
+    lengths = samples.lengths()
+    assert lengths[1::2].max() < lengths[::2].min()
 
 
 def test_what_lies_beside_the_frames_is_read_at_the_same_times(manifest: Path) -> None:
@@ -113,7 +127,7 @@ def moving(path: Path, frames: int, offset: int) -> None:
             writer.add(Image.new("RGB", (32, 32), (offset + 5 * number,) * 3))
 
 
-def posed(root: Path, **pose: Any) -> tuple[dict[str, Any], Samples]:
+def posed(root: Path, **pose: Any) -> tuple[dict[str, Any], VideoFrameDataset]:
     """A video of two seconds with what the `pose` step leaves, and its only sample."""
     name = "ab" * 32
     moving(root / "source.mp4", 32, 0)
@@ -128,7 +142,7 @@ def posed(root: Path, **pose: Any) -> tuple[dict[str, Any], Samples]:
     (root / "manifest.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
     chosen = {"num_frames": 5, "fps": 8.0, "source": "video", "sampling": "random", "replace": True}
     needs = Needs(beside=("pose", "face"), either=("background", "mask"))
-    samples = Samples(root / "manifest.jsonl", root, Run(clip=chosen), False, needs)
+    samples = VideoFrameDataset(root / "manifest.jsonl", root, Run(clip=chosen), False, needs)
     samples.add(entry, 0)
     return entry, samples
 

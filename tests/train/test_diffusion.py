@@ -286,13 +286,13 @@ def test_bf16_holds_only_what_learns_in_float32(make: Make) -> None:
 
 
 @pytest.mark.parametrize("when", ["ahead", "each_step"])
-def test_sizes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_path: Path) -> None:
+def test_shapes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_path: Path) -> None:
+    """Long clips of high videos, short ones of wide videos."""
     others = sorted(set(ids(12, 0)) - set(ids(4, 2)))
-    wide = [write_video(tmp_path / "data", video, (64, 32), 7) for video in others]
+    wide = [write_video(tmp_path / "data", video, (64, 32), 4) for video in others]
     with open(manifest, "a") as file:
         file.writelines(json.dumps(line) + "\n" for line in wide)
-    sizes = [[32, 32], [48, 24]]
-    chosen = {"sizes": sizes}
+    chosen = {"sizes": [[32, 32], [48, 24]], "num_frames": [3, 6]}
     made = make(
         "animatediff", clip=chosen, batch_size=3, gradient_accumulation_steps=2, encode=when
     )
@@ -303,8 +303,8 @@ def test_sizes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_pa
     for _ in range(12):
         for batch in trainer.training[next(batches)].batches:
             ready = trainer.training.ready(batch, torch.device("cpu"))
-            seen.add(tuple(ready["latents"].shape[-2:]))
-    assert seen == {(16, 16), (12, 24)}
+            seen.add(tuple(ready["latents"].shape[-3:]))
+    assert seen == {(6, 16, 16), (3, 12, 24)}
 
 
 def test_a_video_that_is_too_short_is_left_out(make: Make, manifest: Path) -> None:
@@ -327,6 +327,7 @@ def test_a_video_that_is_too_short_is_left_out(make: Make, manifest: Path) -> No
         ("wan_animate", {"clip": {"sizes": [[40, 32]]}}, r"train\.clip\.sizes: .* by 16"),
         ("wan_animate", {"clip": {"num_frames": 4}}, r"train\.clip\.num_frames: 4; .* 4k \+ 1"),
         ("animatediff", {"clip": {"num_frames": 9}}, r"train\.clip\.num_frames: 9; .* at most 8"),
+        ("wan_animate", {"clip": {"num_frames": [5, 6]}}, r"train\.clip\.num_frames: 6; .*"),
         ("wan_animate", {"clip": {"flip": True}}, r"train\.clip\.flip: expected false"),
         (
             "wan_animate",
