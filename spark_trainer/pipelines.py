@@ -8,6 +8,8 @@ family has (families/__init__.py):
     NETWORK     the pipeline's component that is trained
     NEEDS       what is read of a video beside its frames
     EACH_STEP   frozen parts that the loss needs too, beside what is kept of a clip
+    RECOMPUTED  expression over the full names of modules that upstream's gradient checkpointing
+                leaves out, and that keep much
     FLIPS       whether a mirrored clip is as good
     TAG         what the hub calls such a model
     USE         folder in `final/` -> how upstream's pipeline takes it; the first one there counts
@@ -26,7 +28,9 @@ family has (families/__init__.py):
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -153,6 +157,21 @@ def placed(loaded: Loaded, device: "torch.device") -> Iterator[None]:
     finally:
         for name, there in before.items():
             place(loaded, there, (name,))
+
+
+def recompute(model: Any, others: str) -> None:
+    """Gradient checkpointing by diffusers, and of the modules that it leaves out.
+
+    Args:
+        model: the network.
+        others: expression over the full names of those modules.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    model.enable_gradient_checkpointing()  # without re-entrance, by default
+    for name, module in model.named_modules():
+        if re.fullmatch(others, name):
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
 def generators(batch: Batch) -> "list[torch.Generator]":

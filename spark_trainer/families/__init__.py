@@ -117,6 +117,7 @@ class Films(Family, Protocol):
 
     NEEDS: Needs
     EACH_STEP: tuple[str, ...]
+    RECOMPUTED: str
     FLIPS: bool
     NETWORK: str
     TAG: str

@@ -27,6 +27,7 @@ ONE_FRAME = False
 PACKS = False
 NEEDS = Needs()
 EACH_STEP: tuple[str, ...] = ()
+RECOMPUTED = r"(down|up)_blocks\..*\.motion_modules\.\d+"
 FLIPS = True
 TAG = "text-to-video"
 USE = {

@@ -30,6 +30,7 @@ ONE_FRAME = False
 PACKS = False
 NEEDS = Needs(text=False)
 EACH_STEP: tuple[str, ...] = ("vae",)  # the first frame is noised anew and encoded
+RECOMPUTED = r".*\.temporal_transformer_blocks\.\d+"
 FLIPS = True
 TAG = "image-to-video"
 USE = {

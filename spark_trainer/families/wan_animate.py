@@ -33,6 +33,7 @@ ONE_FRAME = False
 PACKS = False
 NEEDS = Needs(beside=("reference", "pose", "face"), either=("background", "mask"))
 EACH_STEP: tuple[str, ...] = ()
+RECOMPUTED = r"face_adapter\.\d+|motion_encoder"
 FLIPS = False  # the colours of a skeleton tell left from right
 TAG = "image-to-video"
 USE = {

@@ -118,7 +118,7 @@ def model(run: Run) -> tuple[Family, Loaded]:
     else:
         optim.add_adapters(family, loaded.model, run)
     if run.gradient_checkpointing:
-        _recompute(loaded.model)
+        _recompute(family, loaded.model)
     set_seed(run.seed, device_specific=True)
     return family, loaded
 
@@ -129,10 +129,10 @@ def _check_clips(family: Films, loaded: Loaded, run: Run) -> None:
     family.check(loaded, run)
 
 
-def _recompute(model: Any) -> None:
+def _recompute(family: Family, model: Any) -> None:
     """Gradient checkpointing, as diffusers or transformers call it."""
-    if hasattr(model, "enable_gradient_checkpointing"):
-        model.enable_gradient_checkpointing()  # without re-entrance, by default
+    if isinstance(family, Films):
+        pipelines.recompute(model, family.RECOMPUTED)
     else:
         model.activation_checkpointing_enable({"use_reentrant": False})
 

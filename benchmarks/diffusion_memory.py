@@ -1,0 +1,235 @@
+"""What a training step of the diffusion examples takes of a GPU's memory, computed without one.
+
+uv run python benchmarks/diffusion_memory.py
+
+Each file of config/examples that makes videos: upstream's network at the size of the published
+checkpoint goes through the family's own loss and back, over tensors that have shapes but no content
+(torch's FakeTensorMode). What lives at the worst moment is added up, tensor by tensor: exact but
+for what attention and convolutions of a GPU borrow for themselves, for rounding by its allocator,
+and for the half GiB of CUDA itself. Upstream's own gradient checkpointing is beside ours.
+"""
+
+import argparse
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import measure
+import torch
+import yaml
+from measure import REPOSITORY, Target
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from spark_trainer import pipelines
+from spark_trainer.config import Run
+from spark_trainer.families import Loaded
+from spark_trainer.train import optim
+from spark_trainer.train.sharding import DTYPES
+
+MAX_GIB = 74  # of the 79.2 that an 80 GB card has for all
+GIB = 2**30
+LEARNING_BYTES = 12  # of each weight that learns: its gradient and Adam's two averages
+
+
+class Living(TorchDispatchMode):
+    """Adds up the bytes of all storages that live, and remembers the most."""
+
+    def __init__(self, *held: torch.Tensor) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.now = self.most = 0
+        for tensor in held:
+            self._meet(tensor)
+
+    def _meet(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.sizes:
+            self.sizes[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._leave, storage._cdata)
+
+    def _leave(self, storage: int) -> None:
+        self.now -= self.sizes.pop(storage)
+
+    def __torch_dispatch__(self, operation: Any, kinds: Any, arguments: Any, named: Any) -> Any:
+        made = operation(*arguments, **(named or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._meet(tensor)
+        return made
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published checkpoint's network, and what the family's loss takes of the pipeline.
+
+    `batch` is (run, width, height) -> the tensors of a batch, as `collate` makes them.
+    """
+
+    network: Callable[[], Any]
+    pipeline: Callable[[], Any]
+    batch: Callable[[Run, int, int], dict[str, torch.Tensor]]
+
+
+def svd(run: Run, width: int, height: int) -> dict[str, torch.Tensor]:
+    """Frames, and the first of them."""
+    batch, frames = run.batch_size, run.clip.lengths[0]
+    return {
+        "latents": torch.empty(batch, frames, 4, height // 8, width // 8),
+        "first": torch.empty(batch, 3, height, width, dtype=torch.uint8),
+        "image": torch.empty(batch, 1024),
+        "fps": torch.empty(batch),
+        "motion": torch.empty(batch),
+    }
+
+
+def animatediff(run: Run, width: int, height: int) -> dict[str, torch.Tensor]:
+    """Frames and a text."""
+    batch, frames = run.batch_size, run.clip.lengths[0]
+    text = torch.empty(batch, 77, 768)
+    latents = torch.empty(batch, 4, frames, height // 8, width // 8)
+    return {"latents": latents, "text": text, "empty": text}
+
+
+def wan_animate(run: Run, width: int, height: int) -> dict[str, torch.Tensor]:
+    """Frames behind a reference, what is given of them, skeletons, faces and a text."""
+    batch, frames = run.batch_size, run.clip.lengths[0]
+    size, num_latents = (height // 8, width // 8), (frames - 1) // 4 + 1
+    text = torch.empty(batch, 512, 4096)
+    return {
+        "latents": torch.empty(batch, 16, num_latents, *size),
+        "reference": torch.empty(batch, 20, 1, *size),
+        "given": torch.empty(batch, 20, num_latents, *size),
+        "pose": torch.empty(batch, 16, num_latents, *size),
+        "face": torch.empty(batch, 3, frames, 512, 512, dtype=torch.uint8),
+        "image": torch.empty(batch, 257, 1280),
+        "text": text,
+        "empty": text,
+    }
+
+
+class Vae(diffusers.AutoencoderKLTemporalDecoder):
+    """Stable Video Diffusion's, which stays where it is: torch moves no tensors without content."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+        )
+        self.requires_grad_(False)
+
+    def to(self, *place: Any) -> "Vae":
+        """Itself."""
+        return self
+
+
+MODELS = {
+    "svd": Model(
+        diffusers.UNetSpatioTemporalConditionModel,
+        lambda: SimpleNamespace(vae=Vae()),
+        svd,
+    ),
+    "animatediff": Model(
+        lambda: diffusers.UNetMotionModel(cross_attention_dim=768),
+        lambda: SimpleNamespace(scheduler=diffusers.DDIMScheduler()),
+        animatediff,
+    ),
+    "wan_animate": Model(
+        lambda: diffusers.WanAnimateTransformer3DModel(image_dim=1280, added_kv_proj_dim=5120),
+        lambda: SimpleNamespace(
+            scheduler=diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, flow_shift=5.0)
+        ),
+        wan_animate,
+    ),
+}
+ROWS = {
+    "svd": ("svd", {}),
+    "svd, all weights": ("svd", {"freeze": []}),
+    "animatediff": ("animatediff", {}),
+    "wan_animate, LoRA": ("wan_animate", {}),
+    "wan_animate, adapter parts": ("wan_animate", {"finetune": "full", "save": "merged"}),
+}
+
+
+def step(name: str, run: Run, with_upstreams: bool) -> dict[str, float]:
+    """GiB of one step of a family under a run's settings, by what they are for; `with_upstreams`
+    gradient checkpointing or ours."""
+    family: Any = import_module(f"spark_trainer.families.{name}")
+    published = MODELS[name]
+    with torch.device("meta"):
+        model = published.network()
+        if run.finetune == "full":
+            optim.freeze(family, model, run)
+        else:
+            optim.add_adapters(family, model, run)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _fill(model, DTYPES[run.mixed_precision])
+        model.train()
+        if with_upstreams:
+            model.enable_gradient_checkpointing()
+        else:
+            pipelines.recompute(model, family.RECOMPUTED)
+        loaded = Loaded(model, published.pipeline())
+        batch = published.batch(run, *run.clip.sizes[0])
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        for parameter in learnt:  # as after the first of the batches that make an update
+            parameter.grad = torch.empty_like(parameter)
+        gradients = [p.grad for p in learnt if p.grad is not None]
+        living = Living(*model.parameters(), *gradients)
+        held = living.now
+        with living:
+            with torch.autocast("cpu", DTYPES[run.mixed_precision]):
+                told = {"seeds": list(range(run.batch_size)), "guidance_dropout": 0.1}
+                loss = family.loss(loaded, model, batch | told)
+            loss.backward()
+    numbers = sum(p.numel() for p in learnt)
+    found = {
+        "weights": held - 4 * numbers,
+        "learning": (LEARNING_BYTES + 4 * (run.ema_decay is not None)) * numbers,
+        "loss": living.most - held,
+    }
+    return {key: value / GIB for key, value in (found | {"all": sum(found.values())}).items()}
+
+
+def _fill(model: Any, dtype: torch.dtype | None) -> None:
+    """Give parameters and buffers a place: what learns and what upstream wants in float32."""
+    wide = model._keep_in_fp32_modules or ()
+    for name, module in model.named_modules():
+        for key, value in module._parameters.items():
+            if value is not None:
+                exact = value.requires_grad or set(wide) & {*name.split("."), key}
+                made = torch.empty(value.shape, dtype=torch.float32 if exact else dtype)
+                module._parameters[key] = torch.nn.Parameter(made, value.requires_grad)
+        for key, value in module._buffers.items():
+            if value is not None:
+                module._buffers[key] = torch.empty(value.shape, dtype=value.dtype)
+
+
+def main() -> int:
+    """Compute and print every row; 1 where the target is missed."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    found = {}
+    columns = ("weights", "learning", "loss", "all", "upstream")
+    print(f"{'GiB':<30}" + "".join(f"{column:>10}" for column in columns))
+    for label, (name, other) in ROWS.items():
+        path = REPOSITORY / "config" / "examples" / f"{name}.yaml"
+        run = Run(**(yaml.safe_load(path.read_text(encoding="utf-8"))["train"] | other))
+        ours = step(name, run, with_upstreams=False)
+        theirs = step(name, run, with_upstreams=True)
+        found[label] = ours | {"upstream": theirs["all"]}
+        print(f"{label:<30}" + "".join(f"{found[label][c]:>10.1f}" for c in columns), flush=True)
+    targets = [Target(f"{label}, GiB", found[label]["all"], MAX_GIB) for label in found]
+    return measure.verdict("diffusion_memory", {"gib": found}, targets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
