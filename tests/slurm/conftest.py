@@ -30,6 +30,13 @@ def cluster() -> None:
     assert f" {CLUSTER}\n" in ask("scontrol", "show", "config")
 
 
+def keeps_accounts() -> None:
+    """Skip on a cluster whose `sacct` has nothing to say."""
+    if "accounting_storage/slurmdbd" not in ask("scontrol", "show", "config"):
+        command = COMMAND.replace("--install", "--install --accounts")
+        pytest.skip(f"no accounts here; as root: {command}")
+
+
 def ask(*command: str) -> str:
     """What a command answers."""
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -9,7 +9,7 @@ import pytest
 
 from tests.workflow.conftest import Workspace
 
-from .conftest import Job, Submitting, ask, outcome, until
+from .conftest import Job, Submitting, ask, keeps_accounts, outcome, until
 
 pytestmark = pytest.mark.slurm
 
@@ -19,9 +19,13 @@ def running(workspace: Submitting, rule: str) -> list[Job]:
     return [job for job in workspace.submitted(rule) if job.state == "RUNNING"]
 
 
+@pytest.mark.parametrize("status", ["squeue", pytest.param("sacct", marks=pytest.mark.long)])
 def test_a_cancelled_job_is_sent_again(
-    fresh: Submitting, local: tuple[Workspace, dict[str, str]]
+    status: str, fresh: Submitting, local: tuple[Workspace, dict[str, str]]
 ) -> None:
+    if status == "sacct":
+        keeps_accounts()
+    fresh.edit("cluster.yaml", r"^status: \w+", f"status: {status}")
     place = fresh.place("dog")
     call = fresh.start(f"out/{place}/frames.json")
     (victim,) = until(lambda: running(fresh, "frames"))
