@@ -180,6 +180,15 @@ def test_flat_keys_are_those_of_their_sections() -> None:
     assert flat == nested
 
 
+def test_what_runs_share_may_lack_what_each_says() -> None:
+    sizes = {"fps": 8, "sizes": [[64, 64]]}
+    shared = {"model_type": "diffusion", "runs": {"a": {"clip": sizes}, "b": {"clip": sizes}}}
+    assert set(config.load({"train": shared}).runs) == {"a", "b"}
+    shared["runs"] |= {"c": {}}
+    with pytest.raises(config.ConfigError, match=r"^train\.runs\.c\.clip\.sizes: expected"):
+        config.load({"train": shared})
+
+
 def test_runs_differ_only_in_what_they_say() -> None:
     shared = {"batch_size": 4, "split": {"validation": 0.3, "seed": 1}}
     runs = {"a": {}, "b": {"batch_size": 2, "split": {"seed": 2}}}

@@ -19,7 +19,8 @@ class Train(Run):
     )
 
     @model_validator(mode="after")
-    def _check_runs(self) -> "Train":
+    def _fits_together(self) -> "Train":
+        """In each run; what they share may lack what each of them says."""
         self.resolved()
         return self
 
@@ -27,7 +28,7 @@ class Train(Run):
         """Every run by name, its own keys laid over the shared ones."""
         shared = self.model_dump(exclude={"runs"}, exclude_unset=True)
         if not self.runs:
-            return {"default": Run.model_validate(shared)}
+            return {"default": validated(Run, shared)}
         return {
             name: validated(Run, over(shared, own), f"runs.{name}")
             for name, own in self.runs.items()
