@@ -29,7 +29,7 @@ family has (families/__init__.py):
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,11 +174,16 @@ def recompute(model: Any, others: str) -> None:
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
-def generators(batch: Batch) -> "list[torch.Generator]":
-    """A clip's own source of chance for each clip of a batch."""
-    import torch
+def summed(losses: "Callable[..., torch.Tensor]") -> "Callable[[Loaded, Any, Batch], torch.Tensor]":
+    """The `loss` of a family with these `losses`: each clip is drawn for by its own seed."""
 
-    return [torch.Generator().manual_seed(seed) for seed in batch["seeds"]]
+    def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
+        import torch
+
+        generators = [torch.Generator().manual_seed(seed) for seed in batch["seeds"]]
+        return losses(loaded, model, batch, generators).sum()
+
+    return loss
 
 
 def drop(batch: Batch) -> float:
@@ -286,7 +291,7 @@ def fps(times: Sequence[float], video: str) -> float:
 
 
 def stacked(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
-    """One tensor (batch, ...) of each name."""
+    """Clips of one shape: of each name one tensor (batch, ...)."""
     import torch
 
     return {name: torch.stack([one[name] for one in encoded]) for name in encoded[0]}

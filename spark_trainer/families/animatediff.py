@@ -108,9 +108,7 @@ def text(loaded: Loaded, text: str) -> "torch.Tensor":
     return embedded_LD
 
 
-def collate(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
-    """Clips of one shape, each tensor with a batch dimension in front."""
-    return pipelines.stacked(encoded)
+collate = pipelines.stacked
 
 
 @dataclass(frozen=True)
@@ -173,9 +171,7 @@ def losses(
     )
 
 
-def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
-    """Sum over the clips, each drawn for by its own seed."""
-    return losses(loaded, model, batch, pipelines.generators(batch)).sum()
+loss = pipelines.summed(losses)
 
 
 def save(model: Any, folder: Path) -> None:

@@ -109,9 +109,7 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
     }
 
 
-def collate(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
-    """Clips of one shape, each tensor with a batch dimension in front."""
-    return pipelines.stacked(encoded)
+collate = pipelines.stacked
 
 
 @dataclass(frozen=True)
@@ -187,9 +185,7 @@ def losses(
     return edm.loss(output_BTCHW, batch["latents"], draws.noise_BTCHW, draws.sigma_B)
 
 
-def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
-    """Sum over the clips, each drawn for by its own seed."""
-    return losses(loaded, model, batch, pipelines.generators(batch)).sum()
+loss = pipelines.summed(losses)
 
 
 def save(model: Any, folder: Path) -> None:

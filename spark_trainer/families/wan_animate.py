@@ -293,9 +293,7 @@ def losses(
     return flow_matching.loss(output_BCTHW, _clean(batch), draws.noise_BCTHW)
 
 
-def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
-    """Sum over the clips, each drawn for by its own seed."""
-    return losses(loaded, model, batch, pipelines.generators(batch)).sum()
+loss = pipelines.summed(losses)
 
 
 def save(model: Any, folder: Path) -> None:
