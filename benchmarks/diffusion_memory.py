@@ -6,7 +6,8 @@ Each file of config/examples that makes videos: upstream's network at the size o
 checkpoint goes through the family's own loss and back, over tensors that have shapes but no content
 (torch's FakeTensorMode). What lives at the worst moment is added up, tensor by tensor: exact but
 for what attention and convolutions of a GPU borrow for themselves, for rounding by its allocator,
-and for the half GiB of CUDA itself. Upstream's own gradient checkpointing is beside ours.
+and for the half GiB of CUDA itself. Upstream's own gradient checkpointing is beside ours, and what
+each computes.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from measure import REPOSITORY, Target
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from spark_trainer import pipelines
 from spark_trainer.config import Run
@@ -161,8 +163,8 @@ ROWS = {
 
 
 def step(name: str, run: Run, with_upstreams: bool) -> dict[str, float]:
-    """GiB of one step of a family under a run's settings, by what they are for; `with_upstreams`
-    gradient checkpointing or ours."""
+    """GiB of one step of a family under a run's settings, by what they are for, and its TFLOP;
+    `with_upstreams` gradient checkpointing or ours."""
     family: Any = import_module(f"spark_trainer.families.{name}")
     published = MODELS[name]
     with torch.device("meta"):
@@ -186,18 +188,25 @@ def step(name: str, run: Run, with_upstreams: bool) -> dict[str, float]:
         gradients = [p.grad for p in learnt if p.grad is not None]
         living = Living(*model.parameters(), *gradients)
         held = living.now
-        with living:
+        told = {"seeds": list(range(run.batch_size)), "guidance_dropout": 0.1}
+
+        def there_and_back() -> None:
             with torch.autocast("cpu", DTYPES[run.mixed_precision]):
-                told = {"seeds": list(range(run.batch_size)), "guidance_dropout": 0.1}
                 loss = family.loss(loaded, model, batch | told)
             loss.backward()
+
+        with living:
+            there_and_back()
+        with FlopCounterMode(display=False) as counter:  # on its own, because it keeps tensors
+            there_and_back()
     numbers = sum(p.numel() for p in learnt)
     found = {
         "weights": held - 4 * numbers,
         "learning": (LEARNING_BYTES + 4 * (run.ema_decay is not None)) * numbers,
         "loss": living.most - held,
     }
-    return {key: value / GIB for key, value in (found | {"all": sum(found.values())}).items()}
+    gib = {key: value / GIB for key, value in (found | {"all": sum(found.values())}).items()}
+    return gib | {"TFLOP": counter.get_total_flops() / 1e12}
 
 
 def _fill(model: Any, dtype: torch.dtype | None) -> None:
@@ -218,17 +227,18 @@ def main() -> int:
     """Compute and print every row; 1 where the target is missed."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     found = {}
-    columns = ("weights", "learning", "loss", "all", "upstream")
-    print(f"{'GiB':<30}" + "".join(f"{column:>10}" for column in columns))
+    columns = ("weights", "learning", "loss", "all", "upstream's", "TFLOP", "upstream's TFLOP")
+    print(f"{'GiB':<30}" + "".join(f"{column:>{len(column) + 4}}" for column in columns))
     for label, (name, other) in ROWS.items():
         path = REPOSITORY / "config" / "examples" / f"{name}.yaml"
         run = Run(**(yaml.safe_load(path.read_text(encoding="utf-8"))["train"] | other))
         ours = step(name, run, with_upstreams=False)
         theirs = step(name, run, with_upstreams=True)
-        found[label] = ours | {"upstream": theirs["all"]}
-        print(f"{label:<30}" + "".join(f"{found[label][c]:>10.1f}" for c in columns), flush=True)
+        found[label] = ours | {"upstream's": theirs["all"], "upstream's TFLOP": theirs["TFLOP"]}
+        values = "".join(f"{found[label][column]:>{len(column) + 4}.1f}" for column in columns)
+        print(f"{label:<30}{values}", flush=True)
     targets = [Target(f"{label}, GiB", found[label]["all"], MAX_GIB) for label in found]
-    return measure.verdict("diffusion_memory", {"gib": found}, targets)
+    return measure.verdict("diffusion_memory", {"gib_and_tflop": found}, targets)
 
 
 if __name__ == "__main__":
