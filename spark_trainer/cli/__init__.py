@@ -7,7 +7,7 @@ from typing import Any
 
 from spark_trainer import config
 from spark_trainer.cli import commands, jobs
-from spark_trainer.cli.commands import UserError
+from spark_trainer.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,10 +10,7 @@ from typing import Any
 import yaml
 
 from spark_trainer import config, log
-
-
-class UserError(Exception):
-    """Something that the user can mend; the message says what."""
+from spark_trainer.errors import UserError
 
 
 def preprocess(options: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from spark_trainer import log
-from spark_trainer.cli.commands import UserError, unseal
+from spark_trainer.cli.commands import unseal
+from spark_trainer.errors import UserError
 
 
 def step(options: argparse.Namespace) -> int:

@@ -1,0 +1,25 @@
+"""Whose trouble an error is: the machine's, or that of the input or the settings.
+
+Exit status, class or errno decide it, never the words of a message: those hold file names too.
+"""
+
+MACHINE_STATUS = 75  # of a process that may succeed when it is tried again (EX_TEMPFAIL)
+
+
+class UserError(Exception):
+    """Something that the user can mend; the message says what."""
+
+
+class MachineError(RuntimeError):
+    """The machine's trouble (memory, disk, network, a killed process): another try may succeed."""
+
+
+def of_machine(error: BaseException) -> bool:
+    """Tell whether an error is the machine's trouble.
+
+    The operating system numbers its own errors. An `OSError` without a number comes from a
+    decoder, such as PIL's of an image that is none, and speaks of the bytes.
+    """
+    if isinstance(error, OSError):
+        return error.errno is not None
+    return isinstance(error, MachineError | MemoryError)
