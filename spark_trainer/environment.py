@@ -36,6 +36,12 @@ def end_with_parent(_: int) -> None:
     parent = multiprocessing.parent_process()
     if sys.platform != "linux" or parent is None or multiprocessing.get_start_method() != "fork":
         return
-    ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
+    end_with_starter()
     if os.getppid() != parent.pid:  # it was gone before
         os._exit(1)
+
+
+def end_with_starter() -> None:
+    """End this process as soon as the one that started it is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something that the user can mend; the message says what."""
 
 
+class Refused(ValueError):
+    """The input's trouble; the message is the reason that users read."""
+
+
 class MachineError(RuntimeError):
     """The machine's trouble (memory, disk, network, a killed process): another try may succeed."""
 

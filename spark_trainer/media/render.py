@@ -1,0 +1,142 @@
+"""A decoded frame as a person sees it: upright, square pixels, SDR colours, RGB."""
+
+import math
+import struct
+from fractions import Fraction
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Deinterlace = Literal["auto", "on", "off"]
+Range = Literal["sdr", "pq", "hlg"]
+
+HDR: dict[int, Range] = {16: "pq", 18: "hlg"}  # transfer characteristics, ITU-T H.273 table 3
+# Swscale's own tone mapping (ITU-R BT.2390) to what a screen without HDR shows.
+TONE_MAPPED = ":out_transfer=iec61966-2-1:out_primaries=bt709:intent=perceptual"
+# Colours are converted exactly, and chroma is read at full resolution.
+SCALE = "flags=bicubic+accurate_rnd+full_chroma_int"
+BACKGROUND = (0, 0, 0)  # what shows through where a picture is transparent
+
+
+class Shape(NamedTuple):
+    """Everything that decides how a frame is converted; sizes in pixels."""
+
+    format: str
+    stored: tuple[int, int]
+    shown: tuple[int, int]
+    range: Range
+    alpha: bool
+
+
+def dynamic_range(frame: Any) -> Range:
+    """Tell whether a frame is SDR, PQ (HDR10, Dolby Vision's base) or HLG."""
+    return HDR.get(int(frame.color_trc), "sdr")
+
+
+def shown_size(frame: Any, ratio: float, max_side_px: int | None) -> tuple[int, int]:
+    """Width and height that a frame is shown at, before it is turned upright.
+
+    Args:
+        frame: as decoded.
+        ratio: width of a pixel over its height.
+        max_side_px: the longer side is shrunk to it, never enlarged.
+    """
+    width, height = frame.width * ratio, frame.height
+    shrink = min(1.0, max_side_px / max(width, height)) if max_side_px else 1.0
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def image(frame: Any, ratio: float, deinterlace: Deinterlace, max_side_px: int | None) -> "Image":
+    """Show a frame.
+
+    FFmpeg's `estdif` deinterlaces by one frame alone, so a frame looks the same whether it was
+    reached by reading on or by a seek.
+    """
+    if deinterlace == "on" or (deinterlace == "auto" and frame.interlaced_frame):
+        frame = _filtered(_graph(frame.format.name, (frame.width, frame.height), "estdif"), frame)
+    shape = Shape(
+        frame.format.name,
+        (frame.width, frame.height),
+        shown_size(frame, ratio, max_side_px),
+        dynamic_range(frame),
+        frame.format.has_palette or any(part.is_alpha for part in frame.format.components),
+    )
+    upright = _turned(_filtered(_converter(shape), frame).to_image(), frame)
+    return _composed(upright) if shape.alpha else upright
+
+
+@lru_cache(maxsize=8)
+def _converter(shape: Shape) -> Any:
+    """Filters from frames of a shape to RGB; the table of a tone mapping takes 2 s to compute."""
+    width, height = shape.shown
+    mapping = TONE_MAPPED if shape.range != "sdr" else ""
+    scale = f"{width}:{height}:{SCALE}{mapping}"
+    wanted = "rgba" if shape.alpha else "rgb24"
+    return _graph(shape.format, shape.stored, "scale", scale, "format", wanted)
+
+
+def _graph(pixel_format: str, size: tuple[int, int], *filters: str) -> Any:
+    """Filters in a row, each named and followed by its options where it has some."""
+    from av.filter import Graph
+
+    graph = Graph()
+    graph.threads = 1
+    last = graph.add_buffer(
+        width=size[0], height=size[1], format=pixel_format, time_base=Fraction(1, 1)
+    )
+    for name, options in zip(filters[::2], (*filters[1::2], ""), strict=False):
+        following = graph.add(name, options or None)
+        last.link_to(following)
+        last = following
+    last.link_to(graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _filtered(graph: Any, frame: Any) -> Any:
+    """What a graph makes of one frame; `estdif` gives it only at the end of what it is told."""
+    kept, frame.pts = frame.pts, 0
+    graph.vpush(frame)
+    frame.pts = kept
+    try:
+        return graph.vpull()
+    except BlockingIOError:
+        graph.vpush(None)
+        return graph.vpull()
+
+
+def _turned(image: "Image", frame: Any) -> "Image":
+    """The image as the display matrix asks for: turned, mirrored, or both.
+
+    Its rows (a, b, u), (c, d, v), (x, y, w) take a point (x, y) of the stored picture, y pointing
+    down, to (a x + c y, b x + d y) of the shown one (libavutil/display.h).
+    """
+    from PIL.Image import Resampling, Transpose
+
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix))
+    if a * d - b * c < 0:
+        image, a, b = image.transpose(Transpose.FLIP_LEFT_RIGHT), -a, -b
+    degrees = round(math.degrees(math.atan2(-b, a)), 3) % 360
+    turned = {
+        0: None,
+        90: Transpose.ROTATE_90,
+        180: Transpose.ROTATE_180,
+        270: Transpose.ROTATE_270,
+    }
+    if degrees not in turned:
+        return image.rotate(degrees, Resampling.BICUBIC, expand=True)
+    move = turned[degrees]
+    return image if move is None else image.transpose(move)
+
+
+def _composed(image: "Image") -> "Image":
+    """A transparent image over the background."""
+    from PIL.Image import alpha_composite, new
+
+    below = new("RGBA", image.size, (*BACKGROUND, 255))
+    return alpha_composite(below, image).convert("RGB")

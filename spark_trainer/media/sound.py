@@ -1,0 +1,205 @@
+"""A sound track on the pictures' clock: silence where it starts late or pauses, in one WAV file."""
+
+import itertools
+import os
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spark_trainer.media.source import Source, Unreadable, opened
+
+BYTES = 2  # of a sample of one channel
+HEADER_BYTES = 44
+MAX_BYTES = 2**32 - 4096  # of a WAV file, whose header counts in 32 bits
+GONE = 0.02  # share of a side's loudness below which a mix is no mix but a cancellation
+STRETCH = "async=1:first_pts=0"  # FFmpeg fills gaps of more than 0.1 s and cuts what overlaps
+
+
+@dataclass(frozen=True)
+class Wav:
+    """What was written: seconds, the peak in dBFS (None for digital silence), what is wrong.
+
+    `one_side` tells that the two sides of the stereo track cancel out, so one of them was kept.
+    """
+
+    duration: float
+    peak_db: float | None
+    complaint: str | None
+    one_side: bool
+
+
+def write_wav(
+    path: Path, track: int, target: Path, rate: int, channels: int, max_silence_s: float
+) -> Wav:
+    """Write a sound track as 16-bit PCM; memory stays flat.
+
+    Args:
+        path: the video.
+        track: number of the sound track, from 0.
+        target: the WAV file to write.
+        rate: samples per second.
+        channels: 1 mixes the two sides down, 2 gives stereo.
+        max_silence_s: most silence that late or jumping time stamps may ask for.
+
+    Raises:
+        Unreadable: nothing of the track can be decoded, or it asks for too much silence.
+        OSError: the disk's own trouble, or the file is not as long as what was written to it.
+    """
+    made = _write(path, track, target, rate, channels, max_silence_s, None)
+    if made.cancelled:
+        made = _write(path, track, target, rate, channels, max_silence_s, made.louder)
+    size = target.stat().st_size
+    if size != HEADER_BYTES + made.samples * channels * BYTES:
+        raise OSError(None, f"{target}: {size} bytes are there, more were written")
+    peak = round(20 * float(np.log10(made.peak / 32768)), 2) if made.peak else None
+    duration = round(made.samples / rate, 6)
+    return Wav(duration, peak, made.complaint, made.side is not None)
+
+
+@dataclass
+class _Made:
+    """What one pass over a track gave; `side` is the one side that it kept, if so."""
+
+    side: int | None
+    samples: int = 0
+    peak: int = 0
+    complaint: str | None = None
+    mixed: float = 0.0  # sums of squares
+    left: float = 0.0
+    right: float = 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the mix of the two sides lost what each of them has."""
+        return self.side is None and self.mixed < GONE**2 * max(self.left, self.right)
+
+    @property
+    def louder(self) -> int:
+        """The side to keep alone."""
+        return int(self.right > self.left)
+
+    def taken(self, stereo_N2: NDArray[np.int16], channels: int) -> NDArray[np.int16]:
+        """Samples as they are written, (N, channels), counted."""
+        wide = stereo_N2.astype(np.float64)
+        mix = wide.mean(axis=1)
+        self.left, self.right = (
+            self.left + wide[:, 0] @ wide[:, 0],
+            self.right + wide[:, 1] @ wide[:, 1],
+        )
+        if channels == 2:
+            out = stereo_N2
+            self.mixed = max(self.left, self.right)
+        elif self.side is None:
+            out = np.rint(mix).astype(np.int16)[:, None]
+            self.mixed += mix @ mix
+        else:
+            out = stereo_N2[:, self.side : self.side + 1]
+        self.samples += len(out)
+        self.peak = max(self.peak, int(np.abs(out.astype(np.int32)).max(initial=0)))
+        return out
+
+
+def _write(
+    path: Path,
+    track: int,
+    target: Path,
+    rate: int,
+    channels: int,
+    silence_s: float,
+    side: int | None,
+) -> _Made:
+    made = _Made(side)
+    with opened(path) as source, open(target, "wb") as file, wave.open(file) as out:
+        stream = source.container.streams.audio[track]
+        if stream.codec_context is None:
+            raise Unreadable(f"no decoder for its sound ({source.format})")
+        out.setparams((channels, BYTES, rate, 0, "NONE", ""))
+        for stereo_N2 in _resampled(source, stream, rate, silence_s):
+            out.writeframesraw(made.taken(stereo_N2, channels).tobytes())
+            if made.samples * channels * BYTES > MAX_BYTES:
+                raise Unreadable(f"longer than a WAV file holds at {rate} samples per second")
+        made.complaint = source.complaint(stream)
+        if not made.samples:
+            raise Unreadable(f"no decodable audio: {made.complaint or 'the audio stream is empty'}")
+        out.close()
+        file.flush()
+        os.fsync(file.fileno())
+    return made
+
+
+def _resampled(
+    source: Source, stream: Any, rate: int, silence_s: float
+) -> Iterator[NDArray[np.int16]]:
+    """Samples (N, 2) from the file's origin on.
+
+    A track may change its rate or its channels inside; each stretch has filters of its own.
+    """
+    graph, shape = None, None
+    for frame in _on_clock(source, stream, silence_s):
+        own = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if graph is not None and own != shape:
+            yield from _pulled(graph, None)
+            graph = None
+        if graph is None:
+            graph, shape = _graph(*own, rate, first=shape is None), own
+        yield from _pulled(graph, frame)
+    if graph is not None:
+        yield from _pulled(graph, None)
+
+
+def _graph(form: str, layout: str, own_rate: int, rate: int, first: bool) -> Any:
+    from av.filter import Graph
+
+    graph = Graph()
+    graph.threads = 1
+    base = Fraction(1, own_rate)
+    ends = [
+        graph.add_abuffer(format=form, layout=layout, sample_rate=own_rate, time_base=base),
+        graph.add("aresample", f"{rate}:{STRETCH if first else 'async=1'}"),
+        graph.add("aformat", f"sample_fmts=s16:sample_rates={rate}:channel_layouts=stereo"),
+        graph.add("abuffersink"),
+    ]
+    for before, after in itertools.pairwise(ends):
+        before.link_to(after)
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: Any, frame: Any) -> Iterator[NDArray[np.int16]]:
+    """What filters give once they were told a frame, or the end."""
+    import av
+
+    graph.push(frame)
+    while True:
+        try:
+            made: NDArray[np.int16] = graph.pull().to_ndarray()
+        except (BlockingIOError, av.error.EOFError):
+            return
+        yield made.reshape(-1, 2)
+
+
+def _on_clock(source: Source, stream: Any, silence_s: float) -> Iterator[Any]:
+    """Decoded frames with their time from the origin, as far as the silence between them allows."""
+    due, silent = 0.0, 0.0
+    for frame, _ in source.decoded(stream):
+        if frame.samples == 0 or not frame.sample_rate:
+            continue
+        time = due
+        if frame.pts is not None:
+            time = float(frame.pts * stream.time_base) - source.origin
+        silent += max(0.0, time - due)
+        if silent > silence_s:
+            raise Unreadable(
+                f"its time stamps ask for {silent:.0f} s of silence, more than "
+                f"audio.max_silence_s = {silence_s:g}"
+            )
+        frame.time_base = Fraction(1, frame.sample_rate)
+        frame.pts = round(time * frame.sample_rate)
+        yield frame
+        due = max(due, time + frame.samples / frame.sample_rate)

@@ -1,0 +1,162 @@
+"""Still frames of a video as JPEG files, and what was seen of the video on the way."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer import workers
+from spark_trainer.media import pictures, render
+from spark_trainer.media.pictures import Picture
+from spark_trainer.media.render import Deinterlace
+from spark_trainer.media.source import Source, Unreadable, codec_name, opened
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+CELL_PX = 8  # luma is averaged over squares of this side before motion is measured
+SAME_RATE = 0.01  # by which a counted rate may differ from the container's and still be that one
+
+
+@dataclass
+class _Seen:
+    """What was seen of a video while it was decoded."""
+
+    count: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    end: float = 0.0
+    interlaced: bool = False
+    range: render.Range = "sdr"
+    size: tuple[int, int] = (0, 0)
+    times: list[float] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
+
+    def follow(self, found: Iterator[Picture]) -> Iterator[Picture]:
+        """The same pictures, noted; each earns CPU time for the next."""
+        for picture in found:
+            if not self.count:
+                self.first = self.last = picture.time
+                self.range = render.dynamic_range(picture.frame)
+            workers.spend(picture.time - self.last)
+            self.count += 1
+            self.last, self.end = picture.time, picture.time + picture.duration
+            self.interlaced |= bool(picture.frame.interlaced_frame)
+            yield picture
+
+    def rate(self, told: float | None) -> float | None:
+        """Frames per second: as the container says where that is about what was counted."""
+        if self.count < 2:
+            return told
+        counted = (self.count - 1) / (self.last - self.first)
+        return told if told and abs(told / counted - 1) < SAME_RATE else counted
+
+
+def extract(
+    path: str,
+    folder: str,
+    frame_rate: float,
+    jpeg_qscale: int,
+    max_side_px: int | None,
+    deinterlace: Deinterlace,
+    max_megapixels: float,
+    max_frames: int,
+) -> dict[str, Any]:
+    """Write `frame_000001.jpg` … into a folder.
+
+    Args:
+        path: the video.
+        folder: an empty one.
+        frame_rate: frames per second of video; see `pictures.steady`.
+        jpeg_qscale: FFmpeg's JPEG scale, 1 is the best.
+        max_side_px: the longer side is shrunk to it.
+        deinterlace: `auto` where a frame says that it is interlaced.
+        max_megapixels: largest frame, as it is shown.
+        max_frames: most frames written.
+
+    Returns:
+        Times and sizes of the frames, and what was decoded beside what the container claims.
+
+    Raises:
+        Unreadable: the file is no video, holds no frame, or more than the limits allow.
+        OSError: trouble with the disk.
+    """
+    with opened(Path(path)) as source:
+        stream = pictures.video_stream(source)
+        seen, before = _Seen(), None
+        found = seen.follow(pictures.read(source, max_megapixels))
+        for picture in pictures.steady(found, frame_rate):
+            if len(seen.times) == max_frames:
+                raise Unreadable(f"more frames than frames.max_frames = {max_frames}")
+            image = picture.image(deinterlace, max_side_px)
+            seen.times.append(round(picture.time, 6))
+            seen.size = seen.size if before is not None else image.size
+            cells = _cells(image)
+            if before is not None and before.shape == cells.shape:
+                seen.moved.append(_moved(before, cells))
+            before = cells
+            _write(Path(folder) / f"frame_{len(seen.times):06d}.jpg", jpeg(image, jpeg_qscale))
+        complaint = source.complaint(stream)
+        if not seen.times:
+            raise Unreadable(f"no decodable frame: {complaint or 'the video stream is empty'}")
+        return _facts(source, stream, seen, complaint)
+
+
+def _facts(source: Source, stream: Any, seen: _Seen, complaint: str | None) -> dict[str, Any]:
+    told = float(stream.average_rate) if stream.average_rate else None
+    facts = {
+        "times": seen.times,
+        "duration": _rounded(seen.end),
+        "container_duration": _rounded(source.duration),
+        "fps": _rounded(seen.rate(told)),
+        "container_fps": _rounded(told),
+        "width": seen.size[0],
+        "height": seen.size[1],
+        "codec": codec_name(stream),
+        "motion": round(sum(seen.moved) / len(seen.moved), 2) if seen.moved else 0.0,
+        "dynamic_range": seen.range,
+        "interlaced": seen.interlaced,
+    }
+    return facts | ({"damaged": complaint} if complaint else {})
+
+
+def jpeg(image: "Image", qscale: int) -> bytes:
+    """A JPEG with FFmpeg's quality scale, 4:2:0; BT.601 in full range, which JPEG is defined by."""
+    import av
+    from av.video.reformatter import Colorspace, ColorRange
+
+    frame = av.VideoFrame.from_image(image).reformat(
+        format="yuvj420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.JPEG
+    )
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = image.width, image.height, "yuvj420p"
+    encoder.time_base = Fraction(1)
+    encoder.thread_count = 1
+    encoder.qmin = encoder.qmax = qscale
+    encoder.options = {"flags": "+bitexact"}
+    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _cells(image: "Image") -> "np.ndarray":
+    """Luma (0 to 255), averaged over squares, so that grain and compression count little."""
+    import numpy as np
+
+    return np.asarray(image.convert("L").reduce(CELL_PX), np.float64)
+
+
+def _moved(before: "np.ndarray", after: "np.ndarray") -> float:
+    import numpy as np
+
+    return float(np.abs(after - before).mean())
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
