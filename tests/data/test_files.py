@@ -2,11 +2,16 @@
 
 import hashlib
 import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from spark_trainer.data import files
+from spark_trainer.errors import of_machine
 
 
 def test_one_spelling_for_one_value() -> None:
@@ -62,3 +67,96 @@ def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
     files.write_json(path, [name])
     assert files.read_json(path) == [name]
     assert len(files.digest([name])) == 64
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    with files.replacing_folder(path) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep/a").write_text("1")
+
+    def fail_half_way() -> None:
+        with files.replacing_folder(path) as folder:
+            (folder / "b").write_text("half")
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        fail_half_way()
+    assert [file.name for file in tmp_path.iterdir()] == ["frames"]
+    assert (path / "deep/a").read_text() == "1"
+
+
+def test_many_writers_of_one_folder_leave_one_whole(tmp_path: Path) -> None:
+    """Each writes two files of its own; never do two writers' files lie together."""
+    path = tmp_path / "frames"
+
+    def write(number: int) -> None:
+        with files.replacing_folder(path) as folder:
+            (folder / "first").write_text(str(number))
+            (folder / "last").write_text(str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    assert (path / "first").read_text() == (path / "last").read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["frames"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from spark_trainer.data import files
+folder = Path(sys.argv[1])
+with files.replacing(folder / "a") as file, files.replacing_folder(folder / "b") as below:
+    file.write_text("half")
+    (below / "c").write_text("half")
+    print("there", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_the_dead_left_is_swept_and_the_livings_is_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "there\n"
+        (tmp_path / ".a.other-0123abcd-7-7.12345678.tmp").touch()
+        files.sweep(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 3
+        writer.kill()
+    files.sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".a.other-0123abcd-7-7.12345678.tmp"]
+    os.utime(next(tmp_path.iterdir()), (0, 0))
+    files.sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, b'{"a":', b"\xff\xfe\x00", b"[" * 99999])
+def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "frames.json"
+    path.write_bytes(content)
+    with pytest.raises(files.Broken, match=re.escape(str(path))) as caught:
+        files.read_json(path)
+    assert of_machine(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_another_kind_of_value_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "frames.json"
+    files.write_json(path, [1])
+    with pytest.raises(files.Broken, match="expected dict, got list"):
+        files.read_json(path, dict)
+
+
+def test_no_space_says_where(tmp_path: Path) -> None:
+    """The size limit of a process stands for a full disk: both fail as the bytes are written."""
+    script = f"""
+import resource, signal
+from pathlib import Path
+from spark_trainer.data import files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+files.write_text(Path({str(tmp_path)!r}) / "big", "x" * 1000)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr.endswith(f"File too large: '{tmp_path}/big'\n")
+    assert not list(tmp_path.iterdir())
