@@ -142,9 +142,7 @@ class _Worker:
         """
         if self._process is None:
             command = [sys.executable, "-c", f"from {__name__} import main; main()"]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         process = self._process
         assert process.stdin is not None
         asked = {"function": function, "arguments": arguments, "limits": asdict(limits)}
@@ -233,7 +231,8 @@ def _limited(limits: Limits) -> Iterator[None]:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = int(limits.memory_gb * 2**30)
     resource.setrlimit(
-        resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
+        resource.RLIMIT_DATA,
+        (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most),
     )
     _grant(0.0)
     try:

@@ -9,8 +9,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from spark_trainer import cli, ffmpeg, gallery
+from spark_trainer import cli, gallery
 from spark_trainer.data import manifest
+from tests import ffmpeg
 
 NASTY = "<script>alert('x')</script> & \"quotes\" {{ 7 * 7 }}"
 NAMES = ("dog", "title", "cup")

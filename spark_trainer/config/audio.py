@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from spark_trainer.config.section import Section
+from spark_trainer.config.limits import Limited
+from spark_trainer.config.section import Positive
 
 
 def _language_code(value: str) -> str:
@@ -17,7 +18,7 @@ def _language_code(value: str) -> str:
 LanguageCode = Annotated[str, AfterValidator(_language_code)]
 
 
-class Audio(Section):
+class Audio(Limited):
     """The sound track of each video as a WAV file."""
 
     enabled: bool = Field(True, description="Extract audio.")
@@ -32,4 +33,9 @@ class Audio(Section):
     other_tracks: bool = Field(
         False,
         description="Keep the other tracks too, as `audio.<number>.wav`; each gets a transcript.",
+    )
+    max_silence_s: Positive = Field(
+        600.0,
+        description="Silence that a late or pausing track may be filled up with, in seconds; one "
+        "that asks for more is not used.",
     )

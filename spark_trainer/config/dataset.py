@@ -79,6 +79,10 @@ class Clip(Section):
         description="`frames` reads the JPEGs on disk; `video` decodes the video itself, at any "
         "rate and without a second compression.",
     )
+    deinterlace: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="As `frames.deinterlace`, for `source: video`.",
+    )
     fps: Positive | None = Field(
         None,
         description="Frames a second of a clip of exactly `num_frames`; a shorter video is left "

@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from spark_trainer.config.section import Positive, Section
+from spark_trainer.config.limits import Limited
+from spark_trainer.config.section import Positive
 
 
-class Frames(Section):
+class Frames(Limited):
     """Still frames of each video."""
 
     enabled: bool = Field(True, description="Extract frames.")
@@ -22,4 +23,17 @@ class Frames(Section):
         "use",
         description="What to do with a file of which only a part decodes: use that part and "
         "mark the entry `damaged`, or reject the file.",
+    )
+    deinterlace: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Fill in the lines of interlaced frames: of those that say that they are, of "
+        "all, or of none.",
+    )
+    max_megapixels: Positive = Field(
+        150.0,
+        description="Millions of pixels that a frame may be shown at, the shape of its pixels "
+        "included; a file with a larger one is rejected.",
+    )
+    max_frames: int = Field(
+        999_999, ge=1, le=999_999, description="Frames of a video; one with more is rejected."
     )

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.config import Clip
 from spark_trainer.data import video
 from spark_trainer.data.layout import Layout, frame_name
+from spark_trainer.errors import Refused
+from spark_trainer.media import pictures
+from spark_trainer.media.render import Deinterlace
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -144,7 +147,11 @@ def _images(folder: Path, meta: Mapping[str, Any], times: tuple[float, ...]) -> 
 def _frames(plan: Plan, clip: Clip, layout: Layout) -> "tuple[Image, ...]":
     """The video's frames, cut to `size`, or shrunk."""
     found = _files(plan, clip, layout)
-    images = _opened(found) if clip.source == "frames" else _decoded(found[0], plan.times)
+    images = (
+        _opened(found)
+        if clip.source == "frames"
+        else _decoded(found[0], plan.times, clip.deinterlace)
+    )
     if plan.size:
         return video.fitted(images, plan.size)
     return tuple(_shrunk(image, clip.max_side_px) for image in images)
@@ -166,11 +173,13 @@ def _shrunk(image: "Image", max_side_px: int | None) -> "Image":
     return image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))))
 
 
-def _decoded(path: Path, times: tuple[float, ...]) -> "tuple[Image, ...]":
+def _decoded(
+    path: Path, times: tuple[float, ...], deinterlace: Deinterlace = "auto"
+) -> "tuple[Image, ...]":
     """A video's frames at these times."""
     try:
-        return tuple(video.frames_at(path, times))
-    except (OSError, ValueError) as error:
+        return tuple(picture.image(deinterlace) for picture in pictures.at(path, times))
+    except (OSError, Refused) as error:
         raise Unusable(f"{path}: {error}") from None
 
 

@@ -10,6 +10,7 @@ Tensors: B batch, T frames, C channels, H height, W width, D width of the CLIP e
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from spark_trainer.config import Run
 from spark_trainer.data import video
 from spark_trainer.data.sample import Needs, Sample
 from spark_trainer.families import Batch, Loaded, Wanted
+from spark_trainer.media import motion
 
 if TYPE_CHECKING:
     import torch
@@ -65,15 +67,13 @@ def check(loaded: Loaded, run: Run) -> None:
 def motion_bucket(images: "Sequence[Image]") -> int:
     """How much moves from frame to frame, 1 (nothing) to 255.
 
-    1 + 254·√(m / 32), at most 255, of `video.motion` m over cells of 8 × 8 pixels, a latent's. The
+    1 + 254·√(m / 32), at most 255, of `media.motion` m over cells of 8 × 8 pixels, a latent's. The
     root spreads slow motions, which are most; the pipeline's default of 127 is then a difference of
     8 levels. The measure of the original training, from optical flow, was not published. A rate of
     frames is a condition of its own, so the difference is between the frames that the network sees,
     not per second; the manifest's `motion` is that between the extracted frames.
     """
-    import numpy as np
-
-    moved = video.motion(np.asarray(image.convert("L").reduce(8)) for image in images)
+    moved = motion.mean([motion.between(*pair) for pair in pairwise(map(motion.cells, images))])
     return round(1 + 254 * math.sqrt(min(1.0, moved / MOST_MOTION)))
 
 

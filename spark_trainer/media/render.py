@@ -54,16 +54,19 @@ def image(frame: Any, ratio: float, deinterlace: Deinterlace, max_side_px: int |
     FFmpeg's `estdif` deinterlaces by one frame alone, so a frame looks the same whether it was
     reached by reading on or by a seek.
     """
+    from PIL.Image import fromarray
+
+    size, lines = (frame.width, frame.height), frame
     if deinterlace == "on" or (deinterlace == "auto" and frame.interlaced_frame):
-        frame = _filtered(_graph(frame.format.name, (frame.width, frame.height), "estdif"), frame)
+        lines = filtered(graph(frame.format.name, size, "estdif", "mode=frame"), frame)
     shape = Shape(
-        frame.format.name,
-        (frame.width, frame.height),
+        lines.format.name,
+        size,
         shown_size(frame, ratio, max_side_px),
         dynamic_range(frame),
         frame.format.has_palette or any(part.is_alpha for part in frame.format.components),
     )
-    upright = _turned(_filtered(_converter(shape), frame).to_image(), frame)
+    upright = _turned(fromarray(filtered(_converter(shape), lines).to_ndarray()), frame)
     return _composed(upright) if shape.alpha else upright
 
 
@@ -74,37 +77,37 @@ def _converter(shape: Shape) -> Any:
     mapping = TONE_MAPPED if shape.range != "sdr" else ""
     scale = f"{width}:{height}:{SCALE}{mapping}"
     wanted = "rgba" if shape.alpha else "rgb24"
-    return _graph(shape.format, shape.stored, "scale", scale, "format", wanted)
+    return graph(shape.format, shape.stored, "scale", scale, "format", wanted)
 
 
-def _graph(pixel_format: str, size: tuple[int, int], *filters: str) -> Any:
-    """Filters in a row, each named and followed by its options where it has some."""
+def graph(pixel_format: str, size: tuple[int, int], *filters: str) -> Any:
+    """Build filters in a row, each a name followed by its options, empty where it has none."""
+    from av import VideoFormat
     from av.filter import Graph
 
-    graph = Graph()
-    graph.threads = 1
-    last = graph.add_buffer(
-        width=size[0], height=size[1], format=pixel_format, time_base=Fraction(1, 1)
-    )
-    for name, options in zip(filters[::2], (*filters[1::2], ""), strict=False):
-        following = graph.add(name, options or None)
+    made = Graph()
+    made.threads = 1
+    shape = VideoFormat(pixel_format)
+    last = made.add_buffer(width=size[0], height=size[1], format=shape, time_base=Fraction(1, 1))
+    for name, options in zip(filters[::2], filters[1::2], strict=True):
+        following = made.add(name, options or None)
         last.link_to(following)
         last = following
-    last.link_to(graph.add("buffersink"))
-    graph.configure()
-    return graph
+    last.link_to(made.add("buffersink"))
+    made.configure()
+    return made
 
 
-def _filtered(graph: Any, frame: Any) -> Any:
-    """What a graph makes of one frame; `estdif` gives it only at the end of what it is told."""
+def filtered(filters: Any, frame: Any) -> Any:
+    """Put one frame through a graph; `estdif` gives it only at the end of what it is told."""
     kept, frame.pts = frame.pts, 0
-    graph.vpush(frame)
+    filters.vpush(frame)
     frame.pts = kept
     try:
-        return graph.vpull()
+        return filters.vpull()
     except BlockingIOError:
-        graph.vpush(None)
-        return graph.vpull()
+        filters.vpush(None)
+        return filters.vpull()
 
 
 def _turned(image: "Image", frame: Any) -> "Image":
@@ -121,16 +124,17 @@ def _turned(image: "Image", frame: Any) -> "Image":
     a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix))
     if a * d - b * c < 0:
         image, a, b = image.transpose(Transpose.FLIP_LEFT_RIGHT), -a, -b
-    degrees = round(math.degrees(math.atan2(-b, a)), 3) % 360
+    degrees = math.degrees(math.atan2(-b, a)) % 360
+    quarter = round(degrees) % 360
     turned = {
         0: None,
         90: Transpose.ROTATE_90,
         180: Transpose.ROTATE_180,
         270: Transpose.ROTATE_270,
     }
-    if degrees not in turned:
+    if quarter not in turned:
         return image.rotate(degrees, Resampling.BICUBIC, expand=True)
-    move = turned[degrees]
+    move = turned[quarter]
     return image if move is None else image.transpose(move)
 
 

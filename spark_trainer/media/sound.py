@@ -1,5 +1,6 @@
 """A sound track on the pictures' clock: silence where it starts late or pauses, in one WAV file."""
 
+import errno
 import itertools
 import os
 import wave
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_trainer.media.source import Source, Unreadable, opened
+from spark_trainer import workers
+from spark_trainer.media.source import Source, Unreadable, codec_name, opened
 
 BYTES = 2  # of a sample of one channel
 HEADER_BYTES = 44
@@ -21,22 +23,30 @@ GONE = 0.02  # share of a side's loudness below which a mix is no mix but a canc
 STRETCH = "async=1:first_pts=0"  # FFmpeg fills gaps of more than 0.1 s and cuts what overlaps
 
 
-@dataclass(frozen=True)
-class Wav:
-    """What was written: seconds, the peak in dBFS (None for digital silence), what is wrong.
+def tracks(path: str) -> list[dict[str, Any]]:
+    """List the sound tracks of a video, in the file's order.
 
-    `one_side` tells that the two sides of the stereo track cancel out, so one of them was kept.
+    Raises:
+        Unreadable: the file is no video and no sound.
+        OSError: it can't be read.
     """
+    from av.stream import Disposition
 
-    duration: float
-    peak_db: float | None
-    complaint: str | None
-    one_side: bool
+    with opened(Path(path)) as source:
+        return [
+            {
+                "track": number,
+                "codec": codec_name(stream),
+                "language": stream.language,
+                "default": bool(stream.disposition & Disposition.default),
+            }
+            for number, stream in enumerate(source.container.streams.audio)
+        ]
 
 
 def write_wav(
-    path: Path, track: int, target: Path, rate: int, channels: int, max_silence_s: float
-) -> Wav:
+    path: str, track: int, target: str, rate: int, channels: int, max_silence_s: float
+) -> dict[str, Any]:
     """Write a sound track as 16-bit PCM; memory stays flat.
 
     Args:
@@ -47,6 +57,10 @@ def write_wav(
         channels: 1 mixes the two sides down, 2 gives stereo.
         max_silence_s: most silence that late or jumping time stamps may ask for.
 
+    Returns:
+        `duration` in seconds, `peak_db` in dBFS (None for digital silence), `one_side` where the
+        two sides cancel out, so that one was kept, and what is `damaged`.
+
     Raises:
         Unreadable: nothing of the track can be decoded, or it asks for too much silence.
         OSError: the disk's own trouble, or the file is not as long as what was written to it.
@@ -54,12 +68,15 @@ def write_wav(
     made = _write(path, track, target, rate, channels, max_silence_s, None)
     if made.cancelled:
         made = _write(path, track, target, rate, channels, max_silence_s, made.louder)
-    size = target.stat().st_size
-    if size != HEADER_BYTES + made.samples * channels * BYTES:
-        raise OSError(None, f"{target}: {size} bytes are there, more were written")
-    peak = round(20 * float(np.log10(made.peak / 32768)), 2) if made.peak else None
-    duration = round(made.samples / rate, 6)
-    return Wav(duration, peak, made.complaint, made.side is not None)
+    size, expected = os.stat(target).st_size, HEADER_BYTES + made.samples * channels * BYTES
+    if size != expected:
+        raise OSError(errno.EIO, f"{size} of {expected} bytes are there", target)
+    facts = {
+        "duration": round(made.samples / rate, 6),
+        "peak_db": round(20 * float(np.log10(made.peak / 32768)), 2) if made.peak else None,
+    }
+    facts |= {"one_side": True} if made.side is not None else {}
+    return facts | ({"damaged": made.complaint} if made.complaint else {})
 
 
 @dataclass
@@ -88,16 +105,14 @@ class _Made:
         """Samples as they are written, (N, channels), counted."""
         wide = stereo_N2.astype(np.float64)
         mix = wide.mean(axis=1)
-        self.left, self.right = (
-            self.left + wide[:, 0] @ wide[:, 0],
-            self.right + wide[:, 1] @ wide[:, 1],
-        )
+        self.left += float(wide[:, 0] @ wide[:, 0])
+        self.right += float(wide[:, 1] @ wide[:, 1])
         if channels == 2:
             out = stereo_N2
             self.mixed = max(self.left, self.right)
         elif self.side is None:
             out = np.rint(mix).astype(np.int16)[:, None]
-            self.mixed += mix @ mix
+            self.mixed += float(mix @ mix)
         else:
             out = stereo_N2[:, self.side : self.side + 1]
         self.samples += len(out)
@@ -106,16 +121,16 @@ class _Made:
 
 
 def _write(
-    path: Path,
+    path: str,
     track: int,
-    target: Path,
+    target: str,
     rate: int,
     channels: int,
     silence_s: float,
     side: int | None,
 ) -> _Made:
     made = _Made(side)
-    with opened(path) as source, open(target, "wb") as file, wave.open(file) as out:
+    with opened(Path(path)) as source, open(target, "wb") as file, wave.open(file) as out:
         stream = source.container.streams.audio[track]
         if stream.codec_context is None:
             raise Unreadable(f"no decoder for its sound ({source.format})")
@@ -202,4 +217,5 @@ def _on_clock(source: Source, stream: Any, silence_s: float) -> Iterator[Any]:
         frame.time_base = Fraction(1, frame.sample_rate)
         frame.pts = round(time * frame.sample_rate)
         yield frame
+        workers.spend(frame.samples / frame.sample_rate)
         due = max(due, time + frame.samples / frame.sample_rate)

@@ -28,6 +28,7 @@ BUFFER_BYTES = 1 << 18  # read at once; PyAV's 32 KiB would call Python eight ti
 FORGETS_CLOCK = 0x0200  # AVFMT_TS_DISCONT: formats whose time stamps may begin anew
 JUMP_BACK_S = 0.1  # FFmpeg's own limits, in fftools' ts_discontinuity_detect
 JUMP_AHEAD_S = 10.0
+CENTURIES_S = 1e10  # a wall clock's seconds since 1970 are 1.8e9
 PAUSE_S = 3600.0  # between two frames, in any format; beyond it the time stamp is damage
 
 
@@ -37,16 +38,6 @@ EXPLAINED = {"moov atom not found": "moov atom not found: the file is cut short,
 
 class Unreadable(Refused):
     """A file that can't be used; the message is the reason that users read."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """A sound track; `number` counts sound tracks from 0."""
-
-    number: int
-    codec: str
-    default: bool
-    language: str | None
 
 
 @dataclass
@@ -80,21 +71,6 @@ class Source:
     def video(self) -> Any | None:
         """The first video stream that is no cover."""
         return next(iter(_videos(self.container)), None)
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        """The sound tracks, in the file's order."""
-        from av.stream import Disposition
-
-        return tuple(
-            Track(
-                number,
-                codec_name(stream),
-                bool(stream.disposition & Disposition.default),
-                stream.language,
-            )
-            for number, stream in enumerate(self.container.streams.audio)
-        )
 
     def complaint(self, stream: Any) -> str | None:
         """What is wrong with the file or one of its streams, if anything; the first thing said.
@@ -138,6 +114,7 @@ class Source:
         try:
             for packet in self.container.demux(streams):
                 if packet.size:
+                    _sane(packet)
                     yield packet
         except av.error.FFmpegError as error:
             self._complain(self.format, error)
@@ -158,6 +135,14 @@ class Source:
                 continue
             for frame in frames:
                 yield frame, packet
+
+
+def _sane(packet: Any) -> None:
+    """Take away time stamps that no recording has: the frame is shown right behind the one before."""
+    for name in ("pts", "dts"):
+        ticks = getattr(packet, name)
+        if ticks is not None and abs(ticks * packet.time_base) > CENTURIES_S:
+            setattr(packet, name, None)
 
 
 class Clock:
@@ -259,7 +244,7 @@ def _origin(container: Any) -> float:
     starts = [
         float(stream.start_time * stream.time_base)
         for stream in (*_videos(container), *container.streams.audio)
-        if stream.start_time is not None
+        if stream.start_time is not None and abs(stream.start_time * stream.time_base) < CENTURIES_S
     ]
     return min(starts, default=0.0)
 

@@ -1,23 +1,21 @@
 """Still frames of a video as JPEG files, and what was seen of the video on the way."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import workers
-from spark_trainer.media import pictures, render
+from spark_trainer.media import motion, pictures, render
 from spark_trainer.media.pictures import Picture
 from spark_trainer.media.render import Deinterlace
 from spark_trainer.media.source import Source, Unreadable, codec_name, opened
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
-CELL_PX = 8  # luma is averaged over squares of this side before motion is measured
 SAME_RATE = 0.01  # by which a counted rate may differ from the container's and still be that one
 
 
@@ -94,9 +92,9 @@ def extract(
             image = picture.image(deinterlace, max_side_px)
             seen.times.append(round(picture.time, 6))
             seen.size = seen.size if before is not None else image.size
-            cells = _cells(image)
+            cells = motion.cells(image)
             if before is not None and before.shape == cells.shape:
-                seen.moved.append(_moved(before, cells))
+                seen.moved.append(motion.between(before, cells))
             before = cells
             _write(Path(folder) / f"frame_{len(seen.times):06d}.jpg", jpeg(image, jpeg_qscale))
         complaint = source.complaint(stream)
@@ -116,7 +114,7 @@ def _facts(source: Source, stream: Any, seen: _Seen, complaint: str | None) -> d
         "width": seen.size[0],
         "height": seen.size[1],
         "codec": codec_name(stream),
-        "motion": round(sum(seen.moved) / len(seen.moved), 2) if seen.moved else 0.0,
+        "motion": round(motion.mean(seen.moved), 2),
         "dynamic_range": seen.range,
         "interlaced": seen.interlaced,
     }
@@ -124,13 +122,10 @@ def _facts(source: Source, stream: Any, seen: _Seen, complaint: str | None) -> d
 
 
 def jpeg(image: "Image", qscale: int) -> bytes:
-    """A JPEG with FFmpeg's quality scale, 4:2:0; BT.601 in full range, which JPEG is defined by."""
+    """Encode a JPEG with FFmpeg's quality scale, 4:2:0."""
     import av
-    from av.video.reformatter import Colorspace, ColorRange
 
-    frame = av.VideoFrame.from_image(image).reformat(
-        format="yuvj420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.JPEG
-    )
+    frame = render.filtered(_for_jpeg(image.size), av.VideoFrame.from_image(image))
     encoder = av.CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt = image.width, image.height, "yuvj420p"
     encoder.time_base = Fraction(1)
@@ -140,22 +135,16 @@ def jpeg(image: "Image", qscale: int) -> bytes:
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 
 
+@lru_cache(maxsize=4)
+def _for_jpeg(size: tuple[int, int]) -> Any:
+    """Build filters from RGB to BT.601 in full range, which JPEG is defined by."""
+    options = f"{render.SCALE}:out_color_matrix=bt601:out_range=full"
+    return render.graph("rgb24", size, "scale", options, "format", "yuvj420p")
+
+
 def _write(path: Path, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
-
-
-def _cells(image: "Image") -> "np.ndarray":
-    """Luma (0 to 255), averaged over squares, so that grain and compression count little."""
-    import numpy as np
-
-    return np.asarray(image.convert("L").reduce(CELL_PX), np.float64)
-
-
-def _moved(before: "np.ndarray", after: "np.ndarray") -> float:
-    import numpy as np
-
-    return float(np.abs(after - before).mean())
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,7 +1,7 @@
 """What Wan2.2-Animate is told of a video: skeleton, face, mask and background of one person.
 
 Five files below `pose/`, all of them or none. Frame k of each video, and row k of each array, is of
-the moment k / rate: the frame that `data.video.frames_at(source, [k / rate])` gives.
+the moment k / rate: the frame that `media.pictures.at(source, [k / rate])` gives.
 
 pose.mp4          the skeleton on black; black where no person was found
 face.mp4          the face, 512 × 512; where it was lost black: -1, as Wan's guidance blanks it
@@ -23,15 +23,17 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import metadata
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import detectors, log
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.data.layout import Layout, Video
-from spark_trainer.data.video import Quality, Writer, frames_on_grid
+from spark_trainer.data.video import Quality, Writer
 from spark_trainer.detectors import POINTS, Detector, Person, face, outline, skeleton
+from spark_trainer.media import pictures
+from spark_trainer.media.source import opened
 from spark_trainer.steps import Context, Facts, shard
 from spark_trainer.steps.device import Wanted, device
 
@@ -256,16 +258,24 @@ def _sure(person: Person | None, settings: Pose) -> Person | None:
 
 
 def _frames(source: Path, settings: Pose, complaints: list[str]) -> "Iterator[Image]":
-    """Frames on the grid, of the first one's size, with even sides as H.264 wants them."""
+    """Frames on the grid, of the first one's size, with even sides as H.264 wants them.
+
+    One of another shape, which a file may turn to in its middle, is shown between black bars.
+    """
+    from PIL import ImageOps
     from PIL.Image import Resampling
 
     limit = None
     if settings.max_seconds:
         limit = math.ceil(settings.max_seconds * settings.frame_rate - 1e-6)
     size: tuple[int, int] | None = None
-    for image in frames_on_grid(source, settings.frame_rate, limit, complaints):
-        size = size or even_size(image.size, settings.max_side_px)
-        yield image.resize(size, Resampling.LANCZOS) if image.size != size else image
+    with opened(source) as file:
+        for picture in islice(pictures.on_grid(pictures.read(file), settings.frame_rate), limit):
+            image = picture.image()
+            size = size or even_size(image.size, settings.max_side_px)
+            yield ImageOps.pad(image, size, Resampling.LANCZOS)
+        if complaint := file.complaint(pictures.video_stream(file)):
+            complaints.append(complaint)
 
 
 def even_size(size: tuple[int, int], max_side_px: int | None) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_trainer import ffmpeg
+from tests import ffmpeg
 
 from .recipes import KINDS
 

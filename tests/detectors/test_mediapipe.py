@@ -10,14 +10,14 @@ import pytest
 
 from spark_trainer import detectors
 from spark_trainer.config import Pose
-from spark_trainer.data.video import frames_on_grid
 from spark_trainer.detectors import BODY, FACE_PARTS, Detector, Person, mediapipe
+from tests.media import images_on_grid
 
 SPEAKER = Path(__file__).parents[1] / "assets/speaker.mp4"
 
 
 def pictures(path: Path, count: int) -> list[np.ndarray]:
-    return [np.asarray(image) for image in frames_on_grid(path, 16.0, count, [])]
+    return [np.asarray(image) for image in images_on_grid(path, 16.0, count)]
 
 
 @pytest.fixture(scope="module")

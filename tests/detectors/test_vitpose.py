@@ -10,8 +10,8 @@ import torch
 import transformers
 
 from spark_trainer.config import ConfigError, Pose
-from spark_trainer.data.video import frames_on_grid
 from spark_trainer.detectors import Detector, mediapipe, vitpose
+from tests.media import images_on_grid
 
 from . import tiny
 from .tiny import boxes
@@ -49,7 +49,7 @@ def load(settings: Pose) -> vitpose.VitPose:
 
 
 def picture() -> np.ndarray:
-    [image] = frames_on_grid(SPEAKER, 16.0, 1, [])
+    [image] = images_on_grid(SPEAKER, 16.0, 1)
     return np.array(image)
 
 

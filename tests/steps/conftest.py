@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from spark_trainer import config, ffmpeg, steps
+from spark_trainer import config, steps
 from spark_trainer.data import index
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Shard, Video
 from spark_trainer.steps import Context, Facts, shard
+from tests import ffmpeg
 
 CLIPS = Path(__file__).parents[2] / "config/demo/clips"
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spark_trainer import config, ffmpeg, steps
+from spark_trainer import config, steps
 from spark_trainer.config import Pose
 from spark_trainer.config.pose import VITPOSE_KEYS
-from spark_trainer.data.video import frames_at, frames_on_grid
 from spark_trainer.detectors import POINTS, Person, mediapipe, outline
 from spark_trainer.detectors.skeleton import draw
 from spark_trainer.steps import pose
+from tests import ffmpeg
+from tests.media import images_at, images_on_grid
 
 from .conftest import CLIPS, Built, run_steps
 
@@ -58,7 +59,7 @@ def folder_of(built: Built, name: str) -> Path:
 def read(built: Built, name: str, part: str) -> list[Image.Image]:
     """Every frame of a prepared video, at the times that stand beside it."""
     times = np.load(folder_of(built, name) / "keypoints.npz")["times"]
-    return list(frames_at(folder_of(built, name) / f"{part}.mp4", times.tolist()))
+    return list(images_at(folder_of(built, name) / f"{part}.mp4", times.tolist()))
 
 
 def test_every_part_has_the_frames_of_the_video(built: Built) -> None:
@@ -68,7 +69,7 @@ def test_every_part_has_the_frames_of_the_video(built: Built) -> None:
     assert (record["width"], record["height"]) == (252, 252)
     for part in ("pose", "face", "mask", "background"):
         path = folder_of(built, "speaker.mp4") / f"{part}.mp4"
-        frames = list(frames_on_grid(path, 16.0, None, []))
+        frames = list(images_on_grid(path, 16.0))
         assert len(frames) == FRAMES
         assert frames[0].size == ((512, 512) if part == "face" else (252, 252))
         for one, other in zip(frames, read(built, "speaker.mp4", part), strict=True):
@@ -88,7 +89,7 @@ def test_skeletons_come_back_as_they_were_drawn(built: Built) -> None:
 
 
 def test_mask_and_background_share_the_video(built: Built) -> None:
-    source = frames_at(SPEAKER, [k / 16 for k in range(FRAMES)])
+    source = images_at(SPEAKER, [k / 16 for k in range(FRAMES)])
     masks, rest = (read(built, "speaker.mp4", part) for part in ("mask", "background"))
     for image, mask, background in zip(source, masks, rest, strict=True):
         white = np.asarray(mask)[..., 0] == 255

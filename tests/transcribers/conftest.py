@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from spark_trainer import ffmpeg, transcribers
+from spark_trainer import transcribers
 from spark_trainer.config import Transcript
 from spark_trainer.data.files import file_digest
 from spark_trainer.transcribers import Heard, Transcriber, filters, listening
+from tests import ffmpeg
 
 ROOT = Path(__file__).parents[2]
 BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from spark_trainer import ffmpeg
+from tests import ffmpeg
 
 REPO = Path(__file__).parents[2]
 CUTS = ("bunny", "cup", "dog")  # bunny has no sound
