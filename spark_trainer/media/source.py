@@ -138,7 +138,7 @@ class Source:
 
 
 def _sane(packet: Any) -> None:
-    """Take away time stamps that no recording has: the frame is shown right behind the one before."""
+    """Take away time stamps that no recording has."""
     for name in ("pts", "dts"):
         ticks = getattr(packet, name)
         if ticks is not None and abs(ticks * packet.time_base) > CENTURIES_S:

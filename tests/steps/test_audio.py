@@ -177,3 +177,56 @@ def test_cut_audio_is_used_in_part_and_marked(build: Build, encode: Encode) -> N
     assert record["status"] == "ok"
     assert record["reason"].startswith("damaged: the file is cut short: ")
     assert 2 < record["duration"] < 6
+
+
+def test_sides_that_cancel_out_are_no_silence(build: Build, encode: Encode) -> None:
+    """A cable with crossed wires: what one side adds the other takes away."""
+    crossed = "aevalsrc='0.5*sin(880*PI*t)|-0.5*sin(880*PI*t)':d=3:s=44100"
+    for name, codec in {"a.mp4": "aac", "a.mkv": "pcm_s16le"}.items():
+        encode(name, "-f", "lavfi", "-i", crossed, "-t", "3", "-i", "bunny.mp4", "-c:a", codec)
+    encode("silent.mp4", "-f", "lavfi", "-i", "anullsrc", "-t", "3", "-i", "bunny.mp4", "-shortest")
+    built = build("audio")
+    for name in ("a.mp4", "a.mkv"):
+        record = built.record(name, "audio")
+        assert record["one_side"] is True
+        assert record["peak_db"] == pytest.approx(-6, abs=1)
+        assert pitch_hz(built.audio(name)) == pytest.approx(440, abs=2)
+        assert record["duration"] == pytest.approx(3, abs=0.1)
+    assert built.record("silent.mp4", "audio")["peak_db"] is None
+    assert "one_side" not in built.record("silent.mp4", "audio")
+
+
+@pytest.mark.parametrize(("late_s", "status"), [(3, "ok"), (20, "none")])
+def test_silence_is_bounded_by_the_settings(
+    late_s: int, status: str, build: Build, encode: Encode
+) -> None:
+    tone = ("-itsoffset", str(late_s), "-f", "lavfi", "-i", TONE.format(300))
+    encode("late.mp4", "-t", "2", "-i", "bunny.mp4", *tone, "-map", "0:v", "-map", "1:a")
+    built = build("audio", audio={"max_silence_s": 10})
+    record = built.record("late.mp4", "audio")
+    assert record["status"] == status
+    assert built.audio("late.mp4").exists() == (status == "ok")
+    if status == "none":
+        assert record["reason"] == (
+            "its time stamps ask for 20 s of silence, more than audio.max_silence_s = 10"
+        )
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1", "7.1", "quad"])
+def test_any_layout_is_mixed_down_and_as_long_as_it_was(
+    layout: str, build: Build, encode: Encode
+) -> None:
+    sound = f"sine=frequency=300:duration=2:sample_rate=48000,aformat=channel_layouts={layout}"
+    encode("a.mkv", "-f", "lavfi", "-i", sound, "-t", "2", "-i", "bunny.mp4", "-c:a", "flac")
+    built = build("audio")
+    assert built.record("a.mkv", "audio")["duration"] == pytest.approx(2, abs=0.01)
+    assert pitch_hz(built.audio("a.mkv")) == pytest.approx(300, abs=2)
+
+
+def test_a_part_before_the_first_picture_keeps_its_place(build: Build, encode: Encode) -> None:
+    """Sound that starts first: the clock starts with it, and the frames come later."""
+    late = ("-itsoffset", "1.5", "-i", "bunny.mp4")
+    encode("a.mkv", "-f", "lavfi", "-i", TONE.format(300), *late, "-map", "0:a", "-map", "1:v")
+    built = build("frames", "audio")
+    assert built.record("a.mkv", "audio")["duration"] == pytest.approx(2, abs=0.05)
+    assert built.record("a.mkv", "frames")["times"][0] == pytest.approx(1.5, abs=0.05)

@@ -1,18 +1,24 @@
 """Frames against an independent decode by PyAV, and what is said of files that have none."""
 
+import contextlib
 import itertools
 import math
 import os
 import random
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
+
+from spark_trainer.errors import MachineError
 
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
 Encode = Callable[..., Path]
@@ -382,3 +388,79 @@ def test_broken_sound_is_no_damage_to_the_picture(build: Build, encode: Encode) 
     built = build("frames", "audio")
     assert "damaged" not in built.record("sound.mp4", "frames")
     assert "[aac]" in str(built.record("sound.mp4", "audio"))
+
+
+def test_a_header_that_asks_for_a_huge_picture_costs_its_own_video_alone(
+    build: Build, encode: Encode
+) -> None:
+    """4000 × 4000 pixels, each 16 times as wide as high."""
+    encode("good.mp4", "-t", "1", "-i", "cup.mp4", "-c", "copy")
+    encode(
+        "wide.mp4",
+        *("-f", "lavfi", "-i", "color=s=4000x4000:r=1:d=1", *X264, "-vf", "setsar=16"),
+    )
+    built = build("frames")
+    reason = built.record("wide.mp4", "frames")["reason"]
+    assert "64000 × 4000" in reason
+    assert "max_megapixels" in reason
+    assert built.record("good.mp4", "frames")["status"] == "ok"
+
+
+def test_more_frames_than_the_setting_are_refused(build: Build, encode: Encode) -> None:
+    encode("a.mp4", "-f", "lavfi", "-i", "smptebars=r=25:d=2", *X264)
+    built = build("frames", frames={"frame_rate": 25, "max_frames": 20})
+    assert built.record("a.mp4", "frames")["reason"] == "more frames than frames.max_frames = 20"
+    assert built.frames("a.mp4") == []
+
+
+def test_time_stamps_a_century_ahead_make_no_long_video(build: Build, encode: Encode) -> None:
+    path = encode("a.mkv", "-t", "2", "-i", "cup.mp4", "-c", "copy")
+    data = path.read_bytes()
+    clusters = [m.start() for m in re.finditer(rb"\x1f\x43\xb6\x75", data)]
+    place = data.index(b"\xe7", clusters[-1])  # the cluster's time stamp: id, length, value
+    length = data[place + 1] & 0x7F
+    path.write_bytes(data[: place + 2] + b"\x7f" * length + data[place + 2 + length :])
+    record = build("frames").record("a.mkv", "frames")
+    assert record["status"] == "ok"
+    assert record["duration"] < 400
+
+
+@pytest.mark.parametrize("by", ["SIGKILL", "SIGTERM"])
+def test_a_killed_decoder_is_no_fact_about_the_video(
+    by: str, build: Build, videos: Path, clips: Path
+) -> None:
+    """Eight kills of the processes that decode: all is as undisturbed."""
+    for clip in CLIPS:
+        shutil.copy(clips / clip, videos)
+    settings = {"frames": {"frame_rate": 30}}
+    stop, killed = threading.Event(), []
+
+    def kill() -> None:
+        while len(killed) < 8 and not stop.wait(1.5):
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if "spark_trainer.workers" in " ".join(child.cmdline()):
+                        child.send_signal(signal.Signals[by])
+                        killed.append(child.pid)
+                        break
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        for _ in range(8):
+            with contextlib.suppress(MachineError):
+                built = build("frames", "audio", **settings)
+                break
+    finally:
+        stop.set()
+        killer.join()
+    assert killed
+    for clip in CLIPS:
+        with av.open(str(clips / clip)) as container:
+            count = sum(1 for _ in container.decode(container.streams.video[0]))
+        record = built.record(clip, "frames")
+        assert (record["status"], len(built.frames(clip))) == ("ok", len(record["times"]))
+        assert len(record["times"]) == pytest.approx(min(count, record["duration"] * 30), abs=2)
+        assert "damaged" not in record
+        audio = built.record(clip, "audio")
+        assert audio["status"] == ("none" if clip == "bunny.mp4" else "ok")
