@@ -52,7 +52,8 @@ def clips(base: Path, count: int) -> list[Video]:
             file.setparams((1, 2, listening.SAMPLE_RATE, 0, "NONE", ""))
             file.writeframes((samples * 32767).astype("<i2").tobytes())
         duration = len(samples) / listening.SAMPLE_RATE
-        record = {"status": "ok", "peak_db": -10.0, "duration": duration, "track": 0}
+        record = {"video": name, "status": "ok", "peak_db": -10.0}
+        record |= {"duration": duration, "track": 0}
         write_json(layout.record(video, "audio"), record)
         videos.append(video)
     return videos

@@ -6,7 +6,7 @@ from spark_trainer import config as settings
 from spark_trainer import log as journal
 from spark_trainer import slurm, steps, summary
 from spark_trainer.data import index
-from spark_trainer.data.files import digest, read_json, write_json
+from spark_trainer.data.files import holds, write_json
 from spark_trainer.data.layout import record_name
 from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
 from spark_trainer.steps import shard
@@ -58,7 +58,7 @@ def settings_file(step: str):
             "output_dir": CONFIG.output_dir,
             "settings": steps.settings(CONFIG, name),
         }
-        if not path.exists() or digest(read_json(path)) != digest(order):
+        if not holds(path, order):
             write_json(path, order)
         return path
 
@@ -91,7 +91,11 @@ def markers(step: str) -> list[Path]:
 def part_list(wildcards) -> Path:
     """Params function: the manifest's parts in a file; thousands don't fit on a command line."""
     path = LAYOUT.parts(MANIFEST_SEAL)
-    write_json(path, [str(part) for part in markers("manifest")])
+    parts = [
+        [str(marker("manifest", shard)), str(LAYOUT.shard(shard.name))]
+        for shard in INDEX.shards
+    ]
+    write_json(path, parts)
     return path
 
 

@@ -10,11 +10,11 @@ from spark_trainer.errors import UserError
 
 def step(options: argparse.Namespace) -> int:
     """Run one step over a shard or over one video; called by the rules."""
-    from spark_trainer.data.files import read_json
+    from spark_trainer.data.files import read_state
     from spark_trainer.data.layout import Layout, Shard, Video
     from spark_trainer.steps import shard
 
-    order = read_json(options.settings)
+    order = read_state(options.settings, dict)
     layout = Layout(Path(order["output_dir"]))
     log.start(f"{order['step']} {options.shard or options.folder}", options.log)
     if options.shard:
@@ -28,12 +28,12 @@ def step(options: argparse.Namespace) -> int:
 
 def part(options: argparse.Namespace) -> int:
     """Write a shard's lines of the manifest; called by the rules."""
-    from spark_trainer.data.files import read_json
+    from spark_trainer.data.files import read_state
     from spark_trainer.data.layout import Layout
     from spark_trainer.steps import manifest
 
     log.start(f"manifest {options.shard}", options.log)
-    order = read_json(options.settings)
+    order = read_state(options.settings, dict)
     layout = Layout(Path(order["output_dir"]))
     shard = layout.read_shard(options.shard)
     manifest.part(layout, shard, order["settings"]["steps"], order["fingerprint"], options.marker)
@@ -42,14 +42,12 @@ def part(options: argparse.Namespace) -> int:
 
 def join(options: argparse.Namespace) -> int:
     """Join the manifest; called by the rules."""
-    from spark_trainer.data.files import read_json, write_json
+    from spark_trainer.data.files import write_json
     from spark_trainer.steps import manifest
 
     log.start("manifest", options.log)
     unseal(options.seal)
-    counts = manifest.join(
-        options.parts, read_json(options.index), options.manifest, options.rejected
-    )
+    counts = manifest.join(options.parts, options.index, options.manifest, options.rejected)
     write_json(options.seal, counts)
     return 0
 

@@ -25,7 +25,7 @@ class Broken(MachineError, ValueError):
     """A file of ours that does not hold what was written: cut, emptied, overwritten."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path}: {why}; the file is broken")
+        super().__init__(f"{path}: the file is broken: {why}")
         self.path = path
 
 
@@ -211,3 +211,24 @@ def read_json(path: Path, kind: type = object) -> Any:
     if not isinstance(value, kind):
         raise Broken(path, f"expected {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+def read_state(path: Path, kind: type = object) -> Any:
+    """Read a file of the workflow's own that the next call writes again where there is none.
+
+    Raises:
+        Broken: as `read_json`; the file is removed, so that the next call mends it.
+    """
+    try:
+        return read_json(path, kind)
+    except Broken:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def holds(path: Path, value: Any) -> bool:
+    """Tell whether a file is there and holds what `write_json` would write."""
+    try:
+        return bool(digest(read_json(path)) == digest(value))
+    except (FileNotFoundError, Broken):
+        return False

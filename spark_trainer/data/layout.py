@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer.data.files import digest, read_json
+from spark_trainer.data.files import Broken, digest, read_state
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,21 @@ class Layout:
         return sorted(self.folder(video).glob("audio.[0-9]*.wav"))
 
     def read_shard(self, path: Path) -> Shard:
-        """Read the member list of a shard."""
+        """Read the member list of a shard.
+
+        Raises:
+            Broken: it is not the list that its name stands for; the next call writes it again.
+        """
         bits = path.name.split(".")[0].removeprefix("b")
-        return Shard(bits, tuple(Video(*member) for member in read_json(path)))
+        try:
+            members = [Video(*member) for member in read_state(path, list)]
+        except TypeError:
+            members = []
+        shard = Shard(bits, tuple(members))
+        if shard.name != path.stem:
+            path.unlink(missing_ok=True)
+            raise Broken(path, "other videos than those of its name")
+        return shard
 
 
 def record_name(step: str) -> str:

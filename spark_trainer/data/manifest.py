@@ -1,7 +1,8 @@
 """The manifest: canonical JSON lines, one video each, sorted by id."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,19 @@ from spark_trainer.data.files import canonical_json, replacing
 Entry = dict[str, Any]
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Callable[[Entry], object]]:
+    """Yield a function that writes one entry after the other; all or nothing."""
+    with replacing(path) as part, open(part, "w", encoding="utf-8", errors="replace") as file:
+        yield lambda entry: file.write(canonical_json(entry) + "\n")
+
+
 def write(path: Path, entries: Iterable[Entry]) -> int:
     """Write entries in the order given, atomically; returns how many."""
     count = 0
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with writing(path) as add:
         for entry in entries:
-            file.write(canonical_json(entry) + "\n")
+            add(entry)
             count += 1
     return count
 

@@ -3,20 +3,20 @@
 A part is the shard's own marker, so one added video re-reads the records of one shard only.
 """
 
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from spark_trainer import log
-from spark_trainer.data import manifest
-from spark_trainer.data.files import digest, read_json
+from spark_trainer.data import files, manifest, parts
+from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.errors import MachineError
 from spark_trainer.steps import Facts
-from spark_trainer.steps.shard import withdraw
+from spark_trainer.steps.shard import settled, withdraw
 
-VERSION = 3
+VERSION = 4
 
 # Of the record of `pose`: what a reader needs, and nothing that depends on time or machine.
 POSE = ("fps", "frames", "width", "height", "people", "person_lost", "face_lost")
@@ -25,43 +25,51 @@ POSE = ("fps", "frames", "width", "height", "people", "person_lost", "face_lost"
 def part(
     layout: Layout, shard: Shard, steps: Iterable[str], fingerprint: str, marker: Path
 ) -> None:
-    """Write the entries of one shard, accepted and rejected, sources still open."""
+    """Write the entries of one shard, accepted and rejected, sources still open.
+
+    Raises:
+        MachineError: a record, or what it promises, is gone; the next call makes it again.
+    """
     withdraw(layout.sealed("manifest"), shard.bits, fingerprint, keep=marker)
-    names = tuple(steps)
-    manifest.write(marker, (_entry(layout, video, names) for video in shard.videos))
+    names, entries, gone = tuple(steps), [], []
+    for video in shard.videos:
+        try:
+            entries.append(_entry(layout, video, names))
+        except MachineError as error:
+            gone.append(str(error))
+    if gone:
+        raise MachineError(f"manifest: {len(gone)} of {len(shard.videos)} videos: {gone[0]}")
+    parts.write(marker, entries)
 
 
-def join(
-    parts: Path, sources: dict[str, list[str]], accepted: Path, refused: Path
-) -> dict[str, int]:
+def join(listed: Path, sources: Path, accepted: Path, refused: Path) -> dict[str, int]:
     """Join the parts into a manifest and a list of rejected videos, both sorted by id.
 
-    Parts may speak of videos that are gone; the sources say which are here.
-
     Args:
-        parts: the list of the parts; thousands of them would not fit on a command line.
-        sources: hash -> names of the videos that are here.
+        listed: the list of the parts; thousands of them would not fit on a command line.
+        sources: the snapshot of the video folders that says which videos are here.
         accepted: the manifest to write.
         refused: the list of rejected videos to write.
 
     Returns:
         Counts: videos, rejected.
+
+    Raises:
+        Broken: a part is not whole, and is removed, so that the next call makes it again.
     """
-    entries = [
-        entry | {"meta": _sources(sources[entry["id"]]) | entry["meta"]}
-        for entry in _read(parts)
-        if entry["id"] in sources
-    ]
-    entries.sort(key=lambda entry: str(entry["id"]))
-    rejected = [
-        {"id": e["id"], "reason": e["reason"], "step": e["step"], **e["meta"]}
-        for e in entries
-        if "reason" in e
-    ]
-    counts = {
-        "videos": manifest.write(accepted, (e for e in entries if "reason" not in e)),
-        "rejected": manifest.write(refused, rejected),
-    }
+    counts = {"videos": 0, "rejected": 0}
+    try:
+        with manifest.writing(accepted) as accept, manifest.writing(refused) as refuse:
+            for entry, names in parts.merged(listed, sources):
+                meta = _sources(names) | entry["meta"]
+                if "reason" in entry:
+                    refuse({key: entry[key] for key in ("id", "reason", "step")} | meta)
+                else:
+                    accept(entry | {"meta": meta})
+                counts["rejected" if "reason" in entry else "videos"] += 1
+    except files.Broken as error:
+        error.path.unlink(missing_ok=True)
+        raise
     log.logger.info("manifest: %(videos)d videos, %(rejected)d rejected", counts)
     return counts
 
@@ -71,15 +79,9 @@ def seal(index_digest: str, fingerprint: str) -> str:
     return digest([index_digest, fingerprint])[:16]
 
 
-def _read(parts: Path) -> Iterator[manifest.Entry]:
-    for path in read_json(parts):
-        with open(path, encoding="utf-8") as file:
-            yield from map(json.loads, file)
-
-
 def _entry(layout: Layout, video: Video, steps: tuple[str, ...]) -> manifest.Entry:
     """One video's line, or the reason why it has none."""
-    records: dict[str, Facts] = {step: read_json(layout.record(video, step)) for step in steps}
+    records: dict[str, Facts] = {step: settled(layout, video, step) for step in steps}
     for step, record in records.items():
         if record["status"] == "rejected":
             return {"id": video.hash, "step": step, "reason": record["reason"], "meta": {}}

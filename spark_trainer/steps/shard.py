@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import log, steps
+from spark_trainer.config import ConfigError
+from spark_trainer.data import files
 from spark_trainer.data.files import canonical_json, read_json, write_json, write_text
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.errors import MachineError, UserError, of_machine
 from spark_trainer.steps import Context, Facts, Step
+
+SETTLED = ("ok", "none", "rejected")  # what a record's `status` may be under a seal
+LONGEST = 500  # characters of an unexpected error's message
 
 
 class Changed(RuntimeError):
@@ -21,59 +27,113 @@ def run(
     """Run a step over the videos of a shard.
 
     A record of the video with the wanted fingerprint, its files all there, is current. Results are
-    written one by one, so a killed job loses only what it had in hand.
+    written one by one, so a killed job loses only what it had in hand. A video that the machine
+    fails gets a record that is tried again, and keeps the others from their seal alone.
 
     Args:
         name: the step.
         fingerprint: names the results that are wanted.
         shard: the videos; a single video is a shard of one.
         context: paths, settings and the number of cores to use.
-        marker: written last; absent for a single video.
+        marker: written last, when all that it speaks of is on disk; absent for a single video.
 
     Returns:
         Counts of videos by what became of them.
 
     Raises:
-        Changed: a source is gone or newer than the index.
-        OSError: no disk space, no permission: nothing that a video is to blame for.
+        ConfigError: the settings can't be carried out.
+        MachineError: some videos failed; those that did not are recorded.
+        OSError: a record can't be written.
     """
-    step = steps.load(name)
+    step, layout = steps.load(name), context.layout
     due = [video for video in shard.videos if not current(step, name, fingerprint, video, context)]
     if due or marker:
-        withdraw(context.layout.sealed(name), shard.bits, fingerprint, keep=marker)
-    records = {video: context.layout.record(video, name) for video in due}
-    if not all(same(records[video], video.hash, fingerprint) for video in due):
-        withdraw_downstream(context.layout, name, shard.bits)
+        withdraw(layout.sealed(name), shard.bits, fingerprint, keep=marker)
+    if not all(same(layout.record(video, name), video.hash, fingerprint) for video in due):
+        withdraw_downstream(layout, name, shard.bits)
     for video in due:
-        if step.files(context.layout, video, _read(records[video])):
-            # A job that dies between a result and its record would leave the old record over it.
-            records[video].unlink()
+        _make_room(step, layout, video, layout.record(video, name))
     counts: dict[str, int] = {"current": len(shard.videos) - len(due)}
+    made = {"step": name, "version": step.VERSION, "fingerprint": fingerprint}
+    failed = ""
     with log.progress(name, len(due)) as advance:
-        for video, facts in step.produce(due, context) if due else ():
-            made = {"step": name, "version": step.VERSION, "fingerprint": fingerprint}
-            record = made | {"video": video.hash} | facts
-            write_json(records[video], record)
-            counts[facts["status"]] = counts.get(facts["status"], 0) + 1
-            if facts.get("reason"):
-                log.logger.warning("%s %s: %s", name, video.hash[:12], facts["reason"])
+        for video, facts in _produced(step, due, context):
+            status = _write(step, layout.record(video, name), made | {"video": video.hash}, facts)
+            counts[status] = counts.get(status, 0) + 1
+            if reason := facts.get("reason"):
+                log.logger.warning("%s %s: %s", name, video.hash[:12], reason)
+            failed = failed or (str(reason) if status == "failed" else "")
             advance()
+    records = [layout.record(video, name) for video in shard.videos]
+    files.flush([*records, *{record.parent for record in records}])
+    log.logger.info("%s %s: %s", name, shard.name, canonical_json(counts))
+    if failed:
+        of = f"{counts['failed']} of {len(shard.videos)} videos failed"
+        raise MachineError(f"{name}: {of} and will be tried again, the first: {failed}")
     if marker:
         write_text(marker, canonical_json(counts) + "\n")
-    log.logger.info("%s %s: %s", name, shard.name, canonical_json(counts))
     return counts
+
+
+def _make_room(step: Step, layout: Layout, video: Video, record: Path) -> None:
+    """Remove what dead jobs left of a video, and a record that would stand over new files."""
+    for folder in {layout.folder(video), record.parent}:
+        files.sweep(folder)
+    if _promised(step, layout, video, _read(record)) != []:
+        # A job that dies between a result and its record would leave the old record over it.
+        record.unlink(missing_ok=True)
+
+
+def _produced(step: Step, due: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
+    """Produce what is due; a video fails whose earlier steps' results are not all there."""
+    waiting = dict.fromkeys(due)
+    for video in due:
+        try:
+            for name in _read_by(step, context.settings):
+                settled(context.layout, video, name)
+        except MachineError as error:
+            del waiting[video]
+            yield video, {"status": "failed", "reason": str(error)}
+    for video, facts in step.produce(list(waiting), context) if waiting else ():
+        del waiting[video]
+        yield video, facts
+    for video in waiting:
+        yield video, {"status": "failed", "reason": "the step said nothing of this video"}
+
+
+def _read_by(step: Step, settings: Any) -> Iterator[str]:
+    """Name the steps whose records a step reads."""
+    for kind in step.UPSTREAM:
+        if kind == "caption":
+            yield from (f"caption/{backend}" for backend in settings.captioners)
+        else:
+            yield kind
+
+
+def _write(step: Step, path: Path, made: Facts, facts: Facts) -> str:
+    """Write a record, or that these facts can't be written; returns the status."""
+    try:
+        write_json(path, made | facts, flushed=False)
+    except ValueError as error:  # NaN, half an emoji
+        facts = dict.fromkeys(facts) | trouble(error, "none" if step.UPSTREAM else "rejected")
+        write_json(path, made | facts, flushed=False)
+    return str(facts["status"])
 
 
 def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
     """Whether a record is the wanted one, no failure, and every file that it promises is there."""
     path = context.layout.record(video, name)
-    files = step.files(context.layout, video, _read(path))
-    return fresh(path, video.hash, fingerprint) and all(file.exists() for file in files)
+    promised = _promised(step, context.layout, video, _read(path))
+    return (
+        fresh(path, video.hash, fingerprint)
+        and promised is not None
+        and all(file.exists() for file in promised)
+    )
 
 
 def fresh(record: Path, video_hash: str, fingerprint: str) -> bool:
     """Whether a record is the wanted one and no failure, which is tried again."""
-    return same(record, video_hash, fingerprint) and _read(record)["status"] != "failed"
+    return same(record, video_hash, fingerprint) and _read(record).get("status") in SETTLED
 
 
 def same(record: Path, video_hash: str, fingerprint: str) -> bool:
@@ -85,12 +145,41 @@ def same(record: Path, video_hash: str, fingerprint: str) -> bool:
     return (made.get("video"), made.get("fingerprint")) == (video_hash, fingerprint)
 
 
-def _read(record: Path) -> Facts:
-    """A record; empty where there is none that can be read."""
+def _promised(step: Step, layout: Layout, video: Video, record: Facts) -> list[Path] | None:
+    """Name the files that a record promises; none at all if it is no record of this step."""
     try:
-        return dict(read_json(record))
-    except (FileNotFoundError, ValueError):
+        return step.files(layout, video, record)
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read(record: Path) -> Facts:
+    """A record; empty where there is none, or a broken one."""
+    try:
+        return dict(read_json(record, dict))
+    except (FileNotFoundError, files.Broken):
         return {}
+
+
+def settled(layout: Layout, video: Video, name: str) -> Facts:
+    """Read what an earlier step's seal says is there: a record, and the files that it promises.
+
+    Raises:
+        MachineError: it is not. The seal is withdrawn, so that the next call makes it again.
+    """
+    path = layout.record(video, name)
+    record = _read(path)
+    promised = _promised(steps.load(name), layout, video, record)
+    if record.get("status") not in SETTLED or record.get("video") != video.hash or promised is None:
+        missing: Path | None = path
+    else:
+        missing = next((file for file in promised if not file.exists()), None)
+    if missing is None:
+        return record
+    path.unlink(missing_ok=True)
+    withdraw(layout.sealed(name), video.bits, "", keep=None)
+    withdraw_downstream(layout, name, video.bits)
+    raise MachineError(f"{missing}: gone or broken; the next call makes it again")
 
 
 def source(layout: Layout, video: Video) -> Path:
@@ -113,15 +202,53 @@ def source(layout: Layout, video: Video) -> Path:
 def each(
     function: Callable[[Video, Context], Facts], videos: list[Video], context: Context
 ) -> Iterator[tuple[Video, Facts]]:
-    """Apply a function to every video, `context.workers` at once, results as they come."""
+    """Apply a function to every video, `context.workers` at once, results as they come.
+
+    An error of one video becomes its record.
+
+    Raises:
+        ConfigError: the settings can't be carried out; no other video is begun.
+    """
+
+    def one(video: Video) -> Facts:
+        try:
+            return function(video, context)
+        except Exception as error:
+            return trouble(error, "rejected")
+
     with ThreadPoolExecutor(context.workers) as pool:
-        futures = {pool.submit(function, video, context): video for video in videos}
+        futures = {pool.submit(one, video): video for video in videos}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             for future in futures:
                 future.cancel()
+
+
+def trouble(error: Exception, otherwise: str) -> Facts:
+    """Say what an error makes of the one video at which it happened.
+
+    Args:
+        error: what was raised.
+        otherwise: the status where the machine is not to blame: `rejected`, or `none`.
+
+    Returns:
+        `failed`, to be tried again, where the machine is; else that status.
+
+    Raises:
+        ConfigError: the error itself, where the settings are to blame.
+    """
+    if isinstance(error, ConfigError | UserError):
+        raise error
+    said = " ".join(str(error).split())[:LONGEST]
+    if of_machine(error):
+        return {"status": "failed", "reason": said or type(error).__name__}
+    log.logger.error("unexpected %s", type(error).__name__, exc_info=error)
+    reason = f"unexpected {type(error).__name__}: {said}"
+    return {"status": otherwise, "reason": reason} | (
+        {"why": reason} if otherwise == "none" else {}
+    )
 
 
 def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> None:
@@ -159,7 +286,7 @@ def main(
     settings_path: Path, shard: Shard, workers: int, gpus: int, marker: Path | None
 ) -> dict[str, int]:
     """Run the step that a settings file describes; what the rules call."""
-    order: dict[str, Any] = read_json(settings_path)
+    order: dict[str, Any] = files.read_state(settings_path, dict)
     settings = steps.load(order["step"]).SETTINGS(**order["settings"])
     context = Context(Layout(Path(order["output_dir"])), settings, workers, gpus)
     return run(order["step"], order["fingerprint"], shard, context, marker)

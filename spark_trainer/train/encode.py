@@ -90,7 +90,7 @@ class Due:
 def _collected(order: Order, data: Path, folder: Path) -> Path:
     """The manifest's lines of some data."""
     target, parts = folder / "manifest.jsonl", folder / "parts.json"
-    write_json(parts, [str(data)])
+    write_json(parts, [[str(data), None]])
     launch.collect(order, parts if order.index else data, target)
     return target
 

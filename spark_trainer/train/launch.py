@@ -173,7 +173,7 @@ def collect(order: Order, data: Path, target: Path) -> None:
     if order.index is None:
         shutil.copyfile(data, target)
     else:
-        join(data, read_json(order.index), target, target.with_name("rejected.jsonl"))
+        join(data, order.index, target, target.with_name("rejected.jsonl"))
 
 
 def _lineage(order: Order, data: Path, place: Place) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import encoded, models
-from spark_trainer.data.files import digest, read_json, write_json
+from spark_trainer.data.files import digest, holds, read_state, write_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
 from spark_trainer.train import zero
@@ -123,14 +123,14 @@ def write(state: Path, order: Order) -> Path:
         "versions": order.versions,
         "given": order.given,
     }
-    if not path.exists() or read_json(path) != value:
+    if not holds(path, value):
         write_json(path, value)
     return path
 
 
 def read(path: Path) -> Order:
     """Read what `write` wrote."""
-    value = read_json(path)
+    value = read_state(path, dict)
     return Order(
         value["name"],
         value["seal"],

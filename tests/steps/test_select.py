@@ -40,7 +40,8 @@ def said(build: Build, videos: Path, clips: Path) -> Callable[..., dict[str, Any
             facts = {"model": f"model of {name}", "revision": "r", "prompt": None}
             facts |= {"frames": ["frame_000001.jpg"], "caption": text, "why": "nothing said"}
             path = built.index.layout.record(video, f"caption/{name}")
-            write_json(path, facts | {"status": "ok" if text else "none"})
+            facts |= {"video": video.hash, "status": "ok" if text else "none"}
+            write_json(path, facts)
         built = build("select", caption=section, select=select)
         return dict(built.record("dog.mp4", "select"))
 
