@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import log, steps
+from spark_trainer.data import sources
 from spark_trainer.data.files import canonical_json, read_json, write_json, write_text
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.errors import MachineError
 from spark_trainer.steps import Context, Facts, Step
 
 
-class Changed(RuntimeError):
-    """A video changed, or went away, after it was indexed."""
+class Changed(MachineError):
+    """A video changed, went away or became unreadable after it was indexed."""
 
 
 def run(
@@ -99,14 +101,18 @@ def source(layout: Layout, video: Video) -> Path:
     Raises:
         Changed: it is not.
     """
-    link = layout.source(video.hash)
+    path = layout.located(video.hash)
     try:
-        path = link.resolve(strict=True)
-        if path.stat().st_mtime_ns == link.lstat().st_mtime_ns:
+        path = path.resolve(strict=True)
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        change = "went away"
+    except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError
+        change = f"became unreadable ({getattr(error, 'strerror', None) or error})"
+    else:
+        if sources.unchanged(layout, video.hash, status):
             return path
         change = "changed"
-    except FileNotFoundError:
-        path, change = link, "went away"
     raise Changed(f"{path}: {change} after it was indexed; run snakemake again")
 
 

@@ -1,6 +1,5 @@
 """Frames decoded on demand are those that the frames step writes; written videos hold theirs."""
 
-import os
 from pathlib import Path
 
 import av
@@ -9,8 +8,9 @@ import pytest
 from PIL import Image
 
 from spark_trainer.config import Frames
-from spark_trainer.data import video
+from spark_trainer.data import sources, video
 from spark_trainer.data.layout import Layout, Video, frame_name
+from spark_trainer.data.search import Found
 from spark_trainer.steps import Context, frames
 
 CLIPS = Path(__file__).parent.parent.parent / "config/demo/clips"
@@ -27,16 +27,14 @@ CLIPS = Path(__file__).parent.parent.parent / "config/demo/clips"
 def test_same_frames_as_on_disk(name: str, tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     one = Video("0" * 64, "clip")
-    link = layout.source(one.hash)
-    link.parent.mkdir(parents=True)
     source = tmp_path / name
     source.write_bytes((CLIPS / name).read_bytes())
-    link.symlink_to(source)
     stat = source.stat()
-    os.utime(link, ns=(stat.st_atime_ns, stat.st_mtime_ns), follow_symlinks=False)
+    file = Found(name, name, str(source), stat.st_size, stat.st_mtime_ns)
+    sources.write(layout, {one.hash: file})
     [(_, facts)] = frames.produce([one], Context(layout, Frames(), 1))
     times = facts["times"][:6]
-    shown = list(video.frames_at(link, times))
+    shown = list(video.frames_at(source, times))
     assert len(shown) == len(times)
     for number, image in enumerate(shown, start=1):
         with Image.open(layout.frames(one) / frame_name(number)) as opened:
