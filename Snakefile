@@ -42,13 +42,16 @@ onstart:
     journal.start(
         f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards"
     )
+    journal.keep(INDEX.search.notes())
     journal.facts()
     if not workflow.local_exec:
         slurm.wait(Path.cwd())
 
 
 onsuccess:
-    summary.show(CONFIG, {run: trained(run) for run in CONFIG.runs})
+    summary.show(
+        CONFIG, {run: trained(run) for run in CONFIG.runs}, INDEX.search.troubles
+    )
 
 
 onerror:

@@ -82,9 +82,9 @@ def _manifest(path: Path) -> Iterator[str]:
     count = 0
     for entry in manifest.read(path):
         count += 1
-        link = layout.source(entry["id"])
-        if link.is_symlink() and link.exists() and file_digest(link) != entry["id"]:
-            yield f"{link.resolve()}: the content is no longer {entry['id']}"
+        source = layout.located(entry["id"])
+        if source.is_file() and file_digest(source) != entry["id"]:
+            yield f"{source.resolve()}: the content is no longer {entry['id']}"
     _say("manifest", f"{path}: {count} videos")
     if layout.rejected.exists():
         for line in layout.rejected.read_text(encoding="utf-8").splitlines():

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 LOG_VARIABLE = "SPARK_TRAINER_LOG"
@@ -44,6 +44,12 @@ def start(command: str, job_log: Path | None = None) -> None:
         handler.setFormatter(line)
     logger.handlers = handlers
     logger.info("%s", command)
+
+
+def keep(lines: Iterable[str]) -> None:
+    """Add lines that stderr has shown already to the command's own file."""
+    with open(name_file(), "a", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def facts() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from spark_trainer import log
@@ -10,14 +11,14 @@ from spark_trainer.config import Config
 from spark_trainer.data import manifest
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout
+from spark_trainer.data.search import SHOWN, Trouble
 
 
-def show(config: Config, runs: dict[str, Path]) -> None:
+def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> None:
     """Print the summary of what is built so far to stderr, and add it to the log."""
-    text = "\n".join(lines(config, runs))
-    print(text, file=sys.stderr)
-    with open(log.name_file(), "a", encoding="utf-8") as file:
-        file.write(text + "\n")
+    text = lines(config, runs, troubles)
+    print("\n".join(text), file=sys.stderr)
+    log.keep(text)
 
 
 def show_failure() -> None:
@@ -25,12 +26,13 @@ def show_failure() -> None:
     print(f"failed; see {os.environ[log.LOG_VARIABLE]}", file=sys.stderr)
 
 
-def lines(config: Config, runs: dict[str, Path]) -> list[str]:
+def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> list[str]:
     """The summary, a line each; empty without a manifest.
 
     Args:
         config: the validated configuration.
         runs: each run's name and where its `trained.json` is, or will be.
+        troubles: files and folders that the index had to leave out this time.
     """
     layout = Layout(Path(config.output_dir))
     if not layout.manifest.exists():
@@ -49,6 +51,7 @@ def lines(config: Config, runs: dict[str, Path]) -> list[str]:
     rows = [
         ("videos", f"{videos} contents in {files:.0f} files, {frames:.0f} frames"),
         ("rejected", f"{len(rejected)}" + "".join(f"\n            {line}" for line in rejected)),
+        ("left out", _left_out(troubles)) if troubles else ("", ""),
         ("damaged", f"{damaged:.0f} used in part") if damaged else ("", ""),
         ("audio", f"{minutes:.1f} minutes, {words:.0f} words"),
         *((f"run {name}", _trained(path)) for name, path in runs.items() if path.exists()),
@@ -62,6 +65,12 @@ def _rejected(path: Path) -> list[str]:
     with open(path, encoding="utf-8") as file:
         entries = [json.loads(line) for line in file]
     return [f"{entry['source_path']}: {entry['reason']}" for entry in entries]
+
+
+def _left_out(troubles: Sequence[Trouble]) -> str:
+    shown = [f"\n            {trouble}" for trouble in troubles[:SHOWN]]
+    more = f", {SHOWN} of them shown" if len(troubles) > SHOWN else ""
+    return f"{len(troubles)} this time{more}{''.join(shown)}"
 
 
 def _trained(path: Path) -> str:

@@ -128,11 +128,13 @@ def index(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from spark_trainer.data import index as videos
+    from spark_trainer.data.search import find
 
     settings = config.load(_read_yaml(options.config))
-    total = sum(file.size for file in videos.find(settings))
+    total = sum(file.size for file in find(settings).files)
     with tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         found = videos.scan(settings, bar.update)
+    print(*found.search.notes(), sep="\n", end="\n" * bool(found.search.notes()), file=sys.stderr)
     print(f"{len(found.videos)} videos in {len(found.shards)} shards", file=sys.stderr)
     return 0
 

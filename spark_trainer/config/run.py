@@ -5,7 +5,14 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from spark_trainer.config.dataset import Clip, Split, Text
-from spark_trainer.config.section import ConfigError, Fraction, Positive, Runtime, Section
+from spark_trainer.config.section import (
+    ConfigError,
+    Fraction,
+    PathText,
+    Positive,
+    Runtime,
+    Section,
+)
 
 
 class Lora(Section):
@@ -32,10 +39,12 @@ class Run(Section):
     from_scratch: bool = Field(
         False, description="Start from random weights of the model's configuration."
     )
-    manifest_path: str | None = Field(
+    manifest_path: PathText | None = Field(
         None, description="Train on this manifest; without it, on the one this workflow builds."
     )
-    output_dir: str = Field("runs", description="Where run folders go.", json_schema_extra=Runtime)
+    output_dir: PathText = Field(
+        "runs", description="Where run folders go.", json_schema_extra=Runtime
+    )
     split: Split = Field(default_factory=Split)
     text: Text = Field(default_factory=Text)
     clip: Clip = Field(default_factory=Clip)

@@ -1,12 +1,38 @@
 """What every section of the configuration is made of."""
 
+import os
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+
+def expanded(path: str) -> str:
+    """Put the home folder for `~`, and values for `$NAME` and `${NAME}`.
+
+    A variable that is not set is refused, unless the path as it stands is there.
+    """
+    if not path.strip():
+        raise PydanticCustomError("path", "a path")
+    found = os.path.expandvars(os.path.expanduser(path))
+    unset = re.search(r"\$(\w+|\{[^}]*\})", found)
+    if unset and not os.path.lexists(found):
+        raise PydanticCustomError("path", "a path; {name} is not set", {"name": unset[0]})
+    return found
+
+
+def _each_expanded(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if not paths:
+        raise PydanticCustomError("path", "a path or a list of them")
+    return expanded(paths) if isinstance(paths, str) else tuple(map(expanded, paths))
+
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+PathText = Annotated[str, AfterValidator(expanded)]
+PathTexts = Annotated[str | tuple[str, ...], AfterValidator(_each_expanded)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Device = Literal["cuda", "auto", "cpu"]
 Runtime: JsonDict = {

@@ -4,40 +4,41 @@ Only Snakemake's main process scans and writes. Its result is an immutable snaps
 its own digest, so a job of a running build never sees files that were added later.
 """
 
+import hashlib
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.config import Config, ConfigError, shard_bits
-from spark_trainer.data.files import digest, file_digest, read_json, write_json
+from spark_trainer.data import hashing, names, sources
+from spark_trainer.data.files import digest, read_json, write_json
+from spark_trainer.data.hashing import Cache, Progress
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.data.search import Found, Search, find
 
 SNAPSHOT_VARIABLE = "SPARK_TRAINER_INDEX"
-Progress = Callable[[int], object]
-
-
-@dataclass(frozen=True)
-class Found:
-    """One video file. `name` is its path relative to the searched folder."""
-
-    path: str
-    name: str
-    absolute: str
-    size: int
-    mtime_ns: int
 
 
 class Index:
-    """The videos of one snapshot: hash -> names of its sources."""
+    """The videos of one snapshot: hash -> names of its sources.
 
-    def __init__(self, layout: Layout, sources: dict[str, list[str]], config: Config) -> None:
+    `search` tells what was met beside them; it is empty where the snapshot was read.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        sources: dict[str, list[str]],
+        config: Config,
+        search: Search | None = None,
+    ) -> None:
         self.layout = layout
         self.sources = sources
+        self.search = search or Search()
         self._config = config
 
     @cached_property
@@ -52,14 +53,9 @@ class Index:
         return {h: Video(h, folder(h)) for h in sorted(self.sources)}
 
     def _named_folder(self) -> Callable[[str], str]:
-        """Folders after the first source's file name; a shared name gets the hash's start."""
-        stems = {
-            h: Path(names[0]).stem.lstrip("./") or "video" for h, names in self.sources.items()
-        }
-        taken: dict[str, int] = defaultdict(int)
-        for stem in stems.values():
-            taken[stem] += 1
-        return lambda h: stems[h] if taken[stems[h]] == 1 else f"{stems[h]}-{h[:12]}"
+        """Folders after the first source's file name."""
+        stems = {h: Path(files[0]).stem.lstrip("./") for h, files in self.sources.items()}
+        return names.folders({h: stem or "video" for h, stem in stems.items()}).__getitem__
 
     @cached_property
     def by_folder(self) -> dict[str, Video]:
@@ -76,10 +72,10 @@ class Index:
         return tuple(Shard(bits, tuple(buckets[bits])) for bits in sorted(buckets))
 
     def write_shards(self) -> None:
-        """Write the member lists that are not there yet."""
+        """Write the member lists that are not there yet, or are broken."""
         for shard in self.shards:
             path = self.layout.shard(shard.name)
-            if not path.exists():
+            if not _whole(path, shard.name.split(".")[1]):
                 write_json(path, [[video.hash, video.folder] for video in shard.videos])
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
@@ -94,7 +90,8 @@ class Index:
         members = {(video.hash, video.folder) for video in shard.videos}
         for marker in self._existing[step].get((shard.bits, fingerprint), ()):
             listed = self.layout.shard(marker.name.rsplit(".", 2)[0])
-            if listed.exists() and members <= {tuple(member) for member in read_json(listed)}:
+            whole = _whole(listed, listed.name.split(".")[1])
+            if whole and members <= {tuple(member) for member in read_json(listed)}:
                 return marker
         return exact
 
@@ -131,38 +128,17 @@ def _hashed_folder(video_hash: str) -> str:
     return f"{video_hash[:2]}/{video_hash}"
 
 
-def find(config: Config) -> list[Found]:
-    """Every video file below the configured folders, hidden ones left out.
-
-    Raises:
-        ConfigError: a folder that does not exist.
-    """
-    found: list[Found] = []
-    for folder in config.video_dirs:
-        if not folder.is_dir():
-            raise ConfigError(f"video_dir: no such folder: {folder}")
-        root = os.path.join(os.path.abspath(folder), "")
-        pending, seen = [(str(folder), "")], {os.path.realpath(folder)}
-        while pending:
-            path, prefix = pending.pop()
-            for entry in os.scandir(path):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    real = os.path.realpath(entry.path)
-                    if real not in seen:
-                        seen.add(real)
-                        pending.append((entry.path, f"{prefix}{entry.name}/"))
-                elif entry.name.lower().endswith(config.index.extensions) and entry.is_file():
-                    stat = entry.stat()
-                    name = prefix + entry.name
-                    size, mtime_ns = stat.st_size, stat.st_mtime_ns
-                    found.append(Found(entry.path, name, root + name, size, mtime_ns))
-    return sorted(found, key=lambda file: (file.name, file.path))
+def _whole(path: Path, content_digest: str) -> bool:
+    """Tell whether a file still holds the JSON whose digest is in its name."""
+    try:
+        content = path.read_bytes().removesuffix(b"\n")
+    except OSError:
+        return False
+    return hashlib.sha256(content).hexdigest().startswith(content_digest)
 
 
 def scan(config: Config, progress: Progress | None = None) -> Index:
-    """Find and hash the videos, refresh the links, and write the snapshot.
+    """Find and hash the videos, note where they lie, and write the snapshot.
 
     Args:
         config: the validated configuration.
@@ -170,42 +146,54 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
             has no limit on how much it reads.
 
     Raises:
-        ConfigError: a folder is missing, or more than `index.max_hash_gb` would be read.
+        ConfigError: a folder is missing or has lost all its videos, more than
+            `index.max_hash_gb` would be read, or `output_dir` can't be written.
     """
     layout = Layout(Path(config.output_dir))
-    found = find(config)
-    cache = read_json(layout.index_cache) if layout.index_cache.exists() else {}
-    known = {} if config.index.rehash else {path: tuple(row) for path, row in cache.items()}
-    hashes: dict[str, str] = {}
-    due: list[Found] = []
-    for file in found:
-        size, mtime_ns, video_hash = known.get(file.path, (None, None, ""))
-        if (size, mtime_ns) == (file.size, file.mtime_ns):
-            hashes[file.path] = video_hash
-        else:
-            due.append(file)
-    if progress is None:
-        progress = _announce(due, config.index.max_hash_gb)
-    hashes.update(_hash(due, progress))
-    rows = {file.path: [file.size, file.mtime_ns, hashes[file.path]] for file in found}
+    search = find(config)
+    cache = hashing.read_cache(layout.index_cache)
+    hashes = hashing.hashes(config.index, search, cache, progress)
+    _keep_from_emptying(config, layout, search, cache, hashes)
+    hashing.name_emptied(config.video_dirs, search, cache, hashes)
+    try:
+        return _write(config, layout, search, cache, hashes)
+    except OSError as error:
+        message = f"output_dir: can't write {error.filename or layout.state}: {error.strerror}"
+        raise ConfigError(message) from None
+
+
+def _write(
+    config: Config, layout: Layout, search: Search, cache: Cache, hashes: dict[str, str]
+) -> Index:
+    """Write all that jobs read; the cache comes last, as what it knows is not looked at again."""
+    named: dict[str, list[str]] = defaultdict(list)
+    first: dict[str, Found] = {}
+    for file in search.files:
+        named[hashes[file.path]].append(file.name)
+        first.setdefault(hashes[file.path], file)
+    sources.write(layout, first)
+    index = Index(layout, dict(named), config, search)
+    if not _whole(layout.index(index.digest), index.digest):
+        write_json(layout.index(index.digest), index.sources)
+    index.write_shards()
+    rows = {} if config.index.allow_empty else hashing.out_of_reach(search, cache)
+    rows |= {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in search.files}
     if rows != cache:
         write_json(layout.index_cache, rows)
-    sources: dict[str, list[str]] = defaultdict(list)
-    for file in found:
-        sources[hashes[file.path]].append(file.name)
-    _link(layout, found, hashes)
-    index = Index(layout, dict(sources), config)
-    snapshot = layout.index(index.digest)
-    if not snapshot.exists():
-        write_json(snapshot, index.sources)
-    index.write_shards()
     return index
 
 
 def load(config: Config, index_digest: str) -> Index:
-    """Read the snapshot that the main process wrote."""
+    """Read the snapshot that the main process wrote.
+
+    Raises:
+        ConfigError: it is gone or broken.
+    """
     layout = Layout(Path(config.output_dir))
-    return Index(layout, read_json(layout.index(index_digest)), config)
+    path = layout.index(index_digest)
+    if not _whole(path, index_digest):
+        raise ConfigError(f"{path}: gone, or not what its name says; run snakemake again")
+    return Index(layout, read_json(path), config)
 
 
 def open_index(config: Config, main_process: bool) -> Index:
@@ -213,55 +201,40 @@ def open_index(config: Config, main_process: bool) -> Index:
     if not main_process and SNAPSHOT_VARIABLE in os.environ:
         return load(config, os.environ[SNAPSHOT_VARIABLE])
     index = scan(config)
+    for line in index.search.notes():
+        print(line, file=sys.stderr)
     os.environ[SNAPSHOT_VARIABLE] = index.digest
     return index
 
 
-def _announce(due: list[Found], limit_gb: float) -> Progress:
-    """Say on stderr what a first look at the videos costs; stop where it is too much."""
-    total = sum(file.size for file in due)
-    if total > limit_gb * 1e9:
-        raise ConfigError(
-            f"index.max_hash_gb: {len(due)} new videos hold {total / 1e9:.0f} GB, more than the "
-            f"limit of {limit_gb:g}; run `python -m spark_trainer index` once, or raise the limit"
-        )
-    if total > 1e9:
-        print(f"reading {len(due)} new videos, {total / 1e9:.1f} GB", file=sys.stderr)
-    return lambda size: None
+def _keep_from_emptying(
+    config: Config, layout: Layout, search: Search, cache: Cache, hashes: dict[str, str]
+) -> None:
+    """Stop where a folder has none of its videos left: it may not be mounted.
 
-
-def _hash(files: list[Found], progress: Progress) -> dict[str, str]:
-    """SHA-256 of each file; hashlib releases the interpreter, so threads use every core."""
-
-    def one(file: Found) -> tuple[str, str]:
-        try:
-            result = file.path, file_digest(Path(file.path))
-        except OSError as error:
-            raise ConfigError(f"video_dir: can't read {file.path!r}: {error.strerror}") from None
-        progress(file.size)
-        return result
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(pool.map(one, files))
-
-
-def _link(layout: Layout, found: list[Found], hashes: dict[str, str]) -> None:
-    """Point `videos/<hash>` at the first source; the link's own time is the source's.
-
-    A step compares the two times, so a file changed after it was indexed is noticed.
+    Raises:
+        ConfigError: it is so, and `index.allow_empty` is not set.
     """
-    first: dict[str, Found] = {}
-    for file in found:
-        first.setdefault(hashes[file.path], file)
-    links = layout.source("")
-    links.mkdir(parents=True, exist_ok=True)
-    for video_hash, file in first.items():
-        link = f"{links}/{video_hash}"
-        try:
-            if os.readlink(link) != file.absolute:
-                os.unlink(link)
-                os.symlink(file.absolute, link)
-        except FileNotFoundError:
-            os.symlink(file.absolute, link)
-        if os.lstat(link).st_mtime_ns != file.mtime_ns:
-            os.utime(link, ns=(file.mtime_ns, file.mtime_ns), follow_symlinks=False)
+    if config.index.allow_empty:
+        return
+    left = set(hashes.values())
+    for folder in config.video_dirs:
+        below = os.path.join(folder, "")
+        if any(path.startswith(below) or path == str(folder) for path in hashes):
+            continue
+        had = {row[2] for path, row in cache.items() if path.startswith(below)} - left
+        if had:
+            _refuse(search, f"no video in {folder}, which held {len(had):,} in the last build")
+    if not left and (cache or _entries(layout.manifest)):
+        places = ", ".join(map(str, config.video_dirs))
+        _refuse(search, f"no video in {places}, but {config.output_dir} was built from some")
+
+
+def _refuse(search: Search, found: str) -> None:
+    told = "; is it mounted? `index.allow_empty: true` lets the manifest lose them"
+    notes = replace(search, empty=[]).notes()
+    raise ConfigError("\n".join([*notes, f"video_dir: {found}{told}"]))
+
+
+def _entries(manifest: Path) -> bool:
+    return manifest.is_file() and manifest.stat().st_size > 0

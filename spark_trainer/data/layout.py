@@ -12,6 +12,7 @@ rejected_v1.jsonl             the others, with reasons
     index.json                cache: path, size, time -> hash
     index/<digest>.json       one state of the video folders
     videos/<sha256>           link to one of the video's sources
+    seen/<ab>.json            hash -> size and time of that source, as indexed
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
     parts/<seal>.json         the parts that a manifest is joined from
@@ -23,6 +24,9 @@ from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.data.files import Broken, digest, read_state
+
+# What lies in `output_dir` beside the videos' folders and `.spark`.
+OURS = ("encoded", "gallery.html", "manifest_v1.jsonl", "rejected_v1.jsonl")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,18 @@ class Layout:
 
     def source(self, video_hash: str) -> Path:
         return self.state / "videos" / video_hash
+
+    def located(self, video_hash: str) -> Path:
+        """The file that `source` leads to, also where it is no link but a file with the path."""
+        link = self.source(video_hash)
+        if link.is_symlink():
+            return link.parent / link.readlink()
+        if link.is_file():
+            return Path(link.read_text(encoding="utf-8", errors="surrogateescape"))
+        return link
+
+    def seen(self, video_hash: str) -> Path:
+        return self.state / "seen" / f"{video_hash[:2]}.json"
 
     def shard(self, name: str) -> Path:
         return self.state / "shards" / f"{name}.json"

@@ -120,7 +120,7 @@ def files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
 
 def _files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
     if clip.source == "video":
-        return [layout.source(plan.entry["id"])]
+        return [layout.located(plan.entry["id"])]
     return _images(layout.root / plan.entry["frames_dir"], plan.entry["meta"], plan.times)
 
 

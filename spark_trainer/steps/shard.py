@@ -7,7 +7,7 @@ from typing import Any
 
 from spark_trainer import log, steps
 from spark_trainer.config import ConfigError
-from spark_trainer.data import files
+from spark_trainer.data import files, sources
 from spark_trainer.data.files import canonical_json, read_json, write_json, write_text
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.errors import MachineError, UserError, of_machine
@@ -17,8 +17,8 @@ SETTLED = ("ok", "none", "rejected")  # what a record's `status` may be under a 
 LONGEST = 500  # characters of an unexpected error's message
 
 
-class Changed(RuntimeError):
-    """A video changed, or went away, after it was indexed."""
+class Changed(MachineError):
+    """A video changed, went away or became unreadable after it was indexed."""
 
 
 def run(
@@ -188,14 +188,18 @@ def source(layout: Layout, video: Video) -> Path:
     Raises:
         Changed: it is not.
     """
-    link = layout.source(video.hash)
+    path = layout.located(video.hash)
     try:
-        path = link.resolve(strict=True)
-        if path.stat().st_mtime_ns == link.lstat().st_mtime_ns:
+        path = path.resolve(strict=True)
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        change = "went away"
+    except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError
+        change = f"became unreadable ({getattr(error, 'strerror', None) or error})"
+    else:
+        if sources.unchanged(layout, video.hash, status):
             return path
         change = "changed"
-    except FileNotFoundError:
-        path, change = link, "went away"
     raise Changed(f"{path}: {change} after it was indexed; run snakemake again")
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from spark_trainer.config import Config, ConfigError, load
 from spark_trainer.data import index
-from spark_trainer.data.files import file_digest, read_json, write_text
-from spark_trainer.data.layout import Layout
+from spark_trainer.data.files import file_digest, write_text
+from spark_trainer.data.search import find
 
 CLIPS = Path(__file__).resolve().parents[2] / "config/demo/clips"
 
@@ -26,6 +26,10 @@ def config(tmp_path: Path) -> Config:
 
 def videos_of(config: Config) -> Path:
     return config.video_dirs[0]
+
+
+def found_names(config: Config) -> list[str]:
+    return [file.name for file in find(config).files]
 
 
 def reads(config: Config) -> list[int]:
@@ -116,12 +120,12 @@ def test_hidden_and_other_files_are_left_out(config: Config) -> None:
     shutil.copy(CLIPS / "cup.mp4", folder / ".cup.mp4")
     (folder / "notes.txt").write_text("no video")
     shutil.copy(CLIPS / "cup.mp4", folder / "LOUD.MP4")
-    assert [found.name for found in index.find(config)] == ["LOUD.MP4", "dog.mp4", "title.mp4"]
+    assert found_names(config) == ["LOUD.MP4", "dog.mp4", "title.mp4"]
 
 
 def test_a_circle_of_links_ends(config: Config) -> None:
     (videos_of(config) / "loop").symlink_to(videos_of(config))
-    assert [found.name for found in index.find(config)] == ["dog.mp4", "title.mp4"]
+    assert found_names(config) == ["dog.mp4", "title.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +212,63 @@ def test_a_seal_over_fewer_videos_is_not_enough(config: Config) -> None:
     assert not after.marker("frames", "f" * 16, after.shards[0]).exists()
 
 
-def test_the_cache_forgets_files_that_are_gone(config: Config) -> None:
-    index.scan(config)
+BROKEN = [b"", b"{", b"[]", b"{}", b"7", b"\0\xff\xfe", b"[[[[["]
+
+
+@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("kind", ["index", "shards"])
+def test_a_broken_snapshot_or_member_list_is_written_again(
+    config: Config, kind: str, content: bytes
+) -> None:
+    found = index.scan(config)
+    [path] = (found.layout.state / kind).glob("*.json")
+    kept = path.read_bytes()
+    path.write_bytes(content)
+    assert index.scan(config).digest == found.digest
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("content", [*BROKEN, None])
+def test_a_job_names_a_broken_snapshot(config: Config, content: bytes | None) -> None:
+    found = index.scan(config)
+    path = found.layout.index(found.digest)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"{path}: gone, or not what its name says"):
+        index.load(config, found.digest)
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_seal_over_a_broken_member_list_says_nothing(config: Config, content: bytes) -> None:
+    before = index.scan(config)
+    (shard,) = before.shards
+    write_text(before.layout.marker("frames", shard.name, "f" * 16), "{}\n")
     (videos_of(config) / "dog.mp4").unlink()
-    index.scan(config)
-    cache = read_json(Layout(Path(config.output_dir)).index_cache)
-    assert [Path(path).name for path in cache] == ["title.mp4"]
+    before.layout.shard(shard.name).write_bytes(content)
+    after = index.scan(config)
+    assert not after.marker("frames", "f" * 16, after.shards[0]).exists()
+
+
+def test_a_store_that_cannot_be_written_is_named(config: Config) -> None:
+    Path(config.output_dir).write_text("a file, no folder")
+    with pytest.raises(ConfigError, match=f"output_dir: can't write {config.output_dir}"):
+        index.scan(config)
+
+
+def test_reserved_and_equal_names_of_files(config: Config) -> None:
+    folder = videos_of(config)
+    for number, name in enumerate(["encoded.mp4", "gallery.html.mp4", "a/Dog.mp4"]):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(bytes([number]))
+    named = load(config.model_dump() | {"deterministic_layout": False})
+    folders = {video.folder: h[:12] for h, video in index.scan(named).videos.items()}
+    assert folders.pop("title")
+    assert {name.removesuffix(f"-{start}") for name, start in folders.items()} == {
+        "encoded",
+        "gallery.html",
+        "Dog",
+        "dog",
+    }
+    assert all(name.endswith(f"-{start}") for name, start in folders.items())

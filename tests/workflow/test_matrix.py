@@ -161,6 +161,10 @@ def test_names(
 def test_delete_all(built: Workspace) -> None:
     for clip in built.clips.iterdir():
         clip.unlink()
+    stopped = built.snakemake("manifest")
+    assert stopped.status != 0
+    assert "video_dir: no video in clips, which held 3 in the last build" in stopped.stderr
+    built.configure("index", allow_empty=True)
     assert built.build() == JOIN
     assert built.manifest() == {}
 

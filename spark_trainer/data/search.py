@@ -1,0 +1,212 @@
+"""Which files below the configured folders are videos, and what else was met there.
+
+What this project wrote is told by what a folder holds, never by its name alone: a store or a run
+of another configuration is no source either.
+"""
+
+import os
+import re
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from spark_trainer.config import Config, ConfigError
+from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.layout import OURS, Layout, record_name
+
+SHOWN = 10  # of a kind that may fill a screen
+OF_A_STORE = re.compile(r"/([0-9a-f]{2})/\1[0-9a-f]{62}$")
+RECORDS = frozenset(map(record_name, ("frames", "audio")))  # one of them is always switched on
+
+
+class Found(NamedTuple):
+    """One video file. `name` is its path relative to the searched folder."""
+
+    path: str
+    name: str
+    absolute: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A file or folder that is left out this time, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path!r}: {self.reason}"
+
+
+@dataclass
+class Search:
+    """What lies in the configured folders."""
+
+    files: list[Found] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+    endings: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    ours: Counter[str] = field(default_factory=Counter)  # place -> folders in it that we wrote
+    empty: list[str] = field(default_factory=list)  # configured folders without any video
+
+    def notes(self) -> list[str]:
+        """Say what was left out, in a line or more for each kind."""
+        lines = []
+        if self.endings:
+            lines.append(f"left out by ending: {counts(self.endings)}; index.extensions takes more")
+        if self.hidden:
+            lines.append(f"left out as hidden: {self.hidden:,} with the ending of a video")
+        if self.ours:
+            places = counts(self.ours, "in ")
+            lines.append(f"left out as written by SparkTrainer, folders: {places}")
+        lines += [f"no video in {folder}" for folder in self.empty]
+        lines += [f"left out this time: {trouble}" for trouble in self.troubles[:SHOWN]]
+        if len(self.troubles) > SHOWN:
+            lines.append(f"left out this time: {len(self.troubles) - SHOWN:,} more")
+        return [f"video_dir: {line}" for line in lines]
+
+
+def counts(kinds: Counter[str], word: str = "") -> str:
+    """How many of each kind, the most frequent first, in a line of bearable length."""
+    ranked = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count:,} {word}{kind}" for kind, count in ranked[:SHOWN]]
+    others = sum(count for _, count in ranked[SHOWN:])
+    return ", ".join([*shown, *([f"{others:,} others"] if others else [])])
+
+
+def find(config: Config) -> Search:
+    """Look at every file below the configured folders; a file given by name is a video.
+
+    Raises:
+        ConfigError: a folder that does not exist, or can't be listed.
+    """
+    search = Search()
+    for folder in config.video_dirs:
+        before = len(search.files)
+        try:
+            status = os.stat(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(f"video_dir: no such folder: {folder}") from None
+        except OSError as error:
+            raise ConfigError(f"video_dir: can't read {folder}: {error.strerror}") from None
+        if stat.S_ISREG(status.st_mode):
+            search.files.append(_found(str(folder), folder.name, os.path.abspath(folder), status))
+        elif stat.S_ISDIR(status.st_mode):
+            _Walk(folder, config.index.extensions, search).run()
+        else:
+            raise ConfigError(f"video_dir: expected a folder or a file: {folder}")
+        if len(search.files) == before:
+            search.empty.append(str(folder))
+    search.files.sort(key=lambda file: (file.name, file.path))
+    return search
+
+
+def _found(path: str, name: str, absolute: str, status: os.stat_result) -> Found:
+    return Found(path, name, absolute, status.st_size, status.st_mtime_ns)
+
+
+class _Walk:
+    """A walk to the bottom of one configured folder."""
+
+    def __init__(self, folder: Path, extensions: tuple[str, ...], search: Search) -> None:
+        self._folder = folder
+        self._root = os.path.join(os.path.abspath(folder), "")
+        self._extensions = extensions
+        self._search = search
+        self._pending = [(str(folder), "", "")]  # path, what names below it begin with, its store
+        self._seen = {os.path.realpath(folder)}
+
+    def run(self) -> None:
+        """Add what lies below the folder to the search."""
+        while self._pending:
+            path, prefix, store = self._pending.pop()
+            try:
+                with os.scandir(path) as listing:
+                    entries = list(listing)
+            except OSError as error:
+                if not prefix:
+                    message = f"video_dir: can't read {self._folder}: {error.strerror}"
+                    raise ConfigError(message) from None
+                self._trouble(path, error)
+                continue
+            names = {entry.name for entry in entries}
+            if written_here(path, names, in_store=bool(store)):
+                self._search.ours[store or os.path.dirname(path)] += 1
+                continue
+            within = path if Layout(Path(path)).state.name in names else store
+            for entry in entries:
+                self._look(entry, prefix, within)
+
+    def _look(self, entry: os.DirEntry[str], prefix: str, store: str) -> None:
+        """Take an entry for a video, go into it later, or count it."""
+        name, video = entry.name, entry.name.lower().endswith(self._extensions)
+        if name.startswith("."):
+            self._search.hidden += video
+            return
+        try:
+            if entry.is_dir():
+                self._go_into(entry, f"{prefix}{name}/", store)
+                return
+            status = entry.stat()
+        except OSError as error:
+            self._trouble(entry.path, error)
+            return
+        if video and not stat.S_ISREG(status.st_mode):
+            self._search.troubles.append(Trouble(entry.path, "it is not a regular file"))
+        elif video:
+            absolute = self._root + prefix + name
+            self._search.files.append(_found(entry.path, prefix + name, absolute, status))
+        elif not (store and name in OURS):
+            self._search.endings[_ending(name)] += 1
+
+    def _go_into(self, entry: os.DirEntry[str], prefix: str, store: str) -> None:
+        real = os.path.realpath(entry.path)
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        in_store = os.path.dirname(entry.path) == store and entry.name in OURS
+        if in_store or OF_A_STORE.search(real):
+            self._search.ours[store or os.path.dirname(entry.path)] += 1
+        else:
+            self._pending.append((entry.path, prefix, store))
+
+    def _trouble(self, path: str, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError) and os.path.islink(path):
+            reason = f"it links to {os.readlink(path)!r}, which is not there"
+        self._search.troubles.append(Trouble(path, reason))
+
+
+def _ending(name: str) -> str:
+    """A file's ending as it is counted and shown."""
+    ending = os.path.splitext(name)[1].lower() or "without an ending"
+    return ending if ending.isprintable() else ascii(ending)
+
+
+def written_here(path: str, names: set[str], in_store: bool = False) -> bool:
+    """Tell whether this project wrote a folder: a command's log, a run, or a video's results.
+
+    Args:
+        path: the folder.
+        names: what it holds.
+        in_store: it lies in a store, where a record may be broken.
+    """
+    if "spark_trainer.log" in names:
+        return True
+    if "config.yaml" in names and names & {"run.json", "lineage.json"}:
+        return True
+    if {"keypoints.npz", "pose.mp4"} <= names:
+        return True
+    return any(_is_record(os.path.join(path, name), in_store) for name in names & RECORDS)
+
+
+def _is_record(path: str, or_broken: bool) -> bool:
+    try:
+        record = read_json(Path(path), dict)
+    except (OSError, Broken):
+        return or_broken
+    return set(record) >= {"step", "video", "fingerprint"}
