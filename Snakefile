@@ -43,8 +43,10 @@ onstart:
         f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards"
     )
     journal.facts()
-    if not workflow.local_exec:
-        slurm.wait(Path.cwd())
+    with console.one_line():
+        needs.before(CONFIG, needs.planned(CONFIG, workflow))
+        if not workflow.local_exec:
+            slurm.wait(Path.cwd())
 
 
 onsuccess:
@@ -52,4 +54,4 @@ onsuccess:
 
 
 onerror:
-    summary.show_failure()
+    summary.show_failure(log)
