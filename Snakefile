@@ -44,8 +44,10 @@ onstart:
     )
     journal.keep(INDEX.search.notes())
     journal.facts()
-    if not workflow.local_exec:
-        slurm.wait(Path.cwd())
+    with console.one_line():
+        needs.before(CONFIG, needs.planned(CONFIG, workflow))
+        if not workflow.local_exec:
+            slurm.wait(Path.cwd())
 
 
 onsuccess:
@@ -55,4 +57,4 @@ onsuccess:
 
 
 onerror:
-    summary.show_failure()
+    summary.show_failure(log)

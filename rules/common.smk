@@ -4,7 +4,7 @@ from pathlib import Path
 
 from spark_trainer import config as settings
 from spark_trainer import log as journal
-from spark_trainer import slurm, steps, summary
+from spark_trainer import console, needs, slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import holds, write_json
 from spark_trainer.data.layout import record_name
@@ -16,13 +16,11 @@ from spark_trainer.train import encode, order
 prefer_this_interpreter()
 prefer_huge_pages()
 
-try:
+with console.one_line("configuration: "):
     CONFIG = settings.load(config)
     INDEX = index.open_index(CONFIG, workflow.is_main_process)
     FINGERPRINTS = steps.fingerprints(CONFIG)
     RUNS = order.orders(CONFIG, INDEX, FINGERPRINTS)
-except settings.ConfigError as error:
-    raise WorkflowError(f"configuration:\n{error}")
 
 LAYOUT = INDEX.layout
 # A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.

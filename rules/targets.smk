@@ -25,7 +25,7 @@ rule train:
 
 
 rule validate:
-    """Check FFmpeg, the GPUs, and the manifest's schema and files."""
+    """Check what a build needs, and the manifest's schema and files."""
     input:
         LAYOUT.manifest,
     log:
@@ -33,7 +33,7 @@ rule validate:
     conda:
         "../envs/media.yaml"
     shell:
-        "python -m spark_trainer validate --manifest {input:q} 2>&1 | tee {log:q} >&2"
+        "python -m spark_trainer validate --manifest {input:q} --log {log:q} >&2"
 
 
 rule gallery_page:
@@ -51,7 +51,7 @@ rule gallery_page:
         manifest=LAYOUT.manifest,
     shell:
         "python -m spark_trainer gallery --manifest {params.manifest:q} --page {output.page:q}"
-        " --seal {output.seal:q} 2>&1 | tee {log:q} >&2"
+        " --seal {output.seal:q} --log {log:q}"
 
 
 rule gallery:

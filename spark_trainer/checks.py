@@ -1,18 +1,15 @@
-"""What a build needs: FFmpeg, the GPUs, and a manifest that is what it says."""
+"""What `validate` says: whether a build has what it needs, and a manifest is what it says."""
 
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from spark_trainer import ffmpeg, gpu
-from spark_trainer.config import Config, ConfigError
+from spark_trainer import gpu, log, needs
+from spark_trainer.config import Config
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import zero
-
-DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
 
 
 def run(config: Config, manifest_path: Path | None) -> int:
@@ -26,9 +23,15 @@ def run(config: Config, manifest_path: Path | None) -> int:
         0 if all that is required holds, else 1.
     """
     layout = Layout(Path(config.output_dir))
-    wrong = [*_ffmpeg(), *_gpus(config)]
+    due = needs.everything(config)
+    _show_machine()
+    wrong = []
+    for name, check in needs.CHECKS.items():
+        found = list(check(config, due))
+        _say(name, "fine" if not found else f"{len(found)} wrong")
+        wrong += found
     path = manifest_path or layout.manifest
-    if path.exists():
+    if path.is_file():
         wrong += _manifest(path)
     elif manifest_path:
         wrong.append(f"no such manifest: {manifest_path}")
@@ -40,19 +43,7 @@ def run(config: Config, manifest_path: Path | None) -> int:
     return 1 if wrong else 0
 
 
-def _ffmpeg() -> Iterator[str]:
-    try:
-        _say("ffmpeg", f"{ffmpeg.version()} ({ffmpeg.binary()})")
-    except (RuntimeError, OSError) as error:
-        yield f"ffmpeg: {error}"
-        return
-    missing = sorted(DECODERS - ffmpeg.codecs())
-    _say("codecs", f"{len(ffmpeg.codecs())} decoders, missing: {', '.join(missing) or 'none'}")
-    if missing:
-        yield f"ffmpeg can't decode {', '.join(missing)}"
-
-
-def _gpus(config: Config) -> Iterator[str]:
+def _show_machine() -> None:
     devices = gpu.devices()
     for device in devices:
         _say("cuda", str(device))
@@ -60,15 +51,6 @@ def _gpus(config: Config) -> Iterator[str]:
         _say("cuda", "no GPU")
     for holder in gpu.holders():
         _say("lease", str(holder))
-    for name, run in config.runs.items():
-        if len(devices) < run.min_gpus or not (devices or run.allow_cpu):
-            needed = max(1, run.min_gpus)
-            yield f"train run {name} needs {needed} GPUs, {len(devices)} are here"
-        if run.use_deepspeed:
-            try:
-                zero.read(run, f"train.runs.{name}")
-            except ConfigError as error:
-                yield str(error)
 
 
 def _manifest(path: Path) -> Iterator[str]:
@@ -93,4 +75,6 @@ def _manifest(path: Path) -> Iterator[str]:
 
 
 def _say(name: str, text: str) -> None:
-    print(f"{name:>10}  {text}", file=sys.stdout)
+    line = f"{name:>10}  {text}"
+    print(line, file=sys.stdout)
+    log.logger.debug("%s", line)

@@ -27,3 +27,13 @@ def of_machine(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno is not None
     return isinstance(error, MachineError | MemoryError)
+
+
+def told(error: BaseException) -> str:
+    """The machine's trouble in a line that names the path, where there is one."""
+    if isinstance(error, OSError) and error.errno is not None:
+        paths = [name for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([error.strerror or type(error).__name__, *map(str, paths)])
+    return str(error) or (
+        "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    )

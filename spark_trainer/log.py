@@ -37,6 +37,8 @@ def start(command: str, job_log: Path | None = None) -> None:
     line = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING if job_log else logging.INFO)
+    # A record that can't be written, because the disk is full, would be a trace on the terminal.
+    logging.raiseExceptions = False
     for path in filter(None, [name_file(), job_log]):
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
@@ -52,11 +54,32 @@ def keep(lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def facts() -> None:
-    """Log which FFmpeg and which GPUs this machine has."""
-    from spark_trainer import ffmpeg, gpu
+def started(command: str, job_log: Path | None = None) -> bool:
+    """Whether this process has files to log to; what a build started has, however early it ends."""
+    if not logger.handlers and LOG_VARIABLE in os.environ:
+        start(command, job_log)
+    return bool(logger.handlers)
 
-    logger.info("ffmpeg: %s (%s)", ffmpeg.version(), ffmpeg.binary())
+
+def failed(message: str, error: BaseException | None = None) -> None:
+    """Log to the files alone why a command ends: what the terminal says comes last, without time.
+
+    Args:
+        message: why.
+        error: whose trace is wanted as well.
+    """
+    logger.handlers = logger.handlers[1:]
+    logger.error("%s", message, exc_info=error)
+
+
+def facts() -> None:
+    """Log by what videos are read, and which GPUs this machine has."""
+    import av
+
+    from spark_trainer import gpu
+
+    versions = (f"{name} {'.'.join(map(str, v))}" for name, v in av.library_versions.items())
+    logger.info("PyAV %s: %s", av.__version__, ", ".join(versions))
     for device in gpu.devices():
         logger.info("gpu: %s", device)
     if not gpu.devices():

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from spark_trainer import log
+from spark_trainer.errors import MachineError, UserError
 
 POLL_SECONDS = 5.0
 NOT_ENDED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"
@@ -30,12 +32,17 @@ def left(folder: Path) -> list[Job]:
     """The jobs of earlier calls in this folder that have not ended yet.
 
     Raises:
-        OSError: Slurm does not answer.
+        UserError: there is no Slurm here.
+        MachineError: Slurm does not answer.
     """
+    if not shutil.which("squeue"):
+        raise UserError(
+            "no squeue on the PATH: jobs can be sent from where Slurm is; else no --profile slurm"
+        )
     command = ["squeue", "--me", "--noheader", f"--states={NOT_ENDED}", "--format=%i|%j|%k|%Z"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise OSError(answer.stderr.strip())
+        raise MachineError(f"squeue: {answer.stderr.strip()}")
     fields = (line.split("|", 3) for line in answer.stdout.splitlines())
     return [
         Job(number, task)

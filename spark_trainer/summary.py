@@ -1,12 +1,13 @@
 """The few lines that a build ends with: what went in, what came out, where it lies."""
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spark_trainer import log
+from spark_trainer import console, failures, log
 from spark_trainer.config import Config
 from spark_trainer.data import manifest
 from spark_trainer.data.files import read_json
@@ -21,9 +22,26 @@ def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()
     log.keep(text)
 
 
-def show_failure() -> None:
-    """Say where to look after a failed build."""
-    print(f"failed; see {os.environ[log.LOG_VARIABLE]}", file=sys.stderr)
+def show_failure(snakemake_log: str) -> None:
+    """Say at the very end why a build failed and where to look, and add it to the log.
+
+    Args:
+        snakemake_log: where Snakemake wrote down what it said, for when no job left a message.
+    """
+    path = log.name_file()
+    jobs = failures.left(path.parent)
+    shown = os.path.relpath(path)
+    if console.interrupted():
+        line = f"interrupted; what is finished stays, the same command goes on from it; see {shown}"
+    elif jobs:
+        message = " ".join(jobs[0].message.split())
+        others = f"; {len(jobs) - 1} more failed" if jobs[1:] else ""
+        line = f"failed: {jobs[0].name}: {message}{others}; see {shown}"
+    else:
+        line = f"failed, and no job left a message; see {snakemake_log}"
+    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    console.say_last(line)
 
 
 def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> list[str]:

@@ -1,26 +1,92 @@
 """The command line: what users type, and the commands that rules run."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from spark_trainer import config
+from spark_trainer import config, console, failures, log
 from spark_trainer.cli import commands, jobs
-from spark_trainer.errors import UserError
+from spark_trainer.errors import MACHINE_STATUS, UserError, of_machine, told
+
+USER_STATUS = 1
+BUG_STATUS = 70  # EX_SOFTWARE
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; a user's mistake ends it with a message, not with a trace."""
-    options = _parser().parse_args(arguments)
+    """Run one command; whatever ends it is said in one line, and the exit status says whose it is.
+
+    1 is the user's or the settings' trouble, 75 the machine's, 130 is Ctrl-C, and 70 a bug of ours,
+    whose trace goes to the log.
+    """
+    console.prepare_streams()
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    options = argparse.Namespace(log=None)
     try:
-        sys.exit(options.command(options))
+        options = _parser().parse_args(arguments)
+        if options.log:
+            failures.begin(log.name_file().parent, options.log)
+        status = int(options.command(options))
+    except KeyboardInterrupt:
+        console.say("interrupted")
+        status = console.INTERRUPTED
+    except BrokenPipeError:  # of `… | head`: who reads no more wants to hear no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = USER_STATUS
+    except failures.Hopeless as error:
+        return _failed(options, str(error), error.status)
     except (config.ConfigError, UserError) as error:
-        sys.exit(f"spark_trainer: {error}")
+        return _failed(options, str(error), USER_STATUS)
+    except Exception as error:
+        if of_machine(error):
+            return _failed(options, told(error), MACHINE_STATUS)
+        return _bug(options, error)
+    failures.end(status, "")
+    return status
+
+
+def _failed(options: argparse.Namespace, message: str, status: int) -> int:
+    """Say why a command failed, in its logs as well where it has some."""
+    try:
+        if log.started("spark_trainer", options.log):
+            log.failed(message)
+        failures.end(status, message)
+    except OSError as error:
+        console.say(f"the log can't be written: {told(error)}")
+    console.say(message)
+    return status
+
+
+def _bug(options: argparse.Namespace, error: Exception) -> int:
+    """Say where the trace of an unexpected error is; on the terminal where no log can be had."""
+    text = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+    try:
+        if not log.started("spark_trainer", options.log):
+            log.start("spark_trainer")
+        log.failed(text, error)
+        where = f"its trace is in {os.path.relpath(options.log or log.name_file())}"
+        failures.end(BUG_STATUS, text)
+    except OSError:
+        sys.excepthook(type(error), error, error.__traceback__)
+        where = "its trace is above"
+    console.say(f"{text}; this is a bug of SparkTrainer, {where}")
+    return BUG_STATUS
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are those of every other command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m spark_trainer", description=__doc__)
+    parser = _Parser(prog="python -m spark_trainer", description=__doc__)
+    parser.set_defaults(log=None)
     known = parser.add_subparsers(required=True, metavar="command")
 
     def command(
@@ -38,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.preprocess_flags(command(commands.preprocess))
     commands.train_flags(command(commands.train))
-    command(commands.validate).add_argument("--manifest", type=Path)
+    commands.validate_flags(command(commands.validate))
     command(commands.index)
     commands.gallery_flags(command(commands.gallery))
     commands.runs_flags(command(commands.runs))

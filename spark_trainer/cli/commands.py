@@ -1,8 +1,8 @@
 """What users type, each with its flags."""
 
 import argparse
+import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ def preprocess(options: argparse.Namespace) -> int:
     effective.parent.mkdir(parents=True, exist_ok=True)
     effective.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "manifest", "--configfile", str(effective)]
-    return subprocess.run([*command, "--cores", str(options.cores)], check=False).returncode
+    # In this process's place: a signal reaches Snakemake, and nothing kills it before its time.
+    os.execv(sys.executable, [*command, "--cores", str(options.cores)])  # noqa: S606
 
 
 # Flag of `preprocess` -> where its value goes in the configuration.
@@ -120,7 +121,15 @@ def validate(options: argparse.Namespace) -> int:
     from spark_trainer import checks
 
     settings = config.load(_read_yaml(options.config))
+    if options.log:
+        log.start("validate", options.log)
     return checks.run(settings, options.manifest)
+
+
+def validate_flags(parser: argparse.ArgumentParser) -> None:
+    """What `validate` takes."""
+    parser.add_argument("--manifest", type=Path, help="instead of the configured one")
+    parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
 
 
 def index(options: argparse.Namespace) -> int:
@@ -166,6 +175,7 @@ def gallery_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, help="instead of the configured one")
     parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
     parser.add_argument("--seal", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
 
 
@@ -243,7 +253,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     config.read(path)
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return config.mapping(path)
 
 
 def _run_folders(path: Path) -> list[Path]:

@@ -42,6 +42,7 @@ __all__ = [
     "Train",
     "Transcript",
     "load",
+    "mapping",
     "read",
     "shard_bits",
 ]
@@ -133,18 +134,31 @@ def read(path: Path) -> Config:
     Raises:
         ConfigError: the file is missing, is no YAML mapping, or holds a wrong key.
     """
+    data = mapping(path)
+    try:
+        return load(data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}:\n{error}") from None
+
+
+def mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file, whatever its keys.
+
+    Raises:
+        ConfigError: the file is missing, or is no YAML mapping.
+    """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected text in UTF-8") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        text = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        raise ConfigError(f"{path}: expected YAML ({text})") from None
     if not isinstance(data or {}, dict):
         raise ConfigError(f"{path}: expected a mapping of keys")
-    try:
-        return load(data or {})
-    except ConfigError as error:
-        raise ConfigError(f"{path}:\n{error}") from None
+    return data or {}
 
 
 def shard_bits(num_videos: int, shard_size: int) -> int:

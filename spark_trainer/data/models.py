@@ -8,6 +8,9 @@ from spark_trainer.data.files import digest, file_digest, read_json, tree_digest
 
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"}
 
+WEIGHTS = {".safetensors", ".bin"}  # ending of a file with weights; the last is CTranslate2's
+HUB_SECONDS = 5.0  # until the hub counts as out of reach
+
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:
     """A hub id stands for itself, at a revision; a local file or folder for its content's digest.
@@ -60,3 +63,43 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
     if model_types and model_type not in model_types:
         expected = " or ".join(model_types)
         raise ConfigError(f"{key}: {name} is a {model_type!r} checkpoint; expected {expected}")
+
+
+def unavailable(name: str, revision: str | None = None) -> str | None:
+    """Why a checkpoint is neither on this machine nor at the hub; None where it is.
+
+    What is here is not asked for elsewhere. A network that is down is not the name's fault, so the
+    two are told apart.
+    """
+    if Path(name).expanduser().exists():
+        return None
+    from huggingface_hub import HfApi, errors
+
+    try:
+        if not _cached(name, revision):
+            HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
+    except errors.HFValidationError:
+        return "there is no such folder, and no model of the hub can be called so"
+    except errors.GatedRepoError:
+        return "the hub has it for those alone who asked on its page and did `hf auth login`"
+    except errors.RepositoryNotFoundError:
+        return "there is no such folder, and the hub knows no such model (or it is private)"
+    except errors.RevisionNotFoundError:
+        return f"the hub has no revision {revision!r} of it"
+    except errors.OfflineModeIsEnabled:
+        return "it is not on this machine, and HF_HUB_OFFLINE forbids to ask the hub"
+    except Exception as error:  # of the HTTP library that the hub's client happens to use
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"it is not on this machine, and the hub can't be asked ({reason})"
+    return None
+
+
+def _cached(name: str, revision: str | None) -> bool:
+    """Whether the hub's cache holds weights of a checkpoint beside what describes it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("config.json", "model_index.json"):
+        found = try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(found, str):
+            return any(path.suffix in WEIGHTS for path in Path(found).parent.rglob("*"))
+    return False

@@ -1,9 +1,12 @@
 """Which weights a model name stands for, and whether a backend can read them."""
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib import request
+from urllib.error import HTTPError
 
 from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.data import models
@@ -29,6 +32,8 @@ DISTILLED = (
     *("distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3"),
     "distil-large-v3.5",
 )
+SERVER = "https://openaipublic.azureedge.net"  # where openai-whisper downloads from
+SAME_AS = {"large": "large-v3", "turbo": "large-v3-turbo"}  # size -> name of its file, if another
 ENGLISH_VOCABULARY = 51864  # tokens of an English-only model; multilingual ones have more
 
 
@@ -79,6 +84,28 @@ def check(settings: Transcript) -> None:
         raise ConfigError(
             f"transcript.language: expected en, {model} is English-only (got {settings.language!r})"
         )
+
+
+def unavailable(settings: Transcript) -> str | None:
+    """Why weights are neither on this machine nor to be had; None where they are."""
+    model = settings.whisper_model
+    if model in OFFLINE or is_local(model):
+        return None
+    if settings.backend == "faster-whisper":
+        from faster_whisper.utils import _MODELS
+
+        return models.unavailable(_MODELS.get(model, model))
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    if (cache / "whisper" / f"{SAME_AS.get(model, model)}.pt").exists():
+        return None
+    try:
+        request.urlopen(SERVER, timeout=models.HUB_SECONDS).close()
+    except HTTPError:
+        return None  # there is nothing at its root, but somebody answers
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return f"it is not in {cache / 'whisper'}, and {SERVER} can't be asked ({reason})"
+    return None
 
 
 def english_only(model: str) -> bool:

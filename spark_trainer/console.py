@@ -1,0 +1,108 @@
+"""What a terminal sees of a process: any text, one line for what went wrong, no trace of Ctrl-C."""
+
+import atexit
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from spark_trainer import config, log
+from spark_trainer.errors import UserError, of_machine, told
+
+INTERRUPTED = 130  # what shells call the end by Ctrl-C
+_ctrl_c: list[int] = []  # the signals of it that came
+
+
+def say(text: str) -> None:
+    """Print a line of ours to stderr."""
+    print(f"spark_trainer: {text}", file=sys.stderr, flush=True)
+
+
+def prepare_streams() -> None:
+    """Let the streams take any text: file names are bytes, a stream may be closed or not UTF-8."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this process
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def prepare_snakemake() -> None:
+    """Do the same for Snakemake's own process, and let Ctrl-C end it with a line, not with a trace.
+
+    profiles/default calls it, which Snakemake reads before anything else of ours. A `--configfile`
+    that can't be read is named here, because Snakemake names none, or shows a trace.
+    """
+    prepare_streams()
+    sys.excepthook = _show
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _note)
+    with one_line():
+        for path in _config_files(sys.argv[1:]):
+            config.mapping(path)
+
+
+@contextlib.contextmanager
+def one_line(before: str = "") -> Iterator[None]:
+    """End this process with a line where the settings or the machine are in trouble.
+
+    Args:
+        before: what the line begins with.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, config.ConfigError | UserError) and not of_machine(error):
+            raise
+        text = f"{before}{told(error)}"
+        if log.started("build"):
+            log.failed(text)
+        sys.exit(f"spark_trainer: {text}")
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C ended Snakemake's work."""
+    return bool(_ctrl_c)
+
+
+def say_last(text: str) -> None:
+    """Print a line after all that Snakemake still has to say; Ctrl-C becomes the exit status."""
+
+    @atexit.register
+    def last() -> None:
+        print(text, file=sys.stderr, flush=True)
+        if interrupted():
+            sys.stdout.flush()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+
+
+def _config_files(words: list[str]) -> list[Path]:
+    """The words after `--configfile` and after `--configfile=`."""
+    found: list[Path] = []
+    taking = False
+    for word in words:
+        option, _, value = word.partition("=")
+        if word.startswith("-"):
+            taking = option in ("--configfile", "--configfiles")
+            word = value if taking else ""
+        if taking and word:
+            found.append(Path(word))
+    return found
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    _ctrl_c.append(number)
+    signal.default_int_handler(number, frame)
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        say("interrupted")
+    else:
+        sys.__excepthook__(kind, error, trace)

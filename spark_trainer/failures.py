@@ -1,0 +1,76 @@
+"""What becomes of a build's jobs: a file beside its log for each that is at work or has failed.
+
+A job that is killed leaves its file without a message. They are files of their own, not lines of
+one, because the jobs of a cluster write at once, on a disk that does not append for several.
+"""
+
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from spark_trainer.data.files import digest, read_json, write_json
+from spark_trainer.errors import MACHINE_STATUS
+
+_FINGERPRINT = re.compile(r"\.[0-9a-f]{16}$")
+KILLED = "was killed, or its machine went down"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job: its own log, and its exit status and message once it has failed."""
+
+    log: str
+    status: int | None = None
+    message: str = KILLED
+
+    @property
+    def name(self) -> str:
+        """What it is for: `frames b01.0123456789abcdef`."""
+        _, *folders, file = Path(self.log).with_suffix("").parts
+        return " ".join([*folders, _FINGERPRINT.sub("", file)])
+
+
+class Hopeless(Exception):
+    """An earlier attempt of this job failed by what another one can't mend."""
+
+    def __init__(self, before: Job) -> None:
+        super().__init__(f"not tried again: {before.message}")
+        self.status = before.status or 1
+
+
+_mine: list[tuple[Path, Job]] = []
+
+
+def begin(folder: Path, log: Path) -> None:
+    """Note that this process is at work on a job of a build.
+
+    Args:
+        folder: that of the build's log.
+        log: the job's own log, which tells it from others.
+
+    Raises:
+        Hopeless: it failed before in this build, and that was not the machine's trouble.
+    """
+    path = folder / "jobs" / f"{digest(str(log))[:16]}.json"
+    if path.exists() and (before := Job(**read_json(path))).status not in (None, MACHINE_STATUS):
+        raise Hopeless(before)
+    job = Job(str(log))
+    _mine.append((path, job))
+    write_json(path, asdict(job))
+
+
+def end(status: int, message: str) -> None:
+    """Note why this process's job failed; a job that is done leaves nothing."""
+    for path, job in _mine:
+        if message:
+            write_json(path, asdict(replace(job, status=status, message=message)))
+        else:
+            path.unlink(missing_ok=True)
+    _mine.clear()
+
+
+def left(folder: Path) -> list[Job]:
+    """The jobs of a build that failed or were killed, those with a message first, oldest first."""
+    paths = sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    jobs = [Job(**read_json(path)) for path in paths]
+    return sorted(jobs, key=lambda job: job.status is None)

@@ -1,0 +1,84 @@
+"""Whether a run's templates can be filled, told before there is a manifest."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from string import Formatter
+
+from spark_trainer.config import Run, Text
+from spark_trainer.data import manifest
+
+LINES = 1000  # of a given manifest, that are searched for what a template names
+
+# What a manifest's `meta` may hold, by the step that it comes from; `source…` is always there.
+META = {
+    "frames": "duration frame_times fps width height motion damaged container_duration "
+    "container_fps dynamic_range interlaced",
+    "audio": "duration damaged no_audio audio_duration",
+    "transcript": "transcript language segments no_transcript transcriber transcriber_model "
+    "transcriber_revision transcripts",
+    "select": "caption captioner captioner_model captioner_revision caption_prompt no_caption "
+    "captions agreement",
+    "pose": "pose no_pose",
+}
+SOURCES = {"id", "source_path", "sources"}
+NUMBERS = {"duration", "fps", "width", "height", "audio_duration", "agreement"} | {
+    "container_duration",
+    "container_fps",
+}
+
+
+def known(wanted: Run, reported: Iterable[str]) -> set[str] | None:
+    """What lines of the run's manifest may have.
+
+    Args:
+        wanted: the run; what a manifest of its own has is read from its first lines.
+        reported: the steps whose records the manifest that is built here reads.
+
+    Returns:
+        The names; None where a manifest can't be read, which whoever needs it says.
+    """
+    if wanted.manifest_path is None:
+        return SOURCES.union(*(META[name].split() for name in reported))
+    found = set(SOURCES)
+    try:
+        for entry in itertools.islice(manifest.read(Path(wanted.manifest_path)), LINES):
+            found |= {key for key, value in entry["meta"].items() if value not in (None, "")}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return found
+
+
+def problems(text: Text, names: set[str]) -> Iterator[str]:
+    """What of a run's templates can't be filled by any video whose line has these names."""
+    if text.each and text.each not in names:
+        yield f"text.each: {_without(text.each, names)}"
+    for key in ("prompt", "answer"):
+        template = getattr(text, key) or ""
+        for _, field, form, conversion in Formatter().parse(template):
+            # The items of a list have names of their own.
+            if field and field not in names and not text.each:
+                yield f"text.{key}: {_without(field, names)}"
+            elif field and not _fits(field, form or "", conversion):
+                yield f"text.{key}: {field!r} can't be shown in the way of {template!r}"
+
+
+def _without(field: str, names: set[str]) -> str:
+    steps = [step for step, keys in META.items() if field in keys.split()]
+    if steps:
+        switch = "caption" if steps[0] == "select" else steps[0]
+        return f"no video will have {field!r}; expected {switch}.enabled: true"
+    return f"no video will have {field!r}; expected one of: {', '.join(sorted(names))}"
+
+
+def _fits(field: str, form: str, conversion: str | None) -> bool:
+    """Whether a value of this name can be shown so; of unknown names it may be of any kind."""
+    ours = any(field in keys.split() for keys in META.values())
+    values = (1, 1.5) if field in NUMBERS else ("text",) if ours else ("text", 1, 1.5)
+    for value in values:
+        try:
+            ("{" + (f"!{conversion}" if conversion else "") + f":{form}" + "}").format(value)
+        except (ValueError, IndexError, KeyError):
+            continue
+        return True
+    return False
