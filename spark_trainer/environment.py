@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
+PARENT_VARIABLE = "SPARK_TRAINER_PARENT"  # number of the process that started this one
 
 
 def prefer_this_interpreter() -> None:
@@ -34,14 +35,30 @@ def end_with_parent(_: int) -> None:
     lease, so the same job started again would wait for them.
     """
     parent = multiprocessing.parent_process()
-    if sys.platform != "linux" or parent is None or multiprocessing.get_start_method() != "fork":
+    if parent and parent.pid and multiprocessing.get_start_method() == "fork":
+        end_with(parent.pid)
+
+
+def work_on(number: int) -> None:
+    """The same for a worker of a training process, which alone says when it is over.
+
+    Ctrl-C and Slurm reach every process of a run, and its last update still needs its samples.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_with_parent(number)
+
+
+def end_with_launcher() -> None:
+    """End this process as soon as the one that started it, which left its number, is gone."""
+    if launcher := os.environ.get(PARENT_VARIABLE):
+        end_with(int(launcher))
+
+
+def end_with(parent: int) -> None:
+    """End this process as soon as the one with this number, its parent, is gone."""
+    if sys.platform != "linux":
         return
-    end_with_starter()
-    if os.getppid() != parent.pid:  # it was gone before
+    ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before
         os._exit(1)
-
-
-def end_with_starter() -> None:
-    """End this process as soon as the one that started it is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)

@@ -93,9 +93,8 @@ def _left_out(troubles: Sequence[Trouble]) -> str:
 
 def _trained(path: Path) -> str:
     summary = read_json(path)
-    first, last = summary["first_loss"], summary["last_loss"]
     samples = sorted((path.parent / "samples").glob("step_*.json"))
-    before, after = (read_json(samples[i])[:1] for i in (0, -1))
+    before, after = (read_json(samples[i])[:1] if samples else [] for i in (0, -1))
     said = [
         f"\n            held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
         f" (manifest: {_short(new['caption'])})"
@@ -103,9 +102,11 @@ def _trained(path: Path) -> str:
         else f"\n            held-out video {path.parent / 'samples' / new['file']}"
         for old, new in zip(before, after, strict=True)
     ]
+    first, last = summary["first_loss"], summary["last_loss"]
+    loss = "nothing held out" if first is None else f"held-out loss {first:.3f} → {last:.3f}"
     return (
-        f"held-out loss {first:.3f} → {last:.3f} in {summary['steps']} steps on "
-        f"{summary['device']}, {path.parent / 'final'}{''.join(said)}"
+        f"{loss} in {summary['steps']} steps on {summary['device']}, "
+        f"{path.parent / 'final'}{''.join(said)}"
     )
 
 

@@ -141,7 +141,7 @@ class _Worker:
             _Died: there will be none.
         """
         if self._process is None:
-            command = [sys.executable, "-c", f"from {__name__} import main; main()"]
+            command = [sys.executable, "-c", f"from {__name__} import main; main({os.getpid()})"]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         process = self._process
         assert process.stdin is not None
@@ -264,9 +264,9 @@ def _answered(asked: dict[str, Any]) -> dict[str, Any]:
         return {"trace": traceback.format_exc()}
 
 
-def main() -> None:
-    """Answer requests until standard input ends; what libraries print goes to standard error."""
-    environment.end_with_starter()
+def main(parent: int) -> None:
+    """Answer the parent's requests; what libraries print meanwhile goes to standard error."""
+    environment.end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -14,7 +14,9 @@ NumFrames = Annotated[int, Field(ge=1)]
 class Split(Section):
     """Which videos are held out; decided by content, so adding videos moves none."""
 
-    validation: Fraction = Field(0.1, description="Share of videos for the held-out loss.")
+    validation: Fraction = Field(
+        0.1, description="Share of videos for the held-out loss; 0 trains without one."
+    )
     test: Fraction = Field(0.0, description="Share of videos that training never touches.")
     seed: int = Field(0, description="Another seed, another split.")
 

@@ -4,15 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from spark_trainer.config import fitting
 from spark_trainer.config.dataset import Clip, Split, Text
-from spark_trainer.config.section import (
-    ConfigError,
-    Fraction,
-    PathText,
-    Positive,
-    Runtime,
-    Section,
-)
+from spark_trainer.config.section import Fraction, PathText, Positive, Runtime, Section
 
 
 class Lora(Section):
@@ -103,14 +97,26 @@ class Run(Section):
     max_grad_norm: Positive = Field(1.0, description="Gradients are clipped to this norm.")
     num_epochs: int = Field(3, ge=1, description="Passes over the training videos.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many updates instead.")
+    continue_from: str | None = Field(
+        None,
+        description="Go on from the newest checkpoint of another run, instead of from the start: "
+        "its name, its seal, both, or its folder. All that decides results must be the same but "
+        "num_epochs and max_steps.",
+        json_schema_extra=Runtime,  # what it goes on from is sealed by the order
+    )
     max_skipped: float = Field(
-        0.01, ge=0, le=1, description="Stop when a larger share of samples can't be used."
+        0.01,
+        ge=0,
+        le=1,
+        description="Stop when a larger share of samples can't be used.",
+        json_schema_extra=Runtime,
     )
     max_left_out: float = Field(
         0.5,
         ge=0,
         le=1,
         description="Stop when a larger share of videos lacks what `text` asks for.",
+        json_schema_extra=Runtime,
     )
     ema_decay: Fraction | None = Field(
         None, description="Evaluate and save an exponential moving average of the weights."
@@ -140,16 +146,33 @@ class Run(Section):
     )
     compile: bool = Field(False, description="Compile the model with torch.compile.")
 
-    eval_steps: int = Field(100, ge=1, description="Updates between held-out losses and samples.")
-    checkpoint_steps: int = Field(500, ge=1, description="Updates between checkpoints.")
+    eval_steps: int = Field(
+        100,
+        ge=1,
+        description="Updates between held-out losses and samples.",
+        json_schema_extra=Runtime,
+    )
+    checkpoint_steps: int = Field(
+        500, ge=1, description="Updates between checkpoints.", json_schema_extra=Runtime
+    )
     keep_checkpoints: int = Field(
-        2, ge=1, description="Newest checkpoints kept; the best one is kept beside them."
+        2,
+        ge=1,
+        description="Newest checkpoints kept; the best one is kept beside them.",
+        json_schema_extra=Runtime,
     )
     num_samples: int = Field(
-        4, ge=0, description="Held-out clips captioned, or made by diffusion, at each evaluation."
+        4,
+        ge=0,
+        description="Held-out clips captioned, or made by diffusion, at each evaluation.",
+        json_schema_extra=Runtime,
     )
-    num_sampling_steps: int = Field(25, ge=1, description="Steps of denoising for such a clip.")
-    max_new_tokens: int = Field(40, ge=1, description="Longest generated text in tokens.")
+    num_sampling_steps: int = Field(
+        25, ge=1, description="Steps of denoising for such a clip.", json_schema_extra=Runtime
+    )
+    max_new_tokens: int = Field(
+        40, ge=1, description="Longest generated text in tokens.", json_schema_extra=Runtime
+    )
     wandb_project: str | None = Field(
         None,
         description="Send metrics to this Weights & Biases project too.",
@@ -180,13 +203,18 @@ class Run(Section):
         json_schema_extra=Runtime,
     )
     allow_cpu: bool = Field(
-        False, description="Train on the CPU where there is no GPU, and say so."
+        False,
+        description="Train on the CPU where there is no GPU, and say so.",
+        json_schema_extra=Runtime,
     )
     cpu_processes: int = Field(
         1, ge=1, description="Processes on a CPU without GPUs.", json_schema_extra=Runtime
     )
     use_accelerate: bool = Field(
-        True, description="Start through `accelerate launch`; false runs one bare process."
+        True,
+        description="Start a process for each GPU, as `accelerate launch` does; false runs one "
+        "bare process.",
+        json_schema_extra=Runtime,
     )
     use_deepspeed: bool = Field(
         False,
@@ -224,9 +252,17 @@ class Run(Section):
         """How many clips chance makes of a video; None: another in each epoch."""
         return self.clip.variants or (1 if self.encoded_ahead else None)
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether some videos are kept for the held-out loss."""
+        return self.split.validation > 0
+
     def results(self) -> dict[str, Any]:
-        """As for every section; the batch sizes only decide the samples of an update, and when
-        clips are encoded only how many of them there are.
+        """As for every section, without what this run never reads.
+
+        The batch sizes only decide the samples of an update, and when clips are encoded only how
+        many of them there are. How often is evaluated counts only where the held-out loss decides
+        something: what is trained is the same otherwise.
 
         How a run is shared out (`use_deepspeed`, `fsdp`) counts, because it decides in which
         precision weights are held; DeepSpeed's file does not: precision, batch sizes and clipping
@@ -234,7 +270,28 @@ class Run(Section):
         """
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
+        if self.final == "best" or self.early_stopping:
+            values["eval_steps"] = self.eval_steps
+        for key in self._unread():
+            section, _, name = key.rpartition(".")
+            (values[section] if section else values).pop(name)
         return values
+
+    def _unread(self) -> list[str]:
+        """Keys whose value plays no part in this run."""
+        diffusion = self.model_type == "diffusion"
+        parts = {
+            "max_length": diffusion,
+            "guidance_dropout": not diffusion,
+            "clip.reference": not diffusion,
+            "clip.replace": not diffusion,
+            "split.seed": not (self.split.validation or self.split.test),
+            "num_epochs": self.max_steps is not None,
+            "lora": self.finetune == "full",
+            "save": self.finetune == "full",
+            "freeze": self.finetune != "full",
+        }
+        return [key for key, unread in parts.items() if unread]
 
     @field_validator("mixed_precision", mode="before")
     @classmethod
@@ -244,54 +301,5 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
-        if self.model_type in ("asr", "rft"):
-            raise ConfigError(
-                f"model_type: {self.model_type} can't be trained by this version; "
-                "expected vision_language or diffusion"
-            )
-        if self.model_type == "diffusion":
-            self._fits_diffusion()
-        if self.from_scratch and self.finetune != "full":
-            raise ConfigError(f"finetune: expected full, {self.finetune} adapts trained weights")
-        if not self.use_accelerate and self.gpus * self.nodes > 1:
-            raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
-        if self.sharded:
-            self._fits_shards()
+        fitting.check(self)
         return self
-
-    def _fits_shards(self) -> None:
-        """What a process that holds a share of everything can't do."""
-        name = "use_deepspeed" if self.use_deepspeed else "fsdp"
-        if self.use_deepspeed and self.fsdp:
-            raise ConfigError("fsdp: expected false with use_deepspeed, both do the same")
-        if self.use_deepspeed and not self.deepspeed_config:
-            raise ConfigError(
-                "deepspeed_config: expected a JSON file with use_deepspeed, such as "
-                "config/deepspeed_zero2.json"
-            )
-        wrong = {
-            "use_accelerate: expected true": not self.use_accelerate,
-            "ema_decay: expected none": self.ema_decay is not None,
-            "finetune: expected full or lora": self.finetune == "qlora",
-            "optimizer: expected adamw": self.optimizer != "adamw",
-            "compile: expected false": self.compile,
-        }
-        for text, found in wrong.items():
-            if found:
-                raise ConfigError(f"{text} with {name}")
-        if self.fsdp and self.mixed_precision == "fp16":
-            raise ConfigError("mixed_precision: expected bf16 or no with fsdp")
-
-    def _fits_diffusion(self) -> None:
-        if not self.clip.sizes:
-            raise ConfigError(
-                "clip.sizes: expected [[width, height], …] for diffusion, such as [[512, 512]]"
-            )
-        if self.clip.fps is None and self.clip.stride is None:
-            raise ConfigError("clip.fps, clip.stride: expected one of the two for diffusion")
-        if self.clip.lengths[-1] < 2:
-            raise ConfigError("clip.num_frames: expected 2 or more for diffusion")
-        if self.packing:
-            raise ConfigError("packing: expected false for diffusion")
-        if self.attention != "auto":
-            raise ConfigError("attention: expected auto for diffusion")

@@ -45,8 +45,7 @@ def write(
         ("data (SHA-256 of manifest.jsonl)", lineage["manifest_sha256"]),
         ("videos trained on", summary["training_videos"]),
         ("videos held out", summary["validation_videos"]),
-        ("held-out loss", f"{summary['first_loss']:.4f} before, {summary['last_loss']:.4f} after"),
-        ("least held-out loss", f"{summary['best_loss']:.4f} at update {summary['best_step']}"),
+        *_losses(summary),
         *((f"held-out {name}", f"{value:.4g}") for name, value in summary["scores"].items()),
         ("updates", summary["steps"]),
         ("weights", f"the {run.final}" + (", averaged" if run.ema_decay else "")),
@@ -59,6 +58,16 @@ def write(
         f"| what | value |\n|---|---|\n{table}\n" + (f"\n```python\n{use}\n```\n" if use else "")
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _losses(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the held-out part says, where there is one."""
+    if summary["first_loss"] is None:
+        return []
+    return [
+        ("held-out loss", f"{summary['first_loss']:.4f} before, {summary['last_loss']:.4f} after"),
+        ("least held-out loss", f"{summary['best_loss']:.4f} at update {summary['best_step']}"),
+    ]
 
 
 def licence(model_name: str) -> str:

@@ -203,9 +203,16 @@ def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Itera
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin,
-        worker_init_fn=environment.end_with_parent,
+        worker_init_fn=environment.work_on,
+        # Without one of its own it draws from the generator that a resume has just restored.
+        generator=torch.Generator().manual_seed(share.seed),
     )
     return iter(loader)
+
+
+def lost(taken: Iterator[Taken] | None) -> bool:
+    """Whether a process that reads samples ahead was killed."""
+    return any((one.exitcode or 0) < 0 for one in getattr(taken, "_workers", ()))
 
 
 def held_out(reader: Reader, batch_size: int, rank: int, world: int) -> Iterator[Taken]:

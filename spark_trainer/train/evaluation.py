@@ -1,7 +1,7 @@
 """What a model in training is measured by: the held-out loss, and what it makes of a few clips."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -14,10 +14,14 @@ from spark_trainer.train import data
 from spark_trainer.train.sharding import Whole
 from spark_trainer.train.tracking import Film, Tracker
 
+Stopping = Callable[[], int]  # whether this process was asked to stop
+
 
 @torch.no_grad()  # inference mode would mark gathered weights, which then can't be trained
-def held_out_loss(way: Whole, model: Any, reader: data.Reader, run: Run) -> dict[str, float]:
-    """Mean loss over the validation part, all processes together.
+def held_out_loss(
+    way: Whole, model: Any, reader: data.Reader, run: Run, stopping: Stopping
+) -> dict[str, float] | None:
+    """Mean loss over the validation part, all processes together; None if one was asked to stop.
 
     Over every token in nats, or over every clip: chance then draws the same for a clip in every
     run, and no condition is left out.
@@ -28,11 +32,14 @@ def held_out_loss(way: Whole, model: Any, reader: data.Reader, run: Run) -> dict
     """
     accelerator = way.accelerator
     model = accelerator.unwrap_model(model).eval()
-    sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
+    sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
 
     def own() -> Iterator[Batch]:
         rank, world = accelerator.process_index, accelerator.num_processes
         for taken in data.held_out(reader, run.batch_size, rank, world):
+            if stopping():
+                sums[3] = 1
+                return
             for reason in taken.reasons:
                 log.logger.warning("left out of validation: %s", reason)
             sums[2] += len(taken.reasons)
@@ -45,46 +52,56 @@ def held_out_loss(way: Whole, model: Any, reader: data.Reader, run: Run) -> dict
         if counts:
             sums[0] += loss.double()
             sums[1] += data.num_targets(batch)
-    total, targets, skipped = accelerator.reduce(sums).tolist()
+    total, targets, skipped, stopped = accelerator.reduce(sums).tolist()
+    if stopped:
+        return None
     mean = total / targets if targets else float("nan")
     return {"held_out_loss": mean} | ({"held_out_skipped": skipped} if skipped else {})
 
 
 def show(
-    model: Any, reader: data.Reader, run: Run, tracker: Tracker | None, step: int
+    model: Any,
+    reader: data.Reader,
+    run: Run,
+    tracker: Tracker | None,
+    step: int,
+    stopping: Stopping,
 ) -> dict[str, float]:
     """Texts or videos made of the first `num_samples` held-out videos; the texts' scores.
 
-    A process without a tracker only takes part, where weights are shared out.
+    A process without a tracker only takes part, where weights are shared out. Asked to stop, it
+    leaves off.
     """
     model.eval()
     if isinstance(reader.family, Films):
-        made = films(model, reader, run)
+        made = films(model, reader, run, stopping)
         if tracker:
             tracker.films(step, made)
         else:
             deque(made, maxlen=0)
         return {}
-    said = texts(model, reader, run)
+    said = texts(model, reader, run, stopping)
+    if stopping():
+        return {}
     if tracker:
         tracker.samples(step, said)
     return rated(said)
 
 
 @torch.no_grad()
-def texts(model: Any, reader: data.Reader, run: Run) -> list[dict[str, Any]]:
+def texts(model: Any, reader: data.Reader, run: Run, stopping: Stopping) -> list[dict[str, Any]]:
     """What the model says about each clip."""
     family, said = cast(Generates, reader.family), []
-    for clip in _few(reader, run):
+    for clip in _few(reader, run, stopping):
         text = family.generate(reader.loaded, model, clip, run.max_new_tokens)
         said.append({"video": clip.video, "caption": clip.answer, "generated": text})
     return said
 
 
-def films(model: Any, reader: data.Reader, run: Run) -> Iterator[Film]:
+def films(model: Any, reader: data.Reader, run: Run, stopping: Stopping) -> Iterator[Film]:
     """What the model makes of each clip, from the same noise at every evaluation."""
     family, loaded = cast(Films, reader.family), reader.loaded
-    for clip in _few(reader, run):
+    for clip in _few(reader, run, stopping):
         generator = torch.Generator().manual_seed(clip.seed)
         with pipelines.placed(loaded, model.device):
             made = family.sample(
@@ -95,8 +112,10 @@ def films(model: Any, reader: data.Reader, run: Run) -> Iterator[Film]:
         )
 
 
-def _few(reader: data.Reader, run: Run) -> Iterator[Sample]:
+def _few(reader: data.Reader, run: Run, stopping: Stopping) -> Iterator[Sample]:
     for number in reader.samples.first_of_each_video()[: run.num_samples]:
+        if stopping():
+            return
         try:
             yield reader.samples[number]
         except Unusable:

@@ -10,20 +10,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from spark_trainer.train import nest
 from spark_trainer.train.sharding import DTYPES, WEIGHTS, Shared
-
-OPTIMIZER = "optimizer"  # a folder in a checkpoint, of shares
 
 
 class Fully(Shared):
@@ -81,23 +74,40 @@ class Fully(Shared):
         return value
 
     def save(self, folder: Path) -> None:
-        super().save(folder)
-        state = get_optimizer_state_dict(self.model, self.optimizer)
-        state_dict_saver.save(state, checkpoint_id=folder / OPTIMIZER)
+        state = self.optimizer.state_dict()
+        for number, values in state["state"].items():
+            state["state"][number] = {name: _local(value) for name, value in values.items()}
+        nest.save(folder / self._share, state)
 
     def load(self, folder: Path) -> None:
-        super().load(folder)
         whole: dict[str, Any] = load_file(folder / WEIGHTS)
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(self.model, whole, options=options)
-        state = get_optimizer_state_dict(self.model, self.optimizer)
-        state_dict_loader.load(state, checkpoint_id=folder / OPTIMIZER)
-        set_optimizer_state_dict(self.model, self.optimizer, state)
+        state = nest.load(folder / self._share)
+        groups = self.optimizer.param_groups
+        for number, parameter in enumerate(p for group in groups for p in group["params"]):
+            values = state["state"].get(number, {})
+            state["state"][number] = {k: _shared(v, parameter) for k, v in values.items()}
+        self.optimizer.load_state_dict(state)
+
+    @property
+    def _share(self) -> str:
+        """The file of this process's part of the optimizer's state."""
+        return f"optimizer_{self.accelerator.process_index}.safetensors"
 
 
 def _local(value: Any) -> Any:
     """What of a value this process holds."""
     return value.to_local() if isinstance(value, DTensor) else value
+
+
+def _shared(value: Any, parameter: Any) -> Any:
+    """What `_local` took out of the state of a parameter, as a part of it again."""
+    if not isinstance(value, torch.Tensor) or value.shape != parameter.to_local().shape:
+        return value
+    where = parameter.device_mesh, parameter.placements
+    shape = {"shape": parameter.shape, "stride": parameter.stride()}
+    return DTensor.from_local(value.to(parameter.device), *where, run_check=False, **shape)
 
 
 def layers(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -15,9 +16,11 @@ import yaml
 from spark_trainer import __version__, gpu, log
 from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import manifest
+from spark_trainer.data.dataset import part_of
 from spark_trainer.data.files import file_digest, read_json, write_json, write_text
+from spark_trainer.errors import MACHINE_STATUS, MachineError
 from spark_trainer.steps.manifest import join
-from spark_trainer.train import processes, zero
+from spark_trainer.train import continued, group, holder, processes, stop, zero
 from spark_trainer.train.order import Order
 from spark_trainer.train.processes import Place
 
@@ -47,32 +50,74 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 
 
     Raises:
         LaunchError: too few GPUs, no data, no allocation, or the training processes failed.
+        MachineError: they failed, but another try may succeed.
+        UserError: another holds the run folder.
     """
-    folder = order.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    place = _place(order.settings, granted_gpus, nodes)
-    if order.settings.samples_per_update % place.total:
+    with holder.held(order.folder) as lock:
+        place = _place(order.settings, granted_gpus, nodes)
+        local = order.folder / "manifest.jsonl"
+        _gather(order, data, local, place)
+        if nodes > 1:
+            _describe(order, local, place, None)
+            ending = group.run([processes.srun(place, order.folder, threads)], held=[lock])
+        else:
+            with _leased(order.name, place) as lease:
+                _describe(order, local, place, lease)
+                ending = processes.start(order.settings, order.folder, place, threads, lease, lock)
+    _conclude(order, ending)
+
+
+def _gather(order: Order, data: Path, local: Path, place: Place) -> None:
+    """Everything that the processes read, with a stop where they can't begin."""
+    run = order.settings
+    if run.samples_per_update % place.total:
         raise LaunchError(
-            f"train.global_batch_size: {order.settings.samples_per_update} samples can't be shared "
+            f"train.global_batch_size: {run.samples_per_update} samples can't be shared "
             f"evenly by {place.total} processes; expected a multiple of {place.total}"
         )
-    local = folder / "manifest.jsonl"
     try:
         collect(order, data, local)
-        if not any(True for _ in manifest.read(local)):
-            raise LaunchError(f"{data}: no usable video to train on")
+        parts = {part_of(entry["id"], run.split) for entry in manifest.read(local)}
+        if order.base:
+            continued.begin(order.base, order.folder, order.seal, log.logger.warning)
     except ValueError as error:
         raise LaunchError(str(error)) from None
-    if nodes > 1:
-        _describe(order, local, place, None)
-        status = subprocess.run(processes.srun(place, folder, threads), check=False).returncode
-    else:
-        with _leased(order.name, place) as lease:
-            _describe(order, local, place, lease)
-            program = processes.command(order.settings, place, _program(folder))
-            status = processes.start(program, place, threads, lease)
-    if status != 0:
-        raise LaunchError(f"run {order.name} ended with status {status}; see {folder}/train.log")
+    if not parts:
+        raise LaunchError(f"{data}: no usable video to train on")
+    for part in ("train", "validation") if run.holds_out else ("train",):
+        if part not in parts:
+            raise LaunchError(
+                f"train.split: no video in the part {part!r} of {local}; change "
+                "split.validation or split.seed, or add videos"
+            )
+
+
+def _conclude(order: Order, ending: group.Ending) -> None:
+    """End as the processes did.
+
+    Raises:
+        LaunchError: the settings or the data are to blame.
+        MachineError: another try may succeed.
+        SystemExit: the run was asked to stop.
+    """
+    if ending.status == 0:
+        return
+    told = ending.words or _unsaid(ending)
+    text = f"run {order.name}: {told}; see {order.folder}/train.log"
+    if ending.asked:
+        print(f"spark_trainer: {text}", file=sys.stderr)
+        sys.exit(stop.STATUS[ending.asked])
+    if ending.status == MACHINE_STATUS or ending.status > group.BY_SIGNAL:
+        raise MachineError(text)
+    raise LaunchError(text)
+
+
+def _unsaid(ending: group.Ending) -> str:
+    if ending.asked:
+        return "stopped where it was; the same command goes on from its newest checkpoint"
+    if ending.status > group.BY_SIGNAL:
+        return f"a training process was ended by signal {ending.status - group.BY_SIGNAL}"
+    return f"ended with status {ending.status}"
 
 
 def on_node(folder: Path, threads: int) -> int:
@@ -89,12 +134,10 @@ def on_node(folder: Path, threads: int) -> int:
         found = {"host": platform.node(), "devices": devices}
         write_json(folder / "nodes" / f"{meeting.node}.json", found)
         run = Run(**order["settings"])
-        program = processes.command(run, place, _program(folder), meeting)
-        return processes.start(program, place, threads, lease)
-
-
-def _program(folder: Path) -> list[str]:
-    return ["-m", "spark_trainer.train.loop", str(folder)]
+        ending = processes.start(run, folder, place, threads, lease, meeting=meeting)
+    if ending.words:
+        print(f"spark_trainer: {ending.words}", file=sys.stderr)
+    return ending.status
 
 
 @contextlib.contextmanager
@@ -127,6 +170,8 @@ def _describe(order: Order, data: Path, place: Place, lease: gpu.Lease | None) -
         "data_root": str(order.data_root),
         "encoded": str(order.encoded),
         "versions": order.versions,
+        "origin": order.origin,
+        "continued": order.base.name if order.base else None,
         "nodes": place.nodes,
         "processes": place.total,
         "device": place.device,
@@ -190,6 +235,7 @@ def _lineage(order: Order, data: Path, place: Place) -> dict[str, Any]:
     return {
         "run": order.name,
         "seal": order.seal,
+        "continued_from": order.base.name if order.base else None,
         "manifest_sha256": file_digest(data),
         "model_name": order.settings.model_name,
         "videos": videos,

@@ -1,27 +1,37 @@
 """The only training loop: it knows a family's verbs and no model.
 
-Started by `launch` as `python -m spark_trainer.train.loop <run folder>`, once per process.
+Started by `processes` as `python -m spark_trainer.train.loop <run folder>`, once per process.
 """
 
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from spark_trainer import gpu, log
+from spark_trainer import log
 from spark_trainer.config import Run
-from spark_trainer.data.files import read_json, write_json
 from spark_trainer.families import Batch, Family, Loaded
-from spark_trainer.scores import SCORES
-from spark_trainer.train import data, evaluation, final, flops, optim, setup, sharding, state
+from spark_trainer.train import (
+    checkpoints,
+    data,
+    evaluation,
+    finish,
+    flops,
+    optim,
+    setup,
+    sharding,
+    stop,
+)
 from spark_trainer.train.setup import TrainingError
+from spark_trainer.train.state import State
+from spark_trainer.train.stop import Stopped
 from spark_trainer.train.tracking import Tracker, peak_memory_gb
 
 COUNTS = ("seen", "skipped", "cut")  # samples since the first update
@@ -34,40 +44,50 @@ class Trainer:
 
     folder: Path
     run: Run
+    order: dict[str, Any]
     accelerator: Accelerator
     family: Family
     loaded: Loaded
     training: data.Reader
     validation: data.Reader
+    asked: stop.Asked | None = None  # whether to stop; never without one
     bad_losses: int = 0
     progress: dict[str, float] = field(default_factory=dict)  # kept in checkpoints
+    saved: int = -1  # update of the newest checkpoint
+    taken: Iterator[data.Taken] | None = None  # samples, read ahead
     last_reason: str = ""
 
     def train(self) -> None:
-        """Train to the last update, from the newest checkpoint where there is one."""
+        """Train to the last update, from the newest checkpoint where there is one.
+
+        Raises:
+            Stopped: it was asked to; the update that it was at is finished and saved.
+        """
         step, total = self._prepare()
-        log.logger.info("%s at update %d of %d", "resumed" if step else "started", step, total)
         share = self._share(step)
         pin = self.accelerator.device.type == "cuda"
         taken = data.training(self.training, share, self.run.num_workers, pin)
+        self.taken = taken
         if not self.progress:
-            self.progress = dict.fromkeys(COUNTS, 0.0)
-            self._evaluate(0)
-            if self.run.final == "best":
-                self._checkpoint(0)
+            self.progress = dict.fromkeys(COUNTS, 0.0) | {"evaluated": -1}
+        if not self._evaluated(step, total):
+            self._stop(step, total)
+        if step == 0 and self.saved < 0 and self.run.final == "best":
+            self._checkpoint(0)
+        if self.saved >= 0:
+            self.state.draw_on(self.saved)
         with log.progress("train", total - step, "step") as advance:
             while step < total and not self._stale():
                 step += 1
-                self._update(step, taken, share.num_batches)
-                if step % self.run.eval_steps == 0 or step == total:
-                    self._evaluate(step)
-                if (
-                    step in (total, self.progress["best_step"])
-                    or step % self.run.checkpoint_steps == 0
-                ):
+                stopping = self._update(step, taken, share.num_batches)
+                if stopping or not self._evaluated(step, total):
+                    self._stop(step, total)
+                best = step == self.progress.get("best_step")
+                if best or step % self.run.checkpoint_steps == 0:
                     self._checkpoint(step)
                 advance()
-        self._finish(step)
+        self._checkpoint(step)
+        finish.finish(self, step)
 
     def _prepare(self) -> tuple[int, int]:
         """Everything around the model; returns the update to go on from and the last one."""
@@ -78,26 +98,73 @@ class Trainer:
         if run.compile:
             self.loaded.model.compile()
         self.way = sharding.of(run, accelerator)
+        schedules = []
 
         def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
             made = optim.optimizer(model, run)
-            self.schedule = optim.schedule(made, run, total)
+            schedules.append(optim.schedule(made, run, total))
             return made
 
         self.model = self.way.prepare(self.loaded.model.train(), optimizer)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = optim.average(self.weights, run)
-        accelerator.register_for_checkpointing(*filter(None, [self.schedule, self.ema]))
-        state.attach(self.way)
-        first, self.progress = state.resume(self.way, self.folder / "checkpoints")
+        [self.schedule] = schedules
+        folder = self.folder / "checkpoints"
+        self.state = State(self.way, folder, self.order["seal"], self.schedule, self.ema)
+        self.saved, self.progress = self.state.resume()
         # FLOPs are counted over a pass of its own, which processes in step can't make.
         known = flops.peak_tflops(accelerator.device, run.peak_tflops)
         self.peak_tflops = None if self.way.in_step else known
         self.flops_each: float | None = None  # of a token, or of a clip where there are none
         self.tracker = None
         if accelerator.is_main_process:
-            self.tracker = Tracker(self.folder, first, run.wandb_project)
-        return first, total
+            self.tracker = Tracker(self.folder, self.saved, run.wandb_project)
+        return self._begun(max(0, self.saved), total), total
+
+    def _begun(self, step: int, total: int) -> int:
+        """Say where the run begins or goes on."""
+        if step > total:
+            raise TrainingError(
+                f"train.num_epochs, train.max_steps: {total} updates in all, but "
+                f"{self.order['continued']} is at {step} already"
+            )
+        text = "resumed at update %d of %d"
+        log.logger.info(text if self.saved >= 0 else "started at update %d of %d", step, total)
+        if self.order.get("continued"):
+            text = "continues %s by a %s schedule over %d updates: the learning rate is now %.4g"
+            rate = float(self.schedule.get_last_lr()[0])
+            log.logger.info(text, self.order["continued"], self.run.schedule, total, rate)
+        return step
+
+    def _evaluated(self, step: int, total: int) -> bool:
+        """Evaluate where that is due at an update; False if it was asked to stop meanwhile."""
+        due = step % self.run.eval_steps == 0 or step == total
+        if not due or self.progress["evaluated"] == step or not self.run.holds_out:
+            return True
+        return self._evaluate(step)
+
+    def _stop(self, step: int, total: int) -> None:
+        """Save where the run is, and end.
+
+        Raises:
+            Stopped: always.
+        """
+        if step > 0:
+            self._checkpoint(step)
+        if self.tracker:
+            self.tracker.close()
+        if self.saved >= 0:
+            where = f"stopped at update {step} of {total}, checkpoint {self.saved} is saved"
+            raise Stopped(f"{where}; the same command goes on from there", self._signal())
+        text = "stopped before the first update; the same command begins again"
+        raise Stopped(text, self._signal())
+
+    def _signal(self) -> int:
+        return self.asked.number if self.asked and self.asked.number else stop.SIGNALS[0]
+
+    def _stopping(self) -> int:
+        """Whether this process was asked to stop."""
+        return int(bool(self.asked and self.asked.number))
 
     def _share(self, updates_done: int) -> data.Share:
         return data.Share(
@@ -110,15 +177,19 @@ class Trainer:
             updates_done,
         )
 
-    def _update(self, step: int, taken: Iterator[data.Taken], num_batches: int) -> None:
-        """One weight update, its loss the mean over the targets of all batches and processes."""
+    def _update(self, step: int, taken: Iterator[data.Taken], num_batches: int) -> bool:
+        """One weight update, its loss the mean over the targets of all batches and processes.
+
+        Returns:
+            whether a process was asked to stop.
+        """
         accelerator, began = self.accelerator, time.perf_counter()
         calls = [next(taken) for _ in range(num_batches)]
         waited = time.perf_counter() - began
         batches = [batch for call in calls for batch in self._usable(call)]
         if self.peak_tflops and self.flops_each is None:
             self.flops_each = self._count_flops(batches[0])
-        targets, tokens = self._totals(calls, batches)
+        targets, tokens, stopping = self._totals(calls, batches)
         total = torch.zeros((), device=accelerator.device)
         rounds = self.way.rounds(len(batches))
         for number in range(1, rounds + 1):
@@ -152,6 +223,7 @@ class Trainer:
             peak = self.peak_tflops * 1e12 * accelerator.num_processes
             values["mfu"] = self.flops_each * float(tokens or targets) / took / peak
         self._track(step, values)
+        return stopping
 
     def _loss(self, ready: Batch) -> torch.Tensor:
         with self.way.autocast():
@@ -159,7 +231,8 @@ class Trainer:
 
     def _count_flops(self, batch: Batch) -> float:
         ready = self.training.ready(batch, self.accelerator.device)
-        with self.accelerator.no_sync(self.model):
+        # A resumed run counts again, and its dropout must not see that.
+        with self.accelerator.no_sync(self.model), torch.random.fork_rng():
             recomputed = self.run.gradient_checkpointing
             counted = flops.count(partial(self._loss, ready), self.model, recomputed)
         return counted / (data.num_tokens(batch) or data.num_targets(batch))
@@ -175,16 +248,20 @@ class Trainer:
 
     def _totals(
         self, calls: list[data.Taken], batches: list[Batch]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Targets of the loss and tokens in all, over all processes; limits what was skipped."""
+    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Targets of the loss and tokens in all, over all processes; limits what was skipped.
+
+        And whether one of them was asked to stop: all must leave off at the same update.
+        """
         own = [
             sum(map(data.num_targets, batches)),
             sum(map(data.num_tokens, batches)),
             sum(len(call.reasons) for call in calls),
             sum(call.cut for call in calls),
+            self._stopping(),
         ]
         totals = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
-        skipped, cut = totals[2:].tolist()
+        skipped, cut, stopping = totals[2:].tolist()
         self.progress["seen"] += self.run.samples_per_update
         self.progress["skipped"] += skipped
         self.progress["cut"] += cut
@@ -195,7 +272,7 @@ class Trainer:
                 f"be used, more than train.max_skipped = {self.run.max_skipped:g} allows; the "
                 f"last: {self.last_reason}"
             )
-        return totals[0], totals[1]
+        return totals[0], totals[1], bool(stopping)
 
     def _check(self, step: int, loss: float) -> None:
         self.bad_losses = 0 if math.isfinite(loss) else self.bad_losses + 1
@@ -203,7 +280,7 @@ class Trainer:
             raise TrainingError(f"the loss was no number for {MAX_BAD_LOSSES} steps up to {step}")
 
     @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def averaged(self) -> Iterator[None]:
         """The moving average in place of the weights, where there is one."""
         if self.ema is None:
             yield
@@ -215,22 +292,39 @@ class Trainer:
         finally:
             self.ema.restore(self.weights)
 
-    def _evaluate(self, step: int) -> None:
-        """Held-out loss over every validation sample, and what is made of a fixed few."""
-        accelerator = self.accelerator
-        with self._averaged():
-            values = evaluation.held_out_loss(self.way, self.model, self.validation, self.run)
-            loss = values["held_out_loss"]
-            if not math.isfinite(loss):
+    def _evaluate(self, step: int) -> bool:
+        """Held-out loss over every validation sample, and what is made of a fixed few.
+
+        Returns:
+            False if a process was asked to stop: then nothing of it counts.
+        """
+        accelerator, stopping = self.accelerator, self._stopping
+        with self.averaged():
+            values = evaluation.held_out_loss(
+                self.way, self.model, self.validation, self.run, stopping
+            )
+            if values is not None and not math.isfinite(values["held_out_loss"]):
                 raise TrainingError(f"the held-out loss is no number at step {step}")
-            if self.tracker or self.way.shares_weights:
+            if values is not None and (self.tracker or self.way.shares_weights):
                 model = accelerator.unwrap_model(self.model)
+                # Those that take part together can't leave off one by one.
+                alone = (lambda: 0) if self.way.shares_weights else stopping
                 with self.way.outermost():
-                    values |= evaluation.show(model, self.validation, self.run, self.tracker, step)
+                    values |= evaluation.show(
+                        model, self.validation, self.run, self.tracker, step, alone
+                    )
         self.model.train()
-        accelerator.wait_for_everyone()
+        stopped = torch.tensor([stopping()], device=accelerator.device)
+        if values is None or int(accelerator.reduce(stopped)):
+            return False
         self._track(step, values)
-        progress = {"first": loss} | self.progress | values
+        self._note(step, values)
+        return True
+
+    def _note(self, step: int, values: dict[str, float]) -> None:
+        """Remember what an evaluation found."""
+        loss = values["held_out_loss"]
+        progress = {"first": loss} | self.progress | values | {"evaluated": step}
         if loss < progress.get("best", math.inf):
             progress |= {"best": loss, "best_step": step, "stale": 0}
         else:
@@ -247,65 +341,16 @@ class Trainer:
             self.tracker.write(step, values)
 
     def _checkpoint(self, step: int) -> None:
-        if self.bad_losses:
+        if self.bad_losses or step == self.saved:
             return  # the checkpoint before is worth more than weights that are no numbers
-        folder = self.folder / "checkpoints"
-        state.save(self.way, folder, step, self.progress)
+        self.state.save(step, self.progress)
+        self.saved = step
         if self.accelerator.is_main_process:
-            best = state.path(folder, int(self.progress["best_step"]))
-            state.rotate(folder, self.run.keep_checkpoints, best)
-
-    def _finish(self, step: int) -> None:
-        """Write `final/`, then the summary that seals the run."""
-        best = state.path(self.folder / "checkpoints", int(self.progress["best_step"]))
-        if self.run.final == "best" and not best.exists():
-            raise TrainingError(f"train.final: the best weights are not there: {best}")
-        held = self.way.optimizer_bytes()
-        loaded = self._trained(best if self.run.final == "best" else None)
-        if self.tracker is None:
-            return
-        self.tracker.close()
-        summary = {
-            "steps": step,
-            "first_loss": self.progress["first"],
-            "last_loss": self.progress["held_out_loss"],
-            "best_loss": self.progress["best"],
-            "best_step": self.progress["best_step"],
-            "scores": {name: self.progress[name] for name in SCORES if name in self.progress},
-            "final": self.run.final,
-            "device": self.accelerator.device.type,
-            "processes": self.accelerator.num_processes,
-            "optimizer_bytes": held,
-            "training_videos": self.training.samples.num_videos,
-            "validation_videos": self.validation.samples.num_videos,
-            "left_out_videos": len(self.training.samples.left_out),
-            "skipped_samples": self.progress["skipped"],
-            "cut_texts": self.progress["cut"],
-        }
-        lineage = read_json(self.folder / "lineage.json")
-        with self._averaged():
-            final.write(self.folder / "final", self.run, self.family, loaded, lineage, summary)
-        write_json(self.folder / "trained.json", summary)
-
-    def _trained(self, checkpoint: Path | None) -> Loaded:
-        """The network as it was trained, or as a checkpoint has it; all processes must call it.
-
-        Where no process holds everything, the main one loads the base a second time and puts what
-        was learnt into it; the others get the model that they have.
-        """
-        if not self.way.in_step:
-            if checkpoint:
-                self.accelerator.load_state(str(checkpoint))
-            return replace(self.loaded, model=self.accelerator.unwrap_model(self.model))
-        learnt = state.learnt(checkpoint) if checkpoint else self.way.learnt()
-        if self.tracker is None:
-            return self.loaded
-        _, loaded = setup.model(self.run)
-        loaded.model.load_state_dict(learnt, strict=False)
-        return loaded
+            best = checkpoints.path(self.state.folder, int(self.progress.get("best_step", 0)))
+            checkpoints.rotate(self.state.folder, self.run.keep_checkpoints, best)
 
 
-def prepare(folder: Path) -> Trainer:
+def prepare(folder: Path, asked: stop.Asked | None = None) -> Trainer:
     """Read a run folder and build its trainer.
 
     Raises:
@@ -313,25 +358,14 @@ def prepare(folder: Path) -> Trainer:
         ValueError: the checkpoint is of no known family, or a part of the data is empty.
     """
     run, order, accelerator = setup.accelerator(folder)
+    parts = setup.parts(folder, Path(order["data_root"]), run, setup.find(run))
     family, loaded = setup.model(run)
-    root, device = Path(order["data_root"]), accelerator.device
-    training, validation = setup.readers(folder, root, run, family, loaded, device)
-    return Trainer(folder, run, accelerator, family, loaded, training, validation)
-
-
-def main() -> None:
-    """Train the run whose folder is the only argument."""
-    try:
-        gpu.hold()
-        trainer = prepare(Path(sys.argv[1]))
-        trainer.train()
-        # A process that leaves while another still writes may end with an error after all is done.
-        trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
-    except (TrainingError, gpu.NoDevice, ValueError, OSError) as error:
-        log.logger.error("%s", error)
-        sys.exit(f"spark_trainer: {error}")
+    device = accelerator.device
+    training, validation = setup.readers(parts, order, run, family, loaded, device)
+    return Trainer(folder, run, order, accelerator, family, loaded, training, validation, asked)
 
 
 if __name__ == "__main__":
+    from spark_trainer.train.process import main
+
     main()

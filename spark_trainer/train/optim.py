@@ -102,6 +102,19 @@ def schedule(
     return made
 
 
+def move(schedule: torch.optim.lr_scheduler.LRScheduler, updates: int) -> None:
+    """Put a schedule, and the learning rates, where they are after so many updates."""
+    schedule.last_epoch = updates
+    schedule._step_count = updates + 1
+    rates = [
+        rate * shape(updates)
+        for rate, shape in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)  # type: ignore[attr-defined]
+    ]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+
+
 def average(weights: list[torch.Tensor], run: Run) -> "EMAModel | None":
     """The moving average of the weights, where the run wants one."""
     if not run.ema_decay:

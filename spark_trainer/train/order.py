@@ -4,7 +4,7 @@ Light on purpose: the Snakefile reads this module to know where a run's results 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from spark_trainer.data import encoded, models
 from spark_trainer.data.files import digest, holds, read_state, write_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import zero
+from spark_trainer.train import continued, zero
 
 VERSION = 1  # raised when the same data and settings give other weights
 SEAL_DIGITS = 8
+ORIGIN_DIGITS = 16
 READ = ("frames", "pose")  # the steps whose files a family may read
 
 
@@ -27,7 +28,8 @@ class Order:
     `index` is the snapshot of the video folders, absent where a manifest was given; frames and
     audio of the data lie relative to `data_root`. `encoded` is the folder of what diffusion's
     encoders make of the data, `versions` the fingerprints of the steps that the data comes from,
-    `given` the digest of a given manifest.
+    `given` the digest of a given manifest, `origin` what stands for the data and the first weights,
+    `base` the folder of the run that this one goes on from.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Order:
     encoded: Path
     versions: dict[str, str] | None
     given: str | None = None
+    origin: dict[str, str] = field(default_factory=dict)
+    base: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -58,7 +62,8 @@ def orders(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dic
     steps, not by the manifest's bytes: a renamed video trains nothing again.
 
     Raises:
-        ConfigError: a run's `manifest_path` does not exist, or its DeepSpeed file is wrong.
+        ConfigError: a run's `manifest_path` does not exist, its DeepSpeed file is wrong, or it
+            can't go on from the run that it names.
     """
     found = {}
     for name, run in config.runs.items():
@@ -67,7 +72,8 @@ def orders(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dic
             data: Any = [list(index.videos), fingerprints["manifest"]]
             versions = {step: fingerprints[step] for step in READ}
             snapshot = index.layout.index(index.digest)
-            found[name] = _order(name, run, data, index.layout, snapshot, versions)
+            key = f"train.runs.{name}"
+            found[name] = _order(name, run, data, index.layout, snapshot, versions, key)
         else:
             found[name] = from_manifest(name, run, index.layout, f"train.runs.{name}")
     return found
@@ -84,7 +90,7 @@ def from_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> Or
     if not path.is_file():
         raise ConfigError(f"{key}.manifest_path: no such file: {path}")
     data = models.identity(str(path), layout.state / "models.json")
-    made = _order(name, run, data, layout, None, None)
+    made = _order(name, run, data, layout, None, None, key)
     return replace(made, given=data[: encoded.DIGITS])
 
 
@@ -100,14 +106,32 @@ def _order(
     layout: Layout,
     index: Path | None,
     versions: dict[str, str] | None,
+    key: str,
 ) -> Order:
     cache = layout.state / "models.json"
     weights = models.identity(run.model_name, cache)
     value = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
-    seal = digest(value)[:SEAL_DIGITS]
+    origin = {"data": digest(data)[:ORIGIN_DIGITS], "weights": digest(weights)[:ORIGIN_DIGITS]}
+
+    def seal(base: str) -> str:
+        return digest(value | {"base": base} if base else value)[:SEAL_DIGITS]
+
+    base = continued.find(name, run, seal, key) if run.continue_from else None
+    if base:
+        continued.check(base, run, origin, key)
     root = layout.root if index else Path(run.manifest_path or "").parent
     kept = layout.encoded(digest(encoded.encoders(run, cache))[: encoded.DIGITS])
-    return Order(name, seal, run, root, index, kept, versions)
+    return Order(
+        name,
+        seal(base.name if base else ""),
+        run,
+        root,
+        index,
+        kept,
+        versions,
+        origin=origin,
+        base=base,
+    )
 
 
 def write(state: Path, order: Order) -> Path:
@@ -122,6 +146,8 @@ def write(state: Path, order: Order) -> Path:
         "encoded": str(order.encoded),
         "versions": order.versions,
         "given": order.given,
+        "origin": order.origin,
+        "base": None if order.base is None else str(order.base),
     }
     if not holds(path, value):
         write_json(path, value)
@@ -140,4 +166,6 @@ def read(path: Path) -> Order:
         Path(value["encoded"]),
         value["versions"],
         value["given"],
+        value["origin"],
+        Path(value["base"]) if value["base"] else None,
     )

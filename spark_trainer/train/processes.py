@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spark_trainer import gpu
 from spark_trainer.config import Run
+from spark_trainer.train import group
 
 SLURM_JOB = "SLURM_JOB_ID"
 PORTS = range(15000, 30000)  # below those that Linux gives out by itself
@@ -34,44 +35,6 @@ class Meeting:
     node: int
     address: str
     port: int
-
-
-def command(
-    run: Run, place: Place, program: list[str], meeting: Meeting | None = None
-) -> list[str]:
-    """What starts the processes of one node.
-
-    `accelerate launch` starts several processes on a CPU through MPI alone, and a single one
-    without the group that a run whose model is shared out needs: there it is torch's own launcher,
-    which `accelerate launch` uses for several GPUs as well.
-
-    Args:
-        run: the settings.
-        place: where the processes go.
-        program: what Python runs in each.
-        meeting: where those of several nodes meet.
-    """
-    several = place.total > 1
-    if (several and place.device == "cpu") or (not several and run.sharded):
-        options = ["--nproc_per_node", str(place.processes)]
-        if meeting is None:
-            options += ["--standalone"]
-        else:
-            options += ["--nnodes", str(place.nodes), "--node_rank", str(meeting.node)]
-            options += ["--master_addr", meeting.address, "--master_port", str(meeting.port)]
-        return [sys.executable, "-m", "torch.distributed.run", *options, *program]
-    if not run.use_accelerate:
-        return [sys.executable, *program]
-    options = ["--num_processes", str(place.total), "--num_machines", str(place.nodes)]
-    options += ["--dynamo_backend", "no", "--mixed_precision", run.mixed_precision]
-    options += ["--cpu"] if place.device == "cpu" else []
-    options += ["--multi_gpu"] if several else []
-    # Without it the ids of a user's own accelerate configuration would replace the leased ones.
-    options += ["--gpu_ids", "all"] if place.device == "cuda" else []
-    if meeting is not None:
-        options += ["--machine_rank", str(meeting.node), "--main_process_ip", meeting.address]
-        options += ["--main_process_port", str(meeting.port), "--rdzv_backend", "static"]
-    return [sys.executable, "-m", "accelerate.commands.launch", *options, *program]
 
 
 def srun(place: Place, folder: Path, threads: int) -> list[str]:
@@ -104,10 +67,33 @@ def _scontrol(*question: str) -> str:
     ).stdout
 
 
-def start(program: list[str], place: Place, threads: int, lease: gpu.Lease | None) -> int:
-    """Start the processes of this node and wait for their end."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, threads // place.processes))}
+def start(
+    run: Run,
+    folder: Path,
+    place: Place,
+    threads: int,
+    lease: gpu.Lease | None,
+    lock: int | None = None,
+    meeting: Meeting | None = None,
+) -> group.Ending:
+    """Start the processes of this node and wait for their end.
+
+    Args:
+        run: the settings.
+        folder: the run's.
+        place: where the processes go.
+        threads: cores that they may use together.
+        lease: the GPUs.
+        lock: what holds the run's folder.
+        meeting: where those of several nodes meet.
+    """
+    variables = {"OMP_NUM_THREADS": str(max(1, threads // place.processes))}
     # A GPU that was not granted would be taken where it is seen.
-    environment |= lease.environment if lease else {gpu.VISIBLE_VARIABLE: ""}
-    held = lease.descriptors if lease else ()
-    return subprocess.run(program, env=environment, pass_fds=held, check=False).returncode
+    variables |= lease.environment if lease else {gpu.VISIBLE_VARIABLE: ""}
+    places: list[dict[str, str]] = [{}]
+    if place.total > 1 or run.sharded:
+        where = (meeting.address, meeting.port) if meeting else None
+        places = group.places(place.processes, meeting.node if meeting else 0, place.nodes, where)
+    program = [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
+    held = [*(lease.descriptors if lease else ()), *([] if lock is None else [lock])]
+    return group.run([program] * len(places), [variables | one for one in places], held)

@@ -17,6 +17,8 @@ from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Want
 from spark_trainer.train import data, optim, sharding
 from spark_trainer.train.sharding import DTYPES
 
+Parts = tuple[dataset.VideoFrameDataset, dataset.VideoFrameDataset]
+
 
 class TrainingError(RuntimeError):
     """Training can't go on; the message says why."""
@@ -137,20 +139,26 @@ def _recompute(family: Family, model: Any) -> None:
         model.activation_checkpointing_enable({"use_reentrant": False})
 
 
-def readers(
-    folder: Path, root: Path, run: Run, family: Family, loaded: Loaded, device: torch.device
-) -> tuple[data.Reader, data.Reader]:
-    """What reads the training and the validation part.
+def parts(folder: Path, root: Path, run: Run, family: Family) -> Parts:
+    """The training and the validation part of the data; light beside a model.
 
     Raises:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder / "manifest.jsonl"
     needs = family.NEEDS if isinstance(family, Films) else Needs()
-    parts = dataset.read(manifest, root, run, family.ONE_FRAME, needs)
-    training, validation = parts["train"], parts["validation"]
-    _check_part("train", training, manifest, run)
-    _check_part("validation", validation, manifest, run)
+    found = dataset.read(manifest, root, run, family.ONE_FRAME, needs)
+    _check_part("train", found["train"], manifest, run)
+    if run.holds_out:
+        _check_part("validation", found["validation"], manifest, run)
+    return found["train"], found["validation"]
+
+
+def readers(
+    parts: Parts, order: dict[str, Any], run: Run, family: Family, loaded: Loaded, device: Any
+) -> tuple[data.Reader, data.Reader]:
+    """What reads the training and the validation part."""
+    training, validation = parts
     if not isinstance(family, Films):
         writes = cast(Generates, family)
         limits = run.max_length, run.packing
@@ -158,7 +166,6 @@ def readers(
             data.Texts(training, writes, loaded, *limits),
             data.Texts(validation, writes, loaded, *limits),
         )
-    order = read_json(folder / "run.json")
     if run.encoded_ahead:
         pipelines.place(loaded, device, family.EACH_STEP)
         store = Store(Path(order["encoded"]), order["versions"])

@@ -13,6 +13,7 @@ one and throws away what came of it.
 
 import contextlib
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,17 +27,23 @@ from accelerate.utils import (
     DistributedType,
     InitProcessGroupKwargs,
 )
+from safetensors.torch import load_file
+from torch._C._distributed_c10d import FileStore
 
 from spark_trainer.config import Run
 from spark_trainer.families import Batch
+from spark_trainer.train import group, nest
 
 DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 WEIGHTS = "trainable.safetensors"  # in a checkpoint, whole
+OPTIMIZER = "optimizer.safetensors"
+SHARES = "optimizer"  # a folder of DeepSpeed's shares
 
 
 def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
     """The processes and devices of this run; what it asked for is checked by `setup`."""
     on_cpu = order["device"] == "cpu"
+    _meet("gloo" if on_cpu else "nccl")
     if not run.use_deepspeed:
         # A part that only the user wants trained may hold weights that the loss never reaches, such
         # as the last vision layer below LLaVA's features; DDP waits for them unless it is told.
@@ -57,6 +64,20 @@ def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
 
     unset_hf_deepspeed_config()
     return made
+
+
+def _meet(backend: str) -> None:
+    """Form the group of the processes of a single node, by a file: no port is opened for it."""
+    place = os.environ
+    if group.STORE_VARIABLE not in place or "RANK" not in place:
+        return
+    rank, world = int(place["RANK"]), int(place["WORLD_SIZE"])
+    if world != int(place["LOCAL_WORLD_SIZE"]) or torch.distributed.is_initialized():
+        return
+    if backend == "nccl":
+        torch.cuda.set_device(rank)
+    store = FileStore(place[group.STORE_VARIABLE], world)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
 
 
 def of(run: Run, accelerator: Accelerator) -> "Whole":
@@ -188,11 +209,14 @@ class Whole:
 
     def save(self, folder: Path) -> None:
         """Everything that `load` needs beside `learnt`; all processes must call it."""
-        self.accelerator.save_state(str(folder), safe_serialization=True)
+        if self.accelerator.is_main_process:
+            nest.save(folder / OPTIMIZER, self.optimizer.state_dict())
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote; all processes must call it."""
-        self.accelerator.load_state(str(folder))
+        """Go on from what `save` wrote, and from `learnt`; all processes must call it."""
+        model = self.accelerator.unwrap_model(self.model)
+        model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        self.optimizer.load_state_dict(nest.load(folder / OPTIMIZER))
 
 
 class Shared(Whole, ABC):
@@ -278,8 +302,16 @@ class Zero(Shared):
         value: torch.Tensor = safe_get_full_fp32_param(parameter)
         return value
 
+    def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
+        from spark_trainer.train.shards import Nests
+
+        engine = super().prepare(model, make)
+        engine.checkpoint_engine = Nests(engine)
+        engine._copy_recovery_script = lambda _: None  # it reads pickles
+        return engine
+
     def save(self, folder: Path) -> None:
-        self.accelerator.save_state(str(folder), exclude_frozen_parameters=True)
+        self.model.save_checkpoint(str(folder), SHARES, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
-        self.accelerator.load_state(str(folder), load_module_strict=False)
+        self.model.load_checkpoint(str(folder), SHARES, load_module_strict=False)

@@ -1,89 +1,151 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped."""
+"""What a checkpoint holds: all that a run needs to go on as if it had never stopped.
 
-import shutil
+    trainable.safetensors       the weights that learn, whole whoever held them
+    optimizer*.safetensors      the optimizer, or each process's share; DeepSpeed's in a folder
+    average.safetensors         the moving average, where there is one
+    random_<process>.safetensors  the states of the random generators
+    step.json                   the update, the run's progress, the schedule
+
+Tensors and plain values only: nothing in it can run code.
+"""
+
+import random
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
+from spark_trainer import log
 from spark_trainer.data.files import read_json, write_json
+from spark_trainer.errors import MachineError
+from spark_trainer.train import checkpoints, nest, optim
 from spark_trainer.train.sharding import WEIGHTS, Whole
 
+if TYPE_CHECKING:
+    from diffusers.training_utils import EMAModel
 
-def attach(way: Whole) -> None:
-    """Keep only weights that learn in a checkpoint: the others are the base's, unchanged."""
-    accelerator = way.accelerator
+AVERAGE = "average.safetensors"
 
-    def save(models: list[Any], weights: list[Any], folder: str) -> None:
-        weights.clear()
-        learnt = way.learnt()
+
+@dataclass
+class State:
+    """The parts of a run that change from update to update."""
+
+    way: Whole
+    folder: Path  # of the checkpoints
+    run: str  # whose checkpoints they are
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    average: "EMAModel | None"
+
+    def save(self, step: int, progress: dict[str, float]) -> None:
+        """Write a checkpoint; whatever goes wrong leaves the one before. All must call it.
+
+        Raises:
+            MachineError: it can't be written; the message names it and the one that is kept.
+        """
+        try:
+            self._save(step, progress)
+        except (OSError, MachineError) as error:
+            raise checkpoints.abandon(self.folder, step, error) from None
+
+    def _save(self, step: int, progress: dict[str, float]) -> None:
+        accelerator = self.way.accelerator
+        temporary = self.folder / checkpoints.WRITING
         if accelerator.is_main_process:
-            save_file(learnt, Path(folder) / WEIGHTS)
+            checkpoints.begin(self.folder)
+        accelerator.wait_for_everyone()
+        learnt = self.way.learnt()
+        self.way.save(temporary)
+        nest.save(_random(temporary, accelerator.process_index), _draws())
+        if accelerator.is_main_process:
+            nest.write(temporary / WEIGHTS, learnt)
+            if self.average:
+                nest.save(temporary / AVERAGE, self.average.state_dict())
+            write_json(temporary / checkpoints.STEP, self._told(step, progress))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            checkpoints.seal(temporary, step, self.run)
+        accelerator.wait_for_everyone()
 
-    def load(models: list[Any], folder: str) -> None:
-        if models:  # those of which every process holds all
-            model = accelerator.unwrap_model(models.pop())
-            model.load_state_dict(learnt(Path(folder)), strict=False)
+    def _told(self, step: int, progress: dict[str, float]) -> dict[str, Any]:
+        scaler = self.way.accelerator.scaler
+        return {
+            "step": step,
+            "progress": progress,
+            "shares": self.way.shares,
+            "moved": self.schedule.last_epoch,
+            "scaler": scaler.state_dict() if scaler else None,
+        }
 
-    accelerator.register_save_state_pre_hook(save)
-    accelerator.register_load_state_pre_hook(load)
+    def resume(self) -> tuple[int, dict[str, float]]:
+        """Load the newest whole checkpoint; returns its update and the run's progress.
+
+        -1 where there is none.
+
+        Raises:
+            ValueError: its optimizer is shared out otherwise than this run's.
+        """
+        found: list[Any] = [None]
+        if self.way.accelerator.is_main_process:
+            found = [checkpoints.newest(self.folder, self.run, log.logger.warning)]
+        if torch.distributed.is_initialized():
+            torch.distributed.broadcast_object_list(found)
+        if found[0] is None:
+            return -1, {}
+        saved = self.load(found[0])
+        return saved["step"], saved["progress"]
+
+    def load(self, checkpoint: Path) -> dict[str, Any]:
+        """Go on from a checkpoint; returns what its `step.json` says. All must call it."""
+        saved: dict[str, Any] = read_json(checkpoint / checkpoints.STEP)
+        if saved["shares"] != self.way.shares:
+            raise ValueError(
+                f"{checkpoint}: written by {saved['shares']}, this run is {self.way.shares}; go "
+                f"on as it was written, or delete {self.folder} to begin anew"
+            )
+        accelerator = self.way.accelerator
+        self.way.load(checkpoint)
+        if self.average:
+            self.average.load_state_dict(nest.load(checkpoint / AVERAGE))
+            self.average.to(accelerator.device)
+        if accelerator.scaler:
+            accelerator.scaler.load_state_dict(saved["scaler"])
+        optim.move(self.schedule, saved["moved"])
+        return saved
+
+    def draw_on(self, step: int) -> None:
+        """Let chance go on where it was at a checkpoint; the last thing before the next update.
+
+        With more processes than before those that were none have states of their own.
+        """
+        drawn = _random(checkpoints.path(self.folder, step), self.way.accelerator.process_index)
+        if drawn.exists():
+            _draw_as(nest.load(drawn))
 
 
-def learnt(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The weights that learn in a checkpoint, and buffers, whole whoever held them."""
-    held: dict[str, torch.Tensor] = load_file(checkpoint / WEIGHTS)
-    return held
+def _random(checkpoint: Path, process: int) -> Path:
+    return checkpoint / f"random_{process}.safetensors"
 
 
-def save(way: Whole, folder: Path, step: int, progress: dict[str, float]) -> None:
-    """Write a checkpoint of update `step`; a crash while writing leaves the one before.
-
-    All processes must call it.
-    """
-    accelerator = way.accelerator
-    temporary = folder / ".writing"
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    way.save(temporary)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        saved = {"step": step, "progress": progress, "shares": way.shares}
-        write_json(temporary / "step.json", saved)
-        target = path(folder, step)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
-    accelerator.wait_for_everyone()
+def _draws() -> dict[str, Any]:
+    """The states of this process's random generators."""
+    numbers: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]
+    inner = numbers["state"] | {"key": numbers["state"]["key"].tolist()}
+    return {
+        "python": random.getstate(),
+        "numpy": numbers | {"state": inner},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
 
 
-def path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of an update lies."""
-    return folder / f"step_{step:08d}"
-
-
-def rotate(folder: Path, keep: int, best: Path) -> None:
-    """Delete all but the newest checkpoints and the best one."""
-    for old in sorted(folder.glob("step_*"))[:-keep]:
-        if old != best:
-            shutil.rmtree(old)
-
-
-def resume(way: Whole, folder: Path) -> tuple[int, dict[str, float]]:
-    """Load the newest checkpoint, if there is one; returns its update and the run's progress.
-
-    Raises:
-        ValueError: its optimizer is shared out otherwise than this run's.
-    """
-    found = sorted(folder.glob("step_*"))
-    if not found:
-        return 0, {}
-    saved = read_json(found[-1] / "step.json")
-    if (written := saved.get("shares", "whole")) != way.shares:
-        raise ValueError(
-            f"{found[-1]}: written by {written}, this run is {way.shares}; go on as it was "
-            f"written, or delete {folder} to begin anew"
-        )
-    way.load(found[-1])
-    return saved["step"], saved["progress"]
+def _draw_as(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    inner = states["numpy"]["state"]
+    key = np.array(inner["key"], dtype=np.uint32)
+    np.random.set_state(states["numpy"] | {"state": inner | {"key": key}})
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -33,7 +33,7 @@ class Film:
 
 
 class Tracker:
-    """Writes the metrics of one run; lines after the resumed update are taken back."""
+    """Writes the metrics of one run; lines after the resumed update (-1: none) are taken back."""
 
     def __init__(self, folder: Path, resumed_step: int, wandb_project: str | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -41,7 +41,7 @@ class Tracker:
         self._folder = folder
         self._path = folder / "metrics.jsonl"
         if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _step(line) <= resumed_step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
@@ -158,5 +158,5 @@ def _step(line: str) -> int:
     """The update of a line; one that a crash cut short counts as later than any other."""
     try:
         return int(json.loads(line)["step"])
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         return sys.maxsize

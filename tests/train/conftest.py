@@ -80,6 +80,7 @@ def write_run(made: Order, processes: int = 1) -> Path:
     write_json(
         made.folder / "run.json",
         {
+            "seal": made.seal,
             "settings": made.settings.model_dump(mode="json"),
             "data_root": str(made.data_root),
             "encoded": str(made.encoded),

@@ -92,7 +92,19 @@ def test_too_many_videos_without_an_answer_stop(make: Any) -> None:
 
 def test_an_empty_part_stops_with_the_key(make: Any) -> None:
     with pytest.raises(ValueError, match=r"train\.split.*'validation'"):
-        train(write_run(make(split={"validation": 0.0})))
+        train(write_run(make(split={"validation": 0.0001})))
+
+
+def test_nothing_held_out_trains(make: Any) -> None:
+    folder = write_run(make(split={"validation": 0.0}, max_steps=3))
+    curve = train(folder)
+    assert [line["step"] for line in curve] == [1, 2, 3]
+    assert not any("held_out_loss" in line for line in curve)
+    assert not (folder / "samples").exists()
+    summary = json.loads((folder / "trained.json").read_text())
+    assert (summary["first_loss"], summary["best_step"]) == (None, None)
+    assert (summary["training_videos"], summary["validation_videos"]) == (12, 0)
+    assert "held-out loss" not in (folder / "final" / "README.md").read_text()
 
 
 def test_another_world_than_asked_for_stops(make: Any) -> None:

@@ -1,0 +1,78 @@
+"""What fits together in the settings of a training run."""
+
+from typing import TYPE_CHECKING
+
+from spark_trainer.config.section import ConfigError
+
+if TYPE_CHECKING:
+    from spark_trainer.config.run import Run
+
+
+def check(run: "Run") -> None:
+    """See that no setting contradicts another.
+
+    Raises:
+        ConfigError: one does; the message names the key and what was expected.
+    """
+    if run.model_type in ("asr", "rft"):
+        raise ConfigError(
+            f"model_type: {run.model_type} can't be trained by this version; "
+            "expected vision_language or diffusion"
+        )
+    if run.model_type == "diffusion":
+        _check_diffusion(run)
+    if run.from_scratch and run.finetune != "full":
+        raise ConfigError(f"finetune: expected full, {run.finetune} adapts trained weights")
+    if not run.use_accelerate and run.gpus * run.nodes > 1:
+        raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
+    if run.sharded:
+        _check_shards(run)
+    if not run.holds_out:
+        _check_nothing_held_out(run)
+
+
+def _check_nothing_held_out(run: "Run") -> None:
+    """What only a held-out loss can decide."""
+    if run.early_stopping:
+        raise ConfigError("split.validation: expected above 0 with early_stopping")
+    if run.final == "best":
+        raise ConfigError("split.validation: expected above 0 with final: best")
+
+
+def _check_shards(run: "Run") -> None:
+    """What a process that holds a share of everything can't do."""
+    name = "use_deepspeed" if run.use_deepspeed else "fsdp"
+    if run.use_deepspeed and run.fsdp:
+        raise ConfigError("fsdp: expected false with use_deepspeed, both do the same")
+    if run.use_deepspeed and not run.deepspeed_config:
+        raise ConfigError(
+            "deepspeed_config: expected a JSON file with use_deepspeed, such as "
+            "config/deepspeed_zero2.json"
+        )
+    wrong = {
+        "use_accelerate: expected true": not run.use_accelerate,
+        "ema_decay: expected none": run.ema_decay is not None,
+        "finetune: expected full or lora": run.finetune == "qlora",
+        "optimizer: expected adamw": run.optimizer != "adamw",
+        "compile: expected false": run.compile,
+    }
+    for text, found in wrong.items():
+        if found:
+            raise ConfigError(f"{text} with {name}")
+    if run.fsdp and run.mixed_precision == "fp16":
+        raise ConfigError("mixed_precision: expected bf16 or no with fsdp")
+
+
+def _check_diffusion(run: "Run") -> None:
+    if not run.clip.sizes:
+        raise ConfigError(
+            "clip.sizes: expected [[width, height], …] for diffusion, such as [[512, 512]]"
+        )
+    if run.clip.fps is None and run.clip.stride is None:
+        raise ConfigError("clip.fps, clip.stride: expected one of the two for diffusion")
+    if run.clip.lengths[-1] < 2:
+        raise ConfigError("clip.num_frames: expected 2 or more for diffusion")
+    if run.packing:
+        raise ConfigError("packing: expected false for diffusion")
+    if run.attention != "auto":
+        raise ConfigError("attention: expected auto for diffusion")

@@ -1,0 +1,51 @@
+"""One training process, from its start to the line and the status that it ends with."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from spark_trainer import environment, gpu, log
+from spark_trainer.errors import MACHINE_STATUS, MachineError, UserError, of_machine
+from spark_trainer.train import data, group, loop, stop
+from spark_trainer.train.setup import TrainingError
+
+KNOWN = (
+    *(TrainingError, UserError, MachineError, gpu.NoDevice),
+    *(ValueError, OSError, torch.OutOfMemoryError),
+)
+
+
+def main() -> None:
+    """Train the run whose folder is the only argument."""
+    environment.end_with_launcher()
+    asked, trainer = stop.Asked(), None
+    try:
+        gpu.hold()
+        trainer = loop.prepare(Path(sys.argv[1]), asked)
+        trainer.train()
+        # A process that leaves while another still writes may end with an error after all is done.
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.end_training()
+    except stop.Stopped as stopped:
+        log.logger.warning("%s", stopped)
+        _end(str(stopped), stop.STATUS[stopped.number])
+    except Exception as error:
+        _fail(error, of_machine(error) or (trainer is not None and data.lost(trainer.taken)))
+
+
+def _fail(error: Exception, machine: bool) -> None:
+    if machine or isinstance(error, KNOWN):
+        text = str(error) or type(error).__name__
+        log.logger.error("%s", text)
+    else:
+        text = f"unexpected {type(error).__name__}: {error}"
+        log.logger.error("%s", text, exc_info=error)
+    _end(text, MACHINE_STATUS if machine else 1)
+
+
+def _end(words: str, status: int) -> None:
+    """Leave the reason for the process that started this one, or say it where there is none."""
+    if not group.say(words):
+        print(f"spark_trainer: {words}", file=sys.stderr)
+    sys.exit(status)

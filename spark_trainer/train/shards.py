@@ -1,0 +1,49 @@
+"""DeepSpeed's shares of a checkpoint as nests: its own engine reads and writes pickles."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from deepspeed.checkpoint.constants import LOSS_SCALER, OPTIMIZER_STATE_DICT, PARAM_SLICE_MAPPINGS
+from deepspeed.runtime.checkpoint_engine import CheckpointCommitInfo
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
+
+from spark_trainer.train import nest
+
+
+class Nests(CheckpointEngine):  # type: ignore[misc]
+    """What DeepSpeed calls for each file of a checkpoint."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def create(self, info: CheckpointCommitInfo) -> None:
+        pass
+
+    def commit(self, info: CheckpointCommitInfo) -> bool:
+        return True
+
+    def preserves_storage_sharing(self) -> bool:
+        return False
+
+    def save(self, state_dict: dict[str, Any], path: str) -> None:
+        state = dict(state_dict)
+        if OPTIMIZER_STATE_DICT in state:
+            state[OPTIMIZER_STATE_DICT] = _plain(state[OPTIMIZER_STATE_DICT])
+        nest.save(Path(path), state)
+
+    def load(self, path: str, map_location: Any = None) -> dict[str, Any]:
+        state: dict[str, Any] = nest.load(Path(path))
+        if shares := state.get(OPTIMIZER_STATE_DICT):
+            scaler = self._engine.optimizer.loss_scaler
+            vars(scaler).update(shares[LOSS_SCALER])
+            shares[LOSS_SCALER] = scaler
+        return state
+
+
+def _plain(shares: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's shares without objects; where its slices lie only conversions ask."""
+    values = {key: value for key, value in shares.items() if key != PARAM_SLICE_MAPPINGS}
+    values[LOSS_SCALER] = vars(shares[LOSS_SCALER])
+    return {k: v.value if isinstance(v, Enum) else v for k, v in values.items()}
