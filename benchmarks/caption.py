@@ -31,7 +31,7 @@ import transformers
 import yaml
 from measure import Cost, Target
 
-from spark_trainer import captioners, config, environment, ffmpeg, steps
+from spark_trainer import captioners, config, environment, steps
 from spark_trainer.captioners import Shown, engine
 from spark_trainer.captioners.engine import Unreadable
 from spark_trainer.config import Captioning
@@ -91,8 +91,7 @@ def pictures(folder: Path) -> list[Path]:
     for clip in CLIPS:
         source = measure.REPOSITORY / "config/demo/clips" / clip
         target = folder / f"{source.stem}_%04d.jpg"
-        result = ffmpeg.run(["-i", str(source), "-vf", scale, "-q:v", "2", str(target)])
-        assert not result.failed, result.complaints
+        measure.ffmpeg("-i", str(source), "-vf", scale, "-q:v", "2", str(target))
     return sorted(folder.iterdir())
 
 

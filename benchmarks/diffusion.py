@@ -29,13 +29,14 @@ import train_setup
 import transformers
 from measure import Target
 
-from spark_trainer import environment, families, ffmpeg
+from spark_trainer import environment, families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import canonical_json, file_digest, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.families import Wanted
+from spark_trainer.media.source import opened
 from spark_trainer.train import data
 
 MAX_LOOP_RATIO = 1.02
@@ -101,9 +102,11 @@ def manifest(folder: Path, clips: Path) -> Path:
     layout.source("").mkdir(parents=True)
     entries = []
     for number, path in enumerate(sorted(clips.glob("*.mp4"))):
-        video, seen = file_digest(path), ffmpeg.probe(path)
+        video = file_digest(path)
+        with opened(path) as source:
+            duration, fps = source.duration, float(source.video.average_rate)
         layout.source(video).symlink_to(path)
-        meta = {"caption": str(number % 10), "duration": seen.duration, "fps": seen.fps}
+        meta = {"caption": str(number % 10), "duration": duration, "fps": fps}
         entries.append({"id": video, "frames_dir": video, "audio": None, "meta": meta})
     entries.sort(key=lambda entry: str(entry["id"]))
     layout.manifest.write_text("".join(f"{canonical_json(entry)}\n" for entry in entries))

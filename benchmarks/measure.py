@@ -39,6 +39,18 @@ class Target:
         return self.value <= self.limit
 
 
+def ffmpeg(*arguments: str) -> None:
+    """Run FFmpeg's own program, of the imageio-ffmpeg wheel.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    import imageio_ffmpeg
+
+    start = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "error", "-y"]
+    subprocess.run([*start, *arguments], capture_output=True, check=True)
+
+
 def run(command: list[str], folder: Path) -> tuple[Cost, str]:
     """Run a command in `folder`; returns its cost and everything it printed.
 

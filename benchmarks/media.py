@@ -1,4 +1,4 @@
-"""Frames and audio through the graph, against the same FFmpeg calls in a bare process pool.
+"""Frames and audio through the graph, against FFmpeg's own program in a bare process pool.
 
 uv run python benchmarks/media.py
 """
@@ -10,7 +10,6 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,11 +19,10 @@ from pathlib import Path
 
 import measure
 import yaml
-from measure import Cost, Target
+from measure import Cost, Target, ffmpeg
 
 from spark_trainer import config as settings
-from spark_trainer import ffmpeg
-from spark_trainer.steps import audio, frames
+from spark_trainer.media.source import opened
 
 CLIPS = measure.REPOSITORY / "config/demo/clips"
 SOURCES = ("bunny.mp4", "cup.mp4", "globe-reading.mp4", "hello.mpeg", "title.mp4")
@@ -51,8 +49,7 @@ def _make_clip(folder: Path, number: int, size: str) -> None:
         *("-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-threads", "1"),
         *("-c:a", "aac", "-y", str(temporary)),
     ]
-    result = ffmpeg.run(arguments)
-    assert not result.failed, result.complaints
+    ffmpeg(*arguments)
     temporary.rename(target)
 
 
@@ -73,30 +70,29 @@ def cached_clips(count: int, size: str, cores: int) -> Path:
 
 
 def commands(clips: Iterable[Path], target: Path, config: settings.Config) -> list[list[str]]:
-    """The FFmpeg calls that the steps make for these clips, written below `target`."""
+    """Calls of FFmpeg's own program that write the same frames and sound below `target`."""
     found: list[list[str]] = []
+    rate = config.frames.frame_rate
+    grid = f"isnan(prev_selected_t)+gt(floor(t*{rate}),floor(prev_selected_t*{rate}))"
     for clip in clips:
-        probe = ffmpeg.probe(clip)
-        folder = target / clip.stem
-        found.append(frames.arguments(clip, folder, probe, config.frames))
-        track = audio.choose(probe.audio, config.audio.track) if probe.audio else None
-        if track:
-            found.append(audio.arguments(clip, folder / "audio.wav", track, config.audio))
+        read = ["-threads", "1", "-i", str(clip)]
+        jpeg = ["-q:v", str(config.frames.jpeg_qscale), "-threads", "1"]
+        chosen = ["-fps_mode", "passthrough", "-vf", f"select='{grid}'", "-filter_threads", "1"]
+        found.append([*read, *chosen, *jpeg, str(target / clip.stem / "frame_%06d.jpg")])
+        with opened(clip) as source:
+            if source.container.streams.audio:
+                wav = ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "16000"]
+                found.append([*read, *wav, "-threads", "1", str(target / clip.stem / "audio.wav")])
     return found
 
 
 def bare(calls: list[list[str]], folders: Iterable[Path], cores: int) -> Cost:
     """Run the calls with `cores` processes at once and nothing else."""
-    start = [ffmpeg.binary(), "-hide_banner", "-nostdin", "-loglevel", "error"]
-
-    def call(arguments: list[str]) -> None:
-        subprocess.run([*start, *arguments], capture_output=True, check=True)
-
     before, started = _cpu_s(), time.perf_counter()
     for folder in folders:
         folder.mkdir(parents=True)
     with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(call, calls))
+        list(pool.map(lambda call: ffmpeg(*call), calls))
     return Cost(time.perf_counter() - started, _cpu_s() - before, 0.0)
 
 
