@@ -11,7 +11,11 @@ from spark_trainer import config
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"bogus": 1}, "bogus", "unknown key; expected one of: audio, caption"),
-    ({"frames": {"bogus": 1}}, "frames.bogus", "expected one of: damaged, deinterlace, enabled, frame_rate"),
+    (
+        {"frames": {"bogus": 1}},
+        "frames.bogus",
+        "expected one of: damaged, deinterlace, enabled, frame_rate",
+    ),
     ({"train": {"bogus": 1}}, "train.bogus", "unknown key"),
     ({"train": {"split": {"bogus": 1}}}, "train.split.bogus", "one of: seed, test, validation"),
     ({"train": {"runs": {"x": {"bogus": 1}}}}, "train.runs.x.bogus", "unknown key"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.media import render
 from spark_trainer.media.render import Deinterlace
-from spark_trainer.media.source import PAUSE_S, Source, Unreadable, opened
+from spark_trainer.media.source import PAUSE_S, Source, Unreadable, converting, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,7 +42,8 @@ class Picture:
 
     def image(self, deinterlace: Deinterlace = "auto", max_side_px: int | None = None) -> "Image":
         """The frame upright, with square pixels, in RGB; see `render.image`."""
-        return render.image(self.frame, self.ratio, deinterlace, max_side_px)
+        with converting("a frame"):
+            return render.image(self.frame, self.ratio, deinterlace, max_side_px)
 
 
 def video_stream(source: Source) -> Any:
@@ -86,7 +87,9 @@ def read(
         time = 0.0 if last is None else last + step
         if frame.pts is not None:
             told = float(frame.pts * stream.time_base) - source.origin
-            time = told if last is None or last + TOLERANCE_S < told < last + PAUSE_S else time
+            earliest = -math.inf if last is None else last + TOLERANCE_S
+            latest = math.inf if sought and last is None else (last or 0.0) + PAUSE_S
+            time = told if earliest < told < latest else time
         duration = float((frame.duration or 0) * stream.time_base)
         yield Picture(time, duration if 0 < duration < PAUSE_S else step, ratio, frame)
         last = time

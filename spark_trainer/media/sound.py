@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_trainer import workers
-from spark_trainer.media.source import Source, Unreadable, codec_name, opened
+from spark_trainer.media.source import Source, Unreadable, codec_name, converting, opened
 
 BYTES = 2  # of a sample of one channel
 HEADER_BYTES = 44
@@ -131,10 +131,10 @@ def _write(
 ) -> _Made:
     made = _Made(side)
     with opened(Path(path)) as source, open(target, "wb") as file, wave.open(file) as out:
+        out.setparams((channels, BYTES, rate, 0, "NONE", ""))
         stream = source.container.streams.audio[track]
         if stream.codec_context is None:
             raise Unreadable(f"no decoder for its sound ({source.format})")
-        out.setparams((channels, BYTES, rate, 0, "NONE", ""))
         for stereo_N2 in _resampled(source, stream, rate, silence_s):
             out.writeframesraw(made.taken(stereo_N2, channels).tobytes())
             if made.samples * channels * BYTES > MAX_BYTES:
@@ -162,7 +162,8 @@ def _resampled(
             yield from _pulled(graph, None)
             graph = None
         if graph is None:
-            graph, shape = _graph(*own, rate, first=shape is None), own
+            with converting("its sound"):
+                graph, shape = _graph(*own, rate, first=shape is None), own
         yield from _pulled(graph, frame)
     if graph is not None:
         yield from _pulled(graph, None)
@@ -190,13 +191,14 @@ def _pulled(graph: Any, frame: Any) -> Iterator[NDArray[np.int16]]:
     """What filters give once they were told a frame, or the end."""
     import av
 
-    graph.push(frame)
-    while True:
-        try:
-            made: NDArray[np.int16] = graph.pull().to_ndarray()
-        except (BlockingIOError, av.error.EOFError):
-            return
-        yield made.reshape(-1, 2)
+    with converting("its sound"):
+        graph.push(frame)
+        while True:
+            try:
+                made: NDArray[np.int16] = graph.pull().to_ndarray()
+            except (BlockingIOError, av.error.EOFError):
+                return
+            yield made.reshape(-1, 2)
 
 
 def _on_clock(source: Source, stream: Any, silence_s: float) -> Iterator[Any]:

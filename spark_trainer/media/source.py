@@ -108,7 +108,10 @@ class Source:
         yield None
 
     def _demuxed(self, streams: list[Any]) -> Iterator[Any]:
-        """Packets until the end, or until the container can't be read any further."""
+        """Packets until the end, or until the container can't be read any further.
+
+        At the end of a file in whose middle a stream began, PyAV fails by an `IndexError`.
+        """
         import av
 
         try:
@@ -116,6 +119,8 @@ class Source:
                 if packet.size:
                     _sane(packet)
                     yield packet
+        except IndexError:
+            return
         except av.error.FFmpegError as error:
             self._complain(self.format, error)
 
@@ -188,6 +193,35 @@ def codec_name(stream: Any) -> str:
 
 
 @contextmanager
+def converting(what: str) -> Iterator[None]:
+    """Turn FFmpeg's refusal to convert what it decoded into one that names it.
+
+    Raises:
+        Unreadable: it did refuse.
+    """
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from None
+        raise Unreadable(f"{what} can't be converted: {error.strerror}") from None
+
+
+class _Bytes(io.FileIO):
+    """A file's bytes; a seek to where no file reaches is the demuxer's trouble, not the disk's."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OverflowError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            return -1
+
+
+@contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """Open a file for reading.
 
@@ -207,7 +241,7 @@ def opened(path: Path) -> Iterator[Source]:
     av.logging.set_level(av.logging.ERROR)
     with (
         av.logging.Capture() as heard,
-        io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as file,
+        _Bytes(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as file,
     ):
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
