@@ -1,12 +1,9 @@
 """A step knows whether its video is still the one that was indexed, whatever the store's clock."""
 
-import contextlib
 import errno
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from spark_trainer.data.files import file_digest, read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import of_machine
 from spark_trainer.steps import shard
+from tests.mounted import coarse
 
 CLIPS = Path(__file__).resolve().parents[2] / "config/demo/clips"
 
@@ -41,24 +39,8 @@ def scanned(folder: Path, output: Path) -> tuple[Layout, Video]:
     return found.layout, video
 
 
-@contextlib.contextmanager
-def mounted(folder: Path) -> Iterator[Path]:
-    """A real file system whose clock counts whole seconds, if one can be mounted here."""
-    image, place = folder / "image", folder / "mounted"
-    place.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(16 << 20)
-    for command in (["mkfs.ext4", "-q", "-I", "128", image], ["mount", "-o", "loop", image, place]):
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip(f"can't {command[0]} here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_store_whose_clock_counts_seconds(videos: Path, tmp_path: Path) -> None:
-    with mounted(tmp_path) as place:
+    with coarse(tmp_path) as place:
         layout, video = scanned(videos, place / "out")
         stamp = layout.source(video.hash).lstat().st_mtime_ns
         assert stamp % 1_000_000_000 == 0
