@@ -44,7 +44,7 @@ onstart:
     )
     journal.facts()
     if not workflow.local_exec:
-        slurm.wait(Path.cwd())
+        slurm.wait(Path.cwd(), *LEFT_BEHIND)
 
 
 onsuccess:

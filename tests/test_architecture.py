@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "gpu": set(),
     "slurm": {"log"},
     "holder": set(),
+    "lock": {"data", "holder"},
     "data": {"config", "holder"},
     "captioners": {"chat", "config", "data", "environment", "families"},
     "transcribers": {"config", "data"},

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from spark_trainer import slurm
+from spark_trainer.errors import MachineError
 from spark_trainer.slurm import Job
 
 ID = "9721a6e1-1989-4621-bfd3-57b3bb3adf50"
@@ -45,5 +46,5 @@ def test_waits_until_they_have_ended(queue: Callable[[str], None], tmp_path: Pat
 
 def test_a_silent_slurm_is_an_error(queue: Callable[[str], None], tmp_path: Path) -> None:
     queue("echo 'no controller' >&2; exit 1")
-    with pytest.raises(OSError, match="no controller"):
+    with pytest.raises(MachineError, match="no controller"):
         slurm.left(tmp_path)
