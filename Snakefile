@@ -47,7 +47,7 @@ onstart:
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))
         if not workflow.local_exec:
-            slurm.wait(Path.cwd())
+            slurm.wait(Path.cwd(), *LEFT_BEHIND)
 
 
 onsuccess:

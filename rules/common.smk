@@ -1,13 +1,16 @@
 """Shared by the whole graph: the validated configuration, the index, and names of results."""
 
+import sys
 from pathlib import Path
+
+from snakemake.cli import get_argument_parser
 
 from spark_trainer import config as settings
 from spark_trainer import log as journal
-from spark_trainer import console, needs, slurm, steps, summary
+from spark_trainer import console, lock, needs, slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import holds, write_json
-from spark_trainer.data.layout import record_name
+from spark_trainer.data.layout import Layout, record_name
 from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
 from spark_trainer.steps import shard
 from spark_trainer.steps.manifest import seal
@@ -18,6 +21,12 @@ prefer_huge_pages()
 
 with console.one_line("configuration: "):
     CONFIG = settings.load(config)
+LEFT_BEHIND = []
+if workflow.is_main_process:
+    with console.one_line():
+        OPTIONS, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+        LEFT_BEHIND = lock.enter(Layout(Path(CONFIG.output_dir)), OPTIONS)
+with console.one_line("configuration: "):
     INDEX = index.open_index(CONFIG, workflow.is_main_process)
     FINGERPRINTS = steps.fingerprints(CONFIG)
     RUNS = order.orders(CONFIG, INDEX, FINGERPRINTS)

@@ -28,8 +28,8 @@ class Job:
         return f"{self.id} ({self.task})"
 
 
-def left(folder: Path) -> list[Job]:
-    """The jobs of earlier calls in this folder that have not ended yet.
+def left(*folders: Path) -> list[Job]:
+    """List the jobs of earlier calls in these folders that have not ended yet.
 
     Raises:
         UserError: there is no Slurm here.
@@ -43,18 +43,19 @@ def left(folder: Path) -> list[Job]:
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise MachineError(f"squeue: {answer.stderr.strip()}")
+    places = {os.path.realpath(folder) for folder in folders}
     fields = (line.split("|", 3) for line in answer.stdout.splitlines())
     return [
         Job(number, task)
         for number, name, task, place in fields
-        if _OF_SNAKEMAKE.search(name) and os.path.realpath(place) == os.path.realpath(folder)
+        if _OF_SNAKEMAKE.search(name) and os.path.realpath(place) in places
     ]
 
 
-def wait(folder: Path) -> None:
-    """Wait for the jobs that a killed call left behind: they still work on what is due here."""
+def wait(*folders: Path) -> None:
+    """Wait for the jobs that killed calls left behind: they still work on what is due here."""
     told: set[Job] = set()
-    while jobs := left(folder):
+    while jobs := left(*folders):
         if set(jobs) != told:
             shown = ", ".join(map(str, jobs))
             text = "waiting for jobs of an earlier call: %s; to start them anew: scancel %s"

@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "gpu": set(),
     "slurm": {"log"},
     "holder": set(),
+    "lock": {"data", "holder"},
     "data": {"config", "holder", "media"},
     "captioners": {"chat", "config", "data", "environment", "families"},
     "transcribers": {"config", "data"},

@@ -171,11 +171,11 @@ def sweep(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         writer = holder.parse(path.name)
         with contextlib.suppress(FileNotFoundError):
-            if writer and (writer.dead or (not writer.here and _age(path) > ABANDONED_SECONDS)):
+            if writer and (writer.dead or (not writer.here and age(path) > ABANDONED_SECONDS)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _age(path: Path) -> float:
+def age(path: Path) -> float:
     """Tell the seconds since a file or folder changed, by the clock that stamps files there."""
     with tempfile.TemporaryFile(dir=path.parent) as now:
         return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime

@@ -9,6 +9,7 @@ encoded/<encoders>/           latents and embeddings for diffusion; see encoded.
 manifest_v1.jsonl             the usable videos
 rejected_v1.jsonl             the others, with reasons
 .spark/                       the workflow's own state
+    lock                      the build that is at work here
     index.json                cache: path, size, time -> hash
     index/<digest>.json       one state of the video folders
     videos/<sha256>           link to one of the video's sources
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer.data.files import Broken, digest, read_state
+from spark_trainer.data.files import Broken, digest, read_state, sweep
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = ("encoded", "gallery.html", "manifest_v1.jsonl", "rejected_v1.jsonl")
@@ -70,6 +71,10 @@ class Layout:
     @property
     def state(self) -> Path:
         return self.root / ".spark"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
 
     @property
     def manifest(self) -> Path:
@@ -143,6 +148,13 @@ class Layout:
     def tracks(self, video: Video) -> list[Path]:
         """The files of other tracks that are there."""
         return sorted(self.folder(video).glob("audio.[0-9]*.wav"))
+
+    def sweep(self) -> None:
+        """Remove what killed processes left beside the workflow's own files and the manifest."""
+        names = ("index", "parts", "settings", "settings/caption", "shards")
+        seals = [*self.sealed("").glob("*/"), *self.sealed("caption").glob("*/")]
+        for folder in (self.root, self.state, *(self.state / name for name in names), *seals):
+            sweep(folder)
 
     def read_shard(self, path: Path) -> Shard:
         """Read the member list of a shard.

@@ -102,15 +102,13 @@ def merged(listed: Path, sources: Path) -> Iterator[tuple[Entry, list[str]]]:
             yield entry, names
             entry = next(entries, None)
         elif whole:
-            raise Broken(
-                listed, f"the parts hold two entries or none of {_least(video_hash, entry)}"
-            )
-    if entry and whole:
-        raise Broken(listed, f"the parts hold an entry of {entry['id']}, which is not here")
-
-
-def _least(video_hash: str, entry: Entry | None) -> str:
-    return min(video_hash, entry["id"]) if entry else video_hash
+            break
+    else:
+        if not (entry and whole):
+            return
+    for _ in entries:  # a part that is not whole shows at its end, and is to blame
+        pass
+    raise Broken(listed, "its parts are not those of the videos that are here")
 
 
 def _current(part: Path, shard: Path | None) -> Iterator[Entry]:

@@ -1,0 +1,124 @@
+"""Memory and time of joining the manifest of a million videos; parts and snapshot are synthetic.
+
+uv run python benchmarks/join.py
+
+Once with shards in the order of the ids, once with shards that each hold ids from everywhere, as
+`deterministic_layout: false` makes them. Besides, what it costs to put a shard's records on disk.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import measure
+from measure import Cost, Target
+
+from spark_trainer.data import files, parts
+from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Layout, Shard, Video
+
+BITS = 11
+RECORDS = 512
+
+
+def entry(video: Video) -> dict[str, Any]:
+    """Make a line of the size of a video's with frames, a caption and a short transcript."""
+    return {
+        "id": video.hash,
+        "frames_dir": f"{video.folder}/frames",
+        "audio": f"{video.folder}/audio.wav",
+        "meta": {
+            "caption": "a brown dog runs over a green lawn and catches a ball",
+            "transcript": "and then he just took off across the field " * 3,
+            "duration": 12.48,
+            "frame_times": [round(0.5 * number, 6) for number in range(25)],
+            "width": 1280,
+            "height": 720,
+            "fps": 25.0,
+        },
+    }
+
+
+def shards(count: int, scattered: bool) -> Iterator[Shard]:
+    """Make the shards one by one."""
+    buckets: dict[str, list[Video]] = {}
+    for number in range(count):
+        name = hashlib.sha256(str(number).encode()).hexdigest()
+        where = hashlib.md5(name.encode()).hexdigest() if scattered else name
+        bits = f"{int(where[:4], 16):016b}"[:BITS]
+        buckets.setdefault(bits, []).append(Video(name, f"{name[:2]}/{name}"))
+    for bits in sorted(buckets):
+        yield Shard(bits, tuple(buckets.pop(bits)))
+
+
+def write(folder: Path, count: int, scattered: bool) -> None:
+    """Write what a join reads."""
+    layout, listed, sources = Layout(folder), [], {}
+    for shard in shards(count, scattered):
+        path = layout.marker("manifest", shard.name, "f" * 16)
+        parts.write(path, map(entry, shard.videos))
+        listed.append([str(path), str(layout.shard(shard.name))])
+        sources |= {video.hash: [f"some/folder/{video.hash[:12]}.mp4"] for video in shard.videos}
+    write_json(layout.parts("s"), listed)
+    write_json(layout.index("i"), sources)
+
+
+def join(folder: Path, count: int, scattered: bool) -> Cost:
+    """Join as the rule does; what it reads is another process's work, whose peak would count."""
+    writer = multiprocessing.Process(target=write, args=(folder, count, scattered))
+    writer.start()
+    writer.join()
+    layout = Layout(folder)
+    command = [sys.executable, "-m", "spark_trainer", "join", "--index", str(layout.index("i"))]
+    command += ["--manifest", str(layout.manifest), "--rejected", str(layout.rejected)]
+    command += ["--seal", str(layout.sealed("join") / "s.json"), "--parts", str(layout.parts("s"))]
+    cost, _ = measure.run([*command, "--log", str(folder / "log")], folder)
+    with open(layout.manifest, "rb") as file:
+        assert sum(1 for _ in file) == count
+    return cost
+
+
+def flushing(folder: Path) -> dict[str, float]:
+    """Time the records of a shard: without being put on disk, at the end together, one by one."""
+    seconds = {}
+    for name in ("not at all", "together", "one by one"):
+        began = time.perf_counter()
+        paths = [folder / name / str(number) / "frames.json" for number in range(RECORDS)]
+        for path in paths:
+            write_json(path, entry(Video("0" * 64, "00")), flushed=name == "one by one")
+        if name == "together":
+            files.flush([*paths, *(path.parent for path in paths)])
+        seconds[name] = round(time.perf_counter() - began, 3)
+    return seconds
+
+
+def main() -> None:
+    """Measure, print, judge and save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--videos", type=int, default=1_000_000)
+    count = parser.parse_args().videos
+    folder = Path(tempfile.mkdtemp())
+    try:
+        found = {}
+        for name, scattered in (("sorted", False), ("scattered", True)):
+            found[name] = join(folder / name, count, scattered)
+            print(f"{name}: {found[name].wall_s:.1f} s, {found[name].peak_mb:.0f} MB", flush=True)
+            shutil.rmtree(folder / name)
+        flushed = flushing(folder)
+        print(f"{RECORDS} records: {flushed}")
+    finally:
+        shutil.rmtree(folder)
+    targets = [Target(f"peak MB, {name}", cost.peak_mb, 500) for name, cost in found.items()]
+    figures = {"videos": count, "shards": 2**BITS, "records_s": flushed, **found}
+    sys.exit(measure.verdict("join", figures, targets))
+
+
+if __name__ == "__main__":
+    main()
