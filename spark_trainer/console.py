@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -15,6 +16,7 @@ from spark_trainer import config, log
 from spark_trainer.errors import UserError, of_machine, told
 
 INTERRUPTED = 130  # what shells call the end by Ctrl-C
+MOMENT_SECONDS = 0.02
 INTERRUPTION = "interrupted; what is finished stays, and the same command goes on from it"
 _ctrl_c: list[int] = []  # the signals of it that came
 
@@ -45,6 +47,7 @@ def prepare_snakemake() -> None:
     sys.excepthook = _show
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
+        signal.signal(signal.SIGALRM, _note)
     with one_line():
         for path in _config_files(sys.argv[1:]):
             config.mapping(path)
@@ -98,7 +101,11 @@ def _note(number: int, frame: FrameType | None) -> None:
     if not _ctrl_c:
         atexit.register(_end_interrupted)
     _ctrl_c.append(number)
-    signal.default_int_handler(number, frame)
+    # What writes Snakemake's log swallows it, so there it is raised a moment later.
+    if any(one.f_code.co_name == "emit" for one, _ in traceback.walk_stack(frame)):
+        signal.setitimer(signal.ITIMER_REAL, MOMENT_SECONDS)
+    else:
+        signal.default_int_handler(number, frame)
 
 
 def _end_interrupted() -> None:

@@ -90,7 +90,7 @@ def run(tmp_path: Path, **keys: Any) -> dict[str, Any]:
         ("some/none", None, "there is no such folder, and the hub knows no such model"),
         ("some/hidden", None, "there is no such folder, and the hub knows no such model"),
         ("some/gated", None, "the hub has it for those alone who asked on its page"),
-        ("some/trouble", None, "it is not on this machine, and the hub can't be asked ("),
+        ("some/trouble", None, "it is not on this machine, and the hub answers 500"),
         ("no hub id", None, "there is no such folder, and no model of the hub can be called so"),
         ("./nowhere", None, "there is no such folder, and no model of the hub can be called so"),
     ],
