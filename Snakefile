@@ -57,4 +57,4 @@ onsuccess:
 
 
 onerror:
-    summary.show_failure(log)
+    summary.show_failure(job.log[0] for job in workflow.scheduler.failed)

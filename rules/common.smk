@@ -72,6 +72,12 @@ def settings_file(step: str):
     return write
 
 
+def config_file(wildcards) -> Path:
+    """Params function: the configuration of this call, whatever files and words it came from."""
+    write_json(LAYOUT.state / "config.json", config)
+    return LAYOUT.state / "config.json"
+
+
 def gpus(step: str):
     """Resource function: the GPUs that a step's job asks for."""
     return lambda wildcards: steps.gpus(CONFIG, named(step, wildcards), LOCAL)

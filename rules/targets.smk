@@ -32,8 +32,11 @@ rule validate:
         "logs/validate.log",
     conda:
         "../envs/media.yaml"
+    params:
+        config=config_file,
     shell:
-        "python -m spark_trainer validate --manifest {input:q} --log {log:q} >&2"
+        "python -m spark_trainer validate --config {params.config:q} --manifest {input:q}"
+        " --log {log:q} >&2"
 
 
 rule gallery_page:

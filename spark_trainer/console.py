@@ -2,10 +2,12 @@
 
 import atexit
 import contextlib
+import functools
 import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -14,12 +16,15 @@ from spark_trainer import config, log
 from spark_trainer.errors import UserError, of_machine, told
 
 INTERRUPTED = 130  # what shells call the end by Ctrl-C
+MOMENT_SECONDS = 0.02
+INTERRUPTION = "interrupted; what is finished stays, and the same command goes on from it"
 _ctrl_c: list[int] = []  # the signals of it that came
 
 
 def say(text: str) -> None:
-    """Print a line of ours to stderr."""
-    print(f"spark_trainer: {text}", file=sys.stderr, flush=True)
+    """Print a line of ours to stderr, where that can still be written to."""
+    with contextlib.suppress(OSError):
+        print(f"spark_trainer: {text}", file=sys.stderr, flush=True)
 
 
 def prepare_streams() -> None:
@@ -42,6 +47,7 @@ def prepare_snakemake() -> None:
     sys.excepthook = _show
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
+        signal.signal(signal.SIGALRM, _note)
     with one_line():
         for path in _config_files(sys.argv[1:]):
             config.mapping(path)
@@ -55,6 +61,8 @@ def one_line(before: str = "") -> Iterator[None]:
         before: what the line begins with.
     """
     try:
+        if interrupted():
+            raise KeyboardInterrupt
         yield
     except Exception as error:
         if not isinstance(error, config.ConfigError | UserError) and not of_machine(error):
@@ -66,20 +74,13 @@ def one_line(before: str = "") -> Iterator[None]:
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C ended Snakemake's work."""
+    """Whether Ctrl-C came; Snakemake may have caught it where it calls functions of ours."""
     return bool(_ctrl_c)
 
 
 def say_last(text: str) -> None:
-    """Print a line after all that Snakemake still has to say; Ctrl-C becomes the exit status."""
-
-    @atexit.register
-    def last() -> None:
-        print(text, file=sys.stderr, flush=True)
-        if interrupted():
-            sys.stdout.flush()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGINT)
+    """Print a line after all that Snakemake still has to say."""
+    atexit.register(functools.partial(print, text, file=sys.stderr, flush=True))
 
 
 def _config_files(words: list[str]) -> list[Path]:
@@ -97,12 +98,25 @@ def _config_files(words: list[str]) -> list[Path]:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
+    if not _ctrl_c:
+        atexit.register(_end_interrupted)
     _ctrl_c.append(number)
-    signal.default_int_handler(number, frame)
+    # What writes Snakemake's log swallows it, so there it is raised a moment later.
+    if any(one.f_code.co_name == "emit" for one, _ in traceback.walk_stack(frame)):
+        signal.setitimer(signal.ITIMER_REAL, MOMENT_SECONDS)
+    else:
+        signal.default_int_handler(number, frame)
+
+
+def _end_interrupted() -> None:
+    """Say so at the very end, and end as Ctrl-C ends a process."""
+    print(INTERRUPTION, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        say("interrupted")
-    else:
+    if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)

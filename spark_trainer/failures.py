@@ -5,6 +5,7 @@ one, because the jobs of a cluster write at once, on a disk that does not append
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from spark_trainer.data.files import digest, read_json, write_json
 from spark_trainer.errors import MACHINE_STATUS
 
 _FINGERPRINT = re.compile(r"\.[0-9a-f]{16}$")
-KILLED = "was killed, or its machine went down"
+KILLED = "ended without a message: it was killed, or its machine went down"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,14 @@ def end(status: int, message: str) -> None:
     _mine.clear()
 
 
-def left(folder: Path) -> list[Job]:
-    """The jobs of a build that failed or were killed, those with a message first, oldest first."""
+def left(folder: Path, logs: Iterable[str]) -> list[Job]:
+    """The failed jobs of a build, those with a message first, oldest first.
+
+    Args:
+        folder: that of the build's log.
+        logs: the logs of the jobs that failed; those killed at their start left nothing else.
+    """
     paths = sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    jobs = [Job(**read_json(path)) for path in paths]
-    return sorted(jobs, key=lambda job: job.status is None)
+    jobs = {job.log: job for job in (Job(**read_json(path)) for path in paths)}
+    jobs |= {log: Job(log) for log in logs if log not in jobs}
+    return sorted(jobs.values(), key=lambda job: job.status is None)

@@ -17,6 +17,13 @@ PLAIN_SECONDS = 10.0  # between two plain progress lines
 logger = logging.getLogger("spark_trainer")
 
 
+class _Line(logging.Formatter):
+    """A line that every stream takes: bytes of a file's name that are no text are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def name_file(root: Path = Path("runs")) -> Path:
     """Choose `runs/<timestamp>/spark_trainer.log` for this command; its jobs inherit it."""
     if LOG_VARIABLE not in os.environ:
@@ -34,7 +41,7 @@ def start(command: str, job_log: Path | None = None) -> None:
     """Send log records to stderr, to the command's file, and to the job's own file."""
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    line = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    line = _Line("%(asctime)s %(levelname)s %(message)s")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING if job_log else logging.INFO)
     # A record that can't be written, because the disk is full, would be a trace on the terminal.

@@ -196,7 +196,8 @@ def _models(config: Config, due: Due) -> Iterator[str]:
                 if kind != wanted.model_type:
                     yield f"train.runs.{name}.model_type: expected {kind} for {wanted.model_name}"
             except ValueError as error:
-                yield str(error)
+                text = str(error).removeprefix(f"train.model_name: {wanted.model_name} ")
+                yield f"train.runs.{name}.model_name: {wanted.model_name}: {text}"
 
 
 def _checkpoints(config: Config, due: Due) -> Iterator[tuple[str, str, str | None]]:

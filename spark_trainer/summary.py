@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spark_trainer import console, failures, log
@@ -22,23 +22,22 @@ def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()
     log.keep(text)
 
 
-def show_failure(snakemake_log: str) -> None:
+def show_failure(logs: Iterable[str]) -> None:
     """Say at the very end why a build failed and where to look, and add it to the log.
 
     Args:
-        snakemake_log: where Snakemake wrote down what it said, for when no job left a message.
+        logs: the logs of the jobs that failed.
     """
     path = log.name_file()
-    jobs = failures.left(path.parent)
-    shown = os.path.relpath(path)
+    jobs = failures.left(path.parent, logs)
     if console.interrupted():
-        line = f"interrupted; what is finished stays, the same command goes on from it; see {shown}"
-    elif jobs:
+        return
+    shown = os.path.relpath(path)
+    line = f"failed; see {shown}"
+    if jobs:
         message = " ".join(jobs[0].message.split())
         others = f"; {len(jobs) - 1} more failed" if jobs[1:] else ""
         line = f"failed: {jobs[0].name}: {message}{others}; see {shown}"
-    else:
-        line = f"failed, and no job left a message; see {snakemake_log}"
     with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
     console.say_last(line)

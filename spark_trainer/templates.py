@@ -73,7 +73,7 @@ def _without(field: str, names: set[str]) -> str:
 
 def _fits(field: str, form: str, conversion: str | None) -> bool:
     """Whether a value of this name can be shown so; of unknown names it may be of any kind."""
-    ours = any(field in keys.split() for keys in META.values())
+    ours = field in SOURCES or any(field in keys.split() for keys in META.values())
     values = (1, 1.5) if field in NUMBERS else ("text",) if ours else ("text", 1, 1.5)
     for value in values:
         try:

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -139,3 +141,92 @@ def test_train_names_the_missing_manifest(clone: Path) -> None:
     assert done.returncode == 1
     assert "train.manifest_path: no such file: none.jsonl" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "argument command: invalid choice: 'bogus'"),
+        ([], "the following arguments are required: command; see python -m spark_trainer --help"),
+        (["preprocess", "--frame-rate", "x"], "argument --frame-rate: invalid float value: 'x'"),
+        (["validate", "--config", "."], ".: Is a directory"),
+        (["gallery", "--manifest", "."], ".: expected a manifest, not a folder"),
+        (["gallery", "--manifest", "Snakefile"], "Snakefile:1: no JSON: "),
+        (["runs", "diff", "a", "b"], "'a' is no run; expected one of: none is there"),
+        (["step", "--settings", "none.json"], "No such file or directory: none.json"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(clone: Path, arguments: list[str], message: str) -> None:
+    done = call(clone, *arguments)
+    assert done.returncode == (75 if arguments[:1] == ["step"] else 1)
+    assert done.stderr.startswith(f"spark_trainer: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_validate_of_a_folder_is_a_finding(clone: Path) -> None:
+    done = call(clone, "validate", "--manifest", ".")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "no such manifest: ." in done.stdout
+
+
+def test_a_run_without_its_model_stops_before_any_work(clone: Path) -> None:
+    manifest = clone / "mine.jsonl"
+    manifest.write_text(
+        '{"id": "a", "frames_dir": null, "audio": null, "meta": {"caption": "x"}}\n'
+    )
+    done = call(clone, "train", "--manifest-path", "mine.jsonl", "--model-name", "./none")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "train.runs.default.model_name: ./none: there is no such folder" in last
+    [log] = clone.glob("runs/*/spark_trainer.log")
+    assert last.removeprefix("spark_trainer: ") in log.read_text(encoding="utf-8")
+    assert not list(clone.glob("runs/default-*"))
+
+
+@pytest.mark.parametrize(
+    ("redirections", "status"),
+    [
+        ("2>&-", 0),
+        (">&- 2>&-", 0),
+        (">&- <&- 2>&-", 0),
+        ("> /dev/full", 75),
+        ("| head -n 1", 0),
+        ("2> /dev/full", 0),
+    ],
+)
+def test_streams_that_are_closed_or_full(clone: Path, redirections: str, status: int) -> None:
+    command = f"PYTHONUNBUFFERED=1 {sys.executable} -m spark_trainer validate {redirections}"
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=clone,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.4])
+def test_ctrl_c_leaves_no_trace(clone: Path, seconds: float) -> None:
+    """While modules are read and while a command works; hashing 3 GB takes longer."""
+    (clone / "mine.yaml").write_text("video_dir: my videos\n")
+    with open(clone / "my videos/big.mp4", "wb") as file:
+        file.truncate(3 << 30)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "spark_trainer", "index", "--config", "mine.yaml"],
+        cwd=clone,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    maps = Path(f"/proc/{started.pid}/maps")
+    while "pydantic_core" not in maps.read_text():  # before, Python itself is being started
+        time.sleep(0.002)
+    time.sleep(seconds)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate()
+    assert started.returncode in (130, -signal.SIGINT)
+    assert errors in ("", "spark_trainer: interrupted\n")

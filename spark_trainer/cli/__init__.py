@@ -52,7 +52,7 @@ def _run(arguments: list[str]) -> int:
 def _failed(options: argparse.Namespace, message: str, status: int) -> int:
     """Say why a command failed, in its logs as well where it has some."""
     try:
-        if log.started("spark_trainer", options.log):
+        if log.started(_name(options), options.log):
             log.failed(message)
         failures.end(status, message)
     except OSError as error:
@@ -65,16 +65,20 @@ def _bug(options: argparse.Namespace, error: Exception) -> int:
     """Say where the trace of an unexpected error is; on the terminal where no log can be had."""
     text = " ".join(f"unexpected {type(error).__name__}: {error}".split())
     try:
-        if not log.started("spark_trainer", options.log):
-            log.start("spark_trainer")
+        if not log.started(_name(options), options.log):
+            log.start(_name(options))
         log.failed(text, error)
-        where = f"its trace is in {os.path.relpath(options.log or log.name_file())}"
+        where = f"its trace is in {os.path.relpath(log.name_file())}"
         failures.end(BUG_STATUS, text)
     except OSError:
         sys.excepthook(type(error), error, error.__traceback__)
         where = "its trace is above"
     console.say(f"{text}; this is a bug of SparkTrainer, {where}")
     return BUG_STATUS
+
+
+def _name(options: argparse.Namespace) -> str:
+    return str(getattr(options, "command", main).__name__)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,12 +5,15 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from spark_trainer import config, log
 from spark_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from spark_trainer.data.layout import Layout
 
 
 def preprocess(options: argparse.Namespace) -> int:
@@ -80,7 +83,7 @@ TRAIN_KINDS = {"batch_size": int, "learning_rate": float, "num_epochs": int}
 
 def train(options: argparse.Namespace) -> int:
     """Train the configured runs on an existing manifest, without Snakemake."""
-    from spark_trainer import gpu
+    from spark_trainer import gpu, needs
     from spark_trainer.data.layout import Layout
     from spark_trainer.train import encode as encoding
     from spark_trainer.train import launch, order
@@ -88,25 +91,34 @@ def train(options: argparse.Namespace) -> int:
     log.start("train")
     log.facts()
     settings = config.load(_read_yaml(options.config))
-    given = {key: getattr(options, key) for key in TRAIN_FLAGS if getattr(options, key) is not None}
     layout = Layout(Path(settings.output_dir))
-    for name, run in (settings.runs or {"default": config.Run()}).items():
-        values = {"manifest_path": str(layout.manifest)} | run.model_dump(exclude_unset=True)
-        values = {key: value for key, value in values.items() if value is not None} | given
+    wanted = _wanted(options, settings, layout)
+    orders = [order.from_manifest(name, run, layout) for name, run in wanted.items()]
+    needs.before(settings, needs.Due((), wanted, len(gpu.visible())))
+    for made in orders:
+        run = made.settings
+        data, granted = Path(run.manifest_path or ""), len(gpu.visible()) * run.nodes
         try:
-            wanted = config.load({"train": values}).runs["default"]
-        except config.ConfigError as error:
-            raise UserError(str(error)) from None
-        made = order.from_manifest(name, wanted, layout)
-        try:
-            data, granted = Path(wanted.manifest_path or ""), len(gpu.visible()) * wanted.nodes
-            if wanted.encoded_ahead:
+            if run.encoded_ahead:
                 encoding.run(made, data, granted, options.threads)
-            launch.fit(made, data, granted, options.threads, wanted.nodes)
+            launch.fit(made, data, granted, options.threads, run.nodes)
         except launch.LaunchError as error:
             raise UserError(str(error)) from None
         print(made.folder / "trained.json", file=sys.stderr)
     return 0
+
+
+def _wanted(
+    options: argparse.Namespace, settings: config.Config, layout: "Layout"
+) -> dict[str, config.Run]:
+    """The configured runs, the flags laid over them."""
+    given = {key: getattr(options, key) for key in TRAIN_FLAGS if getattr(options, key) is not None}
+    found = {}
+    for name, run in (settings.runs or {"default": config.Run()}).items():
+        values = {"manifest_path": str(layout.manifest)} | run.model_dump(exclude_unset=True)
+        values = {key: value for key, value in values.items() if value is not None} | given
+        found[name] = config.load({"train": values}).runs["default"]
+    return found
 
 
 def train_flags(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +169,8 @@ def gallery(options: argparse.Namespace) -> int:
     if options.seal:
         unseal(options.seal)
     path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
+    if path.is_dir():
+        raise UserError(f"{path}: expected a manifest, not a folder")
     page = options.page or path.with_name("gallery.html")
     try:
         count = pages.write(path, page, options.limit)

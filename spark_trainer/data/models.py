@@ -88,6 +88,10 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
         return f"the hub has no revision {revision!r} of it"
     except errors.OfflineModeIsEnabled:
         return "it is not on this machine, and HF_HUB_OFFLINE forbids to ask the hub"
+    except errors.HfHubHTTPError as error:
+        if error.response.status_code in (401, 404):
+            return "there is no such folder, and the hub knows no such model (or it is private)"
+        return f"it is not on this machine, and the hub answers {error.response.status_code}"
     except Exception as error:  # of the HTTP library that the hub's client happens to use
         reason = " ".join(str(error).split()) or type(error).__name__
         return f"it is not on this machine, and the hub can't be asked ({reason})"

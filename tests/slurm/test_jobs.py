@@ -30,6 +30,7 @@ def test_gpus_of_several_runs(local: tuple[Workspace, dict[str, str]], tmp_path:
     workspace.config["train"] = {
         "model_name": str(REPO / "config/demo/blip-small"),
         "from_scratch": True,
+        "text": {"answer": "{source_path}"},
         "runs": {"all": {"gpus": 8, "min_gpus": 8}, "half": {"gpus": 4}, "rest": {"gpus": 4}},
     }
     outcome(workspace, "train")

@@ -27,6 +27,7 @@ def training(
     workspace.config["train"] = {
         "model_name": str(REPO / "config/demo/blip-small"),
         "from_scratch": True,
+        "text": {"answer": "{source_path}"},
         "use_accelerate": False,
     }
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
