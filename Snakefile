@@ -43,6 +43,7 @@ onstart:
         f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards"
     )
     journal.facts()
+    pass_signals_on()
     if not workflow.local_exec:
         slurm.wait(Path.cwd())
 

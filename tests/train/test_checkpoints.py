@@ -12,7 +12,6 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import MachineError
 from spark_trainer.train import checkpoints, loop, nest
 
