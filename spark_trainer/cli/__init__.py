@@ -7,7 +7,7 @@ from typing import Any
 
 from spark_trainer import config
 from spark_trainer.cli import commands, jobs
-from spark_trainer.errors import UserError
+from spark_trainer.errors import MACHINE_STATUS, MachineError, UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(options.command(options))
     except (config.ConfigError, UserError) as error:
         sys.exit(f"spark_trainer: {error}")
+    except MachineError as error:
+        print(f"spark_trainer: {error}", file=sys.stderr)
+        sys.exit(MACHINE_STATUS)
 
 
 def _parser() -> argparse.ArgumentParser:
