@@ -8,11 +8,8 @@ from spark_trainer import slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import digest, read_json, write_json
 from spark_trainer.data.layout import record_name
-from spark_trainer.environment import (
-    pass_signals_on,
-    prefer_huge_pages,
-    prefer_this_interpreter,
-)
+from spark_trainer.environment import pass_signals_on
+from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
 from spark_trainer.steps import shard
 from spark_trainer.steps.manifest import seal
 from spark_trainer.train import encode, order

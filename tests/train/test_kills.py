@@ -18,8 +18,8 @@ from .test_stop import running, start, until, updates
 
 KILLS = 20
 SETTINGS = {
-    "max_steps": 60,
-    "eval_steps": 20,
+    "max_steps": 100,
+    "eval_steps": 25,
     "checkpoint_steps": 1,
     "keep_checkpoints": 4,
     "num_workers": 1,
@@ -39,7 +39,7 @@ def test_twenty_kills_and_broken_checkpoints(make: Any, checkpoint: Path, tmp_pa
     chance, kills, broken = random.Random(14), 0, 0
     while kills < KILLS:
         process = start(made, tmp_path / "state")
-        target = updates(made) + chance.randint(1, 2)
+        target = updates(made) + chance.randint(2, 4)
         until(lambda goal=target, one=process: updates(made) >= goal or one.poll() is not None)
         time.sleep(chance.random() * 0.1)
         everyone = [process, *process.children(recursive=True)]

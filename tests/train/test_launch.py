@@ -1,4 +1,4 @@
-"""From an order to finished weights through `accelerate launch`, and stops before it."""
+"""From an order to finished weights, and stops before it."""
 
 import hashlib
 import itertools
@@ -30,7 +30,7 @@ no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU"
 
 
 @no_gpu
-def test_trains_through_accelerate_and_records_its_lineage(make: Any, manifest: Path) -> None:
+def test_trains_and_records_its_lineage(make: Any, manifest: Path) -> None:
     made = make(max_steps=2)
     launch.fit(made, manifest, granted_gpus=8, threads=2)
     assert (made.folder / "trained.json").exists()
