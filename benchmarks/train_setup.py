@@ -209,6 +209,7 @@ def run_folder(name: str, base: Path, device: str = "cpu", **settings: Any) -> P
     if made.settings.encoded_ahead:
         encode.run(made, source, granted_gpus=made.settings.gpus, threads=os.cpu_count() or 1)
     value = {
+        "seal": made.seal,
         "settings": made.settings.model_dump(mode="json"),
         "data_root": str(made.data_root),
         "encoded": str(made.encoded),

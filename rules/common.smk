@@ -11,6 +11,7 @@ from spark_trainer import console, lock, needs, slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import holds, write_json
 from spark_trainer.data.layout import Layout, record_name
+from spark_trainer.environment import pass_signals_on
 from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
 from spark_trainer.steps import shard
 from spark_trainer.steps.manifest import seal

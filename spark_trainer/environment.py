@@ -1,11 +1,14 @@
 """What jobs inherit, and how their own processes end."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
 PARENT_VARIABLE = "SPARK_TRAINER_PARENT"  # number of the process that started this one
@@ -62,3 +65,24 @@ def end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
     if os.getppid() != parent:  # it was gone before
         os._exit(1)
+
+
+def pass_signals_on() -> None:
+    """Let trainings below this process hear SIGTERM and Ctrl-C, of which Snakemake tells no job.
+
+    They save where they are, and the same command goes on from there; other jobs are left to
+    Snakemake. In a terminal they hear Ctrl-C twice, which they take for once.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_pass_on, signal.getsignal(number)))
+
+
+def _pass_on(before: Any, number: int, frame: Any) -> None:
+    import psutil  # type: ignore[import-untyped]
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[1:4] == ["-m", "spark_trainer", "fit"]:
+                process.send_signal(number)
+    if callable(before):
+        before(number, frame)

@@ -84,6 +84,8 @@ def abandon(folder: Path, step: int, error: Exception) -> MachineError:
 def fault(checkpoint: Path, run: str) -> str | None:
     """What is wrong with a checkpoint of a run; None if it is whole."""
     try:
+        if not (checkpoint / DIGESTS).is_file() and os.path.lexists(checkpoint / DIGESTS):
+            return f"{DIGESTS} is no file"
         told = read_json(checkpoint / DIGESTS)
         if told["run"] != run:
             return f"it is of another run, {told['run']}"

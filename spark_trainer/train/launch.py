@@ -63,7 +63,8 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 
         else:
             with _leased(order.name, place) as lease:
                 _describe(order, local, place, lease)
-                ending = processes.start(order.settings, order.folder, place, threads, lease, lock)
+                program = _program(order.folder)
+                ending = processes.start(program, order.settings, place, threads, lease, lock)
     _conclude(order, ending)
 
 
@@ -134,10 +135,14 @@ def on_node(folder: Path, threads: int) -> int:
         found = {"host": platform.node(), "devices": devices}
         write_json(folder / "nodes" / f"{meeting.node}.json", found)
         run = Run(**order["settings"])
-        ending = processes.start(run, folder, place, threads, lease, meeting=meeting)
+        ending = processes.start(_program(folder), run, place, threads, lease, meeting=meeting)
     if ending.words:
         print(f"spark_trainer: {ending.words}", file=sys.stderr)
     return ending.status
+
+
+def _program(folder: Path) -> list[str]:
+    return ["-m", "spark_trainer.train.loop", str(folder)]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +69,8 @@ def _scontrol(*question: str) -> str:
 
 
 def start(
+    program: Sequence[str],
     run: Run,
-    folder: Path,
     place: Place,
     threads: int,
     lease: gpu.Lease | None,
@@ -79,8 +80,8 @@ def start(
     """Start the processes of this node and wait for their end.
 
     Args:
+        program: what Python gets.
         run: the settings.
-        folder: the run's.
         place: where the processes go.
         threads: cores that they may use together.
         lease: the GPUs.
@@ -94,6 +95,7 @@ def start(
     if place.total > 1 or run.sharded:
         where = (meeting.address, meeting.port) if meeting else None
         places = group.places(place.processes, meeting.node if meeting else 0, place.nodes, where)
-    program = [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
     held = [*(lease.descriptors if lease else ()), *([] if lock is None else [lock])]
-    return group.run([program] * len(places), [variables | one for one in places], held)
+    return group.run(
+        [[sys.executable, *program]] * len(places), [variables | one for one in places], held
+    )

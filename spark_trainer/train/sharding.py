@@ -43,7 +43,7 @@ SHARES = "optimizer"  # a folder of DeepSpeed's shares
 def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
     """The processes and devices of this run; what it asked for is checked by `setup`."""
     on_cpu = order["device"] == "cpu"
-    _meet("gloo" if on_cpu else "nccl")
+    meet("gloo" if on_cpu else "nccl")
     if not run.use_deepspeed:
         # A part that only the user wants trained may hold weights that the loss never reaches, such
         # as the last vision layer below LLaVA's features; DDP waits for them unless it is told.
@@ -66,7 +66,7 @@ def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
     return made
 
 
-def _meet(backend: str) -> None:
+def meet(backend: str) -> None:
     """Form the group of the processes of a single node, by a file: no port is opened for it."""
     place = os.environ
     if group.STORE_VARIABLE not in place or "RANK" not in place:

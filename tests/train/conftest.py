@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from PIL import Image
 
 from spark_trainer.config import Run
-from spark_trainer.data.files import write_json
+from spark_trainer.data.files import file_digest, read_json, write_json
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import encode, order
+from spark_trainer.train import checkpoints, encode, order
 from spark_trainer.train.order import Order
 from tests.families import tiny
 
@@ -81,6 +82,8 @@ def write_run(made: Order, processes: int = 1) -> Path:
         made.folder / "run.json",
         {
             "seal": made.seal,
+            "origin": made.origin,
+            "continued": made.base.name if made.base else None,
             "settings": made.settings.model_dump(mode="json"),
             "data_root": str(made.data_root),
             "encoded": str(made.encoded),
@@ -99,3 +102,23 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     timed = {"samples_per_s", "tokens_per_s", "data_wait_share", "memory_gb"}
     return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+
+def reseal(checkpoint: Path) -> None:
+    """Let the digests of a checkpoint say what is in it now."""
+    told = read_json(checkpoint / checkpoints.DIGESTS)
+    for name in told["files"]:
+        path = checkpoint / name
+        told["files"][name] = {"size": path.stat().st_size, "sha256": file_digest(path)}
+    write_json(checkpoint / checkpoints.DIGESTS, told)
+
+
+def dropping(checkpoint: Path, folder: Path) -> Path:
+    """The checkpoint with dropout, as upstream's BLIP has where it is trained further."""
+    copy = Path(shutil.copytree(checkpoint, folder / "dropping"))
+    config = json.loads((copy / "config.json").read_text())
+    for part in ("text_config", "vision_config"):
+        for key in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"):
+            config[part][key] = 0.1
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch.distributed as dist
 
+from spark_trainer.train import sharding
+
 
 def main() -> None:
-    dist.init_process_group("gloo")
+    sharding.meet("gloo")
     local = int(os.environ["LOCAL_RANK"])
     seen: list[Any] = [None] * dist.get_world_size()
     devices = os.environ["CUDA_VISIBLE_DEVICES"].split(",")

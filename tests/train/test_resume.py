@@ -63,3 +63,27 @@ def test_the_same_command_goes_on_bit_by_bit(make: Any, tmp_path: Path) -> None:
     [calm] = folder.glob("runs/calm-*")
     assert metrics(run) == metrics(calm)
     assert "resumed" in (run / "train.log").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_snakemake_passes_signals_on(number: int, make: Any, tmp_path: Path) -> None:
+    """To Snakemake alone, as `kill` or a service manager sends them."""
+    keys = {"max_steps": 10**6, "eval_steps": 10**6, "checkpoint_steps": 10**6}
+    folder = tmp_path / "project"
+    (folder / "videos").mkdir(parents=True)
+    shutil.copy(ROOT / "config/demo/clips/dog.mp4", folder / "videos")
+    configure(folder, "stopped", make(**keys).settings.model_dump(mode="json"))
+    process = snakemake(folder, "train")
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not any(
+        '"loss"' in path.read_text() for path in folder.glob("runs/stopped-*/metrics.jsonl")
+    ):
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    assert process.wait(60) != 0
+    [run] = folder.glob("runs/stopped-*")
+    [saved] = (run / "checkpoints").iterdir()
+    assert f"stopped at update {int(saved.name[5:])} of" in (run / "train.log").read_text()
+    assert (run / "train.log").read_text().count("training on") == 1

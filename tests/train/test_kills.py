@@ -1,0 +1,62 @@
+"""Twenty kills of a training, its checkpoints broken in between: the curve stays what it was."""
+
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from spark_trainer import gpu
+from spark_trainer.train import checkpoints
+
+from .conftest import dropping, metrics
+from .test_checkpoints import DAMAGES, FILES
+from .test_stop import running, start, until, updates
+
+KILLS = 20
+SETTINGS = {
+    "max_steps": 100,
+    "eval_steps": 25,
+    "checkpoint_steps": 1,
+    "keep_checkpoints": 4,
+    "num_workers": 1,
+    "ema_decay": 0.9,
+    "clip": {"num_frames": 2, "sampling": "random"},
+}
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
+def test_twenty_kills_and_broken_checkpoints(make: Any, checkpoint: Path, tmp_path: Path) -> None:
+    """Of one process each time: the command, the training process, or a worker of it."""
+    model = str(dropping(checkpoint, tmp_path))
+    calm = make("calm", model_name=model, **SETTINGS)
+    start(calm, tmp_path / "state").communicate()
+    made = make("killed", model_name=model, **SETTINGS)
+    chance, kills, broken = random.Random(14), 0, 0
+    while kills < KILLS:
+        process = start(made, tmp_path / "state")
+        target = updates(made) + chance.randint(2, 4)
+        until(lambda goal=target, one=process: updates(made) >= goal or one.poll() is not None)
+        time.sleep(chance.random() * 0.1)
+        everyone = [process, *process.children(recursive=True)]
+        try:
+            chance.choice(everyone).send_signal(signal.SIGKILL)
+            kills += 1
+        except psutil.NoSuchProcess:
+            pass
+        process.communicate()
+        until(lambda: not running(made), 20)
+        assert not (made.folder / "trained.json").exists(), "it was done before it was killed"
+        saved = checkpoints.listed(made.folder / "checkpoints")
+        if saved and chance.random() < 0.5:
+            chance.choice(DAMAGES)(saved[-1] / chance.choice(FILES))
+            broken += 1
+    last = start(made, tmp_path / "state")
+    last.communicate()
+    assert last.returncode == 0
+    assert broken > 5
+    assert metrics(made.folder) == metrics(calm.folder)

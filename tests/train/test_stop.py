@@ -1,0 +1,180 @@
+"""Stopping a run: every process hears it, its last update is saved, nothing stays behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from spark_trainer import gpu
+from spark_trainer.train import holder, order
+from spark_trainer.train.order import Order
+
+from .conftest import metrics
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU"),
+]
+SLOW = {"batch_size": 2, "global_batch_size": 4, "max_steps": 12, "eval_steps": 6}
+ALONE = {**SLOW, "num_workers": 1}
+WAYS = {"one": {}, "two": {"cpu_processes": 2}}
+
+
+def start(made: Order, state: Path, **options: Any) -> psutil.Popen:
+    """The command that a rule runs."""
+    path = order.write(state, made)
+    command = [sys.executable, "-m", "spark_trainer", "fit", "--order", str(path), "--gpus", "0"]
+    command += ["--threads", "2", "--data", str(made.settings.manifest_path)]
+    return psutil.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+    return found
+
+
+def updates(made: Order) -> int:
+    path = made.folder / "metrics.jsonl"
+    return path.read_text().count('"loss"') if path.exists() else 0
+
+
+def running(made: Order) -> list[psutil.Process]:
+    """Every process that trains in the folder, workers included."""
+    name, found = str(made.folder), []
+    for process in psutil.process_iter():
+        try:
+            if name in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def calm(make: Any, tmp_path: Path) -> Callable[[str], list[dict[str, float]]]:
+    """The curve of a run that nobody stopped."""
+
+    def calm(way: str) -> list[dict[str, float]]:
+        made = make("calm", **ALONE, **WAYS[way])
+        process = start(made, tmp_path / "state")
+        process.communicate()
+        assert process.returncode == 0
+        return metrics(made.folder)
+
+    return calm
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sigterm_saves_and_the_same_command_goes_on(
+    way: str, make: Any, calm: Any, tmp_path: Path
+) -> None:
+    made = make("stopped", checkpoint_steps=100, **ALONE, **WAYS[way])
+    process = start(made, tmp_path / "state")
+    until(lambda: updates(made) >= 3)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    last = said.strip().splitlines()[-1]
+    found = re.search(r"run stopped: stopped at update (\d+) of 12, checkpoint \1 is saved", last)
+    assert found
+    assert "the same command goes on from there" in last
+    assert "Traceback" not in said
+    assert not running(made)
+    assert [int(path.name[5:]) for path in (made.folder / "checkpoints").iterdir()] == [
+        int(found[1])
+    ]
+    again = start(made, tmp_path / "state")
+    again.communicate()
+    assert again.returncode == 0
+    assert metrics(made.folder) == calm(way)
+
+
+def test_ctrl_c_in_a_terminal_is_heard_once_and_a_second_one_at_once(
+    make: Any, tmp_path: Path
+) -> None:
+    made = make("stopped", checkpoint_steps=100, **SLOW | {"max_steps": 10**6})
+    process = start(made, tmp_path / "state", start_new_session=True)
+    until(lambda: updates(made) >= 2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "checkpoint" in said.strip().splitlines()[-1]
+    process = start(made, tmp_path / "state", start_new_session=True)
+    children = until(lambda: process.children())
+    time.sleep(2)
+    children[0].suspend()  # so that it can't finish anything
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(1.5)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert not running(made)
+
+
+@pytest.mark.parametrize("victim", ["launcher", "first", "second"])
+def test_a_killed_process_takes_the_others_along(victim: str, make: Any, tmp_path: Path) -> None:
+    made = make("killed", **ALONE | {"max_steps": 10**6}, **WAYS["two"])
+    process = start(made, tmp_path / "state")
+    until(lambda: updates(made) >= 2)
+    ranks = sorted(process.children(), key=lambda one: one.pid)
+    one = process if victim == "launcher" else ranks[victim == "second"]
+    one.send_signal(signal.SIGKILL)
+    _, said = process.communicate()
+    until(lambda: not running(made), 10)
+    if victim != "launcher":
+        assert process.returncode == 75
+        assert "a training process was ended by signal 9" in said.strip().splitlines()[-1]
+
+
+def test_a_folder_has_one_trainer(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make("held", **SLOW | {"max_steps": 10**6})
+    first = start(made, tmp_path / "state")
+    until(lambda: updates(made) >= 1)
+    second = start(made, tmp_path / "state")
+    _, said = second.communicate()
+    assert second.returncode == 1
+    assert f"is being trained by process {first.pid} on " in said.strip().splitlines()[-1]
+    first.kill()
+    first.communicate()
+    with holder.held(made.folder):
+        pass  # the dead hold nothing
+
+
+def test_only_loopback_is_listened_on(make: Any, tmp_path: Path) -> None:
+    made = make("listening", **ALONE | {"max_steps": 10**6}, **WAYS["two"])
+    process = start(made, tmp_path / "state")
+    until(lambda: updates(made) >= 1)
+    everyone = [process, *process.children(recursive=True)]
+    bound = {
+        found.laddr.ip
+        for one in everyone
+        for found in one.net_connections("inet")
+        if found.status == psutil.CONN_LISTEN
+    }
+    process.terminate()
+    process.communicate()
+    assert bound <= {"127.0.0.1", "::1"}
+
+
+def test_a_message_of_a_process_is_the_last_line(make: Any, tmp_path: Path) -> None:
+    made = make("wrong", freeze=["ears"])
+    process = start(made, tmp_path / "state")
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert "train.freeze: no part 'ears'" in said.strip().splitlines()[-1]
+    assert json.loads((made.folder / "run.json").read_text())["seal"] == made.seal
