@@ -1,6 +1,5 @@
 """What a build needs: FFmpeg, the GPUs, and a manifest that is what it says."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,13 +71,22 @@ def _gpus(config: Config) -> Iterator[str]:
 
 
 def _manifest(path: Path) -> Iterator[str]:
-    """Schema, order, files, and that each entry's source still has the entry's hash."""
-    try:
-        yield from manifest.problems(path)
-    except ValueError as error:
-        yield str(error)
-        return
+    """Lines, files, and that each entry's source still has the entry's hash; a few of each."""
     layout = Layout(path.parent)
+    try:
+        wrong = manifest.some(manifest.problems(path))
+        yield from wrong
+        if not wrong:
+            yield from manifest.some(_changed(path, layout))
+        for entry in manifest.rejected(layout.rejected):
+            _say("rejected", f"{entry.get('source_path')}: {entry.get('reason')}")
+    except OSError as error:
+        yield f"{path}: {error.strerror}"
+    except manifest.Broken as error:
+        yield str(error)
+
+
+def _changed(path: Path, layout: Layout) -> Iterator[str]:
     count = 0
     for entry in manifest.read(path):
         count += 1
@@ -86,10 +94,6 @@ def _manifest(path: Path) -> Iterator[str]:
         if link.is_symlink() and link.exists() and file_digest(link) != entry["id"]:
             yield f"{link.resolve()}: the content is no longer {entry['id']}"
     _say("manifest", f"{path}: {count} videos")
-    if layout.rejected.exists():
-        for line in layout.rejected.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            _say("rejected", f"{entry['source_path']}: {entry['reason']}")
 
 
 def _say(name: str, text: str) -> None:

@@ -3,6 +3,7 @@
 Exit status, class or errno decide it, never the words of a message: those hold file names too.
 """
 
+LONGEST_REASON = 400  # characters: some libraries put the whole input into a message
 MACHINE_STATUS = 75  # of a process that may succeed when it is tried again (EX_TEMPFAIL)
 
 
@@ -23,3 +24,9 @@ def of_machine(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno is not None
     return isinstance(error, MachineError | MemoryError)
+
+
+def unexpected(error: BaseException) -> str:
+    """What a record or a log says of an error that nobody foresaw."""
+    text = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {text[:LONGEST_REASON]}"

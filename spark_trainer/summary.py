@@ -1,6 +1,5 @@
 """The few lines that a build ends with: what went in, what came out, where it lies."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -41,10 +40,10 @@ def lines(config: Config, runs: dict[str, Path]) -> list[str]:
         meta = entry["meta"]
         videos += 1
         files += len(meta["sources"])
-        minutes += meta.get("audio_duration", 0.0) / 60
+        minutes += (meta["audio_duration"] or 0.0) / 60
         words += len((meta["transcript"] or "").split())
-        frames += len(meta.get("frame_times", ()))
-        damaged += "damaged" in meta
+        frames += len(meta["frame_times"] or ())
+        damaged += meta["damaged"] is not None
     rejected = _rejected(layout.rejected)
     rows = [
         ("videos", f"{videos} contents in {files:.0f} files, {frames:.0f} frames"),
@@ -59,9 +58,7 @@ def lines(config: Config, runs: dict[str, Path]) -> list[str]:
 
 
 def _rejected(path: Path) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        entries = [json.loads(line) for line in file]
-    return [f"{entry['source_path']}: {entry['reason']}" for entry in entries]
+    return [f"{entry['source_path']}: {entry['reason']}" for entry in manifest.rejected(path)]
 
 
 def _trained(path: Path) -> str:

@@ -59,7 +59,7 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 
     local = folder / "manifest.jsonl"
     try:
         collect(order, data, local)
-        if not any(True for _ in manifest.read(local)):
+        if not sum(1 for _ in manifest.read(local)):
             raise LaunchError(f"{data}: no usable video to train on")
     except ValueError as error:
         raise LaunchError(str(error)) from None
