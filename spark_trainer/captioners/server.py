@@ -84,7 +84,7 @@ class Server(Captioner):
             ConfigError: as `caption`.
             MachineError: as `caption`.
         """
-        until, pauses_s = time.monotonic() + self._settings.timeout_s, iter(PAUSES_S)
+        until, pauses_s = time.monotonic() + self._settings.server_timeout_s, iter(PAUSES_S)
         while True:
             said = self._answer(self._question(one))
             if not isinstance(said, Trouble) or not said.machine:
@@ -123,7 +123,7 @@ class Server(Captioner):
         url = f"{self._settings.server_url.rstrip('/')}/chat/completions"
         # Without a key of its own the hub's client would send the user's token for the hub.
         headers = {"Authorization": f"Bearer {os.environ.get(KEY_VARIABLE) or 'none'}"}
-        limit_s = self._settings.timeout_s
+        limit_s = self._settings.server_timeout_s
         try:
             with get_session().stream(
                 "POST", url, json=question, headers=headers, timeout=limit_s
@@ -157,7 +157,7 @@ def _body(response: Any, limit_s: float) -> bytes:
         if len(body) > LONGEST_ANSWER:
             break
         if time.monotonic() > until:
-            raise TimeoutError(f"no answer within caption.timeout_s = {limit_s:g}")
+            raise TimeoutError(f"no answer within caption.server_timeout_s = {limit_s:g}")
     return bytes(body)
 
 

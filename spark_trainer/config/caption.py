@@ -73,7 +73,7 @@ class _Captioning(Section):
     server_url: str = Field(
         "http://localhost:8000/v1", description="Where that server is.", json_schema_extra=Runtime
     )
-    timeout_s: Positive = Field(
+    server_timeout_s: Positive = Field(
         600.0,
         description="Longest time that a request to the server may take (engine: server).",
         json_schema_extra=Runtime,

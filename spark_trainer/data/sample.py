@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # width and height in pixels
 REFERENCE = "reference"
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # of a file that was promised
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Unusable(ValueError):
@@ -171,20 +171,24 @@ def _shrunk(image: "Image", max_side_px: int | None) -> "Image":
 
 def _decoded(path: Path, times: tuple[float, ...]) -> "tuple[Image, ...]":
     """A video's frames at these times."""
-    with _readable(path):
+    with _promised(path), _readable(path):
         return tuple(video.frames_at(path, times))
 
 
 def _opened(paths: list[Path]) -> "tuple[Image, ...]":
-    return tuple(map(opened, paths))
+    images = []
+    for path in paths:
+        with _promised(path):
+            images.append(opened(path))
+    return tuple(images)
 
 
 def opened(path: Path) -> "Image":
     """A frame's file as RGB.
 
     Raises:
-        Unusable: there is none, or it can't be decoded.
-        OSError: the machine can't read it.
+        Unusable: it can't be decoded.
+        OSError: it is not there, or the machine can't read it.
     """
     from PIL import Image
 
@@ -197,9 +201,16 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what a decoder says of a file's bytes, with whichever class, into a reason."""
     try:
         yield
-    except ABSENT as error:
-        raise Unusable(f"{path}: {error.strerror}") from None
     except Exception as error:
         if of_machine(error):
             raise
         raise Unusable(f"{path}: {error}") from None
+
+
+@contextlib.contextmanager
+def _promised(path: Path) -> Iterator[None]:
+    """Turn the absence of a file that a manifest names into a reason."""
+    try:
+        yield
+    except ABSENT as error:
+        raise Unusable(f"{path}: {error.strerror}") from None

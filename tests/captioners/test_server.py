@@ -191,11 +191,11 @@ def test_a_server_that_stays_busy_costs_some_tries_then_all(
 def test_an_answer_has_a_time_limit(
     answering: Callable[..., str], pictures: dict[str, Path]
 ) -> None:
-    ours = captioner(answering((200, b"slow")), "any/model", timeout_s=0.5)
+    ours = captioner(answering((200, b"slow")), "any/model", server_timeout_s=0.5)
     one = ours.prepare(captioners.Shown((pictures["dog"],), (0.0,)))
     began = time.monotonic()
     (failed,) = ours.caption([one])
     assert isinstance(failed, Trouble)
     assert failed.machine
-    assert "caption.timeout_s = 0.5" in failed.why
+    assert "caption.server_timeout_s = 0.5" in failed.why
     assert time.monotonic() - began < 3
