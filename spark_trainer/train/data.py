@@ -183,7 +183,9 @@ class Clips(Reader):
     empty: torch.Tensor | None
 
     def read(self, number: int) -> Sample:
-        return self.samples[number]
+        clip = self.samples[number]
+        self.family.refuse(self.loaded, clip)
+        return clip
 
     def collated(self, read: list[Sample]) -> list[Batch]:
         alike = _grouped(read, [(clip.frame_size, len(clip.images)) for clip in read])

@@ -14,9 +14,10 @@ from PIL import Image
 from spark_trainer import chat, families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
+from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import MachineError
-from spark_trainer.families import Wanted
-from spark_trainer.train import data
+from spark_trainer.families import Loaded, Wanted, svd
+from spark_trainer.train import data, encode
 from spark_trainer.train.data import Reader, Texts
 from tests.families import tiny
 
@@ -179,6 +180,37 @@ def test_samples_that_do_not_go_together_go_alone(
     taken = blip[[0, 3, 6]]
     assert [len(batch["labels"]) for batch in taken.batches] == [1, 1]
     assert taken.reasons == [f"video {blip.samples.video(3)}: unexpected IndexError: no such thing"]
+
+
+def test_a_clip_that_a_family_refuses_is_skipped_before_the_device_sees_it(
+    manifest: Path,
+) -> None:
+    """SVD takes the rate from two frames or more."""
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    entries[0]["meta"]["frame_times"] = [0.0]
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    run = Run(split={"validation": 0}, clip={"num_frames": 2, "sizes": [[16, 16]]})
+    samples = dataset.read(manifest, manifest.parent, run, False, svd.NEEDS)["train"]
+    clips = data.Clips(samples, svd, Loaded(None, None), 0.0, None)
+    taken = clips[[0, 1]]
+    assert [len(batch["clips"]) for batch in taken.batches] == [1]
+    assert taken.reasons == [
+        f"video {samples.video(0)}: frames at [0.0] s have no rate; expected two"
+    ]
+
+
+def test_encoding_leaves_out_a_clip_and_stops_for_the_machine(tmp_path: Path) -> None:
+    def fail(error: Exception) -> Any:
+        raise error
+
+    due, path = encode.Due(), tmp_path / "a.safetensors"
+    due.write(path, lambda: fail(KeyError("mask")))
+    due.write(path, lambda: fail(Unusable("too short")))
+    assert (due.unusable, due.made, len(due.unforeseen)) == (2, 0, 1)
+    assert due.unforeseen == ["a.safetensors: unexpected KeyError: 'mask'"]
+    for error in (RuntimeError("CUDA error"), OSError(28, "No space left on device")):
+        with pytest.raises(type(error)):
+            due.write(path, lambda error=error: fail(error))
 
 
 def test_the_commonest_size_is_that_of_a_video() -> None:
