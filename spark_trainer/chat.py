@@ -15,6 +15,7 @@ from spark_trainer.families import IGNORED, PER_TOKEN, Batch, Encoded, Loaded
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 PROMPT = "Describe the video."
 TICKS_PER_S = 1000  # a frame's place in `VideoMetadata` is its time in these
@@ -29,7 +30,7 @@ def encode(loaded: Loaded, sample: Sample, max_length: int, as_video: bool) -> E
     """
     import torch
 
-    _refuse_control_tokens(loaded.processor.tokenizer, sample)
+    families.refuse_control_tokens(loaded.processor, sample)
     prompt, rest = _render(loaded.processor, sample, as_video)
     inputs = _inputs(loaded.processor, sample, prompt, as_video)
     tokens = {name: inputs.pop(name)[0] for name in list(inputs) if name in PER_TOKEN}
@@ -117,14 +118,6 @@ def ask(processor: Any, sample: Sample, as_video: bool) -> "dict[str, torch.Tens
     return _inputs(processor, sample, prompt, as_video)
 
 
-def _refuse_control_tokens(tokenizer: Any, sample: Sample) -> None:
-    """Stop a text that would end the turn or stand for an image."""
-    control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    for text in (sample.prompt or "", sample.answer):
-        if found := next((token for token in sorted(control) if token in text), None):
-            raise Unusable(f"video {sample.video}: its text holds the control token {found!r}")
-
-
 def _render(processor: Any, sample: Sample, as_video: bool) -> tuple[str, str]:
     """The exchange as text, up to where the answer starts, and from there on."""
     seen = [{"type": "video"}] if as_video else [{"type": "image"} for _ in sample.images]
@@ -139,7 +132,7 @@ def _render(processor: Any, sample: Sample, as_video: bool) -> tuple[str, str]:
     # for one. What generation will see is what is trained on.
     start = whole.rfind(sample.answer)
     if start < 0:
-        raise ValueError(f"train.model_name: its chat template changes the answer: {whole!r}")
+        raise ValueError(f"train.model_name: its chat template changes the answer: {whole[:400]!r}")
     return str(prompt), str(whole[start:].rstrip())
 
 
@@ -152,7 +145,7 @@ def _inputs(
     seen: dict[str, Any] = {"images": [list(sample.images)]}
     if as_video:
         seen = {
-            "videos": [list(sample.images)],
+            "videos": [_of_one_size(sample.images)],
             "video_metadata": [_metadata(sample)],
             "do_sample_frames": False,
         }
@@ -160,6 +153,18 @@ def _inputs(
     twice = bool(bos) and prompt.startswith(bos)  # the template wrote it already
     made = processor(text=[prompt], **seen, add_special_tokens=not twice, return_tensors="pt")
     return {name: torch.as_tensor(value) for name, value in made.items()}
+
+
+def _of_one_size(images: "Sequence[Image]") -> "list[Image]":
+    """A video's frames in their commonest size; upstream's processors stack them.
+
+    A frame of another size, as where a phone was turned, keeps its shape between bars.
+    """
+    from PIL import ImageOps
+
+    sizes = [image.size for image in images]
+    size = max(sizes, key=sizes.count)
+    return [image if image.size == size else ImageOps.pad(image, size) for image in images]
 
 
 def _metadata(sample: Sample) -> Any:

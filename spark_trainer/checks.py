@@ -1,6 +1,5 @@
 """What `validate` says: whether a build has what it needs, and a manifest is what it says."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,13 +53,22 @@ def _show_machine() -> None:
 
 
 def _manifest(path: Path) -> Iterator[str]:
-    """Schema, order, files, and that each entry's source still has the entry's hash."""
-    try:
-        yield from manifest.problems(path)
-    except ValueError as error:
-        yield str(error)
-        return
+    """Lines, files, and that each entry's source still has the entry's hash; a few of each."""
     layout = Layout(path.parent)
+    try:
+        wrong = manifest.some(manifest.problems(path))
+        yield from wrong
+        if not wrong:
+            yield from manifest.some(_changed(path, layout))
+        for entry in manifest.rejected(layout.rejected):
+            _say("rejected", f"{entry.get('source_path')}: {entry.get('reason')}")
+    except OSError as error:
+        yield f"{path}: {error.strerror}"
+    except manifest.Broken as error:
+        yield str(error)
+
+
+def _changed(path: Path, layout: Layout) -> Iterator[str]:
     count = 0
     for entry in manifest.read(path):
         count += 1
@@ -68,10 +76,6 @@ def _manifest(path: Path) -> Iterator[str]:
         if source.is_file() and file_digest(source) != entry["id"]:
             yield f"{source.resolve()}: the content is no longer {entry['id']}"
     _say("manifest", f"{path}: {count} videos")
-    if layout.rejected.exists():
-        for line in layout.rejected.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            _say("rejected", f"{entry['source_path']}: {entry['reason']}")
 
 
 def _say(name: str, text: str) -> None:

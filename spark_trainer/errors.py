@@ -3,6 +3,7 @@
 Exit status, class or errno decide it, never the words of a message: those hold file names too.
 """
 
+LONGEST_REASON = 400  # characters: some libraries put the whole input into a message
 MACHINE_STATUS = 75  # of a process that may succeed when it is tried again (EX_TEMPFAIL)
 
 
@@ -37,3 +38,9 @@ def told(error: BaseException) -> str:
     return str(error) or (
         "out of memory" if isinstance(error, MemoryError) else type(error).__name__
     )
+
+
+def unexpected(error: BaseException) -> str:
+    """What a record or a log says of an error that nobody foresaw."""
+    text = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {text[:LONGEST_REASON]}"

@@ -1,7 +1,6 @@
 """A page to look at: each video's frames beside what was written about it."""
 
 import heapq
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,8 +61,8 @@ def write(manifest_path: Path, page: Path, limit: int) -> int:
     import jinja2
 
     counted = _Counted(manifest.read(manifest_path))
-    chosen = heapq.nsmallest(limit, counted, key=lambda entry: entry["meta"].get("agreement", inf))
-    rejected = _Counted(_rejected(Layout(manifest_path.parent).rejected))
+    chosen = heapq.nsmallest(limit, counted, key=_agreement)
+    rejected = _Counted(manifest.rejected(Layout(manifest_path.parent).rejected))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     source = resources.files("spark_trainer").joinpath("gallery.html").read_text(encoding="utf-8")
     base = Path(os.path.relpath(manifest_path.resolve().parent, page.resolve().parent))
@@ -72,7 +71,7 @@ def write(manifest_path: Path, page: Path, limit: int) -> int:
         name=manifest_path.resolve().parent.name,
         videos=[_video(entry, folder, base) for entry in chosen],
         total=counted.seen,
-        ranked=any("agreement" in entry["meta"] for entry in chosen),
+        ranked=any(_agreement(entry) < inf for entry in chosen),
         rejected=heapq.nsmallest(limit, rejected, key=lambda entry: str(entry.get("source_path"))),
         total_rejected=rejected.seen,
         height_px=HEIGHT_PX,
@@ -95,10 +94,9 @@ class _Counted:
             yield entry
 
 
-def _rejected(path: Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        with open(path, encoding="utf-8") as file:
-            yield from map(json.loads, file)
+def _agreement(entry: manifest.Entry) -> float:
+    agreement = entry["meta"].get("agreement")
+    return inf if agreement is None else float(agreement)
 
 
 def _video(entry: manifest.Entry, folder: Path, base: Path) -> Video:
@@ -110,7 +108,7 @@ def _video(entry: manifest.Entry, folder: Path, base: Path) -> Video:
     if meta.get("width") and meta.get("height"):
         width_px = round(HEIGHT_PX * meta["width"] / meta["height"])
     shown = [
-        Frame(quote((base / path).as_posix()), "" if time is None else _clock(time), width_px)
+        Frame(quote(os.fsencode(base / path)), "" if time is None else _clock(time), width_px)
         for path, time in spread
     ]
     duration = _clock(meta["duration"]) if meta.get("duration") is not None else ""
@@ -138,8 +136,9 @@ def _captions(meta: dict[str, Any]) -> list[Caption]:
             chosen or "caption": {"caption": meta["caption"], "model": meta.get("captioner_model")}
         }
     captions = [
-        Caption(name, said.get("model"), said["caption"], said.get("score"), name == chosen)
+        Caption(name, said.get("model"), said["caption"], said.get("mark"), name == chosen)
         for name, said in every.items()
+        if said and said.get("caption") is not None
     ]
     return sorted(captions, key=lambda caption: (not caption.selected, caption.captioner))
 

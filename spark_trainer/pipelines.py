@@ -15,6 +15,7 @@ family has (families/__init__.py):
     USE         folder in `final/` -> how upstream's pipeline takes it; the first one there counts
 
     check       (loaded, run): stop before any work where clips of these settings can't be learnt
+    refuse      (loaded, clip): stop a clip that can't be learnt, before the device sees it
     encode      (loaded, clip, size) -> what the frozen encoders make of one clip, to be kept
     text        (loaded, text) -> its embedding, to be kept; of families that `NEEDS` a text
     collate     (encoded) -> Batch of clips of one shape, each with `text` and with `empty`, the

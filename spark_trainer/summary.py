@@ -1,7 +1,6 @@
 """The few lines that a build ends with: what went in, what came out, where it lies."""
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -60,10 +59,10 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
         meta = entry["meta"]
         videos += 1
         files += len(meta["sources"])
-        minutes += meta.get("audio_duration", 0.0) / 60
+        minutes += (meta["audio_duration"] or 0.0) / 60
         words += len((meta["transcript"] or "").split())
-        frames += len(meta.get("frame_times", ()))
-        damaged += "damaged" in meta
+        frames += len(meta["frame_times"] or ())
+        damaged += meta["damaged"] is not None
     rejected = _rejected(layout.rejected)
     rows = [
         ("videos", f"{videos} contents in {files:.0f} files, {frames:.0f} frames"),
@@ -79,9 +78,7 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
 
 
 def _rejected(path: Path) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        entries = [json.loads(line) for line in file]
-    return [f"{entry['source_path']}: {entry['reason']}" for entry in entries]
+    return [f"{entry['source_path']}: {entry['reason']}" for entry in manifest.rejected(path)]
 
 
 def _left_out(troubles: Sequence[Trouble]) -> str:

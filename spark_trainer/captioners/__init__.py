@@ -18,12 +18,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from spark_trainer.config import Captioning
-from spark_trainer.data import models
+from spark_trainer.data import models, sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Prepared = dict[str, Any]  # what one video becomes on its way to the device
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a video gets no caption.
+
+    Of the machine's trouble nothing is held against the video, which is tried again. `details` are
+    for the log, such as the traceback of an error that nobody foresaw; with them the video is only
+    blamed where a plain grey picture still gets its caption.
+    """
+
+    why: str
+    machine: bool = False
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,14 +56,12 @@ class Shown:
         """The frames as RGB, shrunk so that the longer side is at most `max_side_px`.
 
         Raises:
+            Unusable: a frame is no picture.
             OSError: a frame can't be read.
         """
-        from PIL import Image
-
         images = []
         for frame in self.frames:
-            with Image.open(frame) as opened:
-                image = opened.convert("RGB")
+            image = sample.opened(frame)
             if max_side_px:
                 image.thumbnail((max_side_px, max_side_px))
             images.append(image)
@@ -66,12 +78,13 @@ class Captioner(ABC):
         `length` counts the tokens or images, so that a batch holds videos of like length.
 
         Raises:
+            Unusable: a frame is no picture.
             OSError: a frame can't be read.
         """
 
     @abstractmethod
-    def caption(self, batch: Sequence[Prepared]) -> list[str]:
-        """A caption for each prepared video."""
+    def caption(self, batch: Sequence[Prepared]) -> Sequence[str | Trouble]:
+        """A caption for each prepared video, or why one has none."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -83,9 +96,19 @@ class Captioner(ABC):
         return self.predict_batch([[image_path]])[0]
 
     def predict_batch(self, videos: Sequence[Sequence[Path]]) -> list[str]:
-        """A caption for each video, given its frames in order of time, one second apart."""
+        """A caption for each video, given its frames in order of time, one second apart.
+
+        Raises:
+            Unusable: a video gets none; the message says why.
+        """
         shown = [Shown(tuple(frames), tuple(map(float, range(len(frames))))) for frames in videos]
-        return self.caption([self.prepare(one) for one in shown])
+        return [_said(text) for text in self.caption([self.prepare(one) for one in shown])]
+
+
+def _said(text: str | Trouble) -> str:
+    if isinstance(text, Trouble):
+        raise sample.Unusable(text.why)
+    return text
 
 
 class Backend(Protocol):

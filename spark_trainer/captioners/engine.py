@@ -1,28 +1,32 @@
 """Many videos through one loaded model: frames read ahead, batches of like length.
 
 Worker processes read and prepare frames while the model writes. A batch that doesn't fit into
-memory is halved, and what was finished before it stays finished.
+memory is halved, and what was finished before it stays finished. A batch that fails otherwise is
+tried one by one, and a video is only blamed where a plain grey picture still gets its caption.
 """
 
+import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.captioners import Captioner, Prepared, Shown, Trouble
+from spark_trainer.config import ConfigError
+from spark_trainer.data.sample import Unusable
 from spark_trainer.environment import end_with_parent
+from spark_trainer.errors import MachineError, of_machine, unexpected
 
 LARGEST = 256  # videos in a batch
 WINDOW = 4  # batches among which videos are sorted by length
+GREY_PX = 64  # side of the picture that shows whether the model works at all
 LARGEST_WINDOW = 64  # videos, where a batch is not larger: a prepared video takes megabytes
 GAIN = 1.05  # by which twice the batch must be faster to be kept
 
 
 class OutOfMemory(RuntimeError):
     """A single video does not fit into memory."""
-
-
-class Unreadable(str):
-    """Why a video could not be prepared."""
 
 
 class BatchSize:
@@ -67,17 +71,17 @@ def run(
     videos: Sequence[Shown],
     batch_size: Literal["auto"] | int,
     num_workers: int,
-) -> Iterator[tuple[int, str | Unreadable, float]]:
+) -> Iterator[tuple[int, str | Trouble, float]]:
     """Caption videos, in the order in which they are finished.
 
     Yields:
         A video's number, its caption or why it has none, and the seconds that the model took.
 
     Raises:
-        OutOfMemory: one video alone does not fit.
+        OutOfMemory: one video alone does not fit, and none did before.
+        ConfigError: the settings let no picture be captioned.
+        MachineError: the device works no longer, or a worker process was killed.
     """
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-
     size = BatchSize(batch_size)
     waiting: list[tuple[int, Prepared]] = []
     ahead = LARGEST_WINDOW if batch_size == "auto" else 2 * batch_size
@@ -85,12 +89,11 @@ def run(
     more, done = True, 0
     while more or waiting:
         while more and len(waiting) < size.window(done):
-            try:
-                number, prepared = next(ready)
-            except StopIteration:
+            number, prepared = _next(ready)
+            if number is None:
                 more = False
-                break
-            if isinstance(prepared, Unreadable):
+            elif isinstance(prepared, Trouble):
+                _check(captioner, prepared, done)
                 yield number, prepared, 0.0
             else:
                 waiting.append((number, prepared))
@@ -99,24 +102,104 @@ def run(
         waiting.sort(key=lambda one: int(one[1]["length"]), reverse=True)
         batch, waiting = waiting[: size.size], waiting[size.size :]
         start = time.perf_counter()
-        try:
-            texts = captioner.caption([prepared for _, prepared in batch])
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            if len(batch) == 1:
-                raise OutOfMemory(str(error)) from error
+        texts = _texts(captioner, [prepared for _, prepared in batch], done)
+        if texts is None:
             size.too_large(len(batch))
             waiting = batch + waiting
-            texts = []
-        if not texts:
-            clear_device_cache(garbage_collection=True)
             continue
         done += 1
         seconds = time.perf_counter() - start
         size.fitted(len(batch), seconds)
         for (number, _), text in zip(batch, texts, strict=True):
             yield number, text, seconds / len(batch)
+
+
+def trouble(error: Exception) -> Trouble:
+    """What an error says about a video that met it."""
+    if isinstance(error, Unusable):
+        return Trouble(str(error))
+    if of_machine(error):
+        return Trouble(str(error) or type(error).__name__, machine=True)
+    details = "".join(traceback.format_exception(error))
+    return Trouble(unexpected(error), details=details)
+
+
+def _texts(
+    captioner: Captioner, batch: list[Prepared], done: int
+) -> Sequence[str | Trouble] | None:
+    """What the model says of a batch; None where several do not fit at once."""
+    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+    try:
+        texts = captioner.caption(batch)
+    except (ConfigError, MachineError):
+        raise
+    except Exception as error:
+        failure = error
+    else:
+        for text in texts:
+            if isinstance(text, Trouble):
+                _check(captioner, text, done)
+        return texts
+    clear_device_cache(garbage_collection=True)
+    if isinstance(failure, MemoryError) or should_reduce_batch_size(failure):
+        if len(batch) > 1:
+            return None
+        if not done:
+            raise OutOfMemory(str(failure)) from failure
+        return [Trouble(f"does not fit into memory: {failure}", machine=True)]
+    if of_machine(failure):
+        raise failure
+    if len(batch) > 1:
+        alone = [_texts(captioner, [one], done) for one in batch]
+        return [text for texts in alone for text in texts or ()]
+    blamed = trouble(failure)
+    _check(captioner, blamed, done)
+    return [blamed]
+
+
+def _check(captioner: Captioner, blamed: Trouble, done: int) -> None:
+    """Whether a video is to blame for an error that nobody foresaw: a grey picture must still do.
+
+    Raises:
+        ConfigError: nothing was ever captioned with these settings.
+        MachineError: the device worked before.
+    """
+    if not blamed.details:
+        return
+    from PIL import Image
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "frame_000001.jpg"
+            Image.new("RGB", (GREY_PX, GREY_PX), (127, 127, 127)).save(path)
+            captioner.predict_batch([[path, path]])
+    except (ConfigError, MachineError):
+        raise
+    except Exception as error:
+        said = str(error) if isinstance(error, Unusable) else unexpected(error)
+        what = f"not even a grey picture gets a caption: {said}"
+        if done or of_machine(error):
+            raise MachineError(f"caption: {what}") from error
+        raise ConfigError(
+            f"caption.model_name: the checkpoint or how it is asked can't be used, {what}"
+        ) from error
+
+
+def _next(ready: Iterator[tuple[int, Any]]) -> tuple[int | None, Any]:
+    """The next prepared video, its number None after the last.
+
+    Raises:
+        ConfigError: the settings let none be prepared.
+        MachineError: a worker process is gone.
+    """
+    try:
+        number, prepared = next(ready, (None, None))
+    except RuntimeError as error:  # only the loader's own: what a video raises comes as `Trouble`
+        raise MachineError(f"caption: reading ahead: {error}") from error
+    if isinstance(prepared, ConfigError):
+        raise prepared
+    return number, prepared
 
 
 class _Preparing:
@@ -128,11 +211,13 @@ class _Preparing:
     def __len__(self) -> int:
         return len(self._videos)
 
-    def __getitem__(self, number: int) -> tuple[int, Prepared | Unreadable]:
+    def __getitem__(self, number: int) -> tuple[int, Prepared | Trouble | ConfigError]:
         try:
             return number, self._captioner.prepare(self._videos[number])
-        except OSError as error:
-            return number, Unreadable(error)
+        except ConfigError as error:
+            return number, error
+        except Exception as error:
+            return number, trouble(error)
 
 
 def _prepared(

@@ -1,38 +1,53 @@
 """Captions from a server that speaks OpenAI's protocol: vLLM, SGLang, `transformers serve`.
 
 The server forms batches and holds the model and its GPUs; here frames are read and requests sent.
+What it says of one request is that video's matter; that nobody answers, or that it is too busy, is
+the machine's, and is tried again.
 """
 
 import base64
 import io
+import json
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from spark_trainer import captioners
-from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.captioners import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.errors import LONGEST_REASON, MachineError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-TIMEOUT_S = 600.0
 JPEG_QUALITY = 95
+PAUSES_S = (1.0, 4.0, 16.0)  # between tries of one request
+LONGEST_ANSWER = 1 << 24  # bytes: a hundred times the longest caption that is believed by default
+IN_A_ROW = 8  # requests without an answer, after which nobody is there
+OF_SETTINGS = (401, 403, 404)  # the key, the address, the model's name
+BUSY = (408, 425, 429)
+
+
+class _Nobody(Trouble):
+    """No server takes the request."""
 
 
 class Server(Captioner):
-    """A running server that serves the model under its name; its key is in OPENAI_API_KEY."""
+    """A running server that serves the model under its name; its key is in OPENAI_API_KEY.
+
+    Raises:
+        ConfigError: its address is none.
+    """
 
     def __init__(self, settings: Captioning) -> None:
-        from huggingface_hub import InferenceClient
-
-        # Without a key of its own the client would send the user's token for the hub.
-        key = os.environ.get(KEY_VARIABLE) or "none"
-        self._client = InferenceClient(
-            base_url=settings.server_url.rstrip("/"), api_key=key, timeout=TIMEOUT_S
-        )
+        if not settings.server_url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"caption.server_url: expected http://… or https://… (got {settings.server_url!r})"
+            )
         self._settings = settings
         self._model = captioners.model_name(settings)
         self._prompt = captioners.prompt(settings)
+        self._unanswered = 0  # in a row
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -52,30 +67,115 @@ class Server(Captioner):
             pictures.append({"type": "image_url", "image_url": url})
         return {"pictures": pictures, "length": len(pictures)}
 
-    def caption(self, batch: Sequence[Prepared]) -> list[str]:
+    def caption(self, batch: Sequence[Prepared]) -> list[str | Trouble]:
         """See `Captioner`; all requests at once, the server forms its own batches.
 
         Raises:
-            ConfigError: nobody answers, or the server refuses a request; the message says why.
+            ConfigError: the server knows no such model, address or key.
+            MachineError: nobody answers.
         """
         with ThreadPoolExecutor(len(batch)) as pool:
             return list(pool.map(self._ask, batch))
 
-    def _ask(self, one: Prepared) -> str:
-        from huggingface_hub import errors
+    def _ask(self, one: Prepared) -> str | Trouble:
+        """The answer to a request, tried again while the server is busy or not there.
 
+        Raises:
+            ConfigError: as `caption`.
+            MachineError: as `caption`.
+        """
+        until, pauses_s = time.monotonic() + self._settings.server_timeout_s, iter(PAUSES_S)
+        while True:
+            said = self._answer(self._question(one))
+            if not isinstance(said, Trouble) or not said.machine:
+                self._unanswered = 0
+                return said
+            pause_s = next(pauses_s, None)
+            if pause_s is None or time.monotonic() + pause_s > until:
+                break
+            time.sleep(pause_s)
+        self._unanswered += 1
+        if isinstance(said, _Nobody) or self._unanswered >= IN_A_ROW:
+            raise MachineError(said.why)
+        return said
+
+    def _question(self, one: Prepared) -> dict[str, Any]:
         settings, question = self._settings, {"type": "text", "text": self._prompt}
-        more: dict[str, Any] = {}
+        asked: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": [*one["pictures"], question]}],
+            "max_tokens": settings.max_new_tokens,
+            "temperature": 0,
+        }
         if settings.repetition_penalty is not None:
-            more["repetition_penalty"] = settings.repetition_penalty
+            asked["repetition_penalty"] = settings.repetition_penalty
+        return asked
+
+    def _answer(self, question: dict[str, Any]) -> str | Trouble:
+        """One try.
+
+        Raises:
+            ConfigError: the server knows no such model, address or key.
+        """
+        from huggingface_hub import errors, get_session
+
+        where = f"caption.server_url: {self._settings.server_url}"
+        url = f"{self._settings.server_url.rstrip('/')}/chat/completions"
+        # Without a key of its own the hub's client would send the user's token for the hub.
+        headers = {"Authorization": f"Bearer {os.environ.get(KEY_VARIABLE) or 'none'}"}
+        limit_s = self._settings.server_timeout_s
         try:
-            answer = self._client.chat_completion(
-                [{"role": "user", "content": [*one["pictures"], question]}],
-                model=self._model,
-                max_tokens=settings.max_new_tokens,
-                temperature=0,
-                extra_body=more,
-            )
+            with get_session().stream(
+                "POST", url, json=question, headers=headers, timeout=limit_s
+            ) as response:
+                status, body = response.status_code, _body(response, limit_s)
         except errors.HTTPError as error:  # type: ignore[attr-defined]
-            raise ConfigError(f"caption.server_url: {settings.server_url}: {error}") from error
-        return str(answer.choices[0].message.content or "").strip()
+            nobody = type(error).__name__ == "ConnectError"  # its module is the hub's own affair
+            kind = _Nobody if nobody else Trouble
+            return kind(f"{where}: {error or type(error).__name__}", machine=True)
+        except TimeoutError as error:
+            return Trouble(f"{where}: {error}", machine=True)
+        if status in OF_SETTINGS:
+            raise ConfigError(f"{where}: {status} {_words(body)}")
+        if status in BUSY or status >= 500:
+            return Trouble(f"{where}: {status} {_words(body)}", machine=True)
+        if status != 200:
+            said = f"{status} {_words(body)}"
+            return Trouble(f"the server refused the request: {said}", details=f"{where}: {said}")
+        return _text(body)
+
+
+def _body(response: Any, limit_s: float) -> bytes:
+    """What a server sends, up to a length and within a time.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    until, body = time.monotonic() + limit_s, bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > LONGEST_ANSWER:
+            break
+        if time.monotonic() > until:
+            raise TimeoutError(f"no answer within caption.server_timeout_s = {limit_s:g}")
+    return bytes(body)
+
+
+def _words(body: bytes) -> str:
+    """The beginning of what a server says."""
+    return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
+
+
+def _text(body: bytes) -> str | Trouble:
+    """The caption in a server's answer."""
+    if len(body) > LONGEST_ANSWER:
+        return Trouble(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
+    try:
+        said = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
+        return Trouble(f"the server's answer holds no text: {_words(body)}")
+    if said is None:
+        return ""
+    if not isinstance(said, str):
+        return Trouble(f"the server's answer holds no text: {_words(body)}")
+    return said.strip()

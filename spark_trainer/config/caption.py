@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from spark_trainer.config.reading import over, validated
-from spark_trainer.config.section import DEVICE, SHARE, ConfigError, Device, Runtime, Section, Share
+from spark_trainer.config.section import (
+    DEVICE,
+    SHARE,
+    ConfigError,
+    Device,
+    Positive,
+    Runtime,
+    Section,
+    Share,
+)
 
 Backend = Literal["imagenet-tags", "blip", "blip2", "internvl", "qwen2-vl", "florence2"]
 
@@ -35,6 +44,11 @@ class _Captioning(Section):
         None, ge=16, description="Shrink frames so that the longer side is at most this."
     )
     max_new_tokens: int = Field(128, ge=1, description="Longest caption, in tokens.")
+    max_characters: int = Field(
+        100_000,
+        ge=1,
+        description="Longest caption, in characters, that is believed; a longer one is none.",
+    )
     num_beams: int = Field(1, ge=1, description="Beams of the search; 1 is greedy.")
     repetition_penalty: float | None = Field(
         None, gt=0, description="Above 1 repeats less; without it the checkpoint's own."
@@ -58,6 +72,11 @@ class _Captioning(Section):
     )
     server_url: str = Field(
         "http://localhost:8000/v1", description="Where that server is.", json_schema_extra=Runtime
+    )
+    server_timeout_s: Positive = Field(
+        600.0,
+        description="Longest time that a request to the server may take (engine: server).",
+        json_schema_extra=Runtime,
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",

@@ -42,6 +42,12 @@ class Text(Section):
         "in `prompt` and `answer`.",
     )
 
+    max_characters: int = Field(
+        1_000_000,
+        ge=1,
+        description="Longest prompt or answer; a longer one is left out. A day of talk is one.",
+    )
+
     @field_validator("prompt", "answer")
     @classmethod
     def _only_plain_names(cls, value: str | None) -> str | None:

@@ -47,7 +47,7 @@ def moments(
         return _spread(meta, clip, num_frames, draw)
     if clip.source == "video":
         return _decoded(meta, clip, num_frames, draw)
-    known = tuple(meta.get("frame_times", ())) or (0.0,)
+    known = tuple(meta.get("frame_times") or (0.0,))
     of_disk = _strided if clip.stride else _paced
     return of_disk(known, clip, num_frames, draw)
 
@@ -85,7 +85,7 @@ def size(meta: Mapping[str, Any], sizes: Sequence[Size]) -> Size:
 def _spread(
     meta: Mapping[str, Any], clip: Clip, num_frames: int, draw: random.Random | None
 ) -> tuple[float, ...]:
-    known = tuple(meta.get("frame_times", ())) or (0.0,)
+    known = tuple(meta.get("frame_times") or (0.0,))
     duration = meta.get("duration") or known[-1] + 1.0
     window = min(clip.seconds or duration, duration)
     begin = (duration - window) * (draw.random() if draw else 0.5)

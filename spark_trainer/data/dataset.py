@@ -6,7 +6,6 @@ and parsed when they are needed.
 
 import hashlib
 import itertools
-import json
 import random
 from array import array
 from bisect import bisect_right
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spark_trainer.config import Clip, Run, Split
 from spark_trainer.data import clip, sample, video
 from spark_trainer.data.layout import Layout
+from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
 from spark_trainer.data.texts import texts
 
@@ -106,7 +106,7 @@ class VideoFrameDataset:
         """What there is of the frames that are wanted."""
         if self._clip.source == "video" or self._clip.fps or self._clip.stride:
             return wanted
-        return min(wanted, len(meta.get("frame_times", ())) or 1)
+        return min(wanted, len(meta.get("frame_times") or (0.0,)))
 
     @property
     def source(self) -> str:
@@ -158,12 +158,10 @@ class VideoFrameDataset:
             Unusable: there is no such clip in the video.
         """
         epoch, within = divmod(number, len(self))
-        owner = bisect_right(self._ends, within)
+        owner = self._owner(within)
         within -= self._ends[owner - 1] if owner else 0
         item, slot = divmod(within, self._frames[owner])
-        with open(self._manifest, "rb") as file:
-            file.seek(self._offsets[owner])
-            entry = json.loads(file.readline())
+        entry = entry_at(self._manifest, self._offsets[owner])
         prompt, answer = self._texts(entry)[item]
         name, clip_name = self._keys(epoch, entry["id"], item)
         draw = random.Random(clip_name)  # noqa: S311
@@ -171,11 +169,11 @@ class VideoFrameDataset:
         num_frames, size = self._shapes[self._buckets[owner]]
         window = draw if self._clip.sampling == "random" else None
         times = clip.moments(meta, self._clip, num_frames, window)
-        if self._needs.beside and "pose" in meta:
+        if self._needs.beside and meta.get("pose"):
             times = clip.on_grid(times, meta["pose"])
         beside = dict.fromkeys(_names(meta, self._needs, self._clip), times)
         if REFERENCE in beside:
-            known = tuple(meta.get("frame_times", ())) or (0.0,)
+            known = tuple(meta.get("frame_times") or (0.0,))
             chosen = draw.choice(known) if self._clip.reference == "random" else known[0]
             beside[REFERENCE] = (chosen,)
         return Plan(
@@ -189,6 +187,15 @@ class VideoFrameDataset:
             seed=_number(name),
             variant=_number(clip_name),
         )
+
+    def video(self, number: int) -> str:
+        """The id of a sample's video."""
+        entry = entry_at(self._manifest, self._offsets[self._owner(number % len(self))])
+        return str(entry["id"])
+
+    def _owner(self, within: int) -> int:
+        """Which of the videos a number of the first epoch belongs to."""
+        return bisect_right(self._ends, within)
 
     def _keys(self, epoch: int, video: str, item: int) -> tuple[str, str]:
         """What chance draws by: when the sample is learnt from, and for the clip itself."""
@@ -217,12 +224,12 @@ def _names(meta: Mapping[str, Any], needs: Needs, clip: Clip) -> list[str]:
     for name in wanted:
         if name == REFERENCE:
             continue
-        if f"{name}_dir" in meta and clip.source == "video":
+        if meta.get(f"{name}_dir") and clip.source == "video":
             raise Unusable(
                 f"{name}_dir is numbered as the frames are; expected clip.source: frames"
             )
-        if f"{name}_dir" not in meta and "pose" not in meta:
-            raise Unusable(f"without {name}: {meta.get('no_pose', 'pose.enabled makes it')}")
+        if not meta.get(f"{name}_dir") and not meta.get("pose"):
+            raise Unusable(f"without {name}: {meta.get('no_pose') or 'pose.enabled makes it'}")
     return wanted
 
 
@@ -236,19 +243,12 @@ def read(
     """Every part of a manifest, in one pass.
 
     Raises:
-        ValueError: a line that is no manifest entry, with its number.
+        Broken: some lines are no entries.
     """
     parts: dict[Part, VideoFrameDataset] = {
         part: VideoFrameDataset(manifest, root, run, one_frame, needs, fixed=part != "train")
         for part in PARTS
     }
-    offset = 0
-    with open(manifest, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                entry = json.loads(line)
-                parts[part_of(entry["id"], run.split)].add(entry, offset)
-            except (KeyError, TypeError, json.JSONDecodeError) as error:
-                raise ValueError(f"{manifest}:{number}: no manifest entry: {error!r}") from None
-            offset += len(line)
+    for line in lines(manifest):
+        parts[part_of(line.entry["id"], run.split)].add(line.entry, line.offset)
     return parts

@@ -1,21 +1,50 @@
-"""The manifest: canonical JSON lines, one video each, sorted by id."""
+"""The manifest: canonical JSON lines, one video each, sorted by id.
+
+One reader and one checker serve whoever reads a manifest, our own or a user's: what `validate`
+accepts can be trained on. What it names beyond that, files that are not there and text that is
+none, costs the samples that need it, which training leaves out and counts.
+"""
 
 import contextlib
 import json
+import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from spark_trainer.data import meta
 from spark_trainer.data.files import canonical_json, replacing
 
 Entry = dict[str, Any]
+
+SHOWN = 20  # problems that are named; the others are counted
+LONGEST_LINE = 1 << 28  # bytes: a day of frames at 60 a second takes a sixth of it
+LONGEST_NAME = 255  # bytes of an id, which may become a file's name
+REQUIRED = ("id", "frames_dir", "meta")
+POSE = ("pose.mp4", "face.mp4", "mask.mp4", "background.mp4", "keypoints.npz")
+UTF8, WIDE = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # what marks a file's encoding
+
+
+class Broken(ValueError):
+    """A manifest with lines that are no entries; the message names file and line of each."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """An entry, the number of its line from 1 on, and the byte at which it starts."""
+
+    entry: Entry
+    number: int
+    offset: int
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Callable[[Entry], object]]:
     """Yield a function that writes one entry after the other; all or nothing."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8", errors="replace") as file:
-        yield lambda entry: file.write(canonical_json(entry) + "\n")
+    with replacing(path) as part, open(part, "wb") as file:
+        yield lambda entry: file.write(_spelled(entry) + b"\n")
 
 
 def write(path: Path, entries: Iterable[Entry]) -> int:
@@ -28,42 +57,238 @@ def write(path: Path, entries: Iterable[Entry]) -> int:
     return count
 
 
+def _spelled(entry: Entry) -> bytes:
+    """An entry as UTF-8, whatever its texts hold.
+
+    A byte of a folder's name that is no UTF-8 stays what it is, spelled as JSON spells it, because
+    the folder must be found again; anywhere else it becomes the sign for an unknown character.
+    """
+    text = canonical_json(entry)
+    if not meta.HALVES.search(text):
+        return text.encode()
+    paths = {key: value for key, value in entry.items() if key in ("frames_dir", "audio")}
+    whole = json.loads(meta.HALVES.sub("\ufffd", text)) | paths
+    return canonical_json(whole).encode("utf-8", "backslashreplace")
+
+
 def read(path: Path) -> Iterator[Entry]:
     """Entries one by one, so that memory does not grow with the manifest.
 
     Raises:
-        ValueError: a line that is no manifest entry, with its number.
+        Broken: after the last entry, if some lines are none.
+        OSError: the file can't be read.
     """
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: no JSON: {error}") from None
-            missing = {"id", "frames_dir", "audio", "meta"} - set(entry)
-            if missing:
-                raise ValueError(f"{path}:{number}: without {', '.join(sorted(missing))}")
-            yield entry
+    return (line.entry for line in lines(path))
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """As `read`, with the place of each entry."""
+    wrong: list[str] = []
+    ids = array("q")
+    numbers = array("q")
+    for number, offset, text in _texts(path):
+        try:
+            entry = _parsed(text)
+        except ValueError as error:
+            wrong.append(f"{path}:{number}: {error}")
+            continue
+        found = list(_problems(entry))
+        wrong += (f"{path}:{number}: {problem}" for problem in found)
+        if not found:
+            ids.append(hash(entry["id"]))
+            numbers.append(number)
+            yield Line(entry, number, offset)
+    wrong += (
+        f"{path}:{again}: its id is that of line {first}" for first, again in _twice(ids, numbers)
+    )
+    if wrong:
+        raise Broken("\n".join(some(wrong)))
+
+
+def entry_at(path: Path, offset: int) -> Entry:
+    """The entry that `lines` found at a byte."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return dict(json.loads(file.readline()))
+
+
+def rejected(path: Path) -> Iterator[dict[str, Any]]:
+    """The rejected videos beside a manifest; nothing where there is no such list.
+
+    Raises:
+        Broken: a line of it is no JSON object.
+    """
+    for number, _, text in _texts(path) if path.exists() else ():
+        try:
+            yield _parsed(text)
+        except ValueError as error:
+            raise Broken(f"{path}:{number}: {error}") from None
+
+
+def some(problems: Iterable[str]) -> list[str]:
+    """The first problems, and how many there are beside them."""
+    first: list[str] = []
+    more = 0
+    for problem in problems:
+        if len(first) < SHOWN:
+            first.append(problem)
+        else:
+            more += 1
+    return [*first, f"and {more} more"] if more else first
 
 
 def problems(path: Path) -> Iterator[str]:
-    """What is wrong with a manifest: order, duplicates, files that are not there."""
-    previous = ""
-    for number, entry in enumerate(read(path), start=1):
-        where = f"{path}:{number}"
-        if entry["id"] <= previous:
-            yield f"{where}: id out of order or twice: {entry['id']}"
-        previous = entry["id"]
-        frames = entry["frames_dir"]
-        if frames is not None:
-            wanted = len(entry["meta"].get("frame_times", ())) or 1
-            present = len(list((path.parent / frames).glob("frame_*.jpg")))
-            if present != wanted:
-                yield f"{where}: {frames} holds {present} frames, expected {wanted}"
-        if entry["audio"] is not None and not (path.parent / entry["audio"]).is_file():
-            yield f"{where}: no such file: {entry['audio']}"
-        if pose := entry["meta"].get("pose"):
-            folder = path.parent / pose["dir"]
-            for name in ("pose.mp4", "face.mp4", "mask.mp4", "background.mp4", "keypoints.npz"):
-                if not (folder / name).is_file():
-                    yield f"{where}: no such file: {pose['dir']}/{name}"
+    """What is wrong with a manifest: lines that are no entries, and files that are not there.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    folders = _Folders()
+    try:
+        for line in lines(path):
+            where = f"{path}:{line.number}"
+            yield from (
+                f"{where}: {problem}" for problem in _lacks(line.entry, path.parent, folders)
+            )
+    except Broken as error:
+        yield from str(error).splitlines()
+
+
+class _Folders(dict[str, set[str]]):
+    """Folder -> names of the files in it."""
+
+    def __missing__(self, folder: str) -> set[str]:
+        self.clear()  # a video's files stand in one folder
+        try:
+            names = set(os.listdir(folder))
+        except OSError:
+            names = set()
+        self[folder] = names
+        return names
+
+
+def _lacks(entry: Entry, root: Path, folders: _Folders) -> Iterator[str]:
+    """What training would leave out: files that are not there, text that is none."""
+    if meta.HALVES.search(json.dumps(entry["meta"], ensure_ascii=False)):
+        yield "meta holds half a character (a lone surrogate), which is no text"
+    frames = entry["frames_dir"]
+    if frames is not None:
+        wanted = len(entry["meta"].get("frame_times") or ()) or 1
+        names = {name.partition(".")[0] for name in folders[f"{root}/{frames}"]}
+        present = sum(f"frame_{number:06d}" in names for number in range(1, wanted + 1))
+        if present < wanted:
+            yield f"{frames} holds {present} frames, expected {wanted}"
+    audio = entry.get("audio")
+    if audio is not None and not (root / audio).is_file():
+        yield f"no such file: {audio}"
+    if pose := entry["meta"].get("pose"):
+        for name in POSE:
+            if not (root / pose["dir"] / name).is_file():
+                yield f"no such file: {pose['dir']}/{name}"
+
+
+def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number, offset and bytes of each line that holds something."""
+    with open(path, "rb") as file:
+        number = offset = 0
+        while text := file.readline(LONGEST_LINE + 1):
+            number, start = number + 1, offset
+            offset += len(text)
+            if number == 1:
+                start += _head(path, text)
+                text = text[start:]
+            if len(text) > LONGEST_LINE:
+                raise Broken(
+                    f"{path}:{number}: longer than {LONGEST_LINE:,} bytes; expected one video"
+                )
+            if text.strip():
+                yield number, start, text
+
+
+def _head(path: Path, text: bytes) -> int:
+    """Bytes before the first line's own.
+
+    Raises:
+        Broken: it is the beginning of something else.
+    """
+    if text.startswith(WIDE) or b"\0" in text[:4]:
+        raise Broken(f"{path}:1: the file is UTF-16; expected UTF-8 (`iconv -f UTF-16 -t UTF-8`)")
+    mark = len(UTF8) if text.startswith(UTF8) else 0
+    if text[mark:].lstrip().startswith(b"["):
+        raise Broken(
+            f"{path}:1: the file is a JSON array; expected an object on each line "
+            "(`jq -c '.[]' list.json > manifest.jsonl`)"
+        )
+    return mark
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"no JSON: {name} is no number; expected null")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_number).decode
+
+
+def _parsed(text: bytes) -> Entry:
+    """The object that a line holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        value = _decode(text.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"no UTF-8: byte 0x{text[error.start]:02x} at column {error.start + 1}"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error.msg} at column {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("no JSON that can be read: too deeply nested") from None
+    if type(value) is not dict:
+        raise ValueError(f"expected an object (got {meta.shown(value)})")
+    return value
+
+
+def _problems(entry: Entry) -> Iterator[str]:
+    """What is wrong with a line, nothing where it is an entry."""
+    if missing := [name for name in REQUIRED if name not in entry]:
+        yield f"without {', '.join(missing)}"
+    if "id" in entry:
+        yield from _identity_problems(entry["id"])
+    for name in ("frames_dir", "audio"):
+        value = entry.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            yield f"{name}: expected a path or null (got {meta.shown(value)})"
+        elif problem := meta.path_problem(value):
+            yield f"{name}: {problem}"
+    said = entry.get("meta", {})
+    if isinstance(said, dict):
+        yield from meta.problems(said)
+    else:
+        yield f"meta: expected a mapping (got {meta.shown(said)})"
+
+
+def _identity_problems(value: Any) -> Iterator[str]:
+    """An id is a hash in our own manifests, and may be any name in others."""
+    if not isinstance(value, str) or not value:
+        yield f"id: expected a name (got {meta.shown(value)})"
+    elif "/" in value or not value.isprintable() or value in (".", ".."):
+        yield f"id: expected a name without / and control characters (got {meta.shown(value)})"
+    elif len(value.encode()) > LONGEST_NAME:
+        yield f"id: expected at most {LONGEST_NAME} bytes (got {meta.shown(value)})"
+
+
+def _twice(ids: "array[int]", numbers: "array[int]") -> Iterator[tuple[int, int]]:
+    """Lines with one id, the first and each other; eight bytes a line hold a million cheaply."""
+    import numpy as np
+
+    order = np.argsort(np.frombuffer(ids, np.int64), kind="stable") if ids else ()
+    first = None
+    for place in order:
+        if first is not None and ids[place] == ids[first]:
+            yield numbers[first], numbers[place]
+        else:
+            first = place

@@ -3,7 +3,8 @@
 It is planned first (dataset.py), from its manifest line, the settings and chance alone; then read.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.config import Clip
 from spark_trainer.data import video
 from spark_trainer.data.layout import Layout, frame_name
-from spark_trainer.errors import Refused
+from spark_trainer.errors import of_machine
 from spark_trainer.media import pictures
 from spark_trainer.media.render import Deinterlace
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # width and height in pixels
 REFERENCE = "reference"
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Unusable(ValueError):
@@ -128,14 +130,14 @@ def _files_beside(plan: Plan, name: str, layout: Layout) -> list[Path]:
     meta, times = plan.entry["meta"], plan.beside[name]
     if name == REFERENCE:
         return _images(layout.root / plan.entry["frames_dir"], meta, times)
-    if f"{name}_dir" in meta:
+    if meta.get(f"{name}_dir"):
         return _images(layout.root / meta[f"{name}_dir"], meta, times)
     return [layout.root / meta["pose"]["dir"] / f"{name}.mp4"]
 
 
 def _images(folder: Path, meta: Mapping[str, Any], times: tuple[float, ...]) -> list[Path]:
     """The images of a folder at these times, each numbered like the frame at that time."""
-    known = list(meta.get("frame_times", ())) or [0.0]
+    known = list(meta.get("frame_times") or (0.0,))
     paths = [folder / frame_name(known.index(time) + 1) for time in times]
     others = [path.with_suffix(".png") for path in paths]
     return [
@@ -177,20 +179,46 @@ def _decoded(
     path: Path, times: tuple[float, ...], deinterlace: Deinterlace = "auto"
 ) -> "tuple[Image, ...]":
     """A video's frames at these times."""
-    try:
+    with _promised(path), _readable(path):
         return tuple(picture.image(deinterlace) for picture in pictures.at(path, times))
-    except (OSError, Refused) as error:
-        raise Unusable(f"{path}: {error}") from None
 
 
 def _opened(paths: list[Path]) -> "tuple[Image, ...]":
-    from PIL import Image
-
     images = []
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
-        except OSError as error:
-            raise Unusable(f"{path}: {error.strerror or error}") from None
+        with _promised(path):
+            images.append(opened(path))
     return tuple(images)
+
+
+def opened(path: Path) -> "Image":
+    """A frame's file as RGB.
+
+    Raises:
+        Unusable: it can't be decoded.
+        OSError: it is not there, or the machine can't read it.
+    """
+    from PIL import Image
+
+    with _readable(path), Image.open(path) as image:
+        return image.convert("RGB")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what a decoder says of a file's bytes, with whichever class, into a reason."""
+    try:
+        yield
+    except Exception as error:
+        if of_machine(error):
+            raise
+        raise Unusable(f"{path}: {error}") from None
+
+
+@contextlib.contextmanager
+def _promised(path: Path) -> Iterator[None]:
+    """Turn the absence of a file that a manifest names into a reason."""
+    try:
+        yield
+    except ABSENT as error:
+        raise Unusable(f"{path}: {error.strerror}") from None

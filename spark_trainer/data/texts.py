@@ -5,6 +5,7 @@ from string import Formatter
 from typing import Any
 
 from spark_trainer.config import Text
+from spark_trainer.data import meta
 from spark_trainer.data.sample import Unusable
 
 
@@ -17,21 +18,35 @@ def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]
     if entry["frames_dir"] is None:
         raise Unusable("without frames")
     items = [{}] if text.each is None else entry["meta"].get(text.each) or ()
+    if not isinstance(items, list | tuple):
+        raise Unusable(f"{text.each}: expected a list of mappings")
     if not items:
         raise Unusable(f"without {text.each}")
     for item in items:
         if not isinstance(item, dict):
             raise Unusable(f"{text.each}: expected a list of mappings")
         values = {"id": entry["id"], **entry["meta"], **item}
-        prompt = None if text.prompt is None else _fill(text.prompt, values)
-        answer = _fill(text.answer, values)
+        prompt = None if text.prompt is None else _fill(text.prompt, values, text)
+        answer = _fill(text.answer, values, text)
         if not answer:
             raise Unusable("nothing to say")
         yield prompt, answer
 
 
-def _fill(template: str, values: Mapping[str, Any]) -> str:
+def _fill(template: str, values: Mapping[str, Any], text: Text) -> str:
     for _, name, _, _ in Formatter().parse(template):
-        if name is not None and values.get(name) in (None, ""):
+        if name is None:
+            continue
+        value = values.get(name)
+        if value in (None, ""):
             raise Unusable(f"without {name}")
-    return template.format_map(values).strip()
+        if not isinstance(value, str | int | float):
+            raise Unusable(f"{name}: expected a text or a number (got {meta.shown(value)})")
+    filled = template.format_map(values).strip()
+    if len(filled) > text.max_characters:
+        raise Unusable(
+            f"a text of {len(filled):,} characters; text.max_characters is {text.max_characters:,}"
+        )
+    if half := meta.HALVES.search(filled):
+        raise Unusable(f"its text holds half a character, {half[0]!a}")
+    return filled

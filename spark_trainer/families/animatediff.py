@@ -76,6 +76,13 @@ def check(loaded: Loaded, run: Run) -> None:
     pipelines.check(loaded, run, loaded.processor.vae_scale_factor)
 
 
+def refuse(loaded: Loaded, clip: Sample) -> None:
+    """Stop a clip of more frames than the motion modules have places for."""
+    most = loaded.model.config.motion_max_seq_length
+    if len(clip.images) > most:
+        raise Unusable(f"video {clip.video}: {len(clip.images)} frames; expected at most {most}")
+
+
 def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, torch.Tensor]":
     """What the frozen encoders make of a clip, at `size` (width, height) in pixels.
 
@@ -83,14 +90,10 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
         `latents` (C, F, h, w), scaled.
 
     Raises:
-        Unusable: more frames than the motion modules have places for.
+        Unusable: see `refuse`.
     """
+    refuse(loaded, sample)
     pipe = loaded.processor
-    most = loaded.model.config.motion_max_seq_length
-    if len(sample.images) > most:
-        raise Unusable(
-            f"video {sample.video}: {len(sample.images)} frames; expected at most {most}"
-        )
     images = video.fitted(sample.images, size)
     pixels_FCHW = pipelines.scaled(pipelines.pixels(images))
     latents_FCHW = pipelines.image_latents(pipe.vae, pixels_FCHW) * pipe.vae.config.scaling_factor

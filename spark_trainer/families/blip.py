@@ -33,10 +33,11 @@ def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
     (transformers/models/blip/modeling_blip_text.py); neither it nor the prompt is learnt.
 
     Raises:
-        Unusable: the prompt leaves no room for an answer.
+        Unusable: the prompt leaves no room for an answer, or a text holds a control token.
     """
     import torch
 
+    families.refuse_control_tokens(loaded.processor, sample)
     text = loaded.model.config.text_config
     tokenizer = loaded.processor.tokenizer
     prompt = tokenizer(sample.prompt or "", add_special_tokens=False).input_ids

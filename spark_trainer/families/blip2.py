@@ -39,10 +39,11 @@ def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
     original training (LAVIS, blip2_opt.py).
 
     Raises:
-        Unusable: prompt and image alone fill `max_length`.
+        Unusable: prompt and image alone fill `max_length`, or a text holds a control token.
     """
     import torch
 
+    families.refuse_control_tokens(loaded.processor, sample)
     inputs = _inputs(loaded, sample)
     tokens = {name: inputs[name][0] for name in ("input_ids", "attention_mask")}
     asked = tokens["input_ids"]

@@ -77,6 +77,11 @@ def motion_bucket(images: "Sequence[Image]") -> int:
     return round(1 + 254 * math.sqrt(min(1.0, moved / MOST_MOTION)))
 
 
+def refuse(loaded: Loaded, clip: Sample) -> None:
+    """Stop a clip of fewer than two frames."""
+    pipelines.fps(clip.times, clip.video)
+
+
 def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, torch.Tensor]":
     """What the frozen encoders make of a clip, at `size` (width, height) in pixels.
 

@@ -80,6 +80,18 @@ def check(loaded: Loaded, run: Run) -> None:
     pipelines.check(loaded, run, loaded.processor.vae_scale_factor_spatial * patch)
 
 
+def refuse(loaded: Loaded, clip: Sample) -> None:
+    """Stop a clip of other than 4k + 1 frames, or not as many in all of its videos."""
+    beside = [images for name, images in clip.beside.items() if name != "reference"]
+    lengths = [len(video) for video in [clip.images, *beside]]
+    stride = loaded.processor.vae_scale_factor_temporal
+    if len(set(lengths)) > 1 or lengths[0] % stride != 1:
+        raise Unusable(
+            f"video {clip.video}: {lengths} frames of each video; expected as many of each, "
+            f"{stride}k + 1"
+        )
+
+
 def encode(
     loaded: Loaded, clip: Sample, size: tuple[int, int], guidance_frames: int | None = None
 ) -> "dict[str, torch.Tensor]":
@@ -101,14 +113,18 @@ def encode(
         CLIP.
 
     Raises:
-        Unusable: the number of frames is not 4k + 1, or not the same in all videos.
+        Unusable: see `refuse`.
     """
     import torch
     from PIL.Image import Resampling
 
     if guidance_frames is None:
         guidance_frames = random.Random(clip.variant).choice(GUIDANCE_FRAMES)  # noqa: S311
-    _check(loaded, clip, size, guidance_frames)
+    refuse(loaded, clip)
+    if size[0] % 16 or size[1] % 16:
+        raise ValueError(f"size: {size[0]} × {size[1]}; expected sides divisible by 16")
+    if guidance_frames not in GUIDANCE_FRAMES:
+        raise ValueError(f"guidance_frames: {guidance_frames}; expected one of {GUIDANCE_FRAMES}")
     [reference] = clip.beside["reference"]
     pipe, (width, height) = loaded.processor, size
     side = loaded.model.config.motion_encoder_size
@@ -134,22 +150,6 @@ def encode(
     kept = {name: value[0].cpu() for name, value in encoded.items()}
     face_3SHW = pipelines.pixels(faces).transpose(0, 1).contiguous()
     return kept | {"face": face_3SHW}
-
-
-def _check(loaded: Loaded, clip: Sample, size: tuple[int, int], guidance_frames: int) -> None:
-    if size[0] % 16 or size[1] % 16:
-        raise ValueError(f"size: {size[0]} × {size[1]}; expected sides divisible by 16")
-    if guidance_frames not in GUIDANCE_FRAMES:
-        raise ValueError(f"guidance_frames: {guidance_frames}; expected one of {GUIDANCE_FRAMES}")
-    beside = [images for name, images in clip.beside.items() if name != "reference"]
-    videos = [clip.images, *beside]
-    lengths = [len(video) for video in videos]
-    stride = loaded.processor.vae_scale_factor_temporal
-    if len(set(lengths)) > 1 or lengths[0] % stride != 1:
-        raise Unusable(
-            f"video {clip.video}: {lengths} frames of each video; expected as many of each, "
-            f"{stride}k + 1"
-        )
 
 
 def _video(pipe: Any, images: "Sequence[Image]", size: tuple[int, int]) -> "torch.Tensor":

@@ -6,10 +6,12 @@ from importlib import metadata
 from pathlib import Path
 
 from spark_trainer import captioners, log
-from spark_trainer.captioners import Captioner, Shown, engine
+from spark_trainer.captioners import Captioner, Shown, Trouble, engine
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video, frame_name
+from spark_trainer.data.meta import HALVES
+from spark_trainer.errors import MachineError
 from spark_trainer.steps import Context, Facts
 from spark_trainer.steps.device import Wanted, device
 
@@ -75,7 +77,14 @@ def _caption(shown: list[tuple[Video, Shown]], context: Context) -> Iterator[tup
                 captioner, seen, settings.batch_size, settings.num_workers
             ):
                 video, frames = shown[number]
-                yield video, _record(text, frames, origin, seconds)
+                if isinstance(text, Trouble):
+                    yield video, _nothing(video, text)
+                else:
+                    yield video, _record(text, frames, settings, origin, seconds)
+        except (ConfigError, MachineError) as error:
+            if error.__cause__:
+                log.logger.error("caption: where it stopped", exc_info=error.__cause__)
+            raise
         except engine.OutOfMemory as error:
             raise ConfigError(
                 f"caption: a single video does not fit into the memory of {place}; expected a "
@@ -100,11 +109,20 @@ def _origin(captioner: Captioner, settings: Captioning, layout: Layout) -> Facts
     }
 
 
-def _record(text: str, shown: Shown, origin: Facts, seconds: float) -> Facts:
-    if isinstance(text, engine.Unreadable):
-        return {"status": "failed", "why": str(text), "reason": str(text), "caption": None}
+def _nothing(video: Video, trouble: Trouble) -> Facts:
+    """The record of a video that gets no caption."""
+    if trouble.details:
+        log.logger.error("caption %s: %s", video.hash[:12], trouble.details)
+    facts = {"why": trouble.why, "caption": None}
+    if trouble.machine:
+        return facts | {"status": "failed", "reason": trouble.why}
+    log.logger.warning("caption %s: %s", video.hash[:12], trouble.why)
+    return facts | {"status": "none"}
+
+
+def _record(text: str, shown: Shown, settings: Captioning, origin: Facts, seconds: float) -> Facts:
     facts: Facts = {
-        "caption": text,
+        "caption": HALVES.sub("\ufffd", text),
         **origin,
         "frames": [frame.name for frame in shown.frames],
         "seconds": round(seconds, 4),
@@ -112,6 +130,12 @@ def _record(text: str, shown: Shown, origin: Facts, seconds: float) -> Facts:
     }
     if not text:
         return facts | {"status": "none", "caption": None, "why": "the model said nothing"}
+    if len(text) > settings.max_characters:
+        why = (
+            f"the model said {len(text):,} characters; caption.max_characters is "
+            f"{settings.max_characters:,}"
+        )
+        return facts | {"status": "none", "caption": None, "why": why}
     return facts | {"status": "ok"}
 
 

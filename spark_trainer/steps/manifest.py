@@ -12,14 +12,12 @@ from spark_trainer import log
 from spark_trainer.data import files, manifest, parts
 from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.data.meta import KEYS, filled
 from spark_trainer.errors import MachineError
 from spark_trainer.steps import Facts
 from spark_trainer.steps.shard import settled, withdraw
 
 VERSION = 4
-
-# Of the record of `pose`: what a reader needs, and nothing that depends on time or machine.
-POSE = ("fps", "frames", "width", "height", "people", "person_lost", "face_lost")
 
 
 def part(
@@ -97,17 +95,19 @@ def _entry(layout: Layout, video: Video, steps: tuple[str, ...]) -> manifest.Ent
 
 
 def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dict[str, Any]:
-    """The documented keys, then what else is known; keys without a value are left out."""
-    meta = {
+    """Every documented key but those of `_pose` and `_sources`, null where nothing is known."""
+    said = {
         "caption": caption.get("caption"),
         "transcript": transcript.get("text"),
         "duration": frames.get("duration", audio.get("duration")),
-    }
-    extra = {
         "frame_times": frames.get("times"),
         "fps": frames.get("fps"),
+        "container_duration": frames.get("container_duration"),
+        "container_fps": frames.get("container_fps"),
         "width": frames.get("width"),
         "height": frames.get("height"),
+        "dynamic_range": frames.get("dynamic_range"),
+        "interlaced": frames.get("interlaced"),
         "motion": frames.get("motion"),
         "damaged": frames.get("damaged") or audio.get("damaged"),
         "no_audio": audio.get("why"),
@@ -118,7 +118,7 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "transcriber": transcript.get("backend"),
         "transcriber_model": transcript.get("model"),
         "transcriber_revision": transcript.get("revision"),
-        "transcripts": _others(transcript),
+        "transcripts": transcript.get("tracks"),
         "captioner": caption.get("backend"),
         "captioner_model": caption.get("model"),
         "captioner_revision": caption.get("revision"),
@@ -127,23 +127,13 @@ def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dic
         "captions": caption.get("captions"),
         "agreement": caption.get("agreement"),
     }
-    return meta | {key: value for key, value in extra.items() if value is not None}
+    return {key: filled(value, KEYS[key]) for key, value in said.items()}
 
 
 def _pose(folder: str, pose: Facts) -> dict[str, Any]:
     """Where the person's skeleton and face lie, and in which frames they are missing."""
-    if pose.get("status") == "ok":
-        return {"pose": {"dir": folder} | {key: pose[key] for key in POSE}}
-    return {"no_pose": pose["why"]} if "why" in pose else {}
-
-
-def _others(transcript: Facts) -> list[Facts] | None:
-    """The transcripts of the tracks that were not chosen, without what depends on the machine."""
-    keys = ("track", "track_language", "language", "text", "segments", "why")
-    return [
-        {key: other[key] for key in keys if other.get(key) is not None}
-        for other in transcript.get("tracks", ())
-    ] or None
+    found = pose | {"dir": folder} if pose.get("status") == "ok" else None
+    return {"pose": filled(found, KEYS["pose"]), "no_pose": pose.get("why")}
 
 
 def _sources(names: list[str]) -> dict[str, Any]:

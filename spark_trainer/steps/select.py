@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from spark_trainer import log
 from spark_trainer.config import Select
 from spark_trainer.data import models
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video
+from spark_trainer.data.sample import Unusable
+from spark_trainer.errors import of_machine, unexpected
 from spark_trainer.steps import Context, Facts
 from spark_trainer.steps.device import Wanted, device
 
-VERSION = 1
+VERSION = 2
 UPSTREAM = ("caption",)
 SETTINGS = Select
 
@@ -74,8 +77,8 @@ def _select(video: Video, context: Context, judge: Judge) -> tuple[Video, Facts]
         return video, {"status": "none", "why": why, "caption": None}
     try:
         marks = judge(video, captions)
-    except OSError as error:
-        return video, {"status": "failed", "why": str(error), "reason": str(error), "caption": None}
+    except Exception as error:
+        return video, _unjudged(video, error)
     best = max(range(len(marks)), key=marks.__getitem__)
     name, chosen = list(captions.items())[best]
     facts: Facts = {"status": "ok", "backend": name, "by": settings.by}
@@ -85,11 +88,28 @@ def _select(video: Video, context: Context, judge: Judge) -> tuple[Video, Facts]
 
         texts = [record["caption"] for record in captions.values()]
         facts["agreement"] = round(sum(scores.agreement(texts)) / len(texts), 4)
+        marked = dict(zip(captions, marks, strict=True))
         facts["captions"] = {
-            other: {key: record.get(key) for key in KEPT} | {"mark": round(mark, 4)}
-            for (other, record), mark in zip(captions.items(), marks, strict=True)
+            other: {key: record.get(key) for key in KEPT} | {"mark": round(marked[other], 4)}
+            if other in marked
+            else None
+            for other, record in records.items()
         }
     return video, facts
+
+
+def _unjudged(video: Video, error: Exception) -> Facts:
+    """The record of a video whose captions can't be compared.
+
+    Raises:
+        MachineError: the device failed.
+    """
+    if of_machine(error):
+        return {"status": "failed", "why": str(error), "reason": str(error), "caption": None}
+    if isinstance(error, Unusable):
+        return {"status": "none", "why": str(error), "caption": None}
+    log.logger.error("select %s", video.hash[:12], exc_info=error)
+    return {"status": "none", "why": unexpected(error), "caption": None}
 
 
 def _first(video: Video, captions: Captions) -> list[float]:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer import transcribers
-from spark_trainer.config import Transcript
+from spark_trainer import log, transcribers
+from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video
+from spark_trainer.errors import MachineError, of_machine, unexpected
 from spark_trainer.steps import Context, Facts
 from spark_trainer.steps.device import Wanted, device
-from spark_trainer.transcribers import Heard, Sound, filters, listening
+from spark_trainer.transcribers import SAMPLE_RATE, Heard, Sound, filters, listening
 
 VERSION = 2
 UPSTREAM = ("audio",)
@@ -102,7 +103,7 @@ def _transcribed(tracks: Iterator[Track], context: Context) -> Iterator[tuple[Tr
             return why
         try:
             return listening.listen(track.wav, settings.vad)
-        except listening.Unreadable as error:
+        except Exception as error:
             return error
 
     def seconds(track: Track) -> float:
@@ -112,7 +113,7 @@ def _transcribed(tracks: Iterator[Track], context: Context) -> Iterator[tuple[Tr
     with _Model(context) as model:
         for track, sound in listening.ahead(listen, tracks, seconds, listeners):
             if isinstance(sound, Exception):
-                yield track, nothing(str(sound)) | {"status": "failed", "reason": str(sound)}
+                yield track, _unheard(track, sound)
             elif isinstance(sound, str):
                 yield track, nothing(sound)
             elif sound.speech == ():
@@ -136,6 +137,7 @@ class _Model(contextlib.ExitStack):
         super().__init__()
         self._context = context
         self._provenance: Facts = {}
+        self._works = False
 
     @cached_property
     def loaded(self) -> transcribers.Transcriber:
@@ -147,16 +149,58 @@ class _Model(contextlib.ExitStack):
         return transcribers.load(settings, place, self._context.workers)
 
     def transcribe(self, batch: list[tuple[Track, Sound]]) -> Iterator[tuple[Track, Facts]]:
-        settings: Transcript = self._context.settings
         self._provenance = self._provenance or self._describe()
         began = time.perf_counter()
-        heard = self.loaded.transcribe([sound for _, sound in batch])
+        try:
+            heard = self.loaded.transcribe([sound for _, sound in batch])
+        except (ConfigError, MachineError):
+            raise
+        except Exception as error:
+            if of_machine(error):
+                raise
+            yield from self._alone(batch, error)
+            return
+        self._works = True
         windows = sum(sound.windows for _, sound in batch)
         share = (time.perf_counter() - began) / windows
+        settings: Transcript = self._context.settings
         for (track, sound), said in zip(batch, heard, strict=True):
             made = datetime.now(UTC).isoformat(timespec="seconds")
             taken = {"seconds": round(share * sound.windows, 3), "made": made}
             yield track, _facts(said, sound, settings) | self._provenance | taken
+
+    def _alone(
+        self, batch: list[tuple[Track, Sound]], error: Exception
+    ) -> Iterator[tuple[Track, Facts]]:
+        """The sounds of a batch that failed, one by one, so that only the guilty has no text."""
+        if len(batch) > 1:
+            for one in batch:
+                yield from self.transcribe([one])
+            return
+        self._check()
+        ((track, _),) = batch
+        yield track, _unheard(track, error)
+
+    def _check(self) -> None:
+        """A sound is only blamed where the model still hears another: a second of a tone.
+
+        Raises:
+            ConfigError: nothing was ever transcribed with these settings.
+            MachineError: the device worked before.
+        """
+        import numpy as np
+
+        tone = np.sin(np.arange(SAMPLE_RATE) / 6).astype(np.float32) / 2
+        try:
+            self.loaded.transcribe([Sound(tone, ((0.0, 1.0),))])
+        except (ConfigError, MachineError):
+            raise
+        except Exception as error:
+            log.logger.error("transcript: where it stopped", exc_info=error)
+            what = f"not even a tone can be transcribed: {unexpected(error)}"
+            if self._works or of_machine(error):
+                raise MachineError(f"transcript: {what}") from error
+            raise ConfigError(f"transcript.whisper_model: {what}") from error
 
     def _describe(self) -> Facts:
         """What a text was made with; only the settings and the revision decide it."""
@@ -175,6 +219,17 @@ class _Model(contextlib.ExitStack):
             "packages": transcribers.versions(settings.backend),
             "device": self.loaded.device,
         }
+
+
+def _unheard(track: Track, error: Exception) -> Facts:
+    """The record of a sound that can't be transcribed."""
+    if of_machine(error):
+        return nothing(str(error)) | {"status": "failed", "reason": str(error)}
+    if isinstance(error, listening.Unreadable):
+        log.logger.warning("transcript %s: %s", track.video.hash[:12], error)
+        return nothing(str(error))
+    log.logger.error("transcript %s", track.video.hash[:12], exc_info=error)
+    return nothing(unexpected(error))
 
 
 def _facts(heard: Heard, sound: Sound, settings: Transcript) -> Facts:

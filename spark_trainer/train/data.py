@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
-from spark_trainer import environment, families
+from spark_trainer import environment, families, log
 from spark_trainer.data import encoded
 from spark_trainer.data.batches import batches
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import EMPTY, TEXT, Store
 from spark_trainer.data.sample import Sample, Unusable
+from spark_trainer.errors import MachineError, of_machine, unexpected
 from spark_trainer.families import Batch, Encoded, Family, Films, Generates, Loaded, Reads
 
+GREY_PX = 64  # side of the picture that shows whether a family can encode at all
 MAX_REPLACEMENTS = 8  # samples tried in place of a batch of which none can be used
 
 
@@ -51,20 +54,98 @@ class Reader(ABC):
         """The batch as the loss takes it, on its device; never what a worker does."""
         return moved(batch, device)
 
+    def prove(self) -> None:  # noqa: B027  # most readers have nothing that can't be used
+        """Read something that every sample would do for.
+
+        Raises:
+            Exception: of any class, where the settings let no sample be read.
+        """
+
     def __getitem__(self, numbers: Sequence[int]) -> Taken:
-        read, reasons = [], []
-        spare = iter(range(numbers[-1] + 1, numbers[-1] + 1 + MAX_REPLACEMENTS))
-        pending = list(numbers)
-        while pending:
-            try:
-                read.append(self.read(pending.pop(0)))
-            except Unusable as reason:
-                reasons.append(str(reason))
-            if not pending and not read:
-                # No batch may be empty: every process has to take part in every update.
-                pending = [number for number in [next(spare, None)] if number is not None]
-        made = self.collated(read) if read else []
-        return Taken(made, reasons, sum(getattr(one, "cut", False) for one in read))
+        reasons: list[str] = []
+        made = self._together([self._one(number, reasons) for number in numbers], reasons)
+        spare = range(numbers[-1] + 1, numbers[-1] + 1 + MAX_REPLACEMENTS)
+        for number in spare:
+            if made.batches:
+                break
+            # No batch may be empty: every process has to take part in every update.
+            made = self._together([self._one(number, reasons)], reasons)
+        return made
+
+    def sample(self, number: int) -> Sample | None:
+        """A sample as it is shown and generated for; None where it can't be learnt from either."""
+        return None if self._one(number, []) is None else self.samples[number]
+
+    def _one(self, number: int, reasons: list[str]) -> "_Read | None":
+        """A sample, or None and the reason."""
+        try:
+            return _Read(number, self.read(number))
+        except Exception as error:
+            reasons.append(self._reason(number, error))
+            return None
+
+    def _together(self, read: "Sequence[_Read | None]", reasons: list[str]) -> Taken:
+        """Batches of what can be put together; what can't is left out."""
+        usable = [one for one in read if one is not None]
+        if not usable:
+            return Taken([], reasons, 0)
+        cut = sum(getattr(one.made, "cut", False) for one in usable)
+        try:
+            return Taken(self.collated([one.made for one in usable]), reasons, cut)
+        except Exception as error:
+            if len(usable) == 1:
+                reasons.append(self._reason(usable[0].number, error))
+                return Taken([], reasons, 0)
+        alone = [self._together([one], reasons) for one in usable]
+        batches = [batch for taken in alone for batch in taken.batches]
+        return Taken(batches, reasons, sum(taken.cut for taken in alone))
+
+    def _reason(self, number: int, error: Exception) -> str:
+        """Why a sample is left out.
+
+        Raises:
+            OSError: the machine failed, which is no fault of the sample.
+            MachineError: the same.
+            ValueError: the settings let no sample be read.
+        """
+        if of_machine(error):
+            raise error
+        video = self.samples.video(number)
+        if isinstance(error, Unusable):
+            return str(error) if video in str(error) else f"video {video}: {error}"
+        log.logger.error("video %s", video, exc_info=error)
+        try:
+            self.prove()
+        except Unusable:
+            pass
+        except Exception as same:
+            raise ValueError(
+                f"train.model_name: not even a grey picture can be learnt from: {unexpected(same)}"
+            ) from same
+        return f"video {video}: {unexpected(error)}"
+
+
+class _Read(NamedTuple):
+    """A sample's number, and what was read of it."""
+
+    number: int
+    made: Any
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """A reader in a worker process: what stops the run comes as a value.
+
+    An error that a loader carries over from a worker loses its number and gains a traceback.
+    """
+
+    reader: Reader
+
+    def __getitem__(self, numbers: Sequence[int]) -> Taken | Exception:
+        try:
+            return self.reader[numbers]
+        except Exception as error:
+            return error
 
 
 @dataclass(frozen=True)
@@ -77,6 +158,11 @@ class Texts(Reader):
 
     def read(self, number: int) -> Encoded:
         return self.family.encode(self.loaded, self.samples[number], self.max_length)
+
+    def prove(self) -> None:
+        images = (Image.new("RGB", (GREY_PX, GREY_PX)),) * (1 if self.family.ONE_FRAME else 2)
+        grey = Sample("grey", images, (0.0, 1.0)[: len(images)], None, "grey")
+        self.collated([self.family.encode(self.loaded, grey, self.max_length)])
 
     def collated(self, read: list[Encoded]) -> list[Batch]:
         return [
@@ -97,7 +183,9 @@ class Clips(Reader):
     empty: torch.Tensor | None
 
     def read(self, number: int) -> Sample:
-        return self.samples[number]
+        clip = self.samples[number]
+        self.family.refuse(self.loaded, clip)
+        return clip
 
     def collated(self, read: list[Sample]) -> list[Batch]:
         alike = _grouped(read, [(clip.frame_size, len(clip.images)) for clip in read])
@@ -198,7 +286,7 @@ class _Sampler:
 def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Iterator[Taken]:
     """Batches of this process's share, for ever."""
     loader: DataLoader[Any] = DataLoader(
-        reader,  # type: ignore[arg-type]  # anything that is indexed will do
+        _Guarded(reader),  # type: ignore[arg-type]  # anything that is indexed will do
         sampler=_Sampler(share, reader.samples),  # type: ignore[arg-type]
         batch_size=None,
         num_workers=num_workers,
@@ -207,7 +295,23 @@ def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Itera
         # Without one of its own it draws from the generator that a resume has just restored.
         generator=torch.Generator().manual_seed(share.seed),
     )
-    return iter(loader)
+    return _given(iter(loader))
+
+
+def _given(loader: Iterator[Taken | Exception]) -> Iterator[Taken]:
+    """What the workers read.
+
+    Raises:
+        MachineError: a worker process is gone.
+    """
+    while True:
+        try:
+            taken = next(loader)
+        except RuntimeError as error:  # only the loader's own: a reader's comes as a value
+            raise MachineError(f"reading ahead: {error}") from error
+        if isinstance(taken, Exception):
+            raise taken
+        yield taken
 
 
 def lost(taken: Iterator[Taken] | None) -> bool:

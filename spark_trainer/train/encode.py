@@ -15,6 +15,7 @@ from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import write_json
 from spark_trainer.data.sample import Sample, Unusable
+from spark_trainer.errors import of_machine, unexpected
 from spark_trainer.steps.device import asked, device
 from spark_trainer.train import launch
 from spark_trainer.train.launch import LaunchError
@@ -73,18 +74,40 @@ class Due:
     kept: int = 0
     made: int = 0
     unusable: int = 0
+    unforeseen: list[str] = field(default_factory=list)
 
     def write(self, path: Path, make: "Callable[[], Mapping[str, torch.Tensor]]") -> None:
         """Write a file, or say why not."""
         try:
-            encoded.write(path, make())
-            self.made += 1
-        except Unusable as reason:
+            tensors = make()
+        except Exception as error:
+            reason = refusal(error, path.name)
+            if reason is not error:
+                self.unforeseen.append(str(reason))
             self.leave_out(reason)
+            return
+        encoded.write(path, tensors)
+        self.made += 1
 
     def leave_out(self, reason: Unusable) -> None:
         self.unusable += 1
         log.logger.warning("not encoded: %s", reason)
+
+
+def refusal(error: Exception, name: str) -> Unusable:
+    """Why something can't be encoded; an error that nobody foresaw is logged where it came from.
+
+    Raises:
+        OSError: the machine failed.
+        MachineError: the same.
+        RuntimeError: the same, as PyTorch says it.
+    """
+    if isinstance(error, Unusable):
+        return error
+    if of_machine(error) or isinstance(error, RuntimeError):
+        raise error  # of the device; its other errors can't be told from a clip's
+    log.logger.error("%s", name, exc_info=error)
+    return Unusable(f"{name}: {unexpected(error)}")
 
 
 def _collected(order: Order, data: Path, folder: Path) -> Path:
@@ -146,16 +169,20 @@ def _encode(due: Due, run: Run, family: "Films", place: str, threads: int) -> No
         for path, sample in zip(due.clips, _decoded(due, run.num_workers), strict=True):
             if isinstance(sample, Unusable):
                 due.leave_out(sample)
+            elif isinstance(sample, Exception):
+                raise sample
             else:
                 due.write(path, partial(family.encode, loaded, sample, sample.frame_size))
             advance()
+    if len(due.unforeseen) == len(due.clips) + len(due.texts) > 1:
+        raise ValueError(f"nothing could be encoded; the first: {due.unforeseen[0]}")
 
 
 def _text(family: Any, loaded: Any, text: str) -> "dict[str, torch.Tensor]":
     return {encoded.TEXT: family.text(loaded, text)}
 
 
-def _decoded(due: Due, num_workers: int) -> "Iterator[Sample | Unusable]":
+def _decoded(due: Due, num_workers: int) -> "Iterator[Sample | Exception]":
     """The samples that are due, decoded ahead by worker processes."""
     from torch.utils.data import DataLoader
 
@@ -175,9 +202,11 @@ class _Decoder:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, place: int) -> Sample | Unusable:
+    def __getitem__(self, place: int) -> Sample | Exception:
         samples, number = self.clips[place]
         try:
             return samples[number]
-        except Unusable as reason:
-            return reason
+        except Exception as error:
+            if of_machine(error):
+                return error
+            return refusal(error, f"video {samples.video(number)}")

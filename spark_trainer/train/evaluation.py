@@ -8,7 +8,7 @@ import torch
 
 from spark_trainer import log, pipelines, scores
 from spark_trainer.config import Run
-from spark_trainer.data.sample import Sample, Unusable
+from spark_trainer.data.sample import Sample
 from spark_trainer.families import Batch, Films, Generates
 from spark_trainer.train import data
 from spark_trainer.train.sharding import Whole
@@ -116,10 +116,9 @@ def _few(reader: data.Reader, run: Run, stopping: Stopping) -> Iterator[Sample]:
     for number in reader.samples.first_of_each_video()[: run.num_samples]:
         if stopping():
             return
-        try:
-            yield reader.samples[number]
-        except Unusable:
-            continue  # counted and named with the held-out loss
+        clip = reader.sample(number)
+        if clip is not None:  # else it is counted and named with the held-out loss
+            yield clip
 
 
 def rated(said: list[dict[str, Any]]) -> dict[str, float]:

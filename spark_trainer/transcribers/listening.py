@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from spark_trainer.errors import of_machine
 from spark_trainer.transcribers import SAMPLE_RATE, WINDOW_S, Sound
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def read(wav: Path) -> "np.ndarray":
     """Samples (N,) in [-1, 1) at 16 kHz, mixed down to mono.
 
     Raises:
-        Unreadable: the file is not there, or is no sound.
+        Unreadable: the file is no sound.
+        OSError: the machine can't read it, or it is not there.
     """
     import numpy as np
 
@@ -38,7 +40,9 @@ def read(wav: Path) -> "np.ndarray":
                     raise EOFError(f"{len(data)} of {2 * file.getnframes()} bytes are there")
                 return np.frombuffer(data, "<i2").astype(np.float32) / 32768
         return _resampled(wav)
-    except (OSError, EOFError, ValueError, wave.Error) as error:
+    except Exception as error:  # a decoder's own classes are many
+        if of_machine(error):
+            raise
         raise Unreadable(f"{wav.name} can't be read: {error}") from error
 
 
@@ -67,6 +71,7 @@ def listen(wav: Path, vad: bool) -> Sound:
 
     Raises:
         Unreadable: see `read`.
+        OSError: see `read`.
     """
     samples = read(wav)
     return Sound(samples, speech(samples) if vad else None)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ import torch
 from PIL import Image
 
 from spark_trainer import captioners
-from spark_trainer.captioners import Captioner, Prepared, Shown, engine
-from spark_trainer.captioners.engine import BatchSize, Unreadable
-from spark_trainer.config import Captioning
+from spark_trainer.captioners import Captioner, Prepared, Shown, Trouble, engine
+from spark_trainer.captioners.engine import BatchSize
+from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.errors import MachineError
 from tests.families import tiny
 
 MIB = 1 << 20
@@ -79,10 +82,77 @@ def test_a_batch_holds_videos_of_like_length(videos: list[Shown]) -> None:
 def test_a_video_that_cannot_be_read_costs_no_other(videos: list[Shown]) -> None:
     videos[3].frames[0].unlink()
     made = {n: text for n, text, _ in engine.run(Hungry(0), videos, 4, 2)}
-    assert isinstance(made[3], Unreadable)
-    assert "3.jpg" in made[3]
-    assert sorted(made) == list(range(40))
-    assert not any(isinstance(text, Unreadable) for n, text in made.items() if n != 3)
+    gone = made.pop(3)
+    assert isinstance(gone, Trouble)
+    assert (gone.machine, "3.jpg" in gone.why) == (True, True)
+    assert made == {number: str(number) for number in range(40) if number != 3}
+
+
+class Picky(Hungry):
+    """Fails in a batch with certain videos, and for every picture once `broken` is set."""
+
+    def __init__(self, bad: set[str], broken: bool = False) -> None:
+        super().__init__(0)
+        self._bad, self.broken = bad, broken
+
+    def prepare(self, shown: Shown) -> Prepared:
+        frame = shown.frames[0]
+        name = frame.read_text() if frame.suffix == ".txt" else "grey"
+        return {"frame": name, "length": len(shown.frames), "by": os.getpid()}
+
+    def caption(self, batch: Sequence[Prepared]) -> list[str]:
+        if self.broken or self._bad & {str(one["frame"]) for one in batch}:
+            raise ValueError("absolute aspect ratio must be smaller than 200")
+        return super().caption(batch)
+
+
+@pytest.fixture
+def texts(videos: list[Shown]) -> list[Shown]:
+    """The videos by names that Pillow does not know."""
+    for one in videos:
+        one.frames[0].rename(one.frames[0].with_suffix(".txt"))
+    return [Shown(tuple(f.with_suffix(".txt") for f in one.frames), one.times) for one in videos]
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1, 7])
+def test_a_batch_that_fails_costs_only_the_guilty(batch_size: int, texts: list[Shown]) -> None:
+    bad = {"5", "17"}
+    made = {n: text for n, text, _ in engine.run(Picky(bad), texts, batch_size, 0)}
+    for number in sorted(map(int, bad)):
+        blamed = made.pop(number)
+        assert isinstance(blamed, Trouble)
+        assert not blamed.machine
+        assert blamed.why.startswith("unexpected ValueError: absolute aspect ratio")
+        assert "Traceback" in blamed.details
+    assert made == {number: str(number) for number in range(40) if str(number) not in bad}
+
+
+def test_settings_that_let_nothing_be_captioned_stop_at_once(texts: list[Shown]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"caption\.model_name: .* unexpected ValueError"
+    ) as caught:
+        list(engine.run(Picky(set(), broken=True), texts, 4, 0))
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_device_that_breaks_on_the_way_blames_no_video(texts: list[Shown]) -> None:
+    model = Picky(set())
+    running = engine.run(model, texts, 4, 0)
+    assert all(text == str(number) for number, text, _ in islice(running, 8))
+    model.broken = True
+    with pytest.raises(MachineError, match="not even a grey picture"):
+        next(running)
+
+
+def test_a_killed_reader_is_the_machines_trouble(texts: list[Shown]) -> None:
+    class Doomed(Picky):
+        def prepare(self, shown: Shown) -> Prepared:
+            if shown.frames[0].stem == "9":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().prepare(shown)
+
+    with pytest.raises(MachineError, match="reading ahead"):
+        list(engine.run(Doomed(set()), texts, 1, 2))
 
 
 def under_memory_limit(videos: list[Shown], mib_each: int, mib: int) -> dict[str, object]:

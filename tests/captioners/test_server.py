@@ -1,7 +1,14 @@
 """Captions by a real server that speaks OpenAI's protocol, serving a tiny Qwen2-VL."""
 
 import base64
+import contextlib
+import http.server
+import json
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +16,10 @@ import pytest
 from PIL import Image
 
 from spark_trainer import captioners
+from spark_trainer.captioners import Trouble, engine
+from spark_trainer.captioners import server as module
 from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.errors import MachineError
 
 from .conftest import Server
 from .recipes import Decoding, qwen2_vl
@@ -60,13 +70,132 @@ def test_frames_are_shrunk_before_they_are_sent(server: Server, pictures: dict[s
 
 def test_a_model_that_is_not_served_is_named(server: Server, pictures: dict[str, Path]) -> None:
     ours = captioner(server.url, "somebody/else")
-    with pytest.raises(ConfigError, match=r"^caption\.server_url: http://127"):
-        ours.predict(pictures["dog"])
+    shown = captioners.Shown((pictures["dog"],), (0.0,))
+    with pytest.raises(ConfigError, match=r"^caption\..*somebody/else"):
+        list(engine.run(ours, [shown], 1, 0))
 
 
-def test_a_server_that_is_not_there_is_named(pictures: dict[str, Path]) -> None:
+def test_a_server_that_is_not_there_is_the_machines_trouble(
+    pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES_S", (0.01,))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-        with pytest.raises(ConfigError, match=rf"^caption\.server_url: {url}: .*refused"):
+        with pytest.raises(MachineError, match=rf"^caption\.server_url: {url}: .*refused"):
             captioner(url, "any/model").predict(pictures["dog"])
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Sends the answers of its server's list, one for each request, the last one for ever."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        left: list[tuple[int, bytes]] = self.server.left  # type: ignore[attr-defined]
+        status, body = left.pop(0) if len(left) > 1 else left[0]
+        self.send_response(status)
+        if body != b"slow":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            if body == b"slow":  # its four bytes, and no end
+                for _ in range(20):
+                    self.wfile.write(b"x")
+                    time.sleep(0.2)
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[..., str]]:
+    """Start a server that gives these answers; returns its address."""
+    running = []
+
+    def start(*answers: tuple[int, bytes]) -> str:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        server.left = list(answers)  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return f"http://127.0.0.1:{server.server_port}/v1"
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def said(content: object) -> tuple[int, bytes]:
+    return 200, json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([said(" a dog ")], "a dog"),
+        ([(503, b"loading"), (429, b"slow down"), said("a dog")], "a dog"),
+        ([said(None)], ""),
+        (
+            [(200, b'{"choices": []}')],
+            Trouble('the server\'s answer holds no text: {"choices": []}'),
+        ),
+        ([(200, b"<html>")], Trouble("the server's answer holds no text: <html>")),
+        (
+            [(400, b"image too small")],
+            Trouble("the server refused the request: 400 image too small"),
+        ),
+        ([(422, b"no")], Trouble("the server refused the request: 422 no")),
+        ([(200, b"x" * (1 << 25))], Trouble("the server's answer is longer than 16,777,216 bytes")),
+    ],
+)
+def test_an_answer_is_the_videos_own_matter(
+    answers: list[tuple[int, bytes]],
+    expected: str | Trouble,
+    answering: Callable[..., str],
+    pictures: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PAUSES_S", (0.01, 0.01))
+    ours = captioner(answering(*answers), "any/model")
+    shown = captioners.Shown((pictures["dog"],), (0.0,))
+    (text,) = ours.caption([ours.prepare(shown)])
+    if isinstance(text, Trouble):
+        text = replace(text, details="")
+    assert text == expected
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_key_or_name_that_is_not_known_stops_at_once(
+    status: int, answering: Callable[..., str], pictures: dict[str, Path]
+) -> None:
+    ours = captioner(answering((status, b"who are you"), said("a dog")), "any/model")
+    with pytest.raises(ConfigError, match=f"{status} who are you"):
+        ours.predict(pictures["dog"])
+
+
+def test_a_server_that_stays_busy_costs_some_tries_then_all(
+    answering: Callable[..., str], pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES_S", (0.01,))
+    ours = captioner(answering((500, b"out of memory")), "any/model")
+    one = ours.prepare(captioners.Shown((pictures["dog"],), (0.0,)))
+    (failed,) = ours.caption([one])
+    assert isinstance(failed, Trouble)
+    assert failed.machine
+    assert failed.why.endswith("500 out of memory")
+    with pytest.raises(MachineError, match="500 out of memory"):
+        ours.caption([one] * module.IN_A_ROW)
+
+
+def test_an_answer_has_a_time_limit(
+    answering: Callable[..., str], pictures: dict[str, Path]
+) -> None:
+    ours = captioner(answering((200, b"slow")), "any/model", server_timeout_s=0.5)
+    one = ours.prepare(captioners.Shown((pictures["dog"],), (0.0,)))
+    began = time.monotonic()
+    (failed,) = ours.caption([one])
+    assert isinstance(failed, Trouble)
+    assert failed.machine
+    assert "caption.server_timeout_s = 0.5" in failed.why
+    assert time.monotonic() - began < 3

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -140,5 +141,61 @@ def test_a_missing_frame_says_which(manifest: Path) -> None:
 
 def test_a_broken_line_is_named(manifest: Path) -> None:
     manifest.write_text(manifest.read_text() + '{"id": "x"\n')
-    with pytest.raises(ValueError, match=r"manifest\.jsonl:7: no manifest entry"):
+    with pytest.raises(ValueError, match=r"manifest\.jsonl:7: no JSON"):
         read(manifest, one_frame=True)
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"caption": "hi \ud83d"}, "its text holds half a character, '\\ud83d'"),
+        ({"caption": "x" * 101}, "a text of 101 characters; text.max_characters is 100"),
+        ({"caption": None}, "without caption"),
+    ],
+)
+def test_a_text_that_is_none_costs_its_own_video(
+    meta: dict[str, Any], reason: str, manifest: Path
+) -> None:
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    entries[3]["meta"] |= meta
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    data = read(manifest, one_frame=False, text={"max_characters": 100})
+    assert f"{entries[3]['id']}: {reason}" in data.left_out
+    assert data.num_videos == 3
+
+
+@pytest.mark.parametrize("value", [["x", "y"], {"a": "b"}])
+def test_a_key_of_ones_own_must_hold_a_text_to_be_said(value: Any, manifest: Path) -> None:
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for entry in entries:
+        entry["meta"]["title"] = value
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    data = read(manifest, one_frame=False, text={"answer": "{title}"})
+    assert data.num_videos == 0
+    assert "title: expected a text or a number" in data.left_out[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"GIF8", b"no picture"])
+def test_a_frame_that_is_no_picture_says_which(content: bytes, manifest: Path) -> None:
+    data = read(manifest, one_frame=False)
+    frame = manifest.parent / "data" / data[0].video / "frames" / "frame_000002.jpg"
+    frame.write_bytes(content)
+    with pytest.raises(Unusable, match=f"{frame}: cannot identify"):
+        data[0]
+
+
+def test_a_disk_that_fails_is_no_fault_of_a_sample(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files is an error of the same class as a file that is not there."""
+    data = read(manifest, one_frame=False)
+    plan = data.plan(0)
+    monkeypatch.setattr(dataset, "entry_at", lambda *_: plan.entry)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    Image.init()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            data[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from spark_trainer import config, steps
 from spark_trainer.config import Captioning, ConfigError
@@ -99,9 +100,9 @@ def test_a_record_tells_where_its_caption_comes_from(
     assert record["made"].endswith("Z")
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_frame_that_cannot_be_read_is_recorded_and_tried_again(
-    damage: str, build: Build, videos: Path, clips: Path
+@pytest.mark.parametrize(("damage", "status"), [("cut", "none"), ("gone", "failed")])
+def test_a_frame_that_is_gone_is_tried_again_and_one_that_is_no_picture_is_not(
+    damage: str, status: str, build: Build, videos: Path, clips: Path
 ) -> None:
     for clip in ("dog", "title"):
         shutil.copy(clips / f"{clip}.mp4", videos)
@@ -114,12 +115,13 @@ def test_a_frame_that_cannot_be_read_is_recorded_and_tried_again(
         frame.unlink()
     settings = captions(num_frames=1, num_workers=0)
     built = build(TAGS, caption=settings)
-    failed = built.record("title.mp4", TAGS)
-    assert (failed["status"], failed["caption"]) == ("failed", None)
-    assert frame.name in failed["reason"]
+    record = built.record("title.mp4", TAGS)
+    assert (record["status"], record["caption"]) == (status, None)
+    assert frame.name in record["why"]
     assert "Samoyed" in built.record("dog.mp4", TAGS)["caption"]
     frame.write_bytes(whole)
-    assert build(TAGS, caption=settings).record("title.mp4", TAGS)["caption"] == "no tag"
+    again = build(TAGS, caption=settings).record("title.mp4", TAGS)
+    assert again["caption"] == (None if status == "none" else "no tag")
 
 
 def test_without_a_gpu_the_configuration_must_say_that_the_cpu_is_fine(
@@ -173,3 +175,41 @@ def test_a_folder_that_is_not_there_is_no_hub_id() -> None:
     with pytest.raises(ConfigError, match="no such folder: models/mine/qwen"):
         models.check("models/mine/qwen", ("qwen2_vl",), "here")
     models.check("Qwen/Qwen2-VL-7B-Instruct", ("qwen2_vl",), "here")
+
+
+def test_a_frame_that_the_processor_refuses_costs_its_own_video(
+    build: Build, videos: Path, clips: Path, checkpoint: Path
+) -> None:
+    """Qwen takes no picture more than 200 times as high as wide; sizes may differ in a video."""
+    for clip in ("dog", "title", "cup"):
+        shutil.copy(clips / f"{clip}.mp4", videos)
+    built = build("frames")
+    for frame in built.frames("title.mp4"):
+        Image.new("RGB", (3, 640)).save(frame)
+    Image.new("RGB", (90, 160)).save(built.frames("cup.mp4")[0])
+    keys = {"captioner_backend": "qwen2-vl", "model_name": str(checkpoint), "choose": "ends"}
+    keys |= {"num_frames": 2, "max_new_tokens": 3, "device": "cpu", "batch_size": 3}
+    built = build("caption/qwen2-vl", caption=keys)
+    refused = built.record("title.mp4", "caption/qwen2-vl")
+    assert (refused["status"], refused["caption"]) == ("none", None)
+    assert refused["why"].startswith("unexpected ValueError: absolute aspect ratio must be smaller")
+    for name in ("dog.mp4", "cup.mp4"):
+        assert built.record(name, "caption/qwen2-vl")["caption"]
+
+
+def test_a_template_that_cannot_be_used_stops_at_once(
+    build: Build, videos: Path, clips: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copy(clips / "title.mp4", videos)
+    broken = shutil.copytree(checkpoint, tmp_path / "broken")
+    (broken / "chat_template.jinja").write_text("{{ messages.nothing.there }}")
+    keys = {"captioner_backend": "qwen2-vl", "model_name": str(broken), "device": "cpu"}
+    with pytest.raises(ConfigError, match=r"caption\.model_name: .* UndefinedError"):
+        build("frames", "caption/qwen2-vl", caption=keys)
+
+
+def test_a_text_longer_than_anybody_says_is_none(build: Build, videos: Path, clips: Path) -> None:
+    shutil.copy(clips / "dog.mp4", videos)
+    record = build("frames", TAGS, caption=captions(max_characters=5)).record("dog.mp4", TAGS)
+    assert (record["status"], record["caption"]) == ("none", None)
+    assert record["why"].endswith("characters; caption.max_characters is 5")

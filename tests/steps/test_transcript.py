@@ -1,16 +1,21 @@
 """Transcripts of whole videos: the words, where they come from, and why there are none."""
 
+import json
 import shutil
-from collections.abc import Callable
+import wave
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jiwer
+import numpy as np
 import pytest
 from whisper.normalizers import EnglishTextNormalizer
 
 from spark_trainer import config, transcribers
-from spark_trainer.data.layout import Shard
-from spark_trainer.steps import Context, manifest, transcript
+from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.steps import Context, Facts, manifest, transcript
+from spark_trainer.transcribers import Heard, Segment, Sound
 
 READING = (
     "and mister john dashwood had then leisure to consider how much there might be prudently in "
@@ -134,9 +139,10 @@ def test_every_track_has_its_text(
     assert "selfish" in other["text"]
     video, layout = built.video("tracks.mkv"), built.index.layout
     manifest.part(layout, Shard("", (video,)), ("audio", "transcript"), "f", layout.root / "part")
-    assert (
-        '"transcripts":[{"segments":[],"text":"","track":0,' in (layout.root / "part").read_text()
-    )
+    entry = json.loads((layout.root / "part").read_text())
+    silent, other = entry["meta"]["transcripts"]
+    assert (silent["segments"], silent["track"], silent["why"]) == ([], 0, "silence")
+    assert silent.keys() == other.keys()
 
 
 def test_an_unreadable_file_stops_nothing(
@@ -152,7 +158,57 @@ def test_an_unreadable_file_stops_nothing(
         for video, facts in transcript.produce(list(built.index.videos.values()), context)
     }
     bad = found[built.video("hello.mpeg").hash]
-    assert bad["status"] == "failed"
-    assert bad["reason"] == bad["why"]
+    assert bad["status"] == "none"
     assert bad["why"].startswith("audio.wav can't be read: ")
     assert found[built.video("globe-reading.mp4").hash]["status"] == "ok"
+
+
+class Picky:
+    """Hears everything but what is loud, and nothing any more once `broken` is set."""
+
+    device, revision, batch_size = "cpu", "r", 4
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken = broken
+
+    def transcribe(self, sounds: Sequence[Sound]) -> list[Heard]:
+        if self.broken or any(np.abs(sound.samples).max() > 0.9 for sound in sounds):
+            raise ValueError("too loud")
+        return [Heard("en", None, [Segment(0.0, 1.0, "all is well")]) for _ in sounds]
+
+
+@pytest.fixture
+def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Facts]]:
+    """Transcribe six sounds, the third too loud, with a model of the test's own."""
+
+    def run(model: Picky) -> dict[str, Facts]:
+        monkeypatch.setattr(transcribers, "load", lambda *_: model)
+        layout, videos = Layout(tmp_path), [Video(f"{n:064x}", str(n)) for n in range(6)]
+        for number, video in enumerate(videos):
+            samples = np.full(16000, 32000 if number == 2 else 8000, "<i2")
+            layout.folder(video).mkdir()
+            with wave.open(str(layout.audio(video)), "wb") as file:
+                file.setparams((1, 2, 16000, 0, "NONE", ""))
+                file.writeframes(samples.tobytes())
+            facts = {"status": "ok", "peak_db": 0.0, "duration": 1.0}
+            write_json(layout.record(video, "audio"), facts)
+        settings = config.Transcript(whisper_model="offline-tiny.en", device="cpu", vad=False)
+        found = transcript.produce(videos, Context(layout, settings, workers=1))
+        return {video.folder: facts for video, facts in found}
+
+    return run
+
+
+def test_a_sound_that_the_model_fails_on_costs_no_other(
+    heard: Callable[..., dict[str, Facts]],
+) -> None:
+    found = heard(Picky())
+    assert found.pop("2")["why"] == "unexpected ValueError: too loud"
+    assert [facts["text"] for facts in found.values()] == ["all is well"] * 5
+
+
+def test_a_model_that_hears_nothing_at_all_stops_at_once(
+    heard: Callable[..., dict[str, Facts]],
+) -> None:
+    with pytest.raises(config.ConfigError, match=r"whisper_model: not even a tone .* too loud"):
+        heard(Picky(broken=True))

@@ -1,0 +1,243 @@
+"""What stands in `meta` of a manifest line: one table of keys and types.
+
+Our own lines have every key, null where there is nothing to say, so that readers which infer a
+schema find the same one everywhere. Lines of others may lack keys and have more of them.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
+from pathlib import PurePosixPath
+from typing import Any, get_args
+
+from spark_trainer.config.caption import Backend
+
+# `text`, `number`, `whole` (number), `flag` or `path`; a list of one type, or a mapping.
+Kind = str | list[Any] | dict[str, Any]
+Check = Callable[[Any], bool]
+
+WORD: Kind = {"text": "text", "start": "number", "end": "number"}
+SEGMENT: Kind = {"text": "text", "start": "number", "end": "number", "words": [WORD]}
+CAPTION: Kind = {
+    "caption": "text",
+    "model": "text",
+    "revision": "text",
+    "prompt": "text",
+    "mark": "number",
+}
+
+KEYS: dict[str, Kind] = {
+    "caption": "text",
+    "transcript": "text",
+    "duration": "number",
+    "source_path": "text",
+    "sources": ["text"],
+    "frame_times": ["number"],
+    "fps": "number",
+    "container_duration": "number",
+    "container_fps": "number",
+    "width": "whole",
+    "height": "whole",
+    "dynamic_range": "text",
+    "interlaced": "flag",
+    "motion": "number",
+    "damaged": "text",
+    "no_audio": "text",
+    "audio_duration": "number",
+    "language": "text",
+    "segments": [SEGMENT],
+    "no_transcript": "text",
+    "transcriber": "text",
+    "transcriber_model": "text",
+    "transcriber_revision": "text",
+    "transcripts": [
+        {
+            "track": "whole",
+            "track_language": "text",
+            "language": "text",
+            "text": "text",
+            "segments": [SEGMENT],
+            "why": "text",
+        }
+    ],
+    "captioner": "text",
+    "captioner_model": "text",
+    "captioner_revision": "text",
+    "caption_prompt": "text",
+    "no_caption": "text",
+    "captions": dict.fromkeys(get_args(Backend), CAPTION),
+    "agreement": "number",
+    "pose": {
+        "dir": "path",
+        "fps": "number",
+        "frames": "whole",
+        "width": "whole",
+        "height": "whole",
+        "people": "whole",
+        "person_lost": [["whole"]],
+        "face_lost": [["whole"]],
+    },
+    "no_pose": "text",
+}
+NEEDED = ("dir", "fps", "frames")  # of a pose
+FOLDERS = ("pose_dir", "face_dir", "background_dir", "mask_dir")  # of a user's own videos
+CHECKED: dict[str, Kind] = KEYS | dict.fromkeys(FOLDERS, "path")
+
+HALVES = re.compile("[\ud800-\udfff]")  # of characters; no UTF-8 spells them
+
+EXPECTED = {
+    "text": "a text",
+    "number": "a number",
+    "whole": "a whole number",
+    "flag": "true or false",
+    "path": "a folder",
+}
+TYPES: dict[str, set[type]] = {
+    "text": {str},
+    "number": {int, float},
+    "whole": {int},
+    "flag": {bool},
+    "path": {str},
+}
+DTYPES = {"text": "string", "number": "float64", "whole": "int64", "flag": "bool", "path": "string"}
+OURS = {"number": float, "whole": int, "flag": bool}  # a number of one type is one of one spelling
+
+
+def filled(value: Any, kind: Kind) -> Any:
+    """A value of our own with every key of its type, and with numbers of one type."""
+    if value is None:
+        return None
+    if isinstance(kind, list):
+        return [filled(item, kind[0]) for item in value]
+    if isinstance(kind, dict):
+        keys = value if kind is KEYS["captions"] else kind  # the captioners that are configured
+        return {key: filled(value.get(key), kind[key]) for key in keys}
+    return OURS.get(kind, str)(value)
+
+
+def problems(meta: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the known keys; null stands for nothing and is right everywhere."""
+    if not IS_RIGHT(meta):
+        for key, value in meta.items():
+            if value is not None and key in CHECKED:
+                yield from _wrong(value, CHECKED[key], f"meta.{key}")
+        return
+    for name in FOLDERS:
+        if meta.get(name) is not None and (problem := path_problem(meta[name])):
+            yield f"meta.{name}: {problem}"
+    if pose := meta.get("pose"):
+        if any(pose.get(key) is None for key in NEEDED):
+            yield f"meta.pose: expected {', '.join(NEEDED)}"
+        elif problem := path_problem(pose["dir"]):
+            yield f"meta.pose.dir: {problem}"
+    times = meta.get("frame_times")
+    if times and (times != sorted(times) or times[0] < 0):  # sorting what is sorted is one pass
+        yield "meta.frame_times: expected seconds from 0 on, in ascending order"
+
+
+def path_problem(value: str) -> str | None:
+    """What is wrong with a path of a manifest, if something is.
+
+    Symbolic links are followed: whoever put them into the folder meant them.
+    """
+    if value.isascii() and value and value[0] != "/" and ".." not in value and "\0" not in value:
+        return None
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return f"{shown(value)} is no name of a file"
+    if not value or "\0" in value:
+        return f"{shown(value)} is no name of a file"
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts:
+        return f"expected a path below the manifest's own folder (got {shown(value)})"
+    return None
+
+
+def features() -> dict[str, Any]:
+    """The types of our own lines, as `datasets.Features.from_dict` takes them."""
+    line: dict[str, Kind] = {"id": "text", "frames_dir": "text", "audio": "text", "meta": KEYS}
+    return {name: _feature(kind) for name, kind in line.items()}
+
+
+def _feature(kind: Kind) -> Any:
+    if isinstance(kind, list):
+        return {"feature": _feature(kind[0]), "_type": "List"}
+    if isinstance(kind, dict):
+        return {key: _feature(inner) for key, inner in kind.items()}
+    return {"dtype": DTYPES[kind], "_type": "Value"}
+
+
+def _check(kind: Kind) -> Check:
+    """Tells whether a value has its type; every line of a manifest passes here."""
+    if isinstance(kind, dict):
+        return _mapping_check(kind)
+    if isinstance(kind, list):
+        inner, right = kind[0], _check(kind[0])
+        if isinstance(inner, str):
+            types, number = TYPES[inner], inner == "number"
+            return lambda value: (
+                type(value) is list
+                and types.issuperset(map(type, value))
+                and (not number or all(map(isfinite, value)))
+            )
+        return lambda value: type(value) is list and None not in value and all(map(right, value))
+    types = TYPES[kind] | {type(None)}
+    if kind == "number":
+        return lambda value: type(value) in types and (value is None or isfinite(value))
+    return lambda value: type(value) in types
+
+
+def _mapping_check(kind: dict[str, Kind]) -> Check:
+    plain = {
+        key: TYPES[inner] | {type(None)} for key, inner in kind.items() if isinstance(inner, str)
+    }
+    others = {key: _check(inner) for key, inner in kind.items() if not isinstance(inner, str)}
+
+    def right(value: Any) -> bool:
+        if value is None:
+            return True
+        if type(value) is not dict:
+            return False
+        for key, item in value.items():
+            types = plain.get(key)
+            if types is not None:
+                if type(item) not in types or (type(item) is float and not isfinite(item)):
+                    return False
+            elif key in others and item is not None and not others[key](item):
+                return False
+        return True
+
+    return right
+
+
+IS_RIGHT = _check(CHECKED)
+
+
+def _wrong(value: Any, kind: Kind, where: str, nullable: bool = True) -> Iterator[str]:
+    if _check(kind)(value) and (nullable or value is not None):
+        return
+    if isinstance(kind, dict) and isinstance(value, dict):
+        for key, item in value.items():
+            if key in kind and item is not None:
+                yield from _wrong(item, kind[key], f"{where}.{key}")
+    elif isinstance(kind, list) and isinstance(value, list):
+        place = next(n for n, item in enumerate(value) if not _check(kind)([item]))
+        yield from _wrong(value[place], kind[0], f"{where}[{place}]", nullable=False)
+    else:
+        null = " or null" if nullable else ""
+        yield f"{where}: expected {_expected(kind)}{null} (got {shown(value)})"
+
+
+def _expected(kind: Kind) -> str:
+    if isinstance(kind, str):
+        return EXPECTED[kind]
+    return "a list" if isinstance(kind, list) else "a mapping"
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value, as JSON spells it."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

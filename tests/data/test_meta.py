@@ -1,0 +1,112 @@
+"""One table of keys and types: our own lines have all of them, and others' tools can load them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_trainer.data import manifest, meta
+from spark_trainer.steps.manifest import _meta, _pose, _sources
+
+SEGMENT = {"text": "a", "start": 1, "end": 2.5, "words": [{"text": "a", "start": 1, "end": 2}]}
+CAPTION = {"caption": "c", "model": "m", "revision": "r", "prompt": None, "mark": 1}
+RECORDS: dict[str, dict[str, Any]] = {
+    "frames": {
+        "duration": 6,
+        "times": [0, 1.5],
+        "fps": 25,
+        "width": 640,
+        "height": 480,
+        "motion": 1,
+        "container_duration": 5.5,
+        "container_fps": 25,
+        "dynamic_range": "sdr",
+        "interlaced": False,
+        "damaged": "cut",
+    },
+    "audio": {"duration": 6, "why": "silence"},
+    "transcript": {
+        "text": "a",
+        "segments": [SEGMENT],
+        "language": "en",
+        "backend": "faster-whisper",
+        "model": "m",
+        "revision": "r",
+        "why": "no voice",
+        "tracks": [{"track": 1, "language": "de", "text": "b", "segments": [], "status": "ok"}],
+    },
+    "select": {
+        "caption": "c",
+        "backend": "blip",
+        "model": "m",
+        "revision": "r",
+        "prompt": "p",
+        "why": "nothing said",
+        "captions": {"blip": CAPTION, "qwen2-vl": None},
+        "agreement": 1,
+    },
+    "pose": {
+        "status": "ok",
+        "fps": 16,
+        "frames": 3,
+        "width": 6,
+        "height": 6,
+        "people": 1,
+        "person_lost": [],
+        "face_lost": [[0, 1]],
+        "why": "too dark",
+    },
+}
+
+
+def line(number: int, records: dict[str, dict[str, Any]]) -> manifest.Entry:
+    """A line of our own, from records of the steps."""
+    names = ("frames", "audio", "transcript", "select")
+    facts = _meta(*(records.get(name, {}) for name in names))
+    facts |= _pose("p", records.get("pose", {})) | _sources(["x" * 300])
+    return {"id": f"{number:064x}", "frames_dir": None, "audio": None, "meta": facts}
+
+
+def types(value: Any) -> Any:
+    """The type of a value, null left out."""
+    if isinstance(value, dict):
+        return {key: types(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [types(value[0])] if value else []
+    return type(value)
+
+
+def test_every_line_has_every_key_and_one_type_each() -> None:
+    full, empty = line(1, RECORDS)["meta"], line(0, {})["meta"]
+    assert full.keys() == empty.keys() == meta.KEYS.keys()
+    assert None not in full.values()
+    assert [key for key, value in empty.items() if value is not None] == ["source_path", "sources"]
+    assert list(meta.problems(full)) == list(meta.problems(empty)) == []
+    exact = line(2, RECORDS | {"frames": RECORDS["frames"] | {"duration": 6.0, "fps": 25.0}})
+    assert types(full) == types(exact["meta"])
+    assert full["captions"].keys() == {"blip", "qwen2-vl"}
+    assert full["transcripts"][0].keys() == {*meta.KEYS["transcripts"][0]}  # type: ignore[index]
+
+
+def test_datasets_loads_our_lines_at_any_size(tmp_path: Path) -> None:
+    """It guesses types from the first 10 MB, where a key may be null in every line."""
+    datasets = pytest.importorskip("datasets")
+    path = tmp_path / "manifest_v1.jsonl"
+    count = 14_000
+    rows = (line(n, {} if n < count else RECORDS) for n in range(count + 1))
+    manifest.write(path, rows)
+    assert path.stat().st_size > 12 << 20
+    loaded = datasets.load_dataset(
+        "json",
+        data_files=str(path),
+        features=datasets.Features.from_dict(meta.features()),
+        split="train",
+        cache_dir=str(tmp_path),
+    )
+    assert len(loaded) == count + 1
+    first, last = loaded[0]["meta"], loaded[count]["meta"]
+    assert (first["caption"], last["caption"]) == (None, "c")
+    assert last["segments"] == [SEGMENT]
+    assert last["captions"]["blip"] == CAPTION
+    assert last["captions"]["qwen2-vl"] is None
+    assert last["pose"]["face_lost"] == [[0, 1]]
