@@ -94,6 +94,8 @@ def _changed(path: Path, layout: Layout) -> Iterator[str]:
         if link.is_symlink() and link.exists() and file_digest(link) != entry["id"]:
             yield f"{link.resolve()}: the content is no longer {entry['id']}"
     _say("manifest", f"{path}: {count} videos")
+    if not count:
+        yield f"{path}: no video to train on"
 
 
 def _say(name: str, text: str) -> None:
