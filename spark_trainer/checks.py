@@ -76,6 +76,8 @@ def _changed(path: Path, layout: Layout) -> Iterator[str]:
         if source.is_file() and file_digest(source) != entry["id"]:
             yield f"{source.resolve()}: the content is no longer {entry['id']}"
     _say("manifest", f"{path}: {count} videos")
+    if not count:
+        yield f"{path}: no video to train on"
 
 
 def _say(name: str, text: str) -> None:

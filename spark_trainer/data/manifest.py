@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from spark_trainer.data import meta
 from spark_trainer.data.files import canonical_json, replacing
@@ -189,7 +189,7 @@ def _lacks(entry: Entry, root: Path, folders: _Folders) -> Iterator[str]:
 
 def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Number, offset and bytes of each line that holds something."""
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         number = offset = 0
         while text := file.readline(LONGEST_LINE + 1):
             number, start = number + 1, offset
@@ -203,6 +203,13 @@ def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
                 )
             if text.strip():
                 yield number, start, text
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except (IsADirectoryError, PermissionError) as error:
+        raise Broken(f"{path}: {error.strerror}") from None
 
 
 def _head(path: Path, text: bytes) -> int:

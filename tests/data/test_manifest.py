@@ -168,6 +168,10 @@ def test_another_kind_of_file_is_named(text: bytes, expected: str, tmp_path: Pat
     assert expected in problem
 
 
+def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
+    assert list(manifest.problems(tmp_path)) == [f"{tmp_path}: Is a directory"]
+
+
 def test_many_problems_are_named_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b"".join(line(id=str(n), audio=n) + b"\n" for n in range(50)))
