@@ -42,12 +42,14 @@ def part(options: argparse.Namespace) -> int:
 
 def join(options: argparse.Namespace) -> int:
     """Join the manifest; called by the rules."""
+    from spark_trainer.data import meta
     from spark_trainer.data.files import write_json
     from spark_trainer.steps import manifest
 
     log.start("manifest", options.log)
     unseal(options.seal)
     counts = manifest.join(options.parts, options.index, options.manifest, options.rejected)
+    write_json(options.manifest.with_suffix(".features.json"), meta.features())
     write_json(options.seal, counts)
     return 0
 

@@ -7,6 +7,7 @@ ab/<sha256>/                  one video: frames/, audio.wav, and a record per st
     pose/                     skeleton, face, mask and background, frame by frame
 encoded/<encoders>/           latents and embeddings for diffusion; see encoded.py
 manifest_v1.jsonl             the usable videos
+manifest_v1.features.json     the types of its keys, for Hugging Face datasets
 rejected_v1.jsonl             the others, with reasons
 .spark/                       the workflow's own state
     lock                      the build that is at work here
@@ -27,7 +28,10 @@ from pathlib import Path
 from spark_trainer.data.files import Broken, digest, read_state, sweep
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
-OURS = ("encoded", "gallery.html", "manifest_v1.jsonl", "rejected_v1.jsonl")
+OURS = (
+    *("encoded", "gallery.html", "manifest_v1.jsonl", "manifest_v1.features.json"),
+    "rejected_v1.jsonl",
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from spark_trainer.media.source import Source, Unreadable, codec_name, opened
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PICTURES = ("gif", "apng")  # formats whose files are pictures first, and videos if they move
 SAME_RATE = 0.01  # by which a counted rate may differ from the container's and still be that one
 
 
@@ -98,6 +99,8 @@ def extract(
             before = cells
             _write(Path(folder) / f"frame_{len(seen.times):06d}.jpg", jpeg(image, jpeg_qscale))
         complaint = source.complaint(stream)
+        if source.format in PICTURES and seen.count == 1:
+            raise Unreadable("a still picture, not a video")
         if not seen.times:
             raise Unreadable(f"no decodable frame: {complaint or 'the video stream is empty'}")
         return _facts(source, stream, seen, complaint)
