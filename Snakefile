@@ -52,9 +52,7 @@ onstart:
 
 
 onsuccess:
-    summary.show(
-        CONFIG, {run: trained(run) for run in CONFIG.runs}, INDEX.search.troubles
-    )
+    summary.show(CONFIG, summaries(), INDEX.search.troubles)
 
 
 onerror:

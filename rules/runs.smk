@@ -18,6 +18,11 @@ def trained(run: str) -> Path:
     return RUNS[run].folder / "trained.json"
 
 
+def summaries() -> dict[str, Path]:
+    """Each run's name and where its summary is, or will be."""
+    return {run: trained(run) for run in CONFIG.runs}
+
+
 def run_order(wildcards) -> Path:
     """The order file that a run's job reads."""
     return order.write(LAYOUT.state, RUNS[wildcards.run])

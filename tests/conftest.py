@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from spark_trainer.log import LOG_VARIABLE
+
 ROOT = Path(__file__).parent.parent
 
 # Tiny models lose more to the threads' meetings than they gain; torch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test the environment of a command that nobody else has begun."""
+    monkeypatch.delenv(LOG_VARIABLE, raising=False)
 
 
 @pytest.fixture(scope="session")

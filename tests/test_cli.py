@@ -151,7 +151,6 @@ def test_train_names_the_missing_manifest(clone: Path) -> None:
         (["preprocess", "--frame-rate", "x"], "argument --frame-rate: invalid float value: 'x'"),
         (["validate", "--config", "."], ".: Is a directory"),
         (["gallery", "--manifest", "."], ".: expected a manifest, not a folder"),
-        (["gallery", "--manifest", "Snakefile"], "Snakefile:1: no JSON: "),
         (["runs", "diff", "a", "b"], "'a' is no run; expected one of: none is there"),
         (["step", "--settings", "none.json"], "No such file or directory: none.json"),
     ],
@@ -161,6 +160,14 @@ def test_what_goes_wrong_is_one_line(clone: Path, arguments: list[str], message:
     assert done.returncode == (75 if arguments[:1] == ["step"] else 1)
     assert done.stderr.startswith(f"spark_trainer: {message}")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_manifest_that_is_none_is_said_line_by_line(clone: Path) -> None:
+    done = call(clone, "gallery", "--manifest", "Snakefile")
+    assert done.returncode == 1
+    assert done.stderr.startswith("spark_trainer: Snakefile:1: no JSON: ")
+    assert len(done.stderr.splitlines()) == 21
+    assert done.stderr.splitlines()[-1].startswith("… and ") or "more" in done.stderr
 
 
 def test_validate_of_a_folder_is_a_finding(clone: Path) -> None:

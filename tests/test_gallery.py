@@ -169,5 +169,6 @@ def test_the_command_names_what_is_missing(
         cli.main(["gallery", *flags])
     assert done.value.code == 0
     assert "1 videos" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="no manifest yet"):
+    with pytest.raises(SystemExit, match="1"):
         cli.main(["gallery", "--manifest", str(tmp_path / "none.jsonl")])
+    assert "no manifest yet" in capsys.readouterr().err

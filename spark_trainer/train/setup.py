@@ -119,6 +119,8 @@ def model(run: Run) -> tuple[Family, Loaded]:
         optim.freeze(family, loaded.model, run)
     else:
         optim.add_adapters(family, loaded.model, run)
+    if run.finetune == "qlora":
+        _keep_packing(loaded.model)
     if run.gradient_checkpointing:
         _recompute(family, loaded.model)
     set_seed(run.seed, device_specific=True)
@@ -129,6 +131,17 @@ def _check_clips(family: Films, loaded: Loaded, run: Run) -> None:
     if run.clip.flip and not family.FLIPS:
         raise ValueError(f"train.clip.flip: expected false, a mirrored {run.model_name} is wrong")
     family.check(loaded, run)
+
+
+def _keep_packing(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from packing weights anew as soon as they are evaluated on a CPU.
+
+    Where the CPU has AVX512-BF16 it does, rounds their scales to 16 bits and fails where a row is
+    no multiple of 64 long.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _recompute(family: Family, model: Any) -> None:

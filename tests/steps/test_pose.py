@@ -134,7 +134,7 @@ def test_a_face_is_cropped_around_its_keypoints(built: Built) -> None:
         ("hello.mpeg", "no person of 96 px or more found"),
         ("half.mp4", "a person in 9 of 18 frames only (pose.min_share)"),
         ("sound.mp4", "no video stream"),
-        ("broken.mp4", "can't be decoded"),
+        ("broken.mp4", "not readable as media"),
     ],
 )
 def test_why_there_is_nobody(name: str, why: str, built: Built) -> None:

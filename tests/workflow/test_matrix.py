@@ -301,14 +301,19 @@ def test_failure_once(
 ) -> None:
     """What a failed job left undone is due in the next run, with nothing stale in the end."""
     forward = first[0].copy(tmp_path / "forward")
-    obstacle = forward.output / forward.place("cup") / ".frames.tmp"
-    obstacle.write_text("in the way", encoding="utf-8")
+    obstacle = forward.output / forward.place("cup") / "frames"
+    shutil.rmtree(obstacle)
+    (forward.output / forward.place("cup") / "frames.json").unlink()
+    hidden = obstacle.parent.with_name("aside")
+    obstacle.parent.rename(hidden)
+    obstacle.parent.write_text("in the way", encoding="utf-8")
     forward.configure("frames", frame_rate=4)
     failed = forward.snakemake("manifest")
     assert failed.status != 0
     assert failed.jobs == {"frames_shard": 1, "manifest_part": 1}
-    assert "FileExistsError" in failed.stderr
-    obstacle.unlink()
+    assert "Not a directory" in failed.stderr
+    obstacle.parent.unlink()
+    hidden.rename(obstacle.parent)
     back = forward.copy(tmp_path / "back")
     assert forward.build() == {"frames_shard": 1, "manifest_part": 1} | JOIN
     assert forward.digests() == fast[0].digests()
