@@ -21,11 +21,15 @@ BACKGROUND = (0, 0, 0)  # what shows through where a picture is transparent
 
 
 class Shape(NamedTuple):
-    """Everything that decides how a frame is converted; sizes in pixels."""
+    """Everything that decides how a frame is converted; sizes in pixels.
+
+    `colours` are matrix, range, primaries and transfer: filters keep those of their first frame.
+    """
 
     format: str
     stored: tuple[int, int]
     shown: tuple[int, int]
+    colours: tuple[int, ...]
     range: Range
     alpha: bool
 
@@ -63,16 +67,17 @@ def image(frame: Any, ratio: float, deinterlace: Deinterlace, max_side_px: int |
         lines.format.name,
         size,
         shown_size(frame, ratio, max_side_px),
+        (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc),
         dynamic_range(frame),
         frame.format.has_palette or any(part.is_alpha for part in frame.format.components),
     )
-    upright = _turned(fromarray(filtered(_converter(shape), lines).to_ndarray()), frame)
+    upright = _turned(fromarray(filtered(converter(shape), lines).to_ndarray()), frame)
     return _composed(upright) if shape.alpha else upright
 
 
 @lru_cache(maxsize=8)
-def _converter(shape: Shape) -> Any:
-    """Filters from frames of a shape to RGB; the table of a tone mapping takes 2 s to compute."""
+def converter(shape: Shape) -> Any:
+    """Build filters from frames of a shape to RGB; the table of a tone mapping takes 2 s to compute."""
     width, height = shape.shown
     mapping = TONE_MAPPED if shape.range != "sdr" else ""
     scale = f"{width}:{height}:{SCALE}{mapping}"

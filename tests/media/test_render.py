@@ -66,6 +66,25 @@ def test_interlaced_frames_are_filled_in_and_others_left_alone(tmp_path: Path) -
     assert comb["auto"] == comb["on"]
 
 
+def test_a_frame_looks_the_same_whatever_was_shown_before(tmp_path: Path) -> None:
+    """Files alike but for their colours share no filters, in whatever order they come."""
+    source = ("-f", "lavfi", "-i", "testsrc=s=96x64:r=5:d=1")
+    tags = {
+        "none.mp4": (),
+        "hd.mp4": ("-colorspace", "bt709", "-color_range", "tv"),
+        "full.mp4": ("-colorspace", "smpte170m", "-color_range", "pc"),
+    }
+    x264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
+    paths = [ffmpeg.make(tmp_path / name, *source, *x264, *tag) for name, tag in tags.items()]
+    alone = {}
+    for path in paths:
+        render.converter.cache_clear()
+        alone[path] = images_at(path, [0.4])[0].tobytes()
+    for path in (*paths, *reversed(paths)):
+        assert images_at(path, [0.4])[0].tobytes() == alone[path], path.name
+    assert len(set(alone.values())) == 3
+
+
 def iter_images(path: Path, deinterlace: render.Deinterlace):  # type: ignore[no-untyped-def]
     """Frames from the fifth on."""
     from itertools import islice
