@@ -1,0 +1,181 @@
+"""Two hundred kills of single processes of builds and of whole groups: nothing is lost or wrong."""
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from .conftest import Workspace, cut
+from .test_store import Call, start
+
+KILLS = 200
+MOST_S = 600  # from the first kill to the last; half of it on two free cores
+WAIT_S = 3.0  # for a process of the kind that is to be killed
+PAUSE_S = 0.15  # until it is killed, on average
+OTHERS = 0.4  # of the times that none came another one is killed; else the build gets on
+KINDS = (
+    *("group", "main", "worker", "job frames", "job audio", "job transcript"),
+    *("job caption/imagenet-tags", "job select", "job part", "job join"),
+)
+TIMES = ("made", "seconds")  # keys of records that say when and how long
+
+
+def kind(process: psutil.Process) -> str:
+    """What a process of a build is: `main`, `job frames`, `worker`, `reader`, `shell`."""
+    words = process.info["cmdline"] or ["", "", "", ""]
+    if "snakemake" in words[:3]:
+        return "main"
+    if words[1:3] == ["-m", "spark_trainer"]:
+        parent = psutil.Process(process.info["ppid"])
+        if parent.cmdline() == words:
+            return "reader"
+        name = words[3]
+        if name == "step":
+            name = Path(words[words.index("--settings") + 1]).relative_to("out/.spark/settings")
+        return f"job {str(name).split('.')[0]}"
+    if any("spark_trainer.workers" in word for word in words):
+        return "worker"
+    return "shell" if Path(words[0]).name == "bash" else "other"
+
+
+def everyone(workspace: Workspace) -> dict[str, list[psutil.Process]]:
+    """The processes at work in a workspace, by kind."""
+    found: dict[str, list[psutil.Process]] = {}
+    for process in psutil.process_iter(["cmdline", "cwd", "ppid", "status"]):
+        here = process.info["cwd"] == str(workspace.folder)
+        if here and process.info["status"] != psutil.STATUS_ZOMBIE:
+            try:
+                found.setdefault(kind(process), []).append(process)
+            except (psutil.Error, IndexError):  # it ended meanwhile
+                continue
+    return found
+
+
+def strike(workspace: Workspace, call: Call, chance: random.Random) -> str | None:
+    """Wait for a process of a random kind and kill it; returns its kind, if one was killed.
+
+    The kind `group` is Snakemake with all that it started.
+    """
+    wanted = chance.choice(KINDS)
+    end, needed = time.monotonic() + WAIT_S, {"main", wanted} - {"group"}
+    while not needed <= set(found := everyone(workspace)) and time.monotonic() < end:
+        if call.process.poll() is not None:
+            return None
+    time.sleep(chance.expovariate(1 / PAUSE_S))
+    found = everyone(workspace)
+    if wanted == "group":
+        alive = [kill(one) for each in found.values() for one in each]
+        return wanted if any(alive) else None
+    if wanted not in found:
+        kinds = sorted(found)
+        if not kinds or chance.random() >= OTHERS:
+            return None
+        wanted = chance.choice(kinds)
+    return wanted if kill(chance.choice(found[wanted])) else None
+
+
+def kill(process: psutil.Process) -> bool:
+    """Kill a process as the kernel does where memory runs out."""
+    try:
+        process.send_signal(signal.SIGKILL)
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def without_times(value: Any) -> Any:
+    """A record without what differs from one making to the next."""
+    if isinstance(value, dict):
+        return {key: without_times(one) for key, one in value.items() if key not in TIMES}
+    return [without_times(one) for one in value] if isinstance(value, list) else value
+
+
+def left(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Path and content of everything that users see of a store: digests, records without times."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name.startswith(".spark/") or not path.is_file():
+            continue
+        if path.suffix == ".json":
+            yield name, without_times(json.loads(path.read_text(encoding="utf-8")))
+        else:
+            yield name, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def steps(workspace: Workspace) -> None:
+    """Switch the steps on that run models."""
+    tiny = {"backend": "faster-whisper", "whisper_model": "offline-tiny.en", "device": "cpu"}
+    workspace.configure("transcript", enabled=True, **tiny)
+    workspace.configure("caption", enabled=True, captioner_backend="imagenet-tags")
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Workspace:
+    """Three clips in two shards, in one of which somebody speaks."""
+    (tmp_path / "cuts").mkdir()
+    workspace = Workspace(tmp_path / "one")
+    workspace.folder.mkdir()
+    made = cut(tmp_path / "cuts", ("dog", "cup", "globe-reading"))
+    for name, bits in (("dog", "000"), ("cup", "010"), ("globe-reading", "100")):
+        workspace.add(name, made.content(name, bits))
+    steps(workspace)
+    return workspace
+
+
+def nobody_is_rejected(workspace: Workspace) -> None:
+    """No good video is given up, and the manifest is whole wherever there is one."""
+    for path in workspace.output.glob("??/*/*.json"):
+        assert '"status":"rejected"' not in path.read_text(encoding="utf-8"), path
+    rejected = workspace.output / "rejected_v1.jsonl"
+    assert not rejected.exists() or not rejected.read_bytes()
+    manifest = workspace.output / "manifest_v1.jsonl"
+    assert not manifest.exists() or len(manifest.read_bytes().splitlines()) == 3
+
+
+def until_all_ended(workspace: Workspace) -> None:
+    """Wait for what a killed build left at work."""
+    end = time.monotonic() + 60
+    while found := everyone(workspace):
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+
+
+@pytest.mark.long
+def test_two_hundred_kills(spoken: Workspace, tmp_path: Path) -> None:
+    """A build that is done is compared with a calm one, and the next begins from nothing."""
+    calm = spoken.copy(tmp_path / "calm")
+    calm.build()
+    wanted = dict(left(calm.output))
+    assert "text" in wanted[f"{calm.place('globe-reading')}/transcript.json"]
+    chance, kills, ended = random.Random(20), Counter[str](), Counter[str]()
+    end, call = time.monotonic() + MOST_S, start(spoken, "manifest")
+    while kills.total() < KILLS:
+        assert time.monotonic() < end, f"{kills}, {ended}"
+        if (status := call.process.poll()) is not None:
+            ended[{0: "done", -9: "killed"}.get(status, "failed")] += 1
+            nobody_is_rejected(spoken)
+            if not status:
+                until_all_ended(spoken)
+                assert dict(left(spoken.output)) == wanted
+                shutil.rmtree(spoken.output)
+            call = start(spoken, "manifest")
+        elif killed := strike(spoken, call, chance):
+            kills[killed] += 1
+    print(f"{kills.total()} kills: {dict(kills)}; builds: {dict(ended)}")
+    call.process.wait(timeout=180)
+    last = spoken.snakemake("manifest")
+    assert last.status == 0, last.stderr
+    nobody_is_rejected(spoken)
+    until_all_ended(spoken)
+    assert dict(left(spoken.output)) == wanted
+    assert not list(spoken.folder.rglob("*.tmp"))
+    assert not (spoken.output / ".spark/lock").exists()
