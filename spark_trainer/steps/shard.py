@@ -10,7 +10,7 @@ from spark_trainer.config import ConfigError
 from spark_trainer.data import files, sources
 from spark_trainer.data.files import canonical_json, write_json, write_text
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.errors import MachineError, UserError, of_machine
+from spark_trainer.errors import MachineError, UserError, of_machine, told
 from spark_trainer.steps import Context, Facts, Step, promises
 from spark_trainer.steps.promises import (
     current,
@@ -66,7 +66,6 @@ def run(
     failed = ""
     with log.progress(name, len(due)) as advance:
         for video, facts in _produced(name, due, context):
-            facts |= promises.content(step, layout, video, facts)
             status = _write(step, layout.record(video, name), made | {"video": video.hash}, facts)
             counts[status] = counts.get(status, 0) + 1
             if reason := facts.get("reason"):
@@ -111,13 +110,14 @@ def _produced(name: str, due: list[Video], context: Context) -> Iterator[tuple[V
 
 
 def _checked(name: str, video: Video, facts: Facts, context: Context) -> Facts:
-    """The facts, or `failed` where what the step could not read is not what was written."""
-    if facts.pop("unread", False):
-        try:
+    """The facts and what they promise; `failed` where that, or what was read, is damaged."""
+    try:
+        if facts.pop("unread", False):
             promises.upheld(context.layout, video, name)
-        except MachineError as error:
-            return facts | {"status": "failed", "reason": f"{error} ({facts['why']})"}
-    return facts
+        return facts | promises.content(steps.load(name), context.layout, video, facts)
+    except (MachineError, OSError) as error:
+        reason = ": ".join(filter(None, [told(error), facts.get("why")]))
+        return facts | {"status": "failed", "reason": reason}
 
 
 def _read_by(step: Step, settings: Any) -> Iterator[str]:
