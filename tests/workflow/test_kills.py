@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,15 @@ def steps(workspace: Workspace) -> None:
     workspace.configure("caption", enabled=True, captioner_backend="imagenet-tags")
 
 
-@pytest.fixture
-def spoken(tmp_path: Path) -> Workspace:
-    """Three clips in two shards, in one of which somebody speaks."""
-    (tmp_path / "cuts").mkdir()
-    workspace = Workspace(tmp_path / "one")
-    workspace.folder.mkdir()
-    made = cut(tmp_path / "cuts", ("dog", "cup", "globe-reading"))
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """An undisturbed build of three clips in two shards; in one of them somebody speaks."""
+    workspace = Workspace(tmp_path_factory.mktemp("calm"))
+    made = cut(tmp_path_factory.mktemp("cuts"), ("dog", "cup", "globe-reading"))
     for name, bits in (("dog", "000"), ("cup", "010"), ("globe-reading", "100")):
         workspace.add(name, made.content(name, bits))
     steps(workspace)
+    workspace.build()
     return workspace
 
 
@@ -153,10 +153,10 @@ def until_all_ended(workspace: Workspace) -> None:
 
 
 @pytest.mark.long
-def test_two_hundred_kills(spoken: Workspace, tmp_path: Path) -> None:
+def test_two_hundred_kills(calm: Workspace, tmp_path: Path) -> None:
     """A build that is done is compared with a calm one, and the next begins from nothing."""
-    calm = spoken.copy(tmp_path / "calm")
-    calm.build()
+    spoken = Workspace(tmp_path, config=deepcopy(calm.config))
+    shutil.copytree(calm.clips, spoken.clips)
     wanted = dict(left(calm.output))
     assert "text" in wanted[f"{calm.place('globe-reading')}/transcript.json"]
     chance, kills, ended = random.Random(20), Counter[str](), Counter[str]()
@@ -182,3 +182,24 @@ def test_two_hundred_kills(spoken: Workspace, tmp_path: Path) -> None:
     assert dict(left(spoken.output)) == wanted
     assert not list(spoken.folder.rglob("*.tmp"))
     assert not (spoken.output / ".spark/lock").exists()
+
+
+@pytest.mark.long
+def test_what_was_damaged_since_is_made_again(calm: Workspace, tmp_path: Path) -> None:
+    """A call finds it where it is read, and the one after that has all as it was."""
+    built = calm.copy(tmp_path)
+    place = built.output / built.place("globe-reading")
+    for path in [*place.glob("frames/*.jpg"), place / "audio.wav"]:
+        path.write_bytes(path.read_bytes()[:200])
+    for path in (*place.glob("caption/*.json"), place / "transcript.json"):
+        path.unlink()
+    for seal in built.output.glob(".spark/sealed/**/b1.*"):
+        if seal.parts[-2] in ("transcript", "imagenet-tags", "manifest"):
+            seal.unlink()
+    (built.output / "manifest_v1.jsonl").unlink()
+    outcome = built.snakemake("manifest")
+    assert outcome.status != 0
+    assert "the next call makes it again" in outcome.stderr.splitlines()[-1]
+    nobody_is_rejected(built)
+    built.build()
+    assert dict(left(built.output)) == dict(left(calm.output))
