@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spark_trainer import steps
 from spark_trainer.data import files
-from spark_trainer.data.files import digest, file_digest, read_json
+from spark_trainer.data.files import digest, file_digest, read_json, write_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import MachineError
 from spark_trainer.steps import Context, Facts, Step
@@ -113,10 +113,14 @@ def _beneath(name: str) -> list[str]:
 
 
 def take_back(layout: Layout, video: Video, name: str) -> None:
-    """Remove a record, its seal, and those of all that follows."""
+    """Remove a record; its seal, and those of all that follows, go before the next call plans.
+
+    Snakemake ends at once, whatever else is to be done, if a job tried again lacks a seal.
+    """
+    paths = [*_overlapping(layout.sealed(name), video.bits), *_downstream(layout, name, video.bits)]
+    seals = [path.relative_to(layout.root).as_posix() for path in paths]
+    write_json(layout.taken_back / f"{digest(seals)}.json", seals)
     layout.record(video, name).unlink(missing_ok=True)
-    withdraw(layout.sealed(name), video.bits, "", keep=None)
-    withdraw_downstream(layout, name, video.bits)
 
 
 def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> None:
@@ -126,12 +130,16 @@ def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> No
     one start with those of the other, as they do after a re-bucketing. With a marker to keep, all
     others go; for a single video (no marker) those of the same fingerprint stay true.
     """
-    for marker in folder.rglob("b*.jsonl") if folder.exists() else ():
-        other, _, made_by, _ = marker.name.split(".")
-        other = other.removeprefix("b")
-        overlap = other.startswith(bits) or bits.startswith(other)
-        if overlap and marker != keep and (keep or made_by != fingerprint):
+    for marker in _overlapping(folder, bits):
+        made_by = marker.name.split(".")[2]
+        if marker != keep and (keep or made_by != fingerprint):
             marker.unlink(missing_ok=True)
+
+
+def _overlapping(folder: Path, bits: str) -> list[Path]:
+    """List the markers of the shards that may hold a video of these bits."""
+    found = [(path, path.name.split(".")[0].removeprefix("b")) for path in folder.rglob("b*.jsonl")]
+    return [path for path, other in found if other.startswith(bits) or bits.startswith(other)]
 
 
 def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
@@ -140,11 +148,16 @@ def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
     Snakemake makes nothing of a missing marker while its consumers are there: without this a
     change of settings that stops half-way and is taken back would leave its results in place.
     """
+    for seal in _downstream(layout, name, bits):
+        seal.unlink(missing_ok=True)
+
+
+def _downstream(layout: Layout, name: str, bits: str) -> list[Path]:
+    """List the markers of what reads a step's results, at any distance."""
     changed = [steps.kind(name)]
     for other in steps.STEPS:
         if set(steps.load(other).UPSTREAM) & set(changed):
             changed.append(other)
-    for other in [*changed[1:], "manifest"]:
-        withdraw(layout.sealed(other), bits, "", keep=None)
-    for seal in layout.sealed("join").glob("*.json"):
-        seal.unlink(missing_ok=True)
+    folders = [layout.sealed(other) for other in [*changed[1:], "manifest"]]
+    found = [path for folder in folders for path in _overlapping(folder, bits)]
+    return [*found, *layout.sealed("join").glob("*.json")]
