@@ -44,7 +44,7 @@ onstart:
     )
     journal.keep(INDEX.search.notes())
     journal.facts()
-    pass_signals_on()
+    environment.pass_signals_on()
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))
         if not workflow.local_exec:

@@ -7,18 +7,17 @@ from snakemake.cli import get_argument_parser
 
 from spark_trainer import config as settings
 from spark_trainer import log as journal
-from spark_trainer import console, lock, needs, slurm, steps, summary
+from spark_trainer import console, environment, lock, needs, slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import holds, write_json
 from spark_trainer.data.layout import Layout, record_name
-from spark_trainer.environment import pass_signals_on
-from spark_trainer.environment import prefer_huge_pages, prefer_this_interpreter
-from spark_trainer.steps import shard
+from spark_trainer.steps import promises
 from spark_trainer.steps.manifest import seal
 from spark_trainer.train import encode, order
 
-prefer_this_interpreter()
-prefer_huge_pages()
+environment.prefer_this_interpreter()
+environment.prefer_huge_pages()
+write_json = console.one_line()(write_json)  # a full disk is a line, not a trace
 
 with console.one_line("configuration: "):
     CONFIG = settings.load(config)
@@ -142,7 +141,7 @@ def outdated(step: str):
         name = named(step, wildcards)
         record = LAYOUT.root / wildcards.folder / record_name(name)
         made_of = video_hash(wildcards), FINGERPRINTS[name]
-        if not record.exists() or shard.fresh(record, *made_of):
+        if not record.exists() or promises.fresh(record, *made_of):
             return []
         write_json(LAYOUT.state / "outdated.json", name)
         return [LAYOUT.state / "outdated.json"]

@@ -32,12 +32,14 @@ class Trouble:
 
     Of the machine's trouble nothing is held against the video, which is tried again. `details` are
     for the log, such as the traceback of an error that nobody foresaw; with them the video is only
-    blamed where a plain grey picture still gets its caption.
+    blamed where a plain grey picture still gets its caption. `unread`: a frame can't be read, which
+    may be no longer what was written.
     """
 
     why: str
     machine: bool = False
     details: str = ""
+    unread: bool = False
 
 
 @dataclass(frozen=True)

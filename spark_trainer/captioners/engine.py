@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from spark_trainer.captioners import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import ConfigError
-from spark_trainer.data.sample import Unusable
+from spark_trainer.data.sample import ABSENT, Unusable
 from spark_trainer.environment import end_with_parent
 from spark_trainer.errors import MachineError, of_machine, unexpected
 
@@ -117,9 +117,10 @@ def run(
 def trouble(error: Exception) -> Trouble:
     """What an error says about a video that met it."""
     if isinstance(error, Unusable):
-        return Trouble(str(error))
+        return Trouble(str(error), unread=True)
     if of_machine(error):
-        return Trouble(str(error) or type(error).__name__, machine=True)
+        said = str(error) or type(error).__name__
+        return Trouble(said, machine=True, unread=isinstance(error, ABSENT))
     details = "".join(traceback.format_exception(error))
     return Trouble(unexpected(error), details=details)
 

@@ -19,6 +19,7 @@ rejected_v1.jsonl             the others, with reasons
     settings/<step>.<fp>      the settings behind a fingerprint
     parts/<seal>.json         the parts that a manifest is joined from
     sealed/<step>/…           markers: this step is done for this shard and fingerprint
+    taken_back/<digest>.json  markers that go before the next call plans
 """
 
 from dataclasses import dataclass
@@ -153,9 +154,17 @@ class Layout:
         """The files of other tracks that are there."""
         return sorted(self.folder(video).glob("audio.[0-9]*.wav"))
 
+    @property
+    def taken_back(self) -> Path:
+        return self.state / "taken_back"
+
     def sweep(self) -> None:
-        """Remove what killed processes left beside the workflow's own files and the manifest."""
-        names = ("index", "parts", "settings", "settings/caption", "shards")
+        """Remove the seals that were taken back, and what killed processes left beside files."""
+        for note in self.taken_back.glob("*.json"):
+            for name in read_state(note, list):
+                (self.root / name).unlink(missing_ok=True)
+            note.unlink()
+        names = ("index", "parts", "settings", "settings/caption", "shards", "taken_back")
         seals = [*self.sealed("").glob("*/"), *self.sealed("caption").glob("*/")]
         for folder in (self.root, self.state, *(self.state / name for name in names), *seals):
             sweep(folder)

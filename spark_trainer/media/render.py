@@ -77,7 +77,7 @@ def image(frame: Any, ratio: float, deinterlace: Deinterlace, max_side_px: int |
 
 @lru_cache(maxsize=8)
 def converter(shape: Shape) -> Any:
-    """Build filters from frames of a shape to RGB; the table of a tone mapping takes 2 s to compute."""
+    """Build filters from frames of a shape to RGB; for HDR their table takes 2 s to compute."""
     width, height = shape.shown
     mapping = TONE_MAPPED if shape.range != "sdr" else ""
     scale = f"{width}:{height}:{SCALE}{mapping}"

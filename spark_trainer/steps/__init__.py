@@ -9,7 +9,8 @@ A step module holds
     wanted      settings -> the device of its model: `cuda`, `auto` or `cpu`
     identity    (settings, cache folder) -> what else decides the result, such as a model's digest
     files       (layout, video, record) -> the files that a finished record promises
-    produce     (videos, context) -> one (video, facts) after the other
+    produce     (videos, context) -> one (video, facts) after the other; `unread` among the facts
+                says that a file of an earlier step can't be decoded, and is not recorded
 
 and nothing heavy at module level: the Snakefile reads the constants.
 """

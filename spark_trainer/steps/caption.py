@@ -113,7 +113,7 @@ def _nothing(video: Video, trouble: Trouble) -> Facts:
     """The record of a video that gets no caption."""
     if trouble.details:
         log.logger.error("caption %s: %s", video.hash[:12], trouble.details)
-    facts = {"why": trouble.why, "caption": None}
+    facts = {"why": trouble.why, "caption": None, "unread": trouble.unread}
     if trouble.machine:
         return facts | {"status": "failed", "reason": trouble.why}
     log.logger.warning("caption %s: %s", video.hash[:12], trouble.why)

@@ -15,7 +15,7 @@ from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.meta import KEYS, filled
 from spark_trainer.errors import MachineError
 from spark_trainer.steps import Facts
-from spark_trainer.steps.shard import settled, withdraw
+from spark_trainer.steps.promises import settled, withdraw
 
 VERSION = 4
 

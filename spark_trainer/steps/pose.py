@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer import detectors, log
 from spark_trainer.config import ConfigError, Pose
+from spark_trainer.data.files import replacing_folder
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.video import Quality, Writer
 from spark_trainer.detectors import POINTS, Detector, Person, face, outline, skeleton
@@ -139,22 +140,18 @@ def prepare(video: Video, context: Context, detector: Detector) -> Facts:
     source = shard.source(context.layout, video)
     folder = context.layout.pose(video)
     shutil.rmtree(folder, ignore_errors=True)
-    temporary = folder.with_name(".pose.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     started = time.monotonic()
     try:
-        facts = _write(source, temporary, settings, detector)
-        if facts["status"] == "ok":
-            temporary.rename(folder)
+        with replacing_folder(folder) as temporary:
+            facts = _write(source, temporary, settings, detector)
+        if facts["status"] != "ok":
+            shutil.rmtree(folder, ignore_errors=True)
     except ConfigError:
         raise
     except ValueError as error:
         facts = {"status": "none", "why": str(error)}
     except RuntimeError as error:
         facts = {"status": "failed", "why": str(error), "reason": str(error)}
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return facts | _origin(context, detector) | {"seconds": round(time.monotonic() - started, 3)}
 
 

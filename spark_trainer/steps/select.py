@@ -107,7 +107,7 @@ def _unjudged(video: Video, error: Exception) -> Facts:
     if of_machine(error):
         return {"status": "failed", "why": str(error), "reason": str(error), "caption": None}
     if isinstance(error, Unusable):
-        return {"status": "none", "why": str(error), "caption": None}
+        return {"status": "none", "why": str(error), "caption": None, "unread": True}
     log.logger.error("select %s", video.hash[:12], exc_info=error)
     return {"status": "none", "why": unexpected(error), "caption": None}
 

@@ -8,12 +8,20 @@ from typing import Any
 from spark_trainer import log, steps
 from spark_trainer.config import ConfigError
 from spark_trainer.data import files, sources
-from spark_trainer.data.files import canonical_json, read_json, write_json, write_text
+from spark_trainer.data.files import canonical_json, write_json, write_text
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.errors import MachineError, UserError, of_machine
-from spark_trainer.steps import Context, Facts, Step
+from spark_trainer.errors import MachineError, UserError, of_machine, told
+from spark_trainer.steps import Context, Facts, Step, promises
+from spark_trainer.steps.promises import (
+    current,
+    promised,
+    read,
+    same,
+    settled,
+    withdraw,
+    withdraw_downstream,
+)
 
-SETTLED = ("ok", "none", "rejected")  # what a record's `status` may be under a seal
 LONGEST = 500  # characters of an unexpected error's message
 
 
@@ -57,7 +65,7 @@ def run(
     made = {"step": name, "version": step.VERSION, "fingerprint": fingerprint}
     failed = ""
     with log.progress(name, len(due)) as advance:
-        for video, facts in _produced(step, due, context):
+        for video, facts in _produced(name, due, context):
             status = _write(step, layout.record(video, name), made | {"video": video.hash}, facts)
             counts[status] = counts.get(status, 0) + 1
             if reason := facts.get("reason"):
@@ -79,26 +87,37 @@ def _make_room(step: Step, layout: Layout, video: Video, record: Path) -> None:
     """Remove what dead jobs left of a video, and a record that would stand over new files."""
     for folder in {layout.folder(video), record.parent}:
         files.sweep(folder)
-    if _promised(step, layout, video, _read(record)) != []:
+    if promised(step, layout, video, read(record)) != []:
         # A job that dies between a result and its record would leave the old record over it.
         record.unlink(missing_ok=True)
 
 
-def _produced(step: Step, due: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
+def _produced(name: str, due: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
     """Produce what is due; a video fails whose earlier steps' results are not all there."""
-    waiting = dict.fromkeys(due)
+    step, waiting = steps.load(name), dict.fromkeys(due)
     for video in due:
         try:
-            for name in _read_by(step, context.settings):
-                settled(context.layout, video, name)
+            for other in _read_by(step, context.settings):
+                settled(context.layout, video, other)
         except MachineError as error:
             del waiting[video]
             yield video, {"status": "failed", "reason": str(error)}
     for video, facts in step.produce(list(waiting), context) if waiting else ():
         del waiting[video]
-        yield video, facts
+        yield video, _checked(name, video, facts, context)
     for video in waiting:
         yield video, {"status": "failed", "reason": "the step said nothing of this video"}
+
+
+def _checked(name: str, video: Video, facts: Facts, context: Context) -> Facts:
+    """The facts and what they promise; `failed` where that, or what was read, is damaged."""
+    try:
+        if facts.pop("unread", False):
+            promises.upheld(context.layout, video, name)
+        return facts | promises.content(steps.load(name), context.layout, video, facts)
+    except (MachineError, OSError) as error:
+        reason = ": ".join(filter(None, [told(error), facts.get("why")]))
+        return facts | {"status": "failed", "reason": reason}
 
 
 def _read_by(step: Step, settings: Any) -> Iterator[str]:
@@ -118,68 +137,6 @@ def _write(step: Step, path: Path, made: Facts, facts: Facts) -> str:
         facts = dict.fromkeys(facts) | trouble(error, "none" if step.UPSTREAM else "rejected")
         write_json(path, made | facts, flushed=False)
     return str(facts["status"])
-
-
-def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
-    """Whether a record is the wanted one, no failure, and every file that it promises is there."""
-    path = context.layout.record(video, name)
-    promised = _promised(step, context.layout, video, _read(path))
-    return (
-        fresh(path, video.hash, fingerprint)
-        and promised is not None
-        and all(file.exists() for file in promised)
-    )
-
-
-def fresh(record: Path, video_hash: str, fingerprint: str) -> bool:
-    """Whether a record is the wanted one and no failure, which is tried again."""
-    return same(record, video_hash, fingerprint) and _read(record).get("status") in SETTLED
-
-
-def same(record: Path, video_hash: str, fingerprint: str) -> bool:
-    """Whether a record is of this video and has this fingerprint.
-
-    A folder named after a file may still hold the record of that file's earlier content.
-    """
-    made = _read(record)
-    return (made.get("video"), made.get("fingerprint")) == (video_hash, fingerprint)
-
-
-def _promised(step: Step, layout: Layout, video: Video, record: Facts) -> list[Path] | None:
-    """Name the files that a record promises; none at all if it is no record of this step."""
-    try:
-        return step.files(layout, video, record)
-    except (KeyError, TypeError, AttributeError):
-        return None
-
-
-def _read(record: Path) -> Facts:
-    """A record; empty where there is none, or a broken one."""
-    try:
-        return dict(read_json(record, dict))
-    except (FileNotFoundError, files.Broken):
-        return {}
-
-
-def settled(layout: Layout, video: Video, name: str) -> Facts:
-    """Read what an earlier step's seal says is there: a record, and the files that it promises.
-
-    Raises:
-        MachineError: it is not. The seal is withdrawn, so that the next call makes it again.
-    """
-    path = layout.record(video, name)
-    record = _read(path)
-    promised = _promised(steps.load(name), layout, video, record)
-    if record.get("status") not in SETTLED or record.get("video") != video.hash or promised is None:
-        missing: Path | None = path
-    else:
-        missing = next((file for file in promised if not file.exists()), None)
-    if missing is None:
-        return record
-    path.unlink(missing_ok=True)
-    withdraw(layout.sealed(name), video.bits, "", keep=None)
-    withdraw_downstream(layout, name, video.bits)
-    raise MachineError(f"{missing}: gone or broken; the next call makes it again")
 
 
 def source(layout: Layout, video: Video) -> Path:
@@ -253,37 +210,6 @@ def trouble(error: Exception, otherwise: str) -> Facts:
     return {"status": otherwise, "reason": reason} | (
         {"why": reason} if otherwise == "none" else {}
     )
-
-
-def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> None:
-    """Remove markers that speak of these videos, before their files change.
-
-    Without it A -> B -> A would find A's marker over B's files. Shards overlap when the bits of
-    one start with those of the other, as they do after a re-bucketing. With a marker to keep, all
-    others go; for a single video (no marker) those of the same fingerprint stay true.
-    """
-    for marker in folder.rglob("b*.jsonl") if folder.exists() else ():
-        other, _, made_by, _ = marker.name.split(".")
-        other = other.removeprefix("b")
-        overlap = other.startswith(bits) or bits.startswith(other)
-        if overlap and marker != keep and (keep or made_by != fingerprint):
-            marker.unlink(missing_ok=True)
-
-
-def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
-    """Remove the markers of what reads this step's results, the manifest's seal with them.
-
-    Snakemake makes nothing of a missing marker while its consumers are there: without this a
-    change of settings that stops half-way and is taken back would leave its results in place.
-    """
-    changed = [steps.kind(name)]
-    for other in steps.STEPS:
-        if set(steps.load(other).UPSTREAM) & set(changed):
-            changed.append(other)
-    for other in [*changed[1:], "manifest"]:
-        withdraw(layout.sealed(other), bits, "", keep=None)
-    for seal in layout.sealed("join").glob("*.json"):
-        seal.unlink(missing_ok=True)
 
 
 def main(

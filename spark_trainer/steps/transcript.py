@@ -81,7 +81,8 @@ def _tracks(video: Video, context: Context) -> list[Track]:
 
 def _joined(tracks: list[Track], state: Waiting) -> Facts:
     """The record of a video: the chosen track's facts, and the other tracks' beside them."""
-    facts = state.facts[None]
+    unread = [facts.pop("unread", False) for facts in state.facts.values()]
+    facts = state.facts[None] | {"unread": any(unread)}
     others = [
         {"track": track.number, "track_language": track.audio.get("track_language")}
         | state.facts[track.number]
@@ -227,7 +228,7 @@ def _unheard(track: Track, error: Exception) -> Facts:
         return nothing(str(error)) | {"status": "failed", "reason": str(error)}
     if isinstance(error, listening.Unreadable):
         log.logger.warning("transcript %s: %s", track.video.hash[:12], error)
-        return nothing(str(error))
+        return nothing(str(error)) | {"unread": True}
     log.logger.error("transcript %s", track.video.hash[:12], exc_info=error)
     return nothing(unexpected(error))
 

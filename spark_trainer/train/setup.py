@@ -139,6 +139,7 @@ def _keep_packing(model: torch.nn.Module) -> None:
     Where the CPU has AVX512-BF16 it does, rounds their scales to 16 bits and fails where a row is
     no multiple of 64 long.
     """
+    layer: Any
     for layer in model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False

@@ -162,6 +162,7 @@ def test_what_a_later_step_misses_is_made_again(run: Run, layout: Layout, marker
     assert shard.settled(layout, VIDEOS[1], "frames")["status"] == "ok"
     with pytest.raises(MachineError, match=r"audio\.wav: gone or broken"):
         shard.settled(layout, VIDEOS[3], "frames")
+    layout.sweep()
     assert not marker.exists()
     assert not seal.exists()
     assert run(lambda: {"status": "none"}) == {"current": 3, "ok": 1}

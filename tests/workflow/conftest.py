@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,9 +147,9 @@ class Clips:
         raise AssertionError("unreachable")
 
 
-def cut(folder: Path) -> Clips:
+def cut(folder: Path, names: Iterable[str] = CUTS) -> Clips:
     """Cut the demo's clips into a folder."""
-    for name in CUTS:
+    for name in names:
         source, target = REPO / f"config/demo/clips/{name}.mp4", folder / f"{name}.mp4"
         command = [ffmpeg.binary(), "-v", "error", "-i", str(source), "-t", "2"]
         command += ["-vf", "scale=160:-2", "-c:v", "mpeg4", "-c:a", "aac", str(target)]

@@ -1,0 +1,163 @@
+"""What a record promises: files that are there and hold what was written.
+
+A later step that finds a promise broken takes back the record, its seal, and the seals of all that
+follows, so that the next call makes it again.
+"""
+
+from pathlib import Path
+
+from spark_trainer import steps
+from spark_trainer.data import files
+from spark_trainer.data.files import digest, file_digest, read_json, write_json
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.errors import MachineError
+from spark_trainer.steps import Context, Facts, Step
+
+SETTLED = ("ok", "none", "rejected")  # what a record's `status` may be under a seal
+
+
+def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
+    """Whether a record is the wanted one, no failure, and every file that it promises is there."""
+    path = context.layout.record(video, name)
+    named = promised(step, context.layout, video, read(path))
+    return (
+        fresh(path, video.hash, fingerprint)
+        and named is not None
+        and all(file.exists() for file in named)
+    )
+
+
+def fresh(record: Path, video_hash: str, fingerprint: str) -> bool:
+    """Whether a record is the wanted one and no failure, which is tried again."""
+    return same(record, video_hash, fingerprint) and read(record).get("status") in SETTLED
+
+
+def same(record: Path, video_hash: str, fingerprint: str) -> bool:
+    """Whether a record is of this video and has this fingerprint.
+
+    A folder named after a file may still hold the record of that file's earlier content.
+    """
+    made = read(record)
+    return (made.get("video"), made.get("fingerprint")) == (video_hash, fingerprint)
+
+
+def promised(step: Step, layout: Layout, video: Video, record: Facts) -> list[Path] | None:
+    """Name the files that a record promises; none at all if it is no record of this step."""
+    try:
+        return step.files(layout, video, record)
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def read(record: Path) -> Facts:
+    """A record; empty where there is none, or a broken one."""
+    try:
+        return dict(read_json(record, dict))
+    except (FileNotFoundError, files.Broken):
+        return {}
+
+
+def content(step: Step, layout: Layout, video: Video, record: Facts) -> Facts:
+    """Digest what a record promises, for the record; nothing where it promises no files.
+
+    A file in a folder of its own stands for that folder, which is moved into place as a whole.
+    """
+    home = layout.folder(video)
+    named = promised(step, layout, video, record) or []
+    roots = {path if path.parent == home else path.parent for path in named}
+    found = [file for root in roots for file in (root, *root.rglob("*")) if file.is_file()]
+    held = [[file.relative_to(home).as_posix(), file_digest(file)] for file in sorted(found)]
+    return {"content": digest(held)} if named else {}
+
+
+def settled(layout: Layout, video: Video, name: str) -> Facts:
+    """Read what an earlier step's seal says is there: a record, and the files that it promises.
+
+    Raises:
+        MachineError: it is not. The seal is withdrawn, so that the next call makes it again.
+    """
+    path = layout.record(video, name)
+    record = read(path)
+    named = promised(steps.load(name), layout, video, record)
+    if record.get("status") not in SETTLED or record.get("video") != video.hash or named is None:
+        missing: Path | None = path
+    else:
+        missing = next((file for file in named if not file.exists()), None)
+    if missing is None:
+        return record
+    take_back(layout, video, name)
+    raise MachineError(f"{missing}: gone or broken; the next call makes it again")
+
+
+def upheld(layout: Layout, video: Video, reader: str) -> None:
+    """Look whether what a step could not read still is what the steps before it wrote.
+
+    Raises:
+        MachineError: it is not. It is taken back, so that the next call makes it again.
+    """
+    for name in _beneath(reader):
+        step, record = steps.load(name), read(layout.record(video, name))
+        held = content(step, layout, video, record)
+        if held and held["content"] != record.get("content"):
+            take_back(layout, video, name)
+            where = step.files(layout, video, record)[0]
+            raise MachineError(f"{where}: not what {name} wrote; the next call makes it again")
+
+
+def _beneath(name: str) -> list[str]:
+    """Name the steps before a step, at any distance, that write files: captions do not."""
+    found = [other for other in steps.load(name).UPSTREAM if other != "caption"]
+    for other in steps.load(name).UPSTREAM:
+        found += _beneath(other)
+    return found
+
+
+def take_back(layout: Layout, video: Video, name: str) -> None:
+    """Remove a record; its seal, and those of all that follows, go before the next call plans.
+
+    Snakemake ends at once, whatever else is to be done, if a job tried again lacks a seal.
+    """
+    paths = [*_overlapping(layout.sealed(name), video.bits), *_downstream(layout, name, video.bits)]
+    seals = [path.relative_to(layout.root).as_posix() for path in paths]
+    write_json(layout.taken_back / f"{digest(seals)}.json", seals)
+    layout.record(video, name).unlink(missing_ok=True)
+
+
+def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> None:
+    """Remove markers that speak of these videos, before their files change.
+
+    Without it A -> B -> A would find A's marker over B's files. Shards overlap when the bits of
+    one start with those of the other, as they do after a re-bucketing. With a marker to keep, all
+    others go; for a single video (no marker) those of the same fingerprint stay true.
+    """
+    for marker in _overlapping(folder, bits):
+        made_by = marker.name.split(".")[2]
+        if marker != keep and (keep or made_by != fingerprint):
+            marker.unlink(missing_ok=True)
+
+
+def _overlapping(folder: Path, bits: str) -> list[Path]:
+    """List the markers of the shards that may hold a video of these bits."""
+    found = [(path, path.name.split(".")[0].removeprefix("b")) for path in folder.rglob("b*.jsonl")]
+    return [path for path, other in found if other.startswith(bits) or bits.startswith(other)]
+
+
+def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
+    """Remove the markers of what reads this step's results, the manifest's seal with them.
+
+    Snakemake makes nothing of a missing marker while its consumers are there: without this a
+    change of settings that stops half-way and is taken back would leave its results in place.
+    """
+    for seal in _downstream(layout, name, bits):
+        seal.unlink(missing_ok=True)
+
+
+def _downstream(layout: Layout, name: str, bits: str) -> list[Path]:
+    """List the markers of what reads a step's results, at any distance."""
+    changed = [steps.kind(name)]
+    for other in steps.STEPS:
+        if set(steps.load(other).UPSTREAM) & set(changed):
+            changed.append(other)
+    folders = [layout.sealed(other) for other in [*changed[1:], "manifest"]]
+    found = [path for folder in folders for path in _overlapping(folder, bits)]
+    return [*found, *layout.sealed("join").glob("*.json")]

@@ -1,0 +1,151 @@
+"""A store whose disk is full, read-only or in trouble: said in the last line, mended by a call."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Outcome, Workspace
+from .test_kills import left, nobody_is_rejected, steps
+
+Built = dict[str, str]
+Remount = Callable[[str], None]
+PAGE = 4096
+ROOM = 3 * PAGE  # more with each call, in the test of the steps that run models
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Remount]:
+    """Put the store on a disk whose options can be changed."""
+    store = tmp_path / "out"
+    store.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=50m", "store", store]).returncode:
+        pytest.skip("only root can mount a small disk")
+
+    def remount(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", store], check=True)
+
+    yield remount
+    subprocess.run(["umount", store], check=True)
+
+
+def ends_well(outcome: Outcome, workspace: Workspace, cause: int) -> None:
+    """It is done, or its last line names a path in the store and the cause."""
+    nobody_is_rejected(workspace)
+    if outcome.status == 0:
+        return
+    said = outcome.stderr.splitlines()[-1]
+    assert os.strerror(cause) in said, outcome.stderr
+    assert "out/" in said or f"{workspace.output}" in said, said
+    assert "Traceback" not in outcome.stderr
+
+
+LONG = [pytest.param(f"size={size}k", marks=pytest.mark.long) for size in (4, 32, 40, 220, 400)]
+INODES = [pytest.param(f"nr_inodes={count}", marks=pytest.mark.long) for count in (20, 45)]
+
+
+@pytest.mark.parametrize("options", ["size=64k", "size=160k", *LONG, *INODES])
+def test_a_full_disk_is_named_and_nothing_is_lost(
+    options: str, mounted: Remount, fresh: Workspace, before: Built
+) -> None:
+    mounted(options)
+    ends_well(fresh.snakemake("manifest"), fresh, errno.ENOSPC)
+    mounted("size=50m,nr_inodes=10000")
+    fresh.build()
+    assert fresh.digests() == before
+    assert not list(fresh.output.rglob("*.tmp"))
+
+
+def test_a_store_that_is_read_only_is_named(
+    mounted: Remount, fresh: Workspace, before: Built
+) -> None:
+    mounted("ro")
+    outcome = fresh.snakemake("manifest")
+    assert outcome.status != 0
+    ends_well(outcome, fresh, errno.EROFS)
+    mounted("rw")
+    fresh.build()
+    assert fresh.digests() == before
+
+
+@pytest.mark.long
+def test_models_meet_a_full_disk(mounted: Remount, built: Workspace, tmp_path: Path) -> None:
+    """Each call has a little more room, so that every step meets the end of it."""
+    steps(built)
+    calm = built.copy(tmp_path / "calm")
+    calm.build()
+    failed = []
+    for _ in range(20):
+        used = subprocess.run(["df", "-B1", "--output=used", built.output], capture_output=True)
+        mounted(f"size={int(used.stdout.split()[1]) + ROOM}")
+        outcome = built.snakemake("manifest")
+        ends_well(outcome, built, errno.ENOSPC)
+        if outcome.status == 0:
+            break
+        failed.append(outcome.stderr.splitlines()[-1])
+    print("\n".join(failed))
+    assert len(failed) > 1
+    mounted("size=50m")
+    built.build()
+    assert dict(left(built.output)) == dict(left(calm.output))
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes system calls fail; see errno_shim.c."""
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc")
+    made = tmp_path_factory.mktemp("shim") / "errno_shim.so"
+    source = Path(__file__).with_name("errno_shim.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", made, source, "-ldl"], check=True)
+    return made
+
+
+FAILURES = [
+    ("write", errno.EDQUOT),
+    ("write", errno.EIO),
+    ("open", errno.EIO),
+    ("open", errno.EMFILE),
+    ("open", errno.ESTALE),
+    ("open", errno.EACCES),
+    ("rename", errno.EPERM),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize(
+    ("call", "number"), FAILURES, ids=lambda one: errno.errorcode.get(one, one)
+)
+def test_the_systems_errors_are_never_held_against_a_video(
+    call: str,
+    number: int,
+    count: int,
+    shim: Path,
+    fresh: Workspace,
+    before: Built,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So many calls on files of one video fail; the next build has what a calm one has."""
+    tokens = tmp_path / "tokens"
+    tokens.mkdir()
+    for each in range(count):
+        (tokens / str(each)).touch()
+    wanted = {"LD_PRELOAD": shim, "FAIL_BELOW": fresh.output / fresh.place("dog")}
+    wanted |= {"FAIL_TOKENS": tokens, "FAIL_ERRNO": number, "FAIL_CALL": call}
+    with monkeypatch.context() as patch:
+        for name, value in wanted.items():
+            patch.setenv(name, str(value))
+        outcome = fresh.snakemake("manifest")
+    assert len(list(tokens.iterdir())) < count
+    ends_well(outcome, fresh, number)
+    for record in fresh.output.glob("??/*/*.json"):
+        assert json.loads(record.read_text())["status"] in ("ok", "none", "failed")
+    fresh.build()
+    assert fresh.digests() == before
