@@ -45,8 +45,8 @@ def ends_well(outcome: Outcome, workspace: Workspace, cause: int) -> None:
     assert "Traceback" not in outcome.stderr
 
 
-LONG = [pytest.param(f"size={size}k", marks=pytest.mark.long) for size in (4, 32, 40, 220, 400)]
-INODES = [pytest.param(f"nr_inodes={count}", marks=pytest.mark.long) for count in (20, 45)]
+LONG = [pytest.param(f"size={size}k", marks=pytest.mark.long) for size in (4, 32, 220)]
+INODES = [pytest.param(f"nr_inodes={count}", marks=pytest.mark.long) for count in (20,)]
 
 
 @pytest.mark.parametrize("options", ["size=64k", "size=160k", *LONG, *INODES])
@@ -107,21 +107,18 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAILURES = [
-    ("write", errno.EDQUOT),
-    ("write", errno.EIO),
-    ("open", errno.EIO),
-    ("open", errno.EMFILE),
-    ("open", errno.ESTALE),
-    ("open", errno.EACCES),
-    ("rename", errno.EPERM),
+    ("write", errno.EDQUOT, 5),
+    ("write", errno.EIO, 1),
+    ("open", errno.EIO, 5),
+    ("open", errno.EMFILE, 1),
+    ("open", errno.ESTALE, 1),
+    ("open", errno.EACCES, 5),
+    ("rename", errno.EPERM, 1),
 ]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("count", [1, 5])
-@pytest.mark.parametrize(
-    ("call", "number"), FAILURES, ids=lambda one: errno.errorcode.get(one, one)
-)
+@pytest.mark.parametrize(("call", "number", "count"), FAILURES)
 def test_the_systems_errors_are_never_held_against_a_video(
     call: str,
     number: int,
