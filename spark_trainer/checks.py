@@ -29,6 +29,9 @@ def run(config: Config, manifest_path: Path | None) -> int:
         found = list(check(config, due))
         _say(name, "fine" if not found else f"{len(found)} wrong")
         wrong += found
+    given = {Path(run.manifest_path) for run in config.runs.values() if run.manifest_path}
+    for path in sorted(given) if manifest_path is None else ():
+        wrong += _manifest(path) if path.is_file() else ()
     path = manifest_path or layout.manifest
     if path.is_file():
         wrong += _manifest(path)

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from spark_trainer.errors import UserError, of_machine, told
 INTERRUPTED = 130  # what shells call the end by Ctrl-C
 MOMENT_SECONDS = 0.02
 INTERRUPTION = "interrupted; what is finished stays, and the same command goes on from it"
-_ctrl_c: list[int] = []  # the signals of it that came
+SAME_PRESS_SECONDS = 1.0  # `uv run` and a terminal may both tell of one Ctrl-C
+_ctrl_c: list[float] = []  # when it came
 
 
 def say(text: str) -> None:
@@ -98,9 +100,12 @@ def _config_files(words: list[str]) -> list[Path]:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if number == signal.SIGINT and _ctrl_c and now - _ctrl_c[-1] < SAME_PRESS_SECONDS:
+        return
     if not _ctrl_c:
         atexit.register(_end_interrupted)
-    _ctrl_c.append(number)
+    _ctrl_c.append(now)
     # What writes Snakemake's log swallows it, so there it is raised a moment later.
     if any(one.f_code.co_name == "emit" for one, _ in traceback.walk_stack(frame)):
         signal.setitimer(signal.ITIMER_REAL, MOMENT_SECONDS)

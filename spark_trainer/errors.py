@@ -11,6 +11,14 @@ class UserError(Exception):
     """Something that the user can mend; the message says what."""
 
 
+class Stopped(Exception):
+    """A run that was asked to stop and did; `status` is what its command ends with."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Refused(ValueError):
     """The input's trouble; the message is the reason that users read."""
 

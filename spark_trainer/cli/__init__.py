@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from spark_trainer import config, console, failures, log
 from spark_trainer.cli import commands, jobs
-from spark_trainer.errors import MACHINE_STATUS, UserError, of_machine, told
+from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 
 USER_STATUS = 1
 BUG_STATUS = 70  # EX_SOFTWARE
@@ -37,7 +37,7 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:  # of `… | head`: who reads no more wants to hear no more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = USER_STATUS
-    except failures.Hopeless as error:
+    except (failures.Hopeless, Stopped) as error:
         return _failed(options, str(error), error.status)
     except (config.ConfigError, UserError) as error:
         return _failed(options, str(error), USER_STATUS)

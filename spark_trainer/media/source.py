@@ -293,6 +293,8 @@ def _why(path: Path, heard: list[Any], error: Any) -> str:
         return "not a video: a text file"
     name, text = next(((name, text) for _, name, text in heard), ("", ""))
     if text.startswith("Format not on whitelist"):
+        if name.endswith("_pipe"):  # FFmpeg's way to read single pictures
+            return "a still picture, not a video"
         return f"not a video: {ContainerFormat(name.partition(',')[0], 'r').long_name}"
     said = text.strip() or str(error.strerror)
     return f"not readable as media: {EXPLAINED.get(said, said)}"

@@ -18,7 +18,7 @@ from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import manifest
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.files import file_digest, read_json, write_json, write_text
-from spark_trainer.errors import MACHINE_STATUS, MachineError
+from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped
 from spark_trainer.steps.manifest import join
 from spark_trainer.train import continued, group, holder, processes, stop, zero
 from spark_trainer.train.order import Order
@@ -99,15 +99,14 @@ def _conclude(order: Order, ending: group.Ending) -> None:
     Raises:
         LaunchError: the settings or the data are to blame.
         MachineError: another try may succeed.
-        SystemExit: the run was asked to stop.
+        Stopped: the run was asked to stop.
     """
     if ending.status == 0:
         return
     told = ending.words or _unsaid(ending)
     text = f"run {order.name}: {told}; see {order.folder}/train.log"
     if ending.asked:
-        print(f"spark_trainer: {text}", file=sys.stderr)
-        sys.exit(stop.STATUS[ending.asked])
+        raise Stopped(text, stop.STATUS[ending.asked])
     if ending.status == MACHINE_STATUS or ending.status > group.BY_SIGNAL:
         raise MachineError(text)
     raise LaunchError(text)
@@ -221,6 +220,8 @@ def _place(run: Run, granted: int, nodes: int) -> Place:
 def collect(order: Order, data: Path, target: Path) -> None:
     """Write the run's own manifest: what was trained on stays known whatever is built later."""
     if order.index is None:
+        for _ in manifest.read(data):  # what is wrong in it is named by its own name
+            pass
         shutil.copyfile(data, target)
     else:
         join(data, order.index, target, target.with_name("rejected.jsonl"))

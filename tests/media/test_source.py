@@ -44,7 +44,7 @@ def test_a_file_tells_what_it_holds(
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\na.ts\n", "not a video: a text file"),
         (bytes(999), "not readable as media: Invalid data"),
         (b"%PDF-1.7\n" + bytes(range(256)) * 9, "not readable as media: Invalid data"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, "not a video: piped png sequence"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, "a still picture, not a video"),
     ],
 )
 def test_what_is_no_recording_is_refused_with_the_reason(
