@@ -158,7 +158,7 @@ def test_snakemake_grants_and_the_run_takes(make: Any, tmp_path: Path) -> None:
     configure(folder, "many", settings)
     few = snakemake(folder, 4)
     assert few.returncode != 0
-    assert "8 GPUs present and 4 granted, but the run needs at least 8" in few.stderr
+    assert "train.runs.many needs 8 GPUs, 4 can be had here" in few.stderr
     all_of_them = snakemake(folder, 8)
     [run] = folder.glob("runs/many-*")
     told = json.loads((run / "run.json").read_text())

@@ -1,12 +1,8 @@
 """What happens to a store, which jobs follow, and which bytes are there in the end."""
 
 import html
-import os
 import re
 import shutil
-import signal
-import subprocess
-import time
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -317,29 +313,6 @@ def test_failure_once(
     back.configure("frames", frame_rate=1.0)
     assert back.build() == jobs(1, "frames")  # the other shard was not touched
     assert back.digests() == before
-
-
-@pytest.mark.long
-def test_killed(fresh: Workspace, before: dict[str, str]) -> None:
-    """After SIGKILL in the middle of a job: `--unlock`, then the same command again."""
-    with subprocess.Popen(
-        fresh.command("manifest"),
-        cwd=fresh.folder,
-        env=fresh.environment(),
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        while not list(fresh.output.glob("??/*/.frames.tmp")):
-            assert process.poll() is None
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-    locked = fresh.snakemake("manifest")
-    assert locked.status != 0
-    assert "--unlock" in locked.stderr
-    assert fresh.snakemake("--unlock").status == 0
-    rebuilt = fresh.build()
-    assert rebuilt["frames_shard"] in (1, 2)
-    assert fresh.digests() == before
 
 
 def test_regrouping(fresh: Workspace, clips: Clips, before: dict[str, str]) -> None:
