@@ -50,6 +50,8 @@ def prepare_snakemake() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
         signal.signal(signal.SIGALRM, _note)
+        # First, so that it comes last: a store is given back before.
+        atexit.register(_end_interrupted)
     with one_line():
         for path in _config_files(sys.argv[1:]):
             config.mapping(path)
@@ -103,8 +105,6 @@ def _note(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if number == signal.SIGINT and _ctrl_c and now - _ctrl_c[-1] < SAME_PRESS_SECONDS:
         return
-    if not _ctrl_c:
-        atexit.register(_end_interrupted)
     _ctrl_c.append(now)
     # What writes Snakemake's log swallows it, so there it is raised a moment later.
     if any(one.f_code.co_name == "emit" for one, _ in traceback.walk_stack(frame)):
@@ -114,7 +114,9 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _end_interrupted() -> None:
-    """Say so at the very end, and end as Ctrl-C ends a process."""
+    """Say at the very end that Ctrl-C came, if it did, and end as it ends a process."""
+    if not _ctrl_c:
+        return
     print(INTERRUPTION, file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
