@@ -44,6 +44,7 @@ onstart:
     )
     journal.keep(INDEX.search.notes())
     journal.facts()
+    failures.sweep(journal.name_file().parents[1])
     environment.pass_signals_on()
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))

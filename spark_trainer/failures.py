@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from spark_trainer.data import files
 from spark_trainer.data.files import digest, read_json, write_json
 from spark_trainer.errors import MACHINE_STATUS
 
@@ -40,6 +41,12 @@ class Hopeless(Exception):
 
 
 _mine: list[tuple[Path, Job]] = []
+
+
+def sweep(runs: Path) -> None:
+    """Remove what killed jobs of earlier builds left half written beside their logs."""
+    for folder in runs.glob("*/jobs"):
+        files.sweep(folder)
 
 
 def begin(folder: Path, log: Path) -> None:

@@ -185,7 +185,7 @@ def test_two_hundred_kills(calm: Workspace, tmp_path: Path) -> None:
     nobody_is_rejected(spoken)
     until_all_ended(spoken)
     assert dict(left(spoken.output)) == wanted
-    assert not list(spoken.output.rglob("*.tmp"))
+    assert not list(spoken.folder.rglob("*.tmp"))
     assert not (spoken.output / ".spark/lock").exists()
 
 

@@ -304,6 +304,7 @@ def test_failure_once(
     forward.configure("frames", frame_rate=4)
     failed = forward.snakemake("manifest")
     assert failed.status != 0
+    assert failed.jobs == {"frames_shard": 1, "manifest_part": 1}
     assert "Not a directory" in failed.stderr
     obstacle.unlink()
     hidden.rename(obstacle)
