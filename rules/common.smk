@@ -7,16 +7,8 @@ from snakemake.cli import get_argument_parser
 
 from spark_trainer import config as settings
 from spark_trainer import log as journal
-from spark_trainer import (
-    console,
-    environment,
-    failures,
-    lock,
-    needs,
-    slurm,
-    steps,
-    summary,
-)
+from spark_trainer import console, environment, failures, lock, needs
+from spark_trainer import slurm, steps, summary
 from spark_trainer.data import index
 from spark_trainer.data.files import holds, write_json
 from spark_trainer.data.layout import Layout, record_name
