@@ -55,6 +55,7 @@ def join(listed: Path, sources: Path, accepted: Path, refused: Path) -> dict[str
     Raises:
         Broken: a part is not whole, and is removed, so that the next call makes it again.
     """
+    files.sweep(accepted.parent)  # what an attempt of the same build left, if it was killed
     counts = {"videos": 0, "rejected": 0}
     try:
         with manifest.writing(accepted) as accept, manifest.writing(refused) as refuse:

@@ -32,6 +32,7 @@ def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
     """
     order = read_json(folder / "run.json")
     run = Run(**order["settings"])
+    _check_devices(order)
     _check_precision(run, order["device"])
     made = sharding.accelerator(run, order)
     got = (made.num_processes, made.device.type)
@@ -46,6 +47,12 @@ def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
     return run, order, made
+
+
+def _check_devices(order: dict[str, Any]) -> None:
+    wanted = order["processes"] // order["nodes"]
+    if order["device"] == "cuda" and (found := torch.cuda.device_count()) < wanted:
+        raise TrainingError(f"asked for {wanted} processes on cuda, torch finds {found} GPUs here")
 
 
 def _check_precision(run: Run, device: str) -> None:

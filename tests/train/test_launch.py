@@ -166,7 +166,7 @@ def test_snakemake_grants_and_the_run_takes(make: Any, tmp_path: Path) -> None:
     devices = json.loads((run / "lineage.json").read_text())["devices"]
     assert devices == ["0", "1", "2", "3", "4", "5", "6", "7"]
     # The devices are made up, which is as far as it goes.
-    assert "asked for 8 processes on cuda, got 1 on cpu" in all_of_them.stderr
+    assert "asked for 8 processes on cuda, torch finds 0 GPUs here" in all_of_them.stderr
 
 
 @no_gpu
