@@ -20,14 +20,14 @@ environment.prefer_this_interpreter()
 environment.prefer_huge_pages()
 write_json = console.one_line()(write_json)  # a full disk is a line, not a trace
 
-with console.one_line("configuration: "):
+with console.one_line(f"{console.configuration()}: "):
     CONFIG = settings.load(config)
 LEFT_BEHIND = []
 if workflow.is_main_process:
     with console.one_line():
         OPTIONS, _ = get_argument_parser().parse_known_args(sys.argv[1:])
         LEFT_BEHIND = lock.enter(Layout(Path(CONFIG.output_dir)), OPTIONS)
-with console.one_line("configuration: "):
+with console.one_line():
     INDEX = index.open_index(CONFIG, workflow.is_main_process)
     FINGERPRINTS = steps.fingerprints(CONFIG)
     RUNS = order.orders(CONFIG, INDEX, FINGERPRINTS)

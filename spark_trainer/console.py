@@ -54,7 +54,8 @@ def prepare_snakemake() -> None:
         atexit.register(_end_interrupted)
     with one_line():
         for path in _config_files(sys.argv[1:]):
-            config.mapping(path)
+            if not config.mapping(path):
+                raise config.ConfigError(f"{path}: expected keys (the file holds none)")
 
 
 @contextlib.contextmanager
@@ -62,7 +63,7 @@ def one_line(before: str = "") -> Iterator[None]:
     """End this process with a line where the settings or the machine are in trouble.
 
     Args:
-        before: what the line begins with.
+        before: what each line of it begins with.
     """
     try:
         if interrupted():
@@ -71,7 +72,7 @@ def one_line(before: str = "") -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, config.ConfigError | UserError) and not of_machine(error):
             raise
-        text = f"{before}{told(error)}"
+        text = "\n".join(f"{before}{line}" for line in told(error).splitlines())
         if log.started("build"):
             log.failed(text)
         sys.exit(f"spark_trainer: {text}")
@@ -85,6 +86,12 @@ def interrupted() -> bool:
 def say_last(text: str) -> None:
     """Print a line after all that Snakemake still has to say."""
     atexit.register(functools.partial(print, text, file=sys.stderr, flush=True))
+
+
+def configuration() -> str:
+    """Where Snakemake's configuration stands, as the user names it."""
+    given = [str(path) for path in _config_files(sys.argv[1:])]
+    return ", ".join(given) or "config/config.yaml"
 
 
 def _config_files(words: list[str]) -> list[Path]:

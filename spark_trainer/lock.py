@@ -23,7 +23,7 @@ from pathlib import Path
 from spark_trainer import holder
 from spark_trainer.data import files
 from spark_trainer.data.layout import Layout
-from spark_trainer.errors import UserError
+from spark_trainer.errors import UserError, told
 
 CALL_VARIABLE = "SPARK_TRAINER_CALL"  # names, in all processes of a call, its main one
 BEAT_SECONDS = 20.0
@@ -80,14 +80,17 @@ def enter(layout: Layout, options: argparse.Namespace) -> list[Path]:
         As `hold`; nothing where no job will run.
 
     Raises:
-        UserError: another build is at work there.
+        UserError: another build is at work there, or it can't be written.
     """
     if options.unlock:
         clear(layout.lock)
     only_report = options.report and not options.report_after_run
     if only_report or any(getattr(options, name) for name in NO_JOBS):
         return []
-    left = hold(layout.lock)
+    try:
+        left = hold(layout.lock)
+    except OSError as error:
+        raise UserError(f"output_dir: {layout.root} can't be written: {told(error)}") from None
     layout.sweep()
     return left
 

@@ -222,7 +222,8 @@ def _keep_from_emptying(
         below = os.path.join(folder, "")
         if any(path.startswith(below) or path == str(folder) for path in hashes):
             continue
-        had = {row[2] for path, row in cache.items() if path.startswith(below)} - left
+        had = [row[2] for path, row in cache.items() if path.startswith(below)]
+        had = [each for each in had if each not in left]
         if had:
             _refuse(search, f"no video in {folder}, which held {len(had):,} in the last build")
     if not left and (cache or _entries(layout.manifest)):
@@ -232,8 +233,9 @@ def _keep_from_emptying(
 
 def _refuse(search: Search, found: str) -> None:
     told = "; is it mounted? `index.allow_empty: true` lets the manifest lose them"
-    notes = replace(search, empty=[]).notes()
-    raise ConfigError("\n".join([*notes, f"video_dir: {found}{told}"]))
+    for line in replace(search, empty=[]).notes():
+        print(line, file=sys.stderr)
+    raise ConfigError(f"video_dir: {found}{told}")
 
 
 def _entries(manifest: Path) -> bool:

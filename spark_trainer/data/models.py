@@ -93,9 +93,18 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
             return "there is no such folder, and the hub knows no such model (or it is private)"
         return f"it is not on this machine, and the hub answers {error.response.status_code}"
     except Exception as error:  # of the HTTP library that the hub's client happens to use
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return f"it is not on this machine, and the hub can't be asked ({reason})"
+        return f"it is not on this machine, and the hub can't be asked ({_reason(error)})"
     return None
+
+
+def _reason(error: BaseException) -> str:
+    """The system's own words, where an error comes from the system; else the error's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _cached(name: str, revision: str | None) -> bool:

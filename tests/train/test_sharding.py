@@ -1,5 +1,6 @@
 """Two real processes that share a model out leave what one that holds everything leaves."""
 
+import contextlib
 import json
 import sys
 import time
@@ -196,7 +197,8 @@ def test_a_killed_run_goes_on_bit_by_bit(name: str, of: Make, way: Any, tmp_path
     while process.poll() is None and not (killed.folder / "checkpoints/step_00000004").exists():
         time.sleep(0.01)
     for one in [*process.children(recursive=True), process]:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # some end with those killed before them
+            one.kill()
     process.wait()
     assert not (killed.folder / "trained.json").exists()
     assert fit(killed) == curve
