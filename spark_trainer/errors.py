@@ -48,6 +48,16 @@ def told(error: BaseException) -> str:
     )
 
 
+def cause(error: BaseException) -> str:
+    """The system's words for the trouble below an error of a library, else the error's own."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror
+        below = below.__cause__ or below.__context__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def unexpected(error: BaseException) -> str:
     """What a record or a log says of an error that nobody foresaw."""
     text = " ".join(str(error).split())

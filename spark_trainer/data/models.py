@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spark_trainer.config import ConfigError
 from spark_trainer.data.files import digest, file_digest, read_json, tree_digest, write_json
+from spark_trainer.errors import cause
 
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"}
 
@@ -93,18 +94,8 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
             return "there is no such folder, and the hub knows no such model (or it is private)"
         return f"it is not on this machine, and the hub answers {error.response.status_code}"
     except Exception as error:  # of the HTTP library that the hub's client happens to use
-        return f"it is not on this machine, and the hub can't be asked ({_reason(error)})"
+        return f"it is not on this machine, and the hub can't be asked ({cause(error)})"
     return None
-
-
-def _reason(error: BaseException) -> str:
-    """The system's own words, where an error comes from the system; else the error's."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _cached(name: str, revision: str | None) -> bool:

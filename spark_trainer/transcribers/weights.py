@@ -11,6 +11,7 @@ from urllib.error import HTTPError
 from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.data import models
 from spark_trainer.data.files import file_digest
+from spark_trainer.errors import cause
 
 KEY = "transcript.whisper_model"
 
@@ -103,8 +104,7 @@ def unavailable(settings: Transcript) -> str | None:
     except HTTPError:
         return None  # there is nothing at its root, but somebody answers
     except OSError as error:
-        reason = getattr(error, "reason", error)
-        return f"it is not in {cache / 'whisper'}, and {SERVER} can't be asked ({reason})"
+        return f"it is not in {cache / 'whisper'}, and {SERVER} can't be asked ({cause(error)})"
     return None
 
 
