@@ -53,7 +53,7 @@ onstart:
 
 
 onsuccess:
-    summary.show(CONFIG, summaries(), INDEX.search.troubles)
+    summary.show(CONFIG, RUNS.summaries, INDEX.search.troubles)
 
 
 onerror:

@@ -10,13 +10,13 @@ rule audio:
     conda:
         "../envs/media.yaml"
     threads: 8
+    resources:
+        gpu=gpus("audio"),
     params:
         settings=settings_file("audio"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        ON_VIDEO
 
 
 rule audio_file:
@@ -29,13 +29,13 @@ rule audio_file:
         "logs/audio/{folder}.file.log",
     conda:
         "../envs/media.yaml"
+    resources:
+        gpu=gpus("audio"),
     params:
         settings=settings_file("audio"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        ON_VIDEO
 
 
 rule audio_shard:
@@ -44,7 +44,7 @@ rule audio_shard:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("audio"),
     output:
-        marker=sealed("audio"),
+        marker=marker("audio"),
     log:
         "logs/audio/{shard}.{fingerprint}.log",
     benchmark:
@@ -52,9 +52,9 @@ rule audio_shard:
     conda:
         "../envs/media.yaml"
     threads: 8
+    resources:
+        gpu=gpus("audio"),
     params:
         settings=settings_file("audio"),
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --log {log:q}"
+        ON_SHARD

@@ -16,9 +16,7 @@ rule caption:
         settings=settings_file("caption/{backend}"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_VIDEO
 
 
 rule caption_shard:
@@ -27,7 +25,7 @@ rule caption_shard:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("caption/{backend}"),
     output:
-        marker=sealed("caption/{backend}"),
+        marker=marker("caption/{backend}"),
     log:
         "logs/caption/{backend}/{shard}.{fingerprint}.log",
     benchmark:
@@ -40,6 +38,4 @@ rule caption_shard:
     params:
         settings=settings_file("caption/{backend}"),
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_SHARD

@@ -1,4 +1,4 @@
-"""Shared by the whole graph: the validated configuration, the index, and names of results."""
+"""Shared by the whole graph: the validated configuration, what the rules ask, and the commands."""
 
 import sys
 from pathlib import Path
@@ -7,18 +7,14 @@ from snakemake.cli import get_argument_parser
 
 from spark_trainer import config as settings
 from spark_trainer import log as journal
-from spark_trainer import console, environment, failures, lock, needs
-from spark_trainer import slurm, steps, summary
-from spark_trainer.data import index
-from spark_trainer.data.files import holds, write_json
-from spark_trainer.data.layout import Layout, record_name
-from spark_trainer.steps import promises
-from spark_trainer.steps.manifest import seal
-from spark_trainer.train import encode, order
+from spark_trainer import console, environment, failures, lock, needs, slurm, summary
+from spark_trainer.data import files, index
+from spark_trainer.data.layout import Layout
+from spark_trainer.graph.runs import RunGraph
+from spark_trainer.graph.videos import VideoGraph
 
 environment.prefer_this_interpreter()
 environment.prefer_huge_pages()
-write_json = console.one_line()(write_json)  # a full disk is a line, not a trace
 
 with console.one_line(f"{console.configuration()}: "):
     CONFIG = settings.load(config)
@@ -29,14 +25,25 @@ if workflow.is_main_process:
         LEFT_BEHIND = lock.enter(Layout(Path(CONFIG.output_dir)), OPTIONS)
 with console.one_line():
     INDEX = index.open_index(CONFIG, workflow.is_main_process)
-    FINGERPRINTS = steps.fingerprints(CONFIG)
-    RUNS = order.orders(CONFIG, INDEX, FINGERPRINTS)
+    # A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
+    GRAPH = VideoGraph(CONFIG, INDEX, workflow.local_exec and workflow.is_main_process)
+    RUNS = RunGraph(GRAPH)
+    RUNS.orders  # a run that can't be is said before the graph is built
 
-LAYOUT = INDEX.layout
-# A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
-LOCAL = workflow.local_exec and workflow.is_main_process
-MANIFEST_SEAL = seal(INDEX.digest, FINGERPRINTS["manifest"])
+LAYOUT = GRAPH.layout
 journal.name_file()
+
+plainly = console.one_line()  # trouble in what a rule asks is a line, not a trace
+ON_SHARD = (
+    "python -m spark_trainer step --settings {params.settings:q}"
+    " --shard {input.members:q} --marker {output.marker:q}"
+    " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+)
+ON_VIDEO = (
+    "python -m spark_trainer step --settings {params.settings:q}"
+    " --folder {wildcards.folder:q} --video {params.video}"
+    " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+)
 
 
 wildcard_constraints:
@@ -52,69 +59,24 @@ def named(step: str, wildcards) -> str:
 
 
 def settings_file(step: str):
-    """Params function: the settings of a step as its jobs read them, named by the fingerprint.
-
-    Written again where one differs that decides no result, such as `device`.
-    """
-
-    def write(wildcards) -> Path:
-        name = named(step, wildcards)
-        path = LAYOUT.settings(name, FINGERPRINTS[name])
-        order = {
-            "step": name,
-            "fingerprint": FINGERPRINTS[name],
-            "output_dir": CONFIG.output_dir,
-            "settings": steps.settings(CONFIG, name),
-        }
-        if not holds(path, order):
-            write_json(path, order)
-        return path
-
-    return write
-
-
-def config_file(wildcards) -> Path:
-    """Params function: the configuration of this call, whatever files and words it came from."""
-    write_json(LAYOUT.state / "config.json", config)
-    return LAYOUT.state / "config.json"
+    """Params function: the settings of a step, as its jobs read them."""
+    return plainly(lambda wildcards: GRAPH.settings(named(step, wildcards)))
 
 
 def gpus(step: str):
     """Resource function: the GPUs that a step's job asks for."""
-    return lambda wildcards: steps.gpus(CONFIG, named(step, wildcards), LOCAL)
-
-
-def marker(step: str, shard) -> Path:
-    """The seal of a step over a shard."""
-    return INDEX.marker(step, FINGERPRINTS[step], shard)
+    return lambda wildcards: GRAPH.gpus(named(step, wildcards))
 
 
 def upstream(step: str):
-    """Input function: the seals that a step's shard waits for."""
-    return lambda wildcards: [
-        marker(name, INDEX.shard_of(wildcards.shard))
-        for name in steps.upstream(CONFIG, named(step, wildcards))
-    ]
+    """Input function: the markers that a step's shard waits for."""
+    return plainly(
+        lambda wildcards: GRAPH.upstream(named(step, wildcards), wildcards.shard)
+    )
 
 
-def markers(step: str) -> list[Path]:
-    """The seals of a step over every shard."""
-    return [marker(step, shard) for shard in INDEX.shards]
-
-
-def part_list(wildcards) -> Path:
-    """Params function: the manifest's parts in a file; thousands don't fit on a command line."""
-    path = LAYOUT.parts(MANIFEST_SEAL)
-    parts = [
-        [str(marker("manifest", shard)), str(LAYOUT.shard(shard.name))]
-        for shard in INDEX.shards
-    ]
-    write_json(path, parts)
-    return path
-
-
-def sealed(step: str) -> Path:
-    """The marker of a shard, as a rule's output."""
+def marker(step: str) -> Path:
+    """The marker of a step over a shard, as a rule's output."""
     return LAYOUT.marker(step, "{shard}", "{fingerprint}")
 
 
@@ -123,11 +85,10 @@ def of_video(name: str) -> Path:
     return LAYOUT.root / "{folder}" / name
 
 
+@plainly
 def video_hash(wildcards) -> str:
-    """The hash of the video behind a folder."""
-    if wildcards.folder not in INDEX.by_folder:
-        raise WorkflowError(f"no video has the folder {LAYOUT.root / wildcards.folder}")
-    return INDEX.by_folder[wildcards.folder].hash
+    """Params function: the hash of the video behind a folder."""
+    return GRAPH.video(wildcards.folder).hash
 
 
 def source(wildcards) -> Path:
@@ -137,14 +98,19 @@ def source(wildcards) -> Path:
 
 def outdated(step: str):
     """Input function: a fresh file where a record failed, or is of other settings or content."""
+    return plainly(
+        lambda wildcards: GRAPH.outdated(named(step, wildcards), wildcards.folder)
+    )
 
-    def check(wildcards) -> list[Path]:
-        name = named(step, wildcards)
-        record = LAYOUT.root / wildcards.folder / record_name(name)
-        made_of = video_hash(wildcards), FINGERPRINTS[name]
-        if not record.exists() or promises.fresh(record, *made_of):
-            return []
-        write_json(LAYOUT.state / "outdated.json", name)
-        return [LAYOUT.state / "outdated.json"]
 
-    return check
+@plainly
+def part_list(wildcards) -> Path:
+    """Params function: the list of the manifest's parts."""
+    return GRAPH.part_list()
+
+
+@plainly
+def config_file(wildcards) -> Path:
+    """Params function: the configuration of this call, whatever files and words it came from."""
+    files.write_json(LAYOUT.state / "config.json", config)
+    return LAYOUT.state / "config.json"

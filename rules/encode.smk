@@ -1,7 +1,7 @@
 rule encode_shard:
     """What diffusion's frozen encoders make of a shard's clips and texts, each once."""
     input:
-        data=to_encode,
+        data=of_encode(RUNS.to_encode),
     output:
         marker=LAYOUT.encode_marker("{encoders}", "{shard}", "{fingerprint}"),
     log:
@@ -15,9 +15,9 @@ rule encode_shard:
         "../envs/train.yaml"
     threads: 4
     resources:
-        gpu=lambda wildcards: encode.gpus(encoding(wildcards), LOCAL),
+        gpu=of_encode(lambda run, shard: RUNS.encode_gpus(run)),
     params:
-        order=encode_order,
+        order=of_encode(lambda run, shard: RUNS.order_file(run)),
     shell:
         "python -m spark_trainer encode --order {params.order:q} --data {input.data:q}"
         " --marker {output.marker:q} --threads {threads} --gpus {resources.gpu} --log {log:q}"

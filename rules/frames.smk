@@ -10,13 +10,13 @@ rule frames:
     conda:
         "../envs/media.yaml"
     threads: 8
+    resources:
+        gpu=gpus("frames"),
     params:
         settings=settings_file("frames"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        ON_VIDEO
 
 
 rule frames_file:
@@ -29,13 +29,13 @@ rule frames_file:
         "logs/frames/{folder}.file.log",
     conda:
         "../envs/media.yaml"
+    resources:
+        gpu=gpus("frames"),
     params:
         settings=settings_file("frames"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --log {log:q}"
+        ON_VIDEO
 
 
 rule frames_shard:
@@ -44,7 +44,7 @@ rule frames_shard:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("frames"),
     output:
-        marker=sealed("frames"),
+        marker=marker("frames"),
     log:
         "logs/frames/{shard}.{fingerprint}.log",
     benchmark:
@@ -52,9 +52,9 @@ rule frames_shard:
     conda:
         "../envs/media.yaml"
     threads: 8
+    resources:
+        gpu=gpus("frames"),
     params:
         settings=settings_file("frames"),
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --log {log:q}"
+        ON_SHARD

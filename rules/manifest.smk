@@ -4,7 +4,7 @@ rule manifest_part:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("manifest"),
     output:
-        marker=sealed("manifest"),
+        marker=marker("manifest"),
     log:
         "logs/manifest/{shard}.{fingerprint}.log",
     conda:
@@ -19,11 +19,11 @@ rule manifest_part:
 rule manifest_join:
     """The manifest: every shard's lines, sorted by hash, and the rejected videos."""
     input:
-        parts=markers("manifest"),
+        parts=GRAPH.markers("manifest"),
     output:
         manifest=LAYOUT.manifest,
         rejected=LAYOUT.rejected,
-        seal=LAYOUT.sealed("join") / f"{MANIFEST_SEAL}.json",
+        seal=GRAPH.manifest_marker,
     log:
         "logs/manifest/join.log",
     conda:

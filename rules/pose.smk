@@ -16,9 +16,7 @@ rule pose:
         settings=settings_file("pose"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_VIDEO
 
 
 rule pose_file:
@@ -37,9 +35,7 @@ rule pose_file:
         settings=settings_file("pose"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_VIDEO
 
 
 rule pose_shard:
@@ -48,7 +44,7 @@ rule pose_shard:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("pose"),
     output:
-        marker=sealed("pose"),
+        marker=marker("pose"),
     log:
         "logs/pose/{shard}.{fingerprint}.log",
     benchmark:
@@ -61,6 +57,4 @@ rule pose_shard:
     params:
         settings=settings_file("pose"),
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_SHARD

@@ -15,9 +15,7 @@ rule select:
         settings=settings_file("select"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_VIDEO
 
 
 rule select_shard:
@@ -26,7 +24,7 @@ rule select_shard:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("select"),
     output:
-        marker=sealed("select"),
+        marker=marker("select"),
     log:
         "logs/select/{shard}.{fingerprint}.log",
     benchmark:
@@ -38,6 +36,4 @@ rule select_shard:
     params:
         settings=settings_file("select"),
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_SHARD

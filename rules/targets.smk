@@ -14,14 +14,14 @@ rule manifest:
     input:
         LAYOUT.manifest,
         LAYOUT.rejected,
-        LAYOUT.sealed("join") / f"{MANIFEST_SEAL}.json",
+        GRAPH.manifest_marker,
 
 
 rule train:
     """The manifest, then every run named in the configuration."""
     input:
         rules.manifest.input,
-        [trained(run) for run in CONFIG.runs],
+        [*RUNS.summaries.values()],
 
 
 rule validate:
@@ -45,7 +45,7 @@ rule gallery_page:
         rules.manifest.input,
     output:
         page=LAYOUT.root / "gallery.html",
-        seal=LAYOUT.sealed("gallery") / f"{MANIFEST_SEAL}.json",
+        seal=GRAPH.gallery_marker,
     log:
         "logs/gallery.log",
     conda:

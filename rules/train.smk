@@ -1,8 +1,8 @@
 rule train_run:
     """One training run, on the GPUs that Snakemake granted."""
     input:
-        data=training_data,
-        encoded=encoded,
+        data=of_run(RUNS.data),
+        encoded=of_run(RUNS.encoded),
     output:
         summary="{runs}/{run}-{seal}/trained.json",
     log:
@@ -23,8 +23,8 @@ rule train_run:
         tasks_per_gpu=asked(lambda wanted: 0, several=True),
         slurm_extra=asked(lambda wanted: f"--gpus-per-node={wanted.gpus}", several=True),
     params:
-        order=run_order,
-        data=data_file,
+        order=of_run(RUNS.order_file),
+        data=of_run(RUNS.data_file),
     shell:
         "python -m spark_trainer fit --order {params.order:q} --summary {output.summary:q}"
         " --gpus {resources.gpu} --nodes {resources.nodes} --threads {threads}"

@@ -16,9 +16,7 @@ rule transcript:
         settings=settings_file("transcript"),
         video=video_hash,
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --folder {wildcards.folder:q} --video {params.video}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_VIDEO
 
 
 rule transcript_shard:
@@ -27,7 +25,7 @@ rule transcript_shard:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("transcript"),
     output:
-        marker=sealed("transcript"),
+        marker=marker("transcript"),
     log:
         "logs/transcript/{shard}.{fingerprint}.log",
     benchmark:
@@ -40,6 +38,4 @@ rule transcript_shard:
     params:
         settings=settings_file("transcript"),
     shell:
-        "python -m spark_trainer step --settings {params.settings:q}"
-        " --shard {input.members:q} --marker {output.marker:q}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        ON_SHARD

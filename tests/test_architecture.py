@@ -60,6 +60,7 @@ MAY_IMPORT = {
         "transcribers",
         "workers",
     },
+    "graph": {"config", "data", "steps", "train"},
     "scores": set(),
     "losses": set(),
     "packing": set(),
@@ -270,7 +271,7 @@ def test_files_stay_short() -> None:
         return len(path.read_text(encoding="utf-8").splitlines())
 
     assert length(ROOT / "Snakefile") <= 60
-    assert length(ROOT / "rules/common.smk") <= 150
+    assert length(ROOT / "rules/common.smk") <= 125
     scripts = [path for path in (ROOT / "scripts").iterdir() if path.is_file()]
     assert scripts
     assert not [path.name for path in scripts if length(path) > 30]

@@ -118,7 +118,7 @@ def upstream(config: Config, name: str) -> tuple[str, ...]:
 def gpus(config: Config, name: str, local: bool) -> int:
     """GPUs that a job of a step asks Snakemake for; see `device.asked`."""
     chosen: Any = section(config, name)
-    return asked(load(name).wanted(chosen), chosen.gpu_fraction, local)
+    return asked(load(name).wanted(chosen), getattr(chosen, "gpu_fraction", 1.0), local)
 
 
 def fingerprint(config: Config, name: str) -> str:

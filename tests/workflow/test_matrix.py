@@ -282,7 +282,7 @@ def test_upgrade_of_one_step(tmp_path: Path, described: Workspace, upgraded: Pat
 def test_upgrade_of_rules_only(
     tmp_path: Path, first: tuple[Workspace, Outcome], upgraded: Path, before: dict[str, str]
 ) -> None:
-    for name in ("frames", "audio", "manifest"):
+    for name in ("common", "manifest"):
         _edit(upgraded / f"rules/{name}.smk", r'^( +"python -m spark_trainer) ', r"\1  ")
     workspace = first[0].copy(tmp_path, upgraded)
     assert workspace.build() == {}

@@ -1,0 +1,113 @@
+"""The graph from videos to the manifest, for one configuration and one state of the folders."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from spark_trainer import steps
+from spark_trainer.config import Config
+from spark_trainer.data.files import holds, write_json
+from spark_trainer.data.index import Index
+from spark_trainer.data.layout import Layout, Shard, Video, record_name
+from spark_trainer.errors import UserError
+from spark_trainer.steps import promises
+from spark_trainer.steps.manifest import seal
+
+
+@dataclass(frozen=True)
+class VideoGraph:
+    """Which results the videos have, what each reads, and the marker that says it is done.
+
+    `local` tells whether the jobs run on this machine, as those of a cluster do not.
+    """
+
+    config: Config
+    index: Index
+    local: bool = True
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything lies."""
+        return self.index.layout
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Step -> what names its results, the manifest's among them."""
+        return steps.fingerprints(self.config)
+
+    @cached_property
+    def manifest_marker(self) -> Path:
+        """The marker of the manifest."""
+        return self.layout.sealed("join") / f"{self._manifest}.json"
+
+    @cached_property
+    def gallery_marker(self) -> Path:
+        """The marker of the page that shows the manifest."""
+        return self.layout.sealed("gallery") / f"{self._manifest}.json"
+
+    @cached_property
+    def _manifest(self) -> str:
+        return seal(self.index.digest, self.fingerprints["manifest"])
+
+    def marker(self, step: str, shard: Shard) -> Path:
+        """Name the marker of a step over a shard."""
+        return self.index.marker(step, self.fingerprints[step], shard)
+
+    def markers(self, step: str) -> list[Path]:
+        """Name the markers of a step over every shard."""
+        return [self.marker(step, shard) for shard in self.index.shards]
+
+    def upstream(self, step: str, shard: str) -> list[Path]:
+        """Name the markers that a step waits for, over the shard of that name."""
+        members = self.index.shard_of(shard)
+        return [self.marker(name, members) for name in steps.upstream(self.config, step)]
+
+    def settings(self, step: str) -> Path:
+        """Write the settings of a step as its jobs read them, named by the fingerprint.
+
+        Written again where one differs that decides no result, such as `device`.
+        """
+        path = self.layout.settings(step, self.fingerprints[step])
+        order = {
+            "step": step,
+            "fingerprint": self.fingerprints[step],
+            "output_dir": self.config.output_dir,
+            "settings": steps.settings(self.config, step),
+        }
+        if not holds(path, order):
+            write_json(path, order)
+        return path
+
+    def gpus(self, step: str) -> int:
+        """Count the GPUs that a job of a step asks for."""
+        return steps.gpus(self.config, step, self.local)
+
+    def part_list(self) -> Path:
+        """Write the list of the manifest's parts; thousands don't fit on a command line."""
+        path = self.layout.parts(self._manifest)
+        shards = self.index.shards
+        write_json(
+            path,
+            [[str(self.marker("manifest", s)), str(self.layout.shard(s.name))] for s in shards],
+        )
+        return path
+
+    def video(self, folder: str) -> Video:
+        """Find the video that a folder below `output_dir` belongs to.
+
+        Raises:
+            UserError: none does.
+        """
+        if folder not in self.index.by_folder:
+            raise UserError(f"no video has the folder {self.layout.root / folder}")
+        return self.index.by_folder[folder]
+
+    def outdated(self, step: str, folder: str) -> list[Path]:
+        """Write a fresh file where a record failed, or is of other settings or content."""
+        record = self.layout.root / folder / record_name(step)
+        made_of = self.video(folder).hash, self.fingerprints[step]
+        if not record.exists() or promises.fresh(record, *made_of):
+            return []
+        path = self.layout.state / "outdated.json"
+        write_json(path, step)
+        return [path]

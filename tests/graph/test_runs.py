@@ -1,0 +1,71 @@
+"""What a run waits for, and which run an encoding serves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_trainer.data.files import read_json
+from spark_trainer.errors import UserError
+from spark_trainer.graph.runs import RunGraph
+from tests.families import tiny_pipelines
+
+from .conftest import Ask
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny pipeline with random weights."""
+    return tiny_pipelines.animatediff(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def runs(ask: Ask, model: Path, tmp_path: Path) -> RunGraph:
+    """A run on the manifest built here, one on a given manifest, and two that make videos."""
+    given = tmp_path / "given.jsonl"
+    given.write_text("")
+    films: dict[str, Any] = {
+        "model_type": "diffusion",
+        "model_name": str(model),
+        "clip": {"sizes": [[64, 64]], "num_frames": 4, "fps": 4},
+    }
+    named = {
+        "captions": {},
+        "given": {"manifest_path": str(given)},
+        "film": films,
+        "film_given": films | {"manifest_path": str(given)},
+        "each_step": films | {"encode": "each_step"},
+    }
+    return RunGraph(ask(train={"runs": named}))
+
+
+def test_a_run_waits_for_its_own_manifest_or_for_the_parts(runs: RunGraph, tmp_path: Path) -> None:
+    assert runs.data("captions") == runs.videos.markers("manifest")
+    assert runs.data_file("captions") == runs.videos.part_list()
+    assert runs.data("given") == [tmp_path / "given.jsonl"] == [runs.data_file("given")]
+
+
+def test_a_run_is_found_where_its_settings_and_data_say(runs: RunGraph) -> None:
+    assert runs.summaries.keys() == {"captions", "given", "film", "film_given", "each_step"}
+    assert runs.trained("captions").name == "trained.json"
+    assert len(set(runs.summaries.values())) == 5
+    assert read_json(runs.order_file("given"))["name"] == "given"
+
+
+def test_what_is_encoded_ahead_is_waited_for(runs: RunGraph) -> None:
+    (shard,) = runs.videos.index.shards
+    assert runs.encoded("captions") == runs.encoded("each_step") == []
+    (marker,) = runs.encoded("film")
+    encoders, (name, fingerprint) = marker.parents[1].name, marker.stem.rsplit(".", 1)
+    assert name == shard.name
+    assert runs.reader(encoders, name, fingerprint) == "film"
+    assert runs.to_encode("film", name) == runs.videos.markers("manifest")[0]
+    (of_given,) = runs.encoded("film_given")
+    assert of_given.parents[1] == marker.parents[1]  # the same encoders, other data
+    assert runs.to_encode("film_given", "any").name == "given.jsonl"
+
+
+def test_an_encoding_that_no_run_takes_is_named(runs: RunGraph) -> None:
+    (shard,) = runs.videos.index.shards
+    with pytest.raises(UserError, match=r"no run has the encoders and the settings of .*/sealed/"):
+        runs.reader("0" * 16, shard.name, "0" * 16)
