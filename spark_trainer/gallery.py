@@ -136,7 +136,7 @@ def _captions(meta: dict[str, Any]) -> list[Caption]:
             chosen or "caption": {"caption": meta["caption"], "model": meta.get("captioner_model")}
         }
     captions = [
-        Caption(name, said.get("model"), said["caption"], said.get("mark"), name == chosen)
+        Caption(name, said.get("model"), said["caption"], said.get("score"), name == chosen)
         for name, said in every.items()
         if said and said.get("caption") is not None
     ]

@@ -118,7 +118,7 @@ def test_nothing_of_the_videos_becomes_markup(key: str, frames: Path) -> None:
 
 def test_captions_stand_side_by_side_and_disagreement_comes_first(frames: Path) -> None:
     said = {
-        "florence2": {"caption": "a white dog", "model": "f/2", "mark": 0.25},
+        "florence2": {"caption": "a white dog", "model": "f/2", "score": 0.25},
         "blip": {"caption": "a dog", "model": "b/1"},
     }
     entries = [

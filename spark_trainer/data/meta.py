@@ -25,7 +25,7 @@ CAPTION: Kind = {
     "model": "text",
     "revision": "text",
     "prompt": "text",
-    "mark": "number",
+    "score": "number",
 }
 
 KEYS: dict[str, Kind] = {

@@ -20,7 +20,7 @@ SETTINGS = Select
 KEPT = ("caption", "model", "revision", "prompt")  # of each captioner's record
 
 Captions = dict[str, Facts]  # captioner -> its record, where it has something to say
-Judge = Callable[[Video, Captions], list[float]]
+Scorer = Callable[[Video, Captions], list[float]]
 
 
 def wanted(settings: Select) -> Wanted:
@@ -45,8 +45,8 @@ def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Fact
     """Select a caption of each video."""
     settings: Select = context.settings
     if settings.by != "score":
-        judge = {"first": _first, "longest": _longest, "agreement": _agreement}[settings.by]
-        yield from (_select(video, context, judge) for video in videos)
+        scorer = {"first": _first, "longest": _longest, "agreement": _agreement}[settings.by]
+        yield from (_select(video, context, scorer) for video in videos)
         return
     from spark_trainer.scores import ClipScore
 
@@ -64,8 +64,8 @@ def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Fact
         yield from (_select(video, context, fit) for video in videos)
 
 
-def _select(video: Video, context: Context, judge: Judge) -> tuple[Video, Facts]:
-    """The best by the judge's marks, the first of equals."""
+def _select(video: Video, context: Context, scorer: Scorer) -> tuple[Video, Facts]:
+    """Take the caption that scores best, the first of equals."""
     settings: Select = context.settings
     records: Captions = {
         name: read_json(context.layout.record(video, f"caption/{name}"))
@@ -76,10 +76,10 @@ def _select(video: Video, context: Context, judge: Judge) -> tuple[Video, Facts]
         why = next(iter(records.values()))["why"]
         return video, {"status": "none", "why": why, "caption": None}
     try:
-        marks = judge(video, captions)
+        scored = scorer(video, captions)
     except Exception as error:
-        return video, _unjudged(video, error)
-    best = max(range(len(marks)), key=marks.__getitem__)
+        return video, _unscored(video, error)
+    best = max(range(len(scored)), key=scored.__getitem__)
     name, chosen = list(captions.items())[best]
     facts: Facts = {"status": "ok", "backend": name, "by": settings.by}
     facts |= {key: chosen[key] for key in (*KEPT, "frames")}
@@ -88,17 +88,17 @@ def _select(video: Video, context: Context, judge: Judge) -> tuple[Video, Facts]
 
         texts = [record["caption"] for record in captions.values()]
         facts["agreement"] = round(sum(scores.agreement(texts)) / len(texts), 4)
-        marked = dict(zip(captions, marks, strict=True))
+        by_name = dict(zip(captions, scored, strict=True))
         facts["captions"] = {
-            other: {key: record.get(key) for key in KEPT} | {"mark": round(marked[other], 4)}
-            if other in marked
+            other: {key: record.get(key) for key in KEPT} | {"score": round(by_name[other], 4)}
+            if other in by_name
             else None
             for other, record in records.items()
         }
     return video, facts
 
 
-def _unjudged(video: Video, error: Exception) -> Facts:
+def _unscored(video: Video, error: Exception) -> Facts:
     """The record of a video whose captions can't be compared.
 
     Raises:

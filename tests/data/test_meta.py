@@ -9,7 +9,7 @@ from spark_trainer.data import manifest, meta
 from spark_trainer.steps.manifest import _meta, _pose, _sources
 
 SEGMENT = {"text": "a", "start": 1, "end": 2.5, "words": [{"text": "a", "start": 1, "end": 2}]}
-CAPTION = {"caption": "c", "model": "m", "revision": "r", "prompt": None, "mark": 1}
+CAPTION = {"caption": "c", "model": "m", "revision": "r", "prompt": None, "score": 1}
 RECORDS: dict[str, dict[str, Any]] = {
     "frames": {
         "duration": 6,

@@ -14,9 +14,12 @@ from transformers import (
     CLIPProcessor,
 )
 
+from spark_trainer import gallery
 from spark_trainer.config import ConfigError
 from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Layout
 from spark_trainer.scores import ClipScore, agreement
+from spark_trainer.steps import manifest
 from tests.families import tokenizers
 
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
@@ -66,6 +69,25 @@ def test_the_named_rule_decides(
     others = select.get("captioners", SAID)
     assert {n: c["caption"] for n, c in record["captions"].items()} == {n: SAID[n] for n in others}
     assert 0 < record["agreement"] < 1
+
+
+def test_the_page_shows_what_each_caption_scored(
+    said: Callable[..., dict[str, Any]], videos: Path
+) -> None:
+    """The record itself goes to the manifest, and the manifest to the page."""
+    record = said(SAID, by="longest")
+    output = next(videos.parent.glob("out*"))
+    layout = Layout(output)
+    (sources,), marker = output.glob(".spark/index/*.json"), output / "part.jsonl"
+    (listed,) = output.glob(".spark/shards/*.json")
+    manifest.part(layout, layout.read_shard(listed), ("frames", "select"), "0" * 16, marker)
+    write_json(output / "parts.json", [[str(marker), str(listed)]])
+    manifest.join(output / "parts.json", sources, layout.manifest, layout.rejected)
+    gallery.write(layout.manifest, output / "page.html", 1)
+    page = (output / "page.html").read_text(encoding="utf-8")
+    assert {one["score"] for one in record["captions"].values()} == {2.0, 7.0, 11.0}
+    for score in ("2.00", "7.00", "11.00"):
+        assert score in page
 
 
 def test_a_captioner_that_says_nothing_is_never_selected(
@@ -121,23 +143,23 @@ def test_the_score_is_the_papers(clip: Path, build: Build, videos: Path, clips: 
     frames = build("frames").frames("dog.mp4")
     score = ClipScore(str(clip), "main", "cpu", 1)
     model, processor = CLIPModel.from_pretrained(clip), CLIPProcessor.from_pretrained(clip)
-    marks = []
+    expected = []
     for text in SAID.values():
         images = [Image.open(frame) for frame in frames]
         inputs = processor(text=[text], images=images, return_tensors="pt", truncation=True)
         with torch.no_grad():
             made = model(**inputs)
         cosines = torch.cosine_similarity(made.image_embeds, made.text_embeds)
-        marks.append(2.5 * max(0.0, float(cosines.clamp(min=0).mean())))
-        assert score(frames, text) == pytest.approx(marks[-1], abs=1e-5)
-    assert len({round(mark, 4) for mark in marks}) > 1
+        expected.append(2.5 * max(0.0, float(cosines.clamp(min=0).mean())))
+        assert score(frames, text) == pytest.approx(expected[-1], abs=1e-5)
+    assert len({round(one, 4) for one in expected}) > 1
 
 
 def test_the_best_score_is_selected(said: Callable[..., dict[str, Any]], clip: Path) -> None:
     record = said(SAID, by="score", model_name=str(clip), device="cpu")
-    marks = {name: one["mark"] for name, one in record["captions"].items()}
-    assert len(set(marks.values())) > 1, marks
-    assert marks[record["backend"]] == max(marks.values())
+    scores = {name: one["score"] for name, one in record["captions"].items()}
+    assert len(set(scores.values())) > 1, scores
+    assert scores[record["backend"]] == max(scores.values())
     assert record["backend"] != "imagenet-tags"  # as `first` would have it
 
 
