@@ -26,6 +26,6 @@ rule train_run:
         order=of_run(RUNS.order_file),
         data=of_run(RUNS.data_file),
     shell:
-        "python -m spark_trainer fit --order {params.order:q} --summary {output.summary:q}"
+        "python -m spark_trainer fit --order {params.order:q}"
         " --gpus {resources.gpu} --nodes {resources.nodes} --threads {threads}"
         " --log {log:q} --data {params.data:q}"

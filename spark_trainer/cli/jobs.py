@@ -99,7 +99,7 @@ FLAGS = {
     part: "settings shard marker log",
     join: "index manifest rejected seal log parts",
     encode: "order marker gpus threads log data",
-    fit: "order summary gpus nodes threads log data",
+    fit: "order gpus nodes threads log data",
     node: "folder threads",
 }
 NUMBERS = {"gpus", "nodes", "threads"}

@@ -33,16 +33,6 @@ BODY = (
     *("left toe", "right toe"),
 )
 POINTS = {"body": len(BODY), "left_hand": 21, "right_hand": 21, "face": 68}
-# Of the 68 points of the face: where each part is; the chin is 8.
-FACE_PARTS = {
-    "jaw": slice(0, 17),
-    "right brow": slice(17, 22),
-    "left brow": slice(22, 27),
-    "nose": slice(27, 36),
-    "right eye": slice(36, 42),
-    "left eye": slice(42, 48),
-    "lips": slice(48, 68),
-}
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,6 @@ def scaled(x: Tensor, sigma_B: Tensor) -> Tensor:
     return spread(scales(sigma_B).c_in_B, x) * x
 
 
-def denoised(output: Tensor, x: Tensor, sigma_B: Tensor) -> Tensor:
-    """The data that the network's output stands for: D(x)."""
-    at = scales(sigma_B)
-    return spread(at.c_skip_B, x) * x + spread(at.c_out_B, x) * output
-
-
 def loss(output: Tensor, x0: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
     """Loss of each sample (batch,): the mean square of F - (x0 - c_skip·x) / c_out.
 

@@ -10,7 +10,7 @@ import pytest
 
 from spark_trainer import detectors
 from spark_trainer.config import Pose
-from spark_trainer.detectors import BODY, FACE_PARTS, Detector, Person, mediapipe
+from spark_trainer.detectors import BODY, Detector, Person, mediapipe
 from tests.media import images_on_grid
 
 SPEAKER = Path(__file__).parents[1] / "assets/speaker.mp4"
@@ -47,6 +47,16 @@ def test_the_person_is_where_the_eye_sees_it(people: list[Person | None]) -> Non
         assert person.mask.shape == (252, 252)
         assert person.mask[140, 110] > 0.9, "the chin"
         assert person.mask[10, 10] < 0.1, "the ceiling"
+
+
+FACE_PARTS = {  # of the 68 points
+    "nose": slice(27, 36),
+    "right brow": slice(17, 22),
+    "left brow": slice(22, 27),
+    "right eye": slice(36, 42),
+    "left eye": slice(42, 48),
+    "lips": slice(48, 68),
+}
 
 
 def test_the_parts_of_the_face_lie_as_in_a_face(people: list[Person | None]) -> None:
