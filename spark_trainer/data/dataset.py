@@ -65,6 +65,7 @@ class VideoFrameDataset:
         self._text, self._clip, self._seed = run.text, run.clip, run.seed
         self._variants = run.variants
         self._one_frame, self._needs, self._fixed = one_frame, needs, fixed
+        self._writes = run.model_type == "vision_language"
         self._offsets = array("q")
         self._ends = array("q")  # number of the first sample after each video's
         self._frames = array("h")
@@ -86,8 +87,7 @@ class VideoFrameDataset:
         self._offsets.append(offset)
         self._frames.append(frames if self._one_frame else 1)
         self._ends.append(len(self) + len(texts) * self._frames[-1])
-        longest = max(len(prompt or "") + len(answer) for prompt, answer in texts)
-        self._lengths.append(longest + frames * video.CHARACTERS)
+        self._lengths.append(self._longest(texts) + frames * video.CHARACTERS)
         self._buckets.append(self._shapes.index(shape))
 
     def _texts(self, entry: dict[str, Any]) -> list[tuple[str | None, str]]:
@@ -96,6 +96,10 @@ class VideoFrameDataset:
         if entry["frames_dir"] is None:
             raise Unusable("without frames")
         return [(None, "")]
+
+    def _longest(self, texts: list[tuple[str | None, str]]) -> int:
+        """Characters of the longest text; none where every text takes the same room."""
+        return max(len(prompt or "") + len(answer) for prompt, answer in texts) * self._writes
 
     def _shape(self, meta: Mapping[str, Any]) -> tuple[int, Size | None]:
         """Number of frames of a video's clips, and their size where one is asked for."""

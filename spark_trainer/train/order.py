@@ -15,7 +15,7 @@ from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
 from spark_trainer.train import continued, zero
 
-VERSION = 1  # raised when the same data and settings give other weights
+VERSION = 2  # raised when the same data and settings give other weights
 SEAL_DIGITS = 8
 ORIGIN_DIGITS = 16
 READ = ("frames", "pose")  # the steps whose files a family may read

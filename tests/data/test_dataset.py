@@ -131,6 +131,16 @@ def test_lengths_follow_the_samples(manifest: Path) -> None:
     assert (longer.lengths() > data.lengths()).all()
 
 
+def test_a_text_makes_no_clip_of_diffusion_longer(manifest: Path) -> None:
+    """Its embedding is filled up to one length: the batches would only be sorted by captions."""
+    keys = {"clip": {"num_frames": 2, "sizes": [[8, 8]], "fps": 1}, "model_type": "diffusion"}
+    data, longer = (
+        read(manifest, False, text={"answer": text}, **keys)
+        for text in ("{caption}", "{caption}" * 9)
+    )
+    assert (longer.lengths() == data.lengths()).all()
+
+
 def test_a_missing_frame_says_which(manifest: Path) -> None:
     data = read(manifest, one_frame=False)
     lost = manifest.parent / "data" / data[0].video / "frames" / "frame_000002.jpg"

@@ -1,9 +1,11 @@
 """A tiny checkpoint for each family, random weights from upstream's own classes.
 
 The function is called like the family's file: a new family adds its own here. Florence-2 is no
-family; captioners read it.
+family; captioners read it. Dropout is upstream's own: 0.1 in BLIP-2's Q-Former, OPT and T5.
 """
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,6 @@ def blip2(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=512,
-        dropout=0.0,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.encode("\n", add_special_tokens=False)[0],
         pad_token_id=words.pad_token_id,
@@ -66,7 +67,6 @@ def blip2_t5(folder: Path) -> Path:
         num_layers=2,
         num_heads=4,
         feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,
         decoder_start_token_id=words.pad_token_id,
         bos_token_id=words.eos_token_id,  # as in blip2-flan-t5-xl; `generate` without text needs it
         eos_token_id=words.eos_token_id,
@@ -85,8 +85,6 @@ def _blip2(folder: Path, words: Any, text: Any) -> Path:
             "intermediate_size": 64,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
         },
         text_config=text,
         num_query_tokens=4,
@@ -216,7 +214,6 @@ def florence2(folder: Path) -> Path:
             "num_heads": (2, 4),
             "num_groups": (2, 4),
             "window_size": 4,
-            "drop_path_rate": 0.0,
             "projection_dim": 64,
         },
         text_config=transformers.BartConfig(
@@ -228,7 +225,6 @@ def florence2(folder: Path) -> Path:
             decoder_attention_heads=4,
             encoder_ffn_dim=128,
             decoder_ffn_dim=128,
-            dropout=0.0,
             bos_token_id=words.bos_token_id,
             eos_token_id=words.eos_token_id,
             pad_token_id=words.pad_token_id,
@@ -312,6 +308,24 @@ def llava_onevision(folder: Path) -> Path:
         chat_template=tokenizers.LLAVA_ONEVISION,
     )
     return _save(folder, _model("LlavaOnevisionForConditionalGeneration", config), processor)
+
+
+def dropping(checkpoint: Path, folder: Path, share: float) -> Path:
+    """A copy with this dropout wherever the configuration names one; 0 where draws would differ."""
+    shutil.copytree(checkpoint, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(_dropping(json.loads(path.read_text()), share)))
+    return folder
+
+
+def _dropping(config: dict[str, Any], share: float) -> dict[str, Any]:
+    found = dict(config)
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found[key] = _dropping(value, share)
+        elif "dropout" in key:
+            found[key] = share
+    return found
 
 
 def _language(words: Any, **more: Any) -> dict[str, Any]:

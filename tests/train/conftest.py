@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +114,4 @@ def reseal(checkpoint: Path) -> None:
 
 def dropping(checkpoint: Path, folder: Path) -> Path:
     """The checkpoint with dropout, as upstream's BLIP has where it is trained further."""
-    copy = Path(shutil.copytree(checkpoint, folder / "dropping"))
-    config = json.loads((copy / "config.json").read_text())
-    for part in ("text_config", "vision_config"):
-        for key in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"):
-            config[part][key] = 0.1
-    (copy / "config.json").write_text(json.dumps(config))
-    return copy
+    return tiny.dropping(checkpoint, folder / "dropping", 0.1)

@@ -1,12 +1,15 @@
 """Several processes see what one would see; what can't be used is replaced and named."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spark_trainer import families
 from spark_trainer.config import Run
@@ -14,44 +17,68 @@ from spark_trainer.data import dataset
 from spark_trainer.families import Wanted
 from spark_trainer.train.data import Reader, Share, Texts, held_out
 
-LENGTHS = np.arange(20)
 
+@dataclass(frozen=True)
+class Samples:
+    """So many samples of known length."""
 
-class Twenty:
-    """Twenty samples of known length."""
+    total: int
 
     def lengths(self) -> np.ndarray:
-        return LENGTHS
+        return np.random.default_rng(self.total).integers(1, 100, self.total)
 
 
-def numbers(world: int, start: int = 0) -> list[list[list[int]]]:
-    """The first batches of every process."""
-    shares = [Share(8, 3, rank, world, 0, True, start) for rank in range(world)]
-    return [list(islice(share.batches(Twenty()), 4 * share.num_batches)) for share in shares]
+@dataclass(frozen=True)
+class Asked:
+    """An update, and how it is taken."""
+
+    total: int
+    world: int
+    each: int  # samples of a process
+    batch_size: int
+    bucketed: bool
+
+    def part(self, rank: int, start: int = 0, count: int = 4) -> list[list[list[int]]]:
+        """The batches of a process, update by update."""
+        size = self.world * self.each
+        share = Share(size, self.batch_size, rank, self.world, 3, self.bucketed, start)
+        found: Iterator[list[int]] = share.batches(Samples(self.total))
+        return [list(islice(found, share.num_batches)) for _ in range(count)]
+
+    def whole(self) -> list[list[int]]:
+        """The updates of one process that takes them at once."""
+        size = self.world * self.each
+        share = Share(size, size, 0, 1, 3, self.bucketed, 0)
+        return list(islice(share.batches(Samples(self.total)), 4))
 
 
-@pytest.mark.parametrize("world", [2, 4, 8])
-def test_an_update_has_the_same_samples_however_many_processes(world: int) -> None:
-    def updates(found: list[list[list[int]]], count: int) -> list[list[int]]:
-        per = [len(own) // count for own in found]
-        return [
-            sorted(
-                n
-                for own, k in zip(found, per, strict=True)
-                for b in own[i * k : i * k + k]
-                for n in b
-            )
-            for i in range(count)
-        ]
-
-    assert updates(numbers(world), 4) == updates(numbers(1), 4)
-    assert all(len(batch) <= 3 for own in numbers(world) for batch in own)
+ANY = st.builds(
+    Asked,
+    st.integers(1, 600),
+    st.integers(1, 8),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.booleans(),
+)
 
 
-def test_a_share_goes_on_where_it_stopped() -> None:
-    [whole] = numbers(2)[:1]
-    [later] = numbers(2, start=2)[:1]
-    assert later[:4] == whole[4:]
+@settings(max_examples=100, deadline=None)
+@given(ANY)
+def test_an_update_has_the_same_samples_however_they_are_shared(some: Asked) -> None:
+    """Out of the same epochs too, so no epoch is any other either."""
+    parts = [some.part(rank) for rank in range(some.world)]
+    for number, update in enumerate(some.whole()):
+        batches = [batch for part in parts for batch in part[number]]
+        assert all(0 < len(batch) <= some.batch_size for batch in batches)
+        assert len({len(part[number]) for part in parts}) == 1
+        assert sorted(n for batch in batches for n in batch) == sorted(update)
+
+
+@settings(max_examples=50, deadline=None)
+@given(ANY, st.integers(0, 7), st.integers(0, 3))
+def test_a_share_goes_on_where_it_stopped(some: Asked, rank: int, start: int) -> None:
+    rank %= some.world
+    assert some.part(rank, start, 4 - start) == some.part(rank)[start:]
 
 
 @pytest.fixture

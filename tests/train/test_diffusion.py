@@ -209,39 +209,6 @@ def test_what_is_held_out_is_the_same_for_every_seed(name: str, make: Make) -> N
     assert first[1] == pytest.approx(first[0], rel=1e-5)
 
 
-class Stop(Exception):
-    """The process ends here."""
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_an_interrupted_run_goes_on_bit_by_bit(
-    name: str, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = {"ema_decay": 0.9, "batch_size": 2, "clip": {"sampling": "random"}}
-    if families.find(make(name).settings.model_name).FLIPS:  # type: ignore[attr-defined]
-        keys["clip"] = {"sampling": "random", "flip": True}
-    calm = write_run(make(name, "calm", **keys))
-    curve = train(calm)
-    folder = write_run(make(name, "stopped", **keys))
-    update = loop.Trainer._update
-
-    def stopped(self: Any, step: int, *rest: Any) -> None:
-        if step == 4:
-            raise Stop
-        update(self, step, *rest)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Trainer, "_update", stopped)
-        trainer = loop.prepare(folder)
-        with pytest.raises(Stop):
-            trainer.train()
-    fresh()
-    assert train(folder) == curve
-    assert "resumed at update 2" in (folder / "train.log").read_text()
-    ours, theirs = weights(folder), weights(calm)
-    assert all(ours[key].equal(value) for key, value in theirs.items())
-
-
 @pytest.mark.parametrize(
     ("name", "save"),
     [

@@ -1,22 +1,116 @@
-"""`snakemake train` after a kill: the same command goes on, and gives what it would have given."""
+"""A run that ends anywhere and goes on gives what it would have given, bit for bit."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from accelerate.state import AcceleratorState, GradientState
 
-from spark_trainer import gpu
+from spark_trainer import families, gpu
+from spark_trainer.data.files import file_digest, read_json
+from spark_trainer.train import checkpoints, loop
+from spark_trainer.train.order import Order
+from tests.families import tiny, tiny_pipelines
 
-from .conftest import metrics
+from .conftest import metrics, write_run
+from .test_diffusion import FPS, FRAMES, ids, write_video
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+UPDATES = 3
+RUN = {
+    "batch_size": 2,
+    "global_batch_size": 4,
+    "max_steps": UPDATES,
+    "eval_steps": 2,
+    "checkpoint_steps": 1,
+    "keep_checkpoints": UPDATES,
+    "ema_decay": 0.9,
+}
+FULL: dict[str, Any] = {"num_workers": 0}
+LORA = {"finetune": "lora", "lora": {"rank": 2, "dropout": 0.2}, "num_workers": 2}
+WRITE = ("blip", "blip2", "blip2_t5", "internvl", "llava", "qwen2_vl")
+DROPS = ("blip2", "blip2_t5")  # upstream's own dropout is none in the others
+
+
+@pytest.fixture
+def of(make: Any, tmp_path: Path) -> Callable[..., Order]:
+    """An order for a family, with frames that are drawn anew in every epoch."""
+
+    def of(variant: str, **settings: Any) -> Order:
+        clip: dict[str, Any] = {"num_frames": FRAMES.get(variant, 2), "sampling": "random"}
+        if variant in WRITE:
+            checkpoint = getattr(tiny, variant)(tmp_path / variant)
+            return make(model_name=str(checkpoint), clip=clip, **RUN, **settings)
+        checkpoint = getattr(tiny_pipelines, variant)(tmp_path / variant)
+        lines = [write_video(tmp_path / "films", one, (32, 32), 7) for one in ids(6, 2)]
+        path = tmp_path / "films" / "manifest_v1.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        flips = families.find(str(checkpoint)).FLIPS  # type: ignore[attr-defined]
+        given = {
+            "model_name": str(checkpoint),
+            "model_type": "diffusion",
+            "manifest_path": str(path),
+            "split": {"validation": 0.5},
+            "clip": clip | {"fps": FPS, "sizes": [[32, 32]], "flip": flips, "reference": "random"},
+            "num_sampling_steps": 1,
+            "guidance_dropout": 0.5,
+            "encode": "each_step",
+        }
+        return make(**given, **RUN, **settings)
+
+    return of
+
+
+def train(folder: Path) -> list[dict[str, float]]:
+    loop.prepare(folder).train()
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    return metrics(folder)
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """What each checkpoint holds, and `final/`: the digest of every file of tensors."""
+    saved = {
+        f"{one.name}/{name}": facts
+        for one in checkpoints.listed(folder / "checkpoints")
+        for name, facts in read_json(one / checkpoints.DIGESTS)["files"].items()
+    }
+    final = (folder / "final").rglob("*.safetensors")
+    return saved | {str(path.relative_to(folder)): file_digest(path) for path in final}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [FULL, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("variant", [*WRITE, *FRAMES])
+def test_each_update_is_one_to_go_on_from(
+    variant: str, settings: dict[str, Any], of: Callable[..., Order]
+) -> None:
+    """Upstream's own dropout and the adapters', in one process and with workers."""
+    folder = write_run(of(variant, **settings))
+    curve, kept = train(folder), everything(folder)
+    draws = {facts["sha256"] for name, facts in kept.items() if "/random_" in name}
+    drops = settings is LORA or variant in DROPS
+    assert len(draws) == (UPDATES if drops else 1)
+    calm = folder.rename(folder.with_name("calm"))
+    for step in range(1, UPDATES):
+        shutil.copytree(calm, folder)
+        (folder / "trained.json").unlink()
+        shutil.rmtree(folder / "final")
+        for later in checkpoints.listed(folder / "checkpoints")[step:]:
+            shutil.rmtree(later)
+        assert train(folder) == curve
+        assert everything(folder) == kept
+        assert f"resumed at update {step} of" in (folder / "train.log").read_text()
+        shutil.rmtree(folder)
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:

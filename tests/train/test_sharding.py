@@ -112,8 +112,8 @@ def of(make: Make, films: Make, tmp_path: Path) -> Make:
             return films(
                 name, variant, model_name=str(folder), **(SMALL | {"batch_size": 2} | settings)
             )
-        if not folder.exists():
-            getattr(tiny, variant)(folder)
+        if not folder.exists():  # without dropout, which each process draws for itself
+            tiny.dropping(getattr(tiny, variant)(tmp_path / f"{variant}-whole"), folder, 0.0)
         packs = families.find(str(folder)).PACKS
         return make(name, model_name=str(folder), **(SMALL | {"packing": packs} | settings))
 
