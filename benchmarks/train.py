@@ -90,10 +90,12 @@ def trainer(folder: Path) -> list[str]:
     return [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
 
 
-def against_trl(base: Path, rounds: int, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
+def against_trl(
+    base: Path, images: int, batch_size: int, rounds: int, num_steps: int
+) -> tuple[dict[str, Any], list[Target]]:
     """Tokens a second of ours, packed and padded, and of TRL's SFTTrainer, in turns."""
     model = train_setup.checkpoint(base / "model-trl", SMALL, side=224)
-    texts = train_setup.answers(200, 5, 400)
+    texts = train_setup.answers(images, 5, 400)
     manifest = train_setup.manifest(base / "images", texts, 1, (320, 320))
     rates: dict[str, list[float]] = {"ours, packed": [], "ours, padded": [], "TRL": []}
     print()
@@ -105,7 +107,7 @@ def against_trl(base: Path, rounds: int, num_steps: int) -> tuple[dict[str, Any]
             model_name=str(model),
             manifest_path=str(manifest),
             clip={"num_frames": 1},
-            batch_size=8,
+            batch_size=batch_size,
             packing=name == "ours, packed",
             max_length=1024,
             max_steps=num_steps,
@@ -152,6 +154,7 @@ def main() -> int:
         steps=(60, 7, "of the loop and the bare one"),
         clips=(300, 60, "that both learn from"),
         batch_size=(8, 2, "clips of a step"),
+        images=(200, 40, "that ours and TRL learn from"),
         rounds=(3, 1, "of ours and TRL"),
         trl_steps=(20, 6, "of each run in a round"),
         lines=(1_000_000, 2_000, "of the long manifest"),
@@ -164,7 +167,9 @@ def main() -> int:
         base = Path(name)
         parts = {
             "loops": lambda: loops(base, options.clips, options.batch_size, options.steps),
-            "trl": lambda: against_trl(base, options.rounds, options.trl_steps),
+            "trl": lambda: against_trl(
+                base, options.images, options.batch_size, options.rounds, options.trl_steps
+            ),
             "memory": lambda: memory(base, options.lines),
         }
         for part in filter(options.only.__contains__, parts):
