@@ -7,19 +7,13 @@ video is 8 real JPEG frames of the demo's clips at 320×180. On a CPU model and 
 cores: the model gets one thread, and one process reads ahead.
 """
 
-import argparse
 import dataclasses
 import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +27,9 @@ from measure import Cost, Target
 
 from spark_trainer import captioners, config, environment, steps
 from spark_trainer.captioners import Shown, engine
-from spark_trainer.captioners.engine import Unreadable
 from spark_trainer.config import Captioning
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
-from spark_trainer.data.layout import Video, frame_name
 from spark_trainer.steps import Context, shard
 
 MIN_SHARE = 0.95  # our items/s over the bare loop's
@@ -50,10 +42,7 @@ STEP = "caption/qwen2-vl"
 SMALL = dataclasses.replace(train_setup.SMALL, tied=False)  # tied, it repeats its last word
 SIDE = 112  # pixels, as the model sees a frame
 WARM = 16  # videos captioned before anything is timed
-FEW, MANY = 64, 256  # videos that one load is to do for
 SHORT = 16  # tokens of a caption, where loads and starts are in question
-BUSY = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200")
-PACKAGES = ("torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -85,13 +74,14 @@ class Pass:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Frames of the demo's clips, as the frames step writes them."""
+    """Frames of the demo's clips, in one row of numbers."""
     folder.mkdir()
     scale = f"fps=15,scale={SIZE[0]}:{SIZE[1]}"
     for clip in CLIPS:
         source = measure.REPOSITORY / "config/demo/clips" / clip
-        target = folder / f"{source.stem}_%04d.jpg"
-        measure.ffmpeg("-i", str(source), "-vf", scale, "-q:v", "2", str(target))
+        first = ("-start_number", str(len(list(folder.iterdir()))))
+        target = str(folder / "%06d.jpg")
+        measure.ffmpeg("-i", str(source), "-vf", scale, "-q:v", "2", *first, target)
     return sorted(folder.iterdir())
 
 
@@ -105,9 +95,9 @@ def windows(frames: list[Path], count: int) -> list[tuple[Path, ...]]:
 def engine_pass(captioner: captioners.Captioner, videos: list[Shown], load: Load) -> Pass:
     """Caption the videos as the step does: read ahead, sorted, in batches."""
     began, first_s, texts = time.perf_counter(), 0.0, {}
-    with _busy(load.device) as busy:
+    with measure.busy() as busy:
         for number, text, _ in engine.run(captioner, videos, load.batch_size, load.workers):
-            assert not isinstance(text, Unreadable), text
+            assert isinstance(text, str), text
             first_s = first_s or time.perf_counter() - began
             texts[number] = text
         seconds = time.perf_counter() - began
@@ -117,7 +107,7 @@ def engine_pass(captioner: captioners.Captioner, videos: list[Shown], load: Load
 def bare_pass(model: Any, processor: Any, batches: list[dict[str, Any]], load: Load) -> Pass:
     """Caption batches that lie on the device."""
     began, first_s, texts = time.perf_counter(), 0.0, []
-    with _busy(load.device) as busy, torch.inference_mode():
+    with measure.busy() as busy, torch.inference_mode():
         for batch in batches:
             ids_BL = model.generate(**batch, max_new_tokens=load.tokens, do_sample=False)
             said = ids_BL[:, batch["input_ids"].shape[1] :]
@@ -182,14 +172,21 @@ def loops(folder: Path, frames: list[Path], load: Load, pairs: int) -> dict[str,
     }
 
 
+def _film(window: tuple[Path, ...], target: Path) -> None:
+    """Make a video that shows each frame for a second."""
+    pattern = window[0].with_name("%06d.jpg")
+    first = ("-framerate", "1", "-start_number", window[0].stem, "-i", str(pattern))
+    measure.ffmpeg(*first, "-frames:v", str(FRAMES), "-c:v", "mpeg4", "-q:v", "2", str(target))
+
+
 class Store:
     """Videos whose frames are there and whose captions are not, in one shard."""
 
     def __init__(self, folder: Path, model: Path, frames: list[Path], count: int) -> None:
         self.folder, self.config = folder, folder / "config.yaml"
         (folder / "videos").mkdir(parents=True)
-        for number in range(count):
-            (folder / f"videos/{number:04d}.mp4").write_text(f"video {number}\n")
+        for number, window in enumerate(windows(frames, count)):
+            _film(window, folder / f"videos/{number:04d}.mp4")
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         off = {"enabled": False}
         section = {
@@ -207,12 +204,10 @@ class Store:
         self._index = index.scan(self._chosen)
         self._fingerprints = steps.fingerprints(self._chosen)
         [self._shard] = self._index.shards
-        for video, window in zip(self._shard.videos, windows(frames, count), strict=True):
-            self._fill(video, window)
         context = Context(self._index.layout, steps.section(self._chosen, "frames"), 1)
         marker = self._marker("frames")
         made = shard.run("frames", self._fingerprints["frames"], self._shard, context, marker)
-        assert made == {"current": count}, made
+        assert made == {"current": 0, "ok": count}, made
 
     def build(self) -> tuple[Cost, int]:
         """`snakemake manifest`, and how often a model was loaded for it."""
@@ -253,27 +248,6 @@ class Store:
     def _marker(self, step: str) -> Path:
         return self._index.marker(step, self._fingerprints[step], self._shard)
 
-    def _fill(self, video: Video, window: tuple[Path, ...]) -> None:
-        """What the frames step leaves of a video."""
-        folder = self._index.layout.frames(video)
-        folder.mkdir(parents=True)
-        for number, frame in enumerate(window, start=1):
-            shutil.copy(frame, folder / frame_name(number))
-        record = {
-            "step": "frames",
-            "version": steps.load("frames").VERSION,
-            "fingerprint": self._fingerprints["frames"],
-            "video": video.hash,
-            "status": "ok",
-            "times": list(map(float, range(FRAMES))),
-            "duration": float(FRAMES),
-            "fps": 25.0,
-            "width": SIZE[0],
-            "height": SIZE[1],
-            "codec": "h264",
-        }
-        write_json(self._index.layout.record(video, "frames"), record)
-
 
 def _row(label: str, cost: Cost) -> dict[str, float]:
     """Print a command's cost; its peak would be this process's, from which it is forked."""
@@ -285,11 +259,13 @@ def _heading(title: str) -> None:
     print(f"\n{title:<44}{'wall s':>9}{'CPU s':>9}")
 
 
-def loads(base: Path, model: Path, frames: list[Path]) -> tuple[dict[str, Any], list[Target]]:
+def loads(
+    base: Path, model: Path, frames: list[Path], counts: list[int]
+) -> tuple[dict[str, Any], list[Target]]:
     """How often a build loads the model, for few videos and for many."""
     found, targets = {}, []
     _heading("snakemake manifest, frames there")
-    for count in (FEW, MANY):
+    for count in counts:
         cost, loaded = Store(base / f"build-{count}", model, frames, count).build()
         found[str(count)] = {"loads": loaded, **_row(f"{count} videos, loads: {loaded}", cost)}
         targets.append(Target(f"loads of the model for {count} videos, one device", loaded, 1))
@@ -297,23 +273,23 @@ def loads(base: Path, model: Path, frames: list[Path]) -> tuple[dict[str, Any], 
 
 
 def starts(
-    base: Path, model: Path, frames: list[Path], repeats: int
+    base: Path, model: Path, frames: list[Path], few: int, repeats: int
 ) -> tuple[dict[str, Any], list[Target]]:
     """One job over a shard against one process for each video, of which some are run."""
     _heading(f"caption jobs, {SHORT} tokens")
-    each = Store(base / "each", model, frames, FEW)
+    each = Store(base / "each", model, frames, few)
     each.job_of_one(0)  # everything read once
     costs = [each.job_of_one(number) for number in range(1, repeats + 1)]
     single = _row(f"a process for one video, median of {repeats}", measure.median(costs))
-    whole = Store(base / "whole", model, frames, FEW).job()
-    figures = {"process_per_video": single, "shard": _row(f"a job over {FEW} videos", whole)}
-    times = statistics.mean(cost.wall_s for cost in costs) * FEW / whole.wall_s
-    print(f"{FEW} processes would take {times:.1f} times as long: {repeats} were run", flush=True)
-    target = Target(f"a job over {FEW} videos / {FEW} processes, wall", 1 / times, 1 / MIN_TIMES)
+    whole = Store(base / "whole", model, frames, few).job()
+    figures = {"process_per_video": single, "shard": _row(f"a job over {few} videos", whole)}
+    times = statistics.mean(cost.wall_s for cost in costs) * few / whole.wall_s
+    print(f"{few} processes would take {times:.1f} times as long: {repeats} were run", flush=True)
+    target = Target(f"a job over {few} videos / {few} processes, wall", 1 / times, 1 / MIN_TIMES)
     return figures | {"times": times, "processes_run": repeats}, [target]
 
 
-def on_gpu(base: Path, frames: list[Path], pairs: int) -> Any:
+def on_gpu(base: Path, frames: list[Path], videos: int, pairs: int) -> Any:
     """The same comparison at the size of Qwen2-VL-2B, and how busy the GPU is in it."""
     if not torch.cuda.is_available():
         print(f"\n{'on one GPU':<44}no GPU")
@@ -321,37 +297,24 @@ def on_gpu(base: Path, frames: list[Path], pairs: int) -> Any:
     shape, _ = train_gpu.SHAPES["Qwen2-VL-2B"]
     folder = train_setup.checkpoint(base / "2b", shape, 224, torch.bfloat16, "cuda")
     cores = len(os.sched_getaffinity(0))
-    load = Load("cuda", videos=MANY, batch_size=32, tokens=128, workers=max(1, cores - 1))
+    load = Load("cuda", videos=videos, batch_size=32, tokens=128, workers=max(1, cores - 1))
     return loops(folder, frames, load, pairs)
-
-
-@contextmanager
-def _busy(device: str) -> Iterator[list[int]]:
-    """Collect how busy the first GPU is; the list is filled at the end."""
-    samples: list[int] = []
-    if device == "cpu":
-        yield samples
-        return
-    with subprocess.Popen([*BUSY, "-i", "0"], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield samples
-        finally:
-            process.terminate()
-            lines = process.communicate()[0].splitlines()
-    samples += [int(line) for line in lines if line.isdigit()]
 
 
 def main() -> int:
     """Measure, compare, and judge."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--videos", type=int, default=128, help="of a pass of the loops")
-    parser.add_argument("--tokens", type=int, default=128, help="of a caption in the loops")
-    parser.add_argument("--batch-size", type=int, default=8, help="of the loops")
-    parser.add_argument("--workers", type=int, default=1, help="reading ahead of the engine")
-    parser.add_argument("--pairs", type=int, default=5, help="passes of ours and the bare loop")
-    parser.add_argument("--repeats", type=int, default=6, help="processes for one video each")
-    parser.add_argument("--only", nargs="*", default=["loops", "loads", "starts", "gpu"])
-    options = parser.parse_args()
+    options = measure.options(
+        __doc__,
+        videos=(64, 4, "of a pass of the loops"),
+        tokens=(128, 4, "of a caption in the loops"),
+        batch_size=(8, 2, "of the loops"),
+        workers=(1, 1, "reading ahead of the engine"),
+        pairs=(5, 2, "passes of ours and the bare loop"),
+        counts=([64, 256], [2], "videos of the builds; the first of the jobs, too"),
+        repeats=(6, 1, "processes for one video each"),
+        gpu_videos=(256, 8, "of a pass on a GPU"),
+        only=(["loops", "loads", "starts", "gpu"],) * 2 + ("parts",),
+    )
     environment.prefer_huge_pages()  # as the workflow's jobs
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -368,15 +331,15 @@ def main() -> int:
             share = figures["loops"]["share"]
             targets.append(Target("bare loop / ours, videos/s", 1 / share, 1 / MIN_SHARE))
         if "loads" in options.only:
-            measured, judged = loads(base, model, frames)
+            measured, judged = loads(base, model, frames, options.counts)
             figures, targets = figures | measured, targets + judged
         if "starts" in options.only:
-            measured, judged = starts(base, model, frames, options.repeats)
+            few, repeats = options.counts[0], options.repeats
+            measured, judged = starts(base, model, frames, few, repeats)
             figures, targets = figures | measured, targets + judged
         if "gpu" in options.only:
-            figures["gpu"] = on_gpu(base, frames, options.pairs)
-    figures["packages"] = {name: version(name) for name in PACKAGES}
-    return measure.verdict("caption", figures, targets)
+            figures["gpu"] = on_gpu(base, frames, options.gpu_videos, options.pairs)
+    return measure.verdict(options, figures, targets)
 
 
 if __name__ == "__main__":

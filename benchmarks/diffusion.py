@@ -16,7 +16,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,9 @@ from measure import Target
 from spark_trainer import environment, families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
+from spark_trainer.data import manifest as written
 from spark_trainer.data.encoded import Store
-from spark_trainer.data.files import canonical_json, file_digest, read_json
+from spark_trainer.data.files import file_digest, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.families import Wanted
 from spark_trainer.media.source import opened
@@ -41,16 +41,14 @@ from spark_trainer.train import data
 
 MAX_LOOP_RATIO = 1.02
 MAX_KEPT_SHARE = 1 / 1.5  # seconds of a step whose clips are kept over those of one that encodes
-PACKAGES = ("torch", "diffusers", "accelerate")
-WIDTHS = (80, 160, 320, 320)  # of Stable Diffusion 1.5: 320, 640, 1280, 1280
+WIDTHS = [80, 160, 320, 320]  # of Stable Diffusion 1.5: 320, 640, 1280, 1280
 VAE_WIDTHS = (32, 64, 128, 128)  # 128, 256, 512, 512
 TEXT_WIDTH = 192  # 768
 HEADS = 2  # 8
-NUM_VIDEOS = 40
-NUM_FRAMES, STRIDE, SIDE = 16, 4, 128
+STRIDE = 4
 
 
-def pipeline(folder: Path) -> Path:
+def pipeline(folder: Path, widths: list[int], layers: int, side: int) -> Path:
     """The pipeline's folder, random weights."""
     torch.manual_seed(0)
     words = transformers.CLIPTokenizer(
@@ -69,21 +67,25 @@ def pipeline(folder: Path) -> Path:
         pad_token_id=1,
     )
     unet = diffusers.UNet2DConditionModel(
-        block_out_channels=WIDTHS,
+        block_out_channels=tuple(widths),
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=HEADS,  # it means their number
         norm_num_groups=16,
-        sample_size=SIDE // 8,
+        layers_per_block=layers,
+        sample_size=side // 8,
     )
     adapter = diffusers.MotionAdapter(
-        block_out_channels=WIDTHS, motion_num_attention_heads=HEADS, motion_norm_num_groups=16
+        block_out_channels=tuple(widths),
+        motion_layers_per_block=layers,
+        motion_num_attention_heads=HEADS,
+        motion_norm_num_groups=16,
     )
     vae = diffusers.AutoencoderKL(
         block_out_channels=VAE_WIDTHS,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        sample_size=SIDE,
+        layers_per_block=layers,
+        sample_size=side,
     )
     diffusers.AnimateDiffPipeline(
         vae=vae,
@@ -109,7 +111,7 @@ def manifest(folder: Path, clips: Path) -> Path:
         meta = {"caption": str(number % 10), "duration": duration, "fps": fps}
         entries.append({"id": video, "frames_dir": video, "audio": None, "meta": meta})
     entries.sort(key=lambda entry: str(entry["id"]))
-    layout.manifest.write_text("".join(f"{canonical_json(entry)}\n" for entry in entries))
+    written.write(layout.manifest, entries)
     return layout.manifest
 
 
@@ -127,21 +129,22 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     )
 
 
-def measured(base: Path, num_steps: int, rounds: int) -> tuple[dict[str, Any], list[Target]]:
+def measured(base: Path, options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
     """A step on what is kept against the bare loop, in turns; then against one that encodes."""
     environment.prefer_huge_pages()  # as the workflow's jobs
-    clips = media.cached_clips(NUM_VIDEOS, "1280:720", len(os.sched_getaffinity(0)))
-    clip = {"num_frames": NUM_FRAMES, "sizes": [[SIDE, SIDE]], "variants": 1}
+    num_frames, side = options.frames, options.side
+    clips = media.cached_clips(options.videos, options.size, len(os.sched_getaffinity(0)))
+    clip = {"num_frames": num_frames, "sizes": [[side, side]], "variants": 1}
     settings: dict[str, Any] = {
-        "model_name": str(pipeline(base / "pipeline")),
+        "model_name": str(pipeline(base / "pipeline", options.widths, options.layers, side)),
         "model_type": "diffusion",
         "manifest_path": str(manifest(base / "videos", clips)),
         "clip": clip | {"source": "video", "stride": STRIDE},
-        "split": {"validation": 0.1},
+        "split": {"validation": options.held_out},
         "batch_size": 1,
     }
-    texts = [str(number % 10) for number in range(NUM_VIDEOS)]
-    images = train_setup.manifest(base / "images", texts, NUM_FRAMES, (SIDE * 5 // 4, SIDE))
+    texts = [str(number % 10) for number in range(options.videos)]
+    images = train_setup.manifest(base / "images", texts, num_frames, (side * 5 // 4, side))
     ways: dict[str, dict[str, Any]] = {
         "ahead": {"encode": "ahead"},
         "each_step": {"encode": "each_step"},
@@ -151,17 +154,19 @@ def measured(base: Path, num_steps: int, rounds: int) -> tuple[dict[str, Any], l
             "clip": clip | {"stride": 1},
         },
     }
-    folder = train_setup.run_folder("turns", base, max_steps=num_steps, **settings)
+    folder = train_setup.run_folder("turns", base, max_steps=options.steps, **settings)
     pairs = train_bare.in_turns(folder, bare(folder))
     own, their = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratios = [mine / other for mine, other in pairs]
-    title = f"one step, a clip of {NUM_FRAMES} frames"
+    title = f"one step, a clip of {num_frames} frames"
     print(f"\n{title:<44}{'s':>9}")
     print(f"{'ours, encoded ahead':<44}{own:>9.3f}\n{'bare PyTorch, the same':<44}{their:>9.3f}")
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number, name in itertools.product(range(rounds), ways):
+    for number, name in itertools.product(range(options.rounds), ways):
         run = f"{list(ways).index(name)}-{number}"
-        folder = train_setup.run_folder(run, base, max_steps=12, **(settings | ways[name]))
+        folder = train_setup.run_folder(
+            run, base, max_steps=options.alone, **(settings | ways[name])
+        )
         cost, _ = measure.run([sys.executable, "-m", "spark_trainer.train.loop", str(folder)], base)
         seconds[name].append(train_setup.steps(folder).median_s)
         print(f"{'alone, encode: ' + name:<44}{seconds[name][-1]:>9.3f}{cost.peak_mb:>9.0f} MB")
@@ -180,14 +185,22 @@ def measured(base: Path, num_steps: int, rounds: int) -> tuple[dict[str, Any], l
 
 def main() -> int:
     """Measure, compare, and judge."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=60, help="of our loop and of the bare one")
-    parser.add_argument("--rounds", type=int, default=3, help="of both ways to encode")
-    options = parser.parse_args()
+    options = measure.options(
+        __doc__,
+        steps=(40, 7, "of our loop and of the bare one"),
+        rounds=(3, 1, "of the ways to encode"),
+        alone=(9, 6, "steps of a round"),
+        videos=(40, 6, "videos"),
+        held_out=(0.1, 0.4, "share of them"),
+        size=("1280:720", "160:90", "width:height of the videos"),
+        frames=(16, 2, "of a clip"),
+        side=(128, 32, "pixels of a clip"),
+        widths=(WIDTHS, [16, 32, 32, 32], "of the network's blocks"),
+        layers=(2, 1, "of each block of the networks"),
+    )
     with tempfile.TemporaryDirectory(prefix="spark-diffusion-") as name:
-        figures, targets = measured(Path(name), options.steps, options.rounds)
-    figures["packages"] = {name: version(name) for name in PACKAGES}
-    return measure.verdict("diffusion", figures, targets)
+        figures, targets = measured(Path(name), options)
+    return measure.verdict(options, figures, targets)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ and for the half GiB of CUDA itself. Upstream's own gradient checkpointing is be
 each computes.
 """
 
-import argparse
+import multiprocessing
+import os
 import sys
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from types import SimpleNamespace
@@ -223,22 +225,31 @@ def _fill(model: Any, dtype: torch.dtype | None) -> None:
                 module._buffers[key] = torch.empty(value.shape, dtype=value.dtype)
 
 
+def _row(which: tuple[str, bool]) -> dict[str, float]:
+    """One step of a row of the table, with upstream's gradient checkpointing or ours."""
+    label, with_upstreams = which
+    name, other = ROWS[label]
+    path = REPOSITORY / "config" / "examples" / f"{name}.yaml"
+    run = Run(**(yaml.safe_load(path.read_text(encoding="utf-8"))["train"] | other))
+    return step(name, run, with_upstreams)
+
+
 def main() -> int:
     """Compute and print every row; 1 where the target is missed."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    options = measure.options(__doc__, rows=(list(ROWS), ["animatediff"], "of the table"))
     found = {}
     columns = ("weights", "learning", "loss", "all", "upstream's", "TFLOP", "upstream's TFLOP")
     print(f"{'GiB':<30}" + "".join(f"{column:>{len(column) + 4}}" for column in columns))
-    for label, (name, other) in ROWS.items():
-        path = REPOSITORY / "config" / "examples" / f"{name}.yaml"
-        run = Run(**(yaml.safe_load(path.read_text(encoding="utf-8"))["train"] | other))
-        ours = step(name, run, with_upstreams=False)
-        theirs = step(name, run, with_upstreams=True)
+    both = [(label, upstreams) for label in options.rows for upstreams in (False, True)]
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
+        made = dict(zip(both, pool.map(_row, both), strict=True))
+    for label in options.rows:
+        ours, theirs = made[label, False], made[label, True]
         found[label] = ours | {"upstream's": theirs["all"], "upstream's TFLOP": theirs["TFLOP"]}
         values = "".join(f"{found[label][column]:>{len(column) + 4}.1f}" for column in columns)
         print(f"{label:<30}{values}", flush=True)
     targets = [Target(f"{label}, GiB", found[label]["all"], MAX_GIB) for label in found]
-    return measure.verdict("diffusion_memory", {"gib_and_tflop": found}, targets)
+    return measure.verdict(options, {"gib_and_tflop": found}, targets)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,21 @@
 uv run python benchmarks/graph.py
 """
 
-import argparse
 import contextlib
 import hashlib
 import io
 import json
 import math
+import multiprocessing
 import os
 import re
 import shutil
 import sys
 import tempfile
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,11 @@ from measure import Cost, Target
 
 from spark_trainer import config as settings
 from spark_trainer import steps
+from spark_trainer.config import Config
 from spark_trainer.data import index
-from spark_trainer.data.files import canonical_json
-from spark_trainer.data.layout import Layout, Video, frame_name
-from spark_trainer.steps import Context, manifest, shard
+from spark_trainer.data.files import read_json, write_json
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.steps import Context, Facts, manifest, shard
 
 NOTHING = "Nothing to be done"
 JOIN_JOBS = 2  # the join, and the target that asks for it
@@ -71,41 +75,11 @@ Path(snakemake.output[0]).write_text("".join(f"{name}\\n" for name in snakemake.
 """
 NAIVE_FILES = ("frames.txt", "audio.wav", "transcript.json", "caption.json")
 
-CAPTION = {
-    "status": "ok",
-    "caption": "globe",
-    "backend": "imagenet-tags",
-    "model": None,
-    "frames": [frame_name(1)],
-}
-
-# What a finished record holds besides its step, version and fingerprint.
-FACTS: dict[str, dict[str, Any]] = {
-    "frames": {
-        "status": "ok",
-        "times": [0.0],
-        "duration": 1.0,
-        "fps": 25.0,
-        "width": 640,
-        "height": 360,
-        "codec": "h264",
-    },
-    "audio": {
-        "status": "ok",
-        "duration": 1.0,
-        "peak_db": -70.0,
-        "codec": "aac",
-        "track": 0,
-        "track_language": None,
-    },
-    "transcript": {"status": "none", "why": "silence", "text": "", "segments": []},
-    "caption/imagenet-tags": CAPTION,
-    "select": CAPTION,
-}
+EXAMPLE = measure.REPOSITORY / "config/demo/clips/title.mp4"
 
 
 def make_videos(folder: Path, count: int) -> list[str]:
-    """Write `count` tiny files, each with its own content, in folders of 1,000."""
+    """Write `count` tiny files, each with its own content."""
     names = [f"{number // 1000:03d}_{number % 1000:03d}" for number in range(count)]
     (folder / "videos").mkdir(parents=True)
     for name in names:
@@ -118,20 +92,56 @@ def content(name: str) -> str:
     return f"video {name}\n"
 
 
+@dataclass(frozen=True)
+class Example:
+    """One real clip after every step of the demo: its configuration, and each step's record."""
+
+    config: dict[str, Any]
+    records: dict[str, Facts]
+
+
+def example(folder: Path) -> Example:
+    """Build the example, in a process of its own, so that models leave this one small."""
+    demo = yaml.safe_load((measure.REPOSITORY / "config/config.yaml").read_text())
+    demo.pop("train")
+    demo |= {"video_dir": "videos", "output_dir": "data/processed"}
+    (folder / "videos").mkdir(parents=True)
+    shutil.copy(EXAMPLE, folder / "videos")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return Example(demo, pool.submit(_records, folder, demo).result())
+
+
+def _records(folder: Path, demo: dict[str, Any]) -> dict[str, Facts]:
+    os.chdir(folder)
+    config = settings.load(demo)
+    found = index.scan(config)
+    [part] = found.shards
+    [video] = part.videos
+    records = {}
+    for name, fingerprint, context in _steps(config, found):
+        shard.run(name, fingerprint, part, context)
+        records[name] = read_json(found.layout.record(video, name), dict)
+    return records
+
+
+def _steps(config: Config, found: index.Index) -> Iterator[tuple[str, str, Context]]:
+    """Every step that is switched on, with its fingerprint and what its jobs are given."""
+    fingerprints = steps.fingerprints(config)
+    for name in steps.enabled(config):
+        yield name, fingerprints[name], Context(found.layout, steps.section(config, name), 1)
+
+
 class Ours:
     """A store in the state that a finished build of this project leaves."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, made: Example) -> None:
         self.folder = folder
         self.config = folder / "config.yaml"
         self._changes = 0
         make_videos(folder, count)
-        demo = yaml.safe_load((measure.REPOSITORY / "config/config.yaml").read_text())
-        demo.pop("train")
-        demo |= {"video_dir": "videos", "output_dir": "data/processed"}
-        self.config.write_text(yaml.safe_dump(demo))
+        self.config.write_text(yaml.safe_dump(made.config))
         with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
-            _finish(settings.load(demo))
+            _finish(settings.load(made.config), made.records)
         _, jobs = self.plan()
         assert jobs == JOIN_JOBS, jobs
         self.build()
@@ -164,36 +174,30 @@ class Ours:
         return measure.run(measure.ours(self.config, *arguments), self.folder)
 
 
-def _finish(config: settings.Config) -> None:
-    """Write what the steps would have written: every record, file, marker and part."""
+def _finish(config: Config, records: dict[str, Facts]) -> None:
+    """Leave what the steps and the manifest's jobs leave: records, files, seals and parts."""
     found = index.scan(config)
-    fingerprints = steps.fingerprints(config)
-    records = {
-        name: {"step": name, "version": steps.load(name).VERSION, "fingerprint": fingerprints[name]}
-        | facts
-        for name, facts in FACTS.items()
-    }
-    for video in found.videos.values():
-        _fill(found.layout, video, records)
-    for name in steps.names(config):
-        context = Context(found.layout, steps.section(config, name), 1)
+    for name, fingerprint, context in _steps(config, found):
+        for video in found.videos.values():
+            _fill(found.layout, video, name, records[name])
         for part in found.shards:
-            marker = found.marker(name, fingerprints[name], part)
-            counts = shard.run(name, fingerprints[name], part, context, marker)
+            marker = found.marker(name, fingerprint, part)
+            counts = shard.run(name, fingerprint, part, context, marker)
             assert counts == {"current": len(part.videos)}, counts
+    fingerprint = steps.fingerprints(config)["manifest"]
     for part in found.shards:
-        marker = found.marker("manifest", fingerprints["manifest"], part)
-        manifest.part(found.layout, part, steps.reported(config), fingerprints["manifest"], marker)
+        marker = found.marker("manifest", fingerprint, part)
+        manifest.part(found.layout, part, steps.reported(config), fingerprint, marker)
 
 
-def _fill(layout: Layout, video: Video, records: dict[str, dict[str, Any]]) -> None:
-    frames = layout.frames(video)
-    frames.mkdir(parents=True)
-    (frames / frame_name(1)).touch()
-    layout.audio(video).touch()
-    for name, record in records.items():
-        text = canonical_json(record | {"video": video.hash})
-        layout.record(video, name).write_text(text + "\n")
+def _fill(layout: Layout, video: Video, name: str, record: Facts) -> None:
+    """Write a step's record of a video, and the files that it promises, empty."""
+    for file in steps.load(name).files(layout, video, record):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    path = layout.record(video, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, record | {"video": video.hash}, flushed=False)
 
 
 class Naive:
@@ -267,18 +271,18 @@ def exponent(points: dict[int, float]) -> float:
     return above / sum((x - x_mean) ** 2 for x in xs)
 
 
-def grow(folder: Path, count: int, repeats: int) -> Cost:
+def grow(folder: Path, count: int, repeats: int, made: Example) -> Cost:
     """The no-op of a store of `count` videos."""
-    store = Ours(folder, count)
+    store = Ours(folder, count, made)
     cost = measure.median([store.noop() for _ in range(repeats)])
     measure.row(f"ours, no-op, {count:,} videos", cost)
     shutil.rmtree(folder)
     return cost
 
 
-def compare(folder: Path, count: int, repeats: int) -> dict[str, Any]:
+def compare(folder: Path, count: int, repeats: int, made: Example) -> dict[str, Any]:
     """Both graphs on the same videos, ours before and after the naive one; then one change."""
-    store, other = Ours(folder / "ours", count), Naive(folder / "naive", count)
+    store, other = Ours(folder / "ours", count, made), Naive(folder / "naive", count)
     first = [store.noop() for _ in range(repeats)]
     naive = other.noop()
     noop = measure.median(first + [store.noop() for _ in range(repeats)])
@@ -304,24 +308,29 @@ def compare(folder: Path, count: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--videos", type=int, default=20_000, help="videos of the comparison")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 5_000, 20_000, 50_000])
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each of our figures")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Measure, compare, and judge."""
-    options = _options()
+    options = measure.options(
+        __doc__,
+        videos=(20_000, 6, "of the comparison"),
+        sizes=(
+            [1, 1_000, 5_000, 50_000],
+            [1],
+            "videos of the other stores; 1 is Snakemake's start",
+        ),
+        repeats=(3, 1, "runs of each of our figures"),
+    )
     measure.heading("graph, nothing decoded")
     with tempfile.TemporaryDirectory(prefix="spark-graph-") as name:
-        folder = Path(name)
-        start = grow(folder / "start", 1, options.repeats)
-        one = compare(folder / "compared", options.videos, options.repeats)
-        noops = {n: grow(folder / "ours", n, options.repeats) for n in options.sizes}
+        folder, repeats = Path(name), options.repeats
+        made = example(folder / "example")
+        one = compare(folder / "compared", options.videos, repeats, made)
+        noops = {n: grow(folder / "ours", n, repeats, made) for n in options.sizes}
     noop, naive, plan = one["noop"], one["naive_noop"], one["changed_plan"]
+    start = noops[1]
+    noops = dict(sorted((noops | {options.videos: noop}).items()))
+    if not options.smoke:
+        del noops[1]
     walls = {count: cost.wall_s for count, cost in noops.items()}
     cpus = {count: cost.cpu_s for count, cost in noops.items()}
     growth = {
@@ -339,8 +348,8 @@ def main() -> int:
         Target("growth exponent of the no-op, wall", growth["wall"], 1.1),
         Target("growth exponent of the no-op, CPU", growth["cpu"], 1.1),
     ]
-    figures = {"videos": options.videos, "compared": one, "start": start, "noops": noops}
-    return measure.verdict("graph", figures | {"growth": growth}, targets)
+    figures = {"compared": one, "start": start, "noops": noops, "growth": growth}
+    return measure.verdict(options, figures, targets)
 
 
 if __name__ == "__main__":

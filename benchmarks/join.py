@@ -6,7 +6,6 @@ Once with shards in the order of the ids, once with shards that each hold ids fr
 `deterministic_layout: false` makes them. Besides, what it costs to put a shard's records on disk.
 """
 
-import argparse
 import hashlib
 import multiprocessing
 import shutil
@@ -23,9 +22,6 @@ from measure import Cost, Target
 from spark_trainer.data import files, parts
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
-
-BITS = 11
-RECORDS = 512
 
 
 def entry(video: Video) -> dict[str, Any]:
@@ -46,22 +42,22 @@ def entry(video: Video) -> dict[str, Any]:
     }
 
 
-def shards(count: int, scattered: bool) -> Iterator[Shard]:
+def shards(count: int, bits: int, scattered: bool) -> Iterator[Shard]:
     """Make the shards one by one."""
     buckets: dict[str, list[Video]] = {}
     for number in range(count):
         name = hashlib.sha256(str(number).encode()).hexdigest()
         where = hashlib.md5(name.encode()).hexdigest() if scattered else name
-        bits = f"{int(where[:4], 16):016b}"[:BITS]
-        buckets.setdefault(bits, []).append(Video(name, f"{name[:2]}/{name}"))
-    for bits in sorted(buckets):
-        yield Shard(bits, tuple(buckets.pop(bits)))
+        first = f"{int(where[:4], 16):016b}"[:bits]
+        buckets.setdefault(first, []).append(Video(name, f"{name[:2]}/{name}"))
+    for first in sorted(buckets):
+        yield Shard(first, tuple(buckets.pop(first)))
 
 
-def write(folder: Path, count: int, scattered: bool) -> None:
+def write(folder: Path, count: int, bits: int, scattered: bool) -> None:
     """Write what a join reads."""
     layout, listed, sources = Layout(folder), [], {}
-    for shard in shards(count, scattered):
+    for shard in shards(count, bits, scattered):
         path = layout.marker("manifest", shard.name, "f" * 16)
         parts.write(path, map(entry, shard.videos))
         listed.append([str(path), str(layout.shard(shard.name))])
@@ -70,9 +66,9 @@ def write(folder: Path, count: int, scattered: bool) -> None:
     write_json(layout.index("i"), sources)
 
 
-def join(folder: Path, count: int, scattered: bool) -> Cost:
+def join(folder: Path, count: int, bits: int, scattered: bool) -> Cost:
     """Join as the rule does; what it reads is another process's work, whose peak would count."""
-    writer = multiprocessing.Process(target=write, args=(folder, count, scattered))
+    writer = multiprocessing.Process(target=write, args=(folder, count, bits, scattered))
     writer.start()
     writer.join()
     layout = Layout(folder)
@@ -85,12 +81,12 @@ def join(folder: Path, count: int, scattered: bool) -> Cost:
     return cost
 
 
-def flushing(folder: Path) -> dict[str, float]:
+def flushing(folder: Path, count: int) -> dict[str, float]:
     """Time the records of a shard: without being put on disk, at the end together, one by one."""
     seconds = {}
     for name in ("not at all", "together", "one by one"):
         began = time.perf_counter()
-        paths = [folder / name / str(number) / "frames.json" for number in range(RECORDS)]
+        paths = [folder / name / str(number) / "frames.json" for number in range(count)]
         for path in paths:
             write_json(path, entry(Video("0" * 64, "00")), flushed=name == "one by one")
         if name == "together":
@@ -101,23 +97,27 @@ def flushing(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, judge and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=int, default=1_000_000)
-    count = parser.parse_args().videos
+    options = measure.options(
+        __doc__,
+        videos=(1_000_000, 1_000, "of the manifest"),
+        bits=(11, 2, "that name a shard: 2 to the power of it are there"),
+        records=(512, 8, "put on disk"),
+    )
+    count = options.videos
     folder = Path(tempfile.mkdtemp())
     try:
         found = {}
         for name, scattered in (("sorted", False), ("scattered", True)):
-            found[name] = join(folder / name, count, scattered)
+            found[name] = join(folder / name, count, options.bits, scattered)
             print(f"{name}: {found[name].wall_s:.1f} s, {found[name].peak_mb:.0f} MB", flush=True)
             shutil.rmtree(folder / name)
-        flushed = flushing(folder)
-        print(f"{RECORDS} records: {flushed}")
+        flushed = flushing(folder, options.records)
+        print(f"{options.records} records: {flushed}")
     finally:
         shutil.rmtree(folder)
     targets = [Target(f"peak MB, {name}", cost.peak_mb, 500) for name, cost in found.items()]
-    figures = {"videos": count, "shards": 2**BITS, "records_s": flushed, **found}
-    sys.exit(measure.verdict("join", figures, targets))
+    figures = {"records_s": flushed, **found}
+    sys.exit(measure.verdict(options, figures, targets))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,29 @@
-"""What both benchmarks share: a command's cost, tables, and the verdict with its JSON file."""
+"""What all benchmarks share: options, a command's cost, tables, and the verdict with its file."""
 
+import argparse
+import contextlib
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from spark_trainer import gpu
+
+BEGAN = time.monotonic()
+PACKAGES = (
+    *("accelerate", "av", "ctranslate2", "diffusers", "faster-whisper", "openai-whisper"),
+    *("snakemake", "torch", "transformers", "trl"),
+)
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -37,6 +48,29 @@ class Target:
     @property
     def met(self) -> bool:
         return self.value <= self.limit
+
+
+def options(doc: str, **sizes: tuple[Any, Any, str]) -> argparse.Namespace:
+    """Parse a benchmark's command line.
+
+    Args:
+        doc: its docstring, of which the first line is shown.
+        sizes: option -> its value in a full run, in a smoke run, and what it is.
+    """
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny sizes: only see that it runs; record nothing"
+    )
+    for name, (full, _, told) in sizes.items():
+        several = isinstance(full, list)
+        kind = type(full[0] if several else full)
+        flag, nargs = f"--{name.replace('_', '-')}", "+" if several else None
+        parser.add_argument(flag, type=kind, nargs=nargs, help=f"{told} ({full})")
+    found = parser.parse_args()
+    for name, (full, tiny, _) in sizes.items():
+        if getattr(found, name) is None:
+            setattr(found, name, tiny if found.smoke else full)
+    return found
 
 
 def ffmpeg(*arguments: str) -> None:
@@ -89,6 +123,24 @@ def ours(config: Path, *arguments: str) -> list[str]:
     return snakemake(*snakefile, *arguments, "--configfile", str(config))
 
 
+@contextlib.contextmanager
+def busy() -> Iterator[list[int]]:
+    """Percent that the first GPU is busy, five times a second; filled at the end, empty without."""
+    samples: list[int] = []
+    if not gpu.devices():
+        yield samples
+        return
+    query = ("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200")
+    command = ["nvidia-smi", *query, "-i", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield samples
+        finally:
+            process.terminate()
+            lines = process.communicate()[0].splitlines()
+    samples += [int(line) for line in lines if line.isdigit()]
+
+
 def median(costs: list[Cost]) -> Cost:
     """The median of each figure."""
     return Cost(*(statistics.median(column) for column in zip(*map(_values, costs), strict=True)))
@@ -108,26 +160,53 @@ def heading(title: str) -> None:
     print(f"{title:<44}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}", flush=True)
 
 
-def verdict(name: str, figures: dict[str, Any], targets: list[Target]) -> int:
-    """Print the targets, write `results/<name>.json`; returns 1 if a target is missed."""
+def verdict(chosen: argparse.Namespace, figures: dict[str, Any], targets: list[Target]) -> int:
+    """Print the targets, write `results/<name>.json`; returns 1 if a target is missed.
+
+    A smoke run judges and writes nothing, as its figures mean nothing.
+    """
+    minutes = (time.monotonic() - BEGAN) / 60
+    if chosen.smoke:
+        print(f"\nsmoke run: {len(targets)} targets, not judged; {60 * minutes:.0f} s")
+        return 0
     print()
     for target in targets:
         word = "met" if target.met else "MISSED"
         print(f"{word:<8}{target.name:<58}{target.value:>8.3f}  at most {target.limit:g}")
-    machine = {
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "snakemake": version("snakemake"),
-    }
-    value = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine,
+    print(f"{minutes:.1f} min")
+    value = origin() | {
+        "minutes": round(minutes, 1),
+        "options": {key: value for key, value in vars(chosen).items() if key != "smoke"},
         "targets": [asdict(target) | {"met": target.met} for target in targets],
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(value | figures, indent=2, default=_rounded)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+    (RESULTS / f"{Path(sys.argv[0]).stem}.json").write_text(text + "\n")
     return int(not all(target.met for target in targets))
+
+
+def origin() -> dict[str, Any]:
+    """When, of which code, on which machine and with which packages this is measured."""
+    describe = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    commit = subprocess.run(describe, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit.stdout.strip(),
+        "machine": {
+            "cpu": model[1] if model else platform.machine(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+            "gpus": [device.name for device in gpu.devices()],
+        },
+        "packages": {"python": platform.python_version()} | dict(_installed()),
+    }
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)
 
 
 def _rounded(value: Any) -> Any:

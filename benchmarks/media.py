@@ -1,20 +1,24 @@
-"""Frames and audio through the graph, against FFmpeg's own program in a bare process pool.
+"""Frames and audio through the graph, against the same functions in a bare process pool.
 
 uv run python benchmarks/media.py
+
+The pool makes the same bytes, which is checked, so what is left is what the graph costs. FFmpeg's
+own program, which makes as many frames and as much sound, tells what the decoding itself costs.
 """
 
-import argparse
 import hashlib
 import inspect
+import multiprocessing
 import os
 import resource
 import shutil
 import statistics
+import struct
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import measure
@@ -22,20 +26,29 @@ import yaml
 from measure import Cost, Target, ffmpeg
 
 from spark_trainer import config as settings
-from spark_trainer.media.source import opened
+from spark_trainer.config import Config
+from spark_trainer.data.files import file_digest
+from spark_trainer.media import sound, stills
+from spark_trainer.steps import audio, frames
 
 CLIPS = measure.REPOSITORY / "config/demo/clips"
 SOURCES = ("bunny.mp4", "cup.mp4", "globe-reading.mp4", "hello.mpeg", "title.mp4")
+CUTS = 20  # of 5 sources and 4 lengths
 MAX_RATIO = 1.10
 MAX_OVERHEAD_MS = 60.0
 
 
 def make_clips(folder: Path, count: int, size: str, cores: int) -> None:
-    """Cut `count` clips of 8 to 11 s from the shipped ones, each with its own colours."""
+    """Cut clips of 8 to 11 s from the shipped ones; beyond the first 20, the same with a mark."""
     folder.mkdir(parents=True, exist_ok=True)
     due = [number for number in range(count) if not (folder / f"{number:04d}.mp4").exists()]
+    cut = [number for number in due if number < CUTS]
     with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(lambda number: _make_clip(folder, number, size), due))
+        list(pool.map(lambda number: _make_clip(folder, number, size), cut))
+    for number in due[len(cut) :]:
+        mark = struct.pack(">I4sI", 12, b"free", number)  # a box that readers skip
+        content = (folder / f"{number % CUTS:04d}.mp4").read_bytes() + mark
+        (folder / f"{number:04d}.mp4").write_bytes(content)
 
 
 def _make_clip(folder: Path, number: int, size: str) -> None:
@@ -45,7 +58,7 @@ def _make_clip(folder: Path, number: int, size: str) -> None:
     arguments = [
         *("-stream_loop", "-1", "-i", str(source), "-ss", f"{number % 7 * 0.4:.1f}"),
         *("-t", str(8 + number % 4), "-map", "0:v:0", "-map", "0:a:0?"),
-        *("-vf", f"scale={size},setsar=1,hue=h={number * 360 // 211}"),
+        *("-vf", f"scale={size},setsar=1"),
         *("-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-threads", "1"),
         *("-c:a", "aac", "-y", str(temporary)),
     ]
@@ -69,31 +82,55 @@ def cached_clips(count: int, size: str, cores: int) -> Path:
     return folder
 
 
-def commands(clips: Iterable[Path], target: Path, config: settings.Config) -> list[list[str]]:
-    """Calls of FFmpeg's own program that write the same frames and sound below `target`."""
-    found: list[list[str]] = []
+def program(clip: Path, folder: Path, config: Config) -> None:
+    """What FFmpeg's own program makes of a clip: as many frames, and the sound."""
     rate = config.frames.frame_rate
     grid = f"isnan(prev_selected_t)+gt(floor(t*{rate}),floor(prev_selected_t*{rate}))"
-    for clip in clips:
-        read = ["-threads", "1", "-i", str(clip)]
-        jpeg = ["-q:v", str(config.frames.jpeg_qscale), "-threads", "1"]
-        chosen = ["-fps_mode", "passthrough", "-vf", f"select='{grid}'", "-filter_threads", "1"]
-        found.append([*read, *chosen, *jpeg, str(target / clip.stem / "frame_%06d.jpg")])
-        with opened(clip) as source:
-            if source.container.streams.audio:
-                wav = ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "16000"]
-                found.append([*read, *wav, "-threads", "1", str(target / clip.stem / "audio.wav")])
-    return found
+    read = ("-threads", "1", "-i", str(clip))
+    chosen = ("-fps_mode", "passthrough", "-vf", f"select='{grid}'", "-filter_threads", "1")
+    jpeg = ("-q:v", str(config.frames.jpeg_qscale), "-threads", "1")
+    ffmpeg(*read, *chosen, *jpeg, str(folder / "frame_%06d.jpg"))
+    if sound.tracks(str(clip)):
+        rate, channels = str(config.audio.sample_rate), str(config.audio.channels)
+        wav = ("-af", "aresample=async=1:first_pts=0", "-ac", channels, "-ar", rate)
+        ffmpeg(*read, *wav, "-threads", "1", str(folder / "audio.wav"))
 
 
-def bare(calls: list[list[str]], folders: Iterable[Path], cores: int) -> Cost:
-    """Run the calls with `cores` processes at once and nothing else."""
+def functions(clip: Path, folder: Path, config: Config) -> None:
+    """What the steps' own functions make of a clip: the same bytes as the graph."""
+    stills.extract(*frames.arguments(clip, folder, config.frames))
+    own = config.audio
+    chosen = audio.choose(sound.tracks(str(clip)), own.track)
+    if chosen:
+        wav, limits = str(folder / "audio.wav"), (own.sample_rate, own.channels, own.max_silence_s)
+        sound.write_wav(str(clip), chosen["track"], wav, *limits)
+
+
+Way = Callable[[Path, Path, Config], None]
+
+
+def bare(way: Way, clips: Path, target: Path, cores: int) -> Cost:
+    """Make frames and sound of every clip with `cores` processes at once and nothing else."""
+    config, paths = settings.load(_config(clips)), sorted(clips.glob("*.mp4"))
     before, started = _cpu_s(), time.perf_counter()
+    folders = [target / path.stem for path in paths]
     for folder in folders:
         folder.mkdir(parents=True)
-    with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(lambda call: ffmpeg(*call), calls))
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(way, paths, folders, [config] * len(paths)))
     return Cost(time.perf_counter() - started, _cpu_s() - before, 0.0)
+
+
+def results(folder: Path) -> list[list[tuple[str, str]]]:
+    """Names and digests of each clip's frames and sound below a folder, whatever it is called."""
+    homes = {path.parent for path in folder.rglob("frame_*.jpg")}
+    found = []
+    for home in homes:
+        # The graph keeps frames in a folder of their own.
+        sounds = [*home.glob("audio.wav"), *home.parent.glob("audio.wav")]
+        made = [*home.glob("*.jpg"), *sounds]
+        found.append(sorted((path.name, file_digest(path)) for path in made))
+    return sorted(found)
 
 
 def _cpu_s() -> float:
@@ -121,30 +158,32 @@ def _config(clips: Path) -> dict[str, object]:
 
 def compare(clips: Path, cores: int, repeats: int, folder: Path) -> dict[str, list[Cost]]:
     """Time the graph `repeats` times, the pool before and after each; and a graph of one clip."""
-    config = settings.load(_config(clips))
-    paths = sorted(clips.glob("*.mp4"))
     warm = folder / "warm"
     warm.mkdir()
-    shutil.copy(paths[0], warm)
+    shutil.copy(clips / "0000.mp4", warm)
     measure.row("snakemake manifest, 1 clip, first start", graph(folder / "first", warm, cores))
     fixed = graph(folder / "fixed", warm, cores)
     measure.row("snakemake manifest, 1 clip", fixed)
 
-    def pool(number: int) -> Cost:
-        target = folder / f"bare-{number}"
-        calls = commands(paths, target, config)
-        cost = bare(calls, [target / path.stem for path in paths], cores)
-        measure.row(f"bare FFmpeg pool, run {number + 1}", cost)
-        shutil.rmtree(target)
-        return cost
+    def pool(name: str, way: Way) -> tuple[Cost, list[list[tuple[str, str]]]]:
+        cost = bare(way, clips, folder / "bare", cores)
+        measure.row(name, cost)
+        made = results(folder / "bare")
+        shutil.rmtree(folder / "bare")
+        return cost, made
 
-    ours, theirs = [], [pool(0)]
-    for number in range(repeats):
-        ours.append(graph(folder / f"graph-{number}", clips, cores))
-        measure.row(f"snakemake manifest, run {number + 1}", ours[-1])
-        shutil.rmtree(folder / f"graph-{number}")
-        theirs.append(pool(number + 1))
-    return {"graph": ours, "bare": theirs, "graph_of_one_clip": [fixed]}
+    program_s, made = pool("FFmpeg's own program in a bare pool", program)
+    first, expected = pool("the steps' functions in a bare pool, run 1", functions)
+    assert sorted(map(len, made)) == sorted(map(len, expected)), "other frames or sounds"
+    ours, theirs = [], [first]
+    for number in range(1, repeats + 1):
+        ours.append(graph(folder / "graph", clips, cores))
+        measure.row(f"snakemake manifest, run {number}", ours[-1])
+        assert results(folder / "graph/out") == expected, "the pool did not do the same"
+        shutil.rmtree(folder / "graph")
+        cost, _ = pool(f"the steps' functions in a bare pool, run {number + 1}", functions)
+        theirs.append(cost)
+    return {"graph": ours, "bare": theirs, "ffmpeg": [program_s], "graph_of_one_clip": [fixed]}
 
 
 def ratios(ours: list[Cost], theirs: list[Cost], figure: str) -> list[tuple[float, float]]:
@@ -162,12 +201,13 @@ def ratios(ours: list[Cost], theirs: list[Cost], figure: str) -> list[tuple[floa
 
 def main() -> int:
     """Measure, compare, and judge."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--videos", type=int, default=200)
-    parser.add_argument("--size", default="1280:720", help="width:height of the clips")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
-    options = parser.parse_args()
+    options = measure.options(
+        __doc__,
+        videos=(200, 4, "clips"),
+        size=("1280:720", "160:90", "width:height of the clips"),
+        repeats=(2, 1, "runs of the graph"),
+        cores=(len(os.sched_getaffinity(0)), 2, "processes at once"),
+    )
     clips = cached_clips(options.videos, options.size, options.cores)
     measure.heading(f"{options.videos} clips of {options.size}, {options.cores} cores")
     with tempfile.TemporaryDirectory(prefix="spark-media-") as name:
@@ -181,8 +221,10 @@ def main() -> int:
             Target(f"graph / bare pool, {label}", ratio, MAX_RATIO),
             Target(f"graph overhead per video, {label} ms", overhead_ms, MAX_OVERHEAD_MS),
         ]
-    figures = {"videos": options.videos, "size": options.size, "cores": options.cores}
-    return measure.verdict("media", figures | costs, targets)
+    own, theirs = measure.median(costs["graph"]), costs["ffmpeg"][0]
+    walls, cpus = own.wall_s / theirs.wall_s, own.cpu_s / theirs.cpu_s
+    print(f"\ngraph / FFmpeg's own program: wall {walls:.2f}, CPU {cpus:.2f}")
+    return measure.verdict(options, costs, targets)
 
 
 if __name__ == "__main__":

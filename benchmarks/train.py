@@ -3,7 +3,6 @@
 uv run --group bench python benchmarks/train.py
 """
 
-import argparse
 import itertools
 import json
 import operator
@@ -11,7 +10,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,6 @@ MAX_LOOP_RATIO = 1.02
 MAX_TRL_SHARE = 1 / 1.5  # TRL's tokens/s over ours
 MAX_WAIT = 0.02
 MAX_GROWTH_MB = 200.0
-PACKAGES = ("torch", "transformers", "accelerate", "trl")
 FEW = 1_000  # lines of the short manifest
 
 
@@ -52,18 +49,21 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     )
 
 
-def loops(base: Path, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
+def loops(
+    base: Path, clips: int, batch_size: int, num_steps: int
+) -> tuple[dict[str, Any], list[Target]]:
     """Our loop and the bare one over the same batches, then ours alone, for its data."""
     model = train_setup.checkpoint(base / "model", SMALL, side=112)
-    texts = train_setup.answers(300, 40, 80)
+    texts = train_setup.answers(clips, 40, 80)
     manifest = train_setup.manifest(base / "clips", texts, 8, (320, 180))
-    settings = {"model_name": str(model), "manifest_path": str(manifest), "batch_size": 8}
+    settings = {"model_name": str(model), "manifest_path": str(manifest)}
+    settings |= {"batch_size": batch_size}
     folder = train_setup.run_folder("turns", base, max_steps=num_steps, **settings)
     pairs = train_bare.in_turns(folder, bare(folder))
     own, their = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratios = [mine / other for mine, other in pairs]
     ratio = statistics.median(ratios)
-    print(f"\n{'one step, 8 clips of 8 frames':<44}{'s':>9}")
+    print(f"\n{f'one step, {batch_size} clips of 8 frames':<44}{'s':>9}")
     print(f"{'ours':<44}{own:>9.3f}\n{'bare PyTorch, same batches':<44}{their:>9.3f}")
     alone = train_setup.run_folder("alone", base, max_steps=num_steps, **settings)
     measure.run(trainer(alone), base)
@@ -90,10 +90,12 @@ def trainer(folder: Path) -> list[str]:
     return [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
 
 
-def against_trl(base: Path, rounds: int, num_steps: int) -> tuple[dict[str, Any], list[Target]]:
+def against_trl(
+    base: Path, images: int, batch_size: int, rounds: int, num_steps: int
+) -> tuple[dict[str, Any], list[Target]]:
     """Tokens a second of ours, packed and padded, and of TRL's SFTTrainer, in turns."""
     model = train_setup.checkpoint(base / "model-trl", SMALL, side=224)
-    texts = train_setup.answers(200, 5, 400)
+    texts = train_setup.answers(images, 5, 400)
     manifest = train_setup.manifest(base / "images", texts, 1, (320, 320))
     rates: dict[str, list[float]] = {"ours, packed": [], "ours, padded": [], "TRL": []}
     print()
@@ -105,7 +107,7 @@ def against_trl(base: Path, rounds: int, num_steps: int) -> tuple[dict[str, Any]
             model_name=str(model),
             manifest_path=str(manifest),
             clip={"num_frames": 1},
-            batch_size=8,
+            batch_size=batch_size,
             packing=name == "ours, packed",
             max_length=1024,
             max_steps=num_steps,
@@ -147,21 +149,27 @@ def memory(base: Path, many: int) -> tuple[dict[str, Any], list[Target]]:
 
 def main() -> int:
     """Measure, compare, and judge."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=100, help="of the loop and the bare one")
-    parser.add_argument("--rounds", type=int, default=3, help="of ours and TRL")
-    parser.add_argument("--trl-steps", type=int, default=24, help="of each run in a round")
-    parser.add_argument("--lines", type=int, default=1_000_000, help="of the long manifest")
-    parser.add_argument("--only", nargs="*", default=["loops", "trl", "memory", "gpu"])
-    options = parser.parse_args()
+    options = measure.options(
+        __doc__,
+        steps=(60, 7, "of the loop and the bare one"),
+        clips=(300, 60, "that both learn from"),
+        batch_size=(8, 2, "clips of a step"),
+        images=(200, 40, "that ours and TRL learn from"),
+        rounds=(3, 1, "of ours and TRL"),
+        trl_steps=(20, 6, "of each run in a round"),
+        lines=(1_000_000, 2_000, "of the long manifest"),
+        only=(["loops", "trl", "memory", "gpu"],) * 2 + ("parts",),
+    )
     transformers.utils.logging.disable_progress_bar()
     figures: dict[str, Any] = {}
     targets: list[Target] = []
     with tempfile.TemporaryDirectory(prefix="spark-train-") as name:
         base = Path(name)
         parts = {
-            "loops": lambda: loops(base, options.steps),
-            "trl": lambda: against_trl(base, options.rounds, options.trl_steps),
+            "loops": lambda: loops(base, options.clips, options.batch_size, options.steps),
+            "trl": lambda: against_trl(
+                base, options.images, options.batch_size, options.rounds, options.trl_steps
+            ),
             "memory": lambda: memory(base, options.lines),
         }
         for part in filter(options.only.__contains__, parts):
@@ -172,8 +180,7 @@ def main() -> int:
             print("\nno GPU: MFU was not measured")
         elif "gpu" in options.only:
             figures["gpu"] = train_gpu.rows(base)
-    figures["packages"] = {name: version(name) for name in PACKAGES}
-    return measure.verdict("train", figures, targets)
+    return measure.verdict(options, figures, targets)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from spark_trainer import log
 from spark_trainer.config import Run
-from spark_trainer.data.files import canonical_json, write_json
-from spark_trainer.data.layout import Layout
-from spark_trainer.train import encode, order
+from spark_trainer.data import manifest as written
+from spark_trainer.data.layout import Layout, frame_name
+from spark_trainer.train import encode, launch, order
+from spark_trainer.train.processes import Place
 
 SPECIALS = {
     "pad_token": "<|endoftext|>",
@@ -175,13 +176,13 @@ def manifest(folder: Path, texts: Iterable[str], num_frames: int, size: tuple[in
         for frame in range(1, num_frames + 1):
             coarse = noise.integers(0, 255, (18, 32, 3), dtype=np.uint8)
             image = Image.fromarray(coarse).resize(size)
-            image.save(frames / f"frame_{frame:06d}.jpg", quality=90)
+            image.save(frames / frame_name(frame), quality=90)
         times = [float(frame) for frame in range(num_frames)]
         meta = {"caption": said, "frame_times": times, "duration": float(num_frames)}
         entries.append({"id": video, "frames_dir": f"{video}/frames", "audio": None, "meta": meta})
     entries.sort(key=lambda entry: str(entry["id"]))
-    path = folder / "manifest_v1.jsonl"
-    path.write_text("".join(f"{canonical_json(entry)}\n" for entry in entries))
+    path = Layout(folder).manifest
+    written.write(path, entries)
     return path
 
 
@@ -205,21 +206,10 @@ def run_folder(name: str, base: Path, device: str = "cpu", **settings: Any) -> P
     made = order.from_manifest(name, Run(**(common | settings)), Layout(base / "state"))
     made.folder.mkdir(parents=True)
     source = Path(made.settings.manifest_path or "")
-    (made.folder / "manifest.jsonl").write_bytes(source.read_bytes())
+    launch.collect(made, source, made.folder / "manifest.jsonl")
     if made.settings.encoded_ahead:
         encode.run(made, source, granted_gpus=made.settings.gpus, threads=os.cpu_count() or 1)
-    value = {
-        "seal": made.seal,
-        "settings": made.settings.model_dump(mode="json"),
-        "data_root": str(made.data_root),
-        "encoded": str(made.encoded),
-        "versions": made.versions,
-        "processes": 1,
-        "device": device,
-    }
-    write_json(made.folder / "run.json", value)
-    lineage = {"run": made.name, "manifest_sha256": "", "spark_trainer": "", "code": ""}
-    write_json(made.folder / "lineage.json", lineage)
+    launch._describe(made, made.folder / "manifest.jsonl", Place(1, 1, device), None)
     return made.folder
 
 

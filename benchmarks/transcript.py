@@ -4,12 +4,10 @@ uv run python benchmarks/transcript.py [--backends faster-whisper] [--model base
 """
 
 import argparse
-import shutil
+import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import wave
 from collections.abc import Iterator
@@ -23,40 +21,38 @@ import measure
 import numpy as np
 from measure import Target
 
-from spark_trainer import environment, gpu, transcribers
+from spark_trainer import config, environment, gpu, steps, transcribers
 from spark_trainer.config import Transcript
+from spark_trainer.data import index
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.steps import Context, transcript
+from spark_trainer.steps import Context, shard, transcript
 from spark_trainer.transcribers import Sound, Transcriber, filters, listening
 
 MAX_RAW_RATIO = 1 / 0.95  # our seconds over the raw loop's: items/s at least 0.95 of its
 MAX_PROCESS_SHARE = 1 / 5  # our seconds over those of a process per video
-IN_TURNS = 24  # clips of a round
-PACKAGES = ("ctranslate2", "faster-whisper", "openai-whisper", "torch")
 ASSETS = measure.REPOSITORY / "tests/assets"
 
 
 def clips(base: Path, count: int) -> list[Video]:
-    """Readings in turns, each with another silence before it, as the audio step leaves them."""
-    layout, videos = Layout(base), []
+    """Readings in turns, each behind another silence, after the audio step."""
     readings = [listening.read(path) for path in sorted(ASSETS.glob("*.wav"))]
+    (base / "videos").mkdir()
     for number in range(count):
-        name = f"{number:064x}"
-        video = Video(name, f"{name[:2]}/{name}")
         silence = np.zeros(number * 160, np.float32)
         samples = np.append(silence, readings[number % len(readings)])
-        path = layout.audio(video)
-        path.parent.mkdir(parents=True)
+        path = base / "reading.wav"
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, listening.SAMPLE_RATE, 0, "NONE", ""))
             file.writeframes((samples * 32767).astype("<i2").tobytes())
-        duration = len(samples) / listening.SAMPLE_RATE
-        record = {"video": name, "status": "ok", "peak_db": -10.0}
-        record |= {"duration": duration, "track": 0}
-        write_json(layout.record(video, "audio"), record)
-        videos.append(video)
-    return videos
+        measure.ffmpeg("-i", str(path), "-c", "copy", str(base / f"videos/{number:04d}.mkv"))
+    chosen = config.load({"video_dir": str(base / "videos"), "output_dir": str(base / "out")})
+    found = index.scan(chosen)
+    [part] = found.shards
+    made = Context(found.layout, chosen.audio, workers=len(os.sched_getaffinity(0)))
+    counts = shard.run("audio", steps.fingerprint(chosen, "audio"), part, made)
+    assert counts == {"current": 0, "ok": count}, counts
+    return list(part.videos)
 
 
 @contextmanager
@@ -70,30 +66,6 @@ def lent(model: Transcriber) -> Iterator[list[int]]:
 
     with mock.patch.object(transcribers, "load", load):
         yield loads
-
-
-@contextmanager
-def busy() -> Iterator[list[float]]:
-    """Percent that the GPU is busy, five times a second; empty without `nvidia-smi`."""
-    found: list[float] = []
-    stop = threading.Event()
-
-    def watch() -> None:
-        query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-        while not stop.wait(0.2):
-            said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-            found.extend(float(line) for line in said.split()[:1])
-
-    if not shutil.which("nvidia-smi"):
-        yield found
-        return
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
 
 
 def step(videos: list[Video], context: Context) -> tuple[float, dict[str, str]]:
@@ -128,7 +100,7 @@ def in_turns(
     own, their, shares = [], [], []
     with lent(model) as loads:
         for _ in range(rounds):
-            with busy() as share:
+            with measure.busy() as share:
                 seconds, texts = step(videos, context)
             own.append(seconds)
             shares += share
@@ -157,8 +129,7 @@ def processes(
     root = context.layout.root.resolve()
     order = {"step": "transcript", "fingerprint": "0" * 16, "output_dir": str(root)}
     write_json(root / "settings.json", order | {"settings": context.settings.model_dump()})
-    shard = Shard("", tuple(videos))
-    members = root / f"{shard.name}.json"
+    members = root / f"{Shard('', tuple(videos)).name}.json"
     write_json(members, [[video.hash, video.folder] for video in videos])
     job = [sys.executable, "-m", "spark_trainer", "step", "--settings", str(root / "settings.json")]
     job += ["--threads", str(context.workers), "--gpus", "1", "--log", str(root / "job.log")]
@@ -185,20 +156,19 @@ def processes(
 
 def main() -> int:
     """Measure, compare, and judge."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=4, help="of one video each")
-    parser.add_argument("--backends", nargs="+", default=["openai-whisper", "faster-whisper"])
-    parser.add_argument("--model", default="offline-tiny.en", help="size or path")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    options = measure.options(
+        __doc__,
+        clips=(64, 2, "of the job"),
+        in_turns=(24, 1, "clips of a round"),
+        rounds=(3, 1, "of our step and the raw loop"),
+        processes=(3, 1, "of one video each"),
+        backends=(["openai-whisper", "faster-whisper"],) * 2 + ("transcribers",),
+        model=("offline-tiny.en", "offline-tiny.en", "size or path"),
+        batch_size=(8, 2, "clips that the model hears together"),
+        threads=(2, 2, "of the model"),
+    )
     environment.prefer_huge_pages()  # as the workflow's jobs
-    figures: dict[str, Any] = {
-        "packages": {name: measure.version(name) for name in PACKAGES},
-        "clips": options.clips,
-    }
+    figures: dict[str, Any] = {}
     targets: list[Target] = []
     for backend in options.backends:
         print(f"\n{backend}, {options.model}")
@@ -210,7 +180,7 @@ def main() -> int:
         )
         figures[backend], more = compare(settings, options)
         targets += [replace(target, name=f"{backend}: {target.name}") for target in more]
-    return measure.verdict("transcript", figures, targets)
+    return measure.verdict(options, figures, targets)
 
 
 def compare(
@@ -219,10 +189,10 @@ def compare(
     """One backend against its raw loop and against a process per video."""
     with tempfile.TemporaryDirectory() as folder:
         videos = clips(Path(folder), options.clips)
-        context = Context(Layout(Path(folder)), settings, workers=options.threads)
+        context = Context(Layout(Path(folder) / "out"), settings, workers=options.threads)
         place = "cuda" if gpu.visible() else "cpu"
         model = transcribers.load(settings, place, options.threads)
-        turns, targets = in_turns(videos[:IN_TURNS], context, model, options.rounds)
+        turns, targets = in_turns(videos[: options.in_turns], context, model, options.rounds)
         apart, more = processes(videos, context, options.processes)
     described = {"settings": settings.model_dump(mode="json"), "device": model.device}
     return described | turns | apart, targets + more
