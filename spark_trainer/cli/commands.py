@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from spark_trainer import config, log
+from spark_trainer.cli import flags
 from spark_trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ def preprocess(options: argparse.Namespace) -> int:
             for key in path[:-1]:
                 section = section.setdefault(key, {})
             section[path[-1]] = value
-    if overlay.get("transcript", {}).get("enabled"):
-        overlay.setdefault("audio", {}).setdefault("enabled", True)
-    if overlay.get("caption", {}).get("enabled"):
-        overlay.setdefault("frames", {}).setdefault("enabled", True)
-    data = _merge(_read_yaml(options.config), overlay)
+    below = _read_yaml(options.config)
+    given = {flag: getattr(options, flag) for flag in flags.SWITCHES}
+    given = {flag: value for flag, value in given.items() if value is not None}
+    enabled, said = flags.switches(config.load(below), given)
+    for name, value in enabled.items():
+        overlay.setdefault(name, {})["enabled"] = value
+    data = _merge(below, overlay)
     config.load(data)
+    _tell(said)
     effective = log.name_file().with_name("config.yaml")
     effective.parent.mkdir(parents=True, exist_ok=True)
     effective.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
@@ -92,7 +96,8 @@ def train(options: argparse.Namespace) -> int:
     log.facts()
     settings = config.load(_read_yaml(options.config))
     layout = Layout(Path(settings.output_dir))
-    wanted = _wanted(options, settings, layout)
+    wanted, said = _wanted(options, settings, layout, len(gpu.visible()))
+    _tell(said)
     orders = [order.from_manifest(name, run, layout) for name, run in wanted.items()]
     needs.before(settings, needs.Due((), wanted, len(gpu.visible())))
     for made in orders:
@@ -109,16 +114,29 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _wanted(
-    options: argparse.Namespace, settings: config.Config, layout: "Layout"
-) -> dict[str, config.Run]:
-    """The configured runs, the flags laid over them."""
+    options: argparse.Namespace, settings: config.Config, layout: "Layout", gpus: int
+) -> tuple[dict[str, config.Run], list[str]]:
+    """The configured runs, the flags laid over them, and what the flags took back."""
     given = {key: getattr(options, key) for key in TRAIN_FLAGS if getattr(options, key) is not None}
-    found = {}
+    found, said = {}, []
     for name, run in (settings.runs or {"default": config.Run()}).items():
-        values = {"manifest_path": str(layout.manifest)} | run.model_dump(exclude_unset=True)
-        values = {key: value for key, value in values.items() if value is not None} | given
+        named = bool(settings.train and settings.train.runs)
+        key = f"train.runs.{name}" if named else "train"
+        values, lines = flags.over_run(run, given, key, gpus)
+        values = {"manifest_path": str(layout.manifest)} | {
+            key: value for key, value in values.items() if value is not None
+        }
         found[name] = config.load({"train": values}).runs["default"]
-    return found
+        said += lines
+    return found, said
+
+
+def _tell(lines: list[str]) -> None:
+    """Say what flags took back, on the terminal and in the log where there is one."""
+    for line in lines:
+        print(f"spark_trainer: {line}", file=sys.stderr)
+    if lines and log.started("train"):
+        log.keep(lines)
 
 
 def train_flags(parser: argparse.ArgumentParser) -> None:

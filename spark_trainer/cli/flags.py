@@ -1,0 +1,91 @@
+"""Flags laid over a configuration: a flag wins, and what it takes back is said."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spark_trainer.config import Config, Run
+
+# Flag of `train` -> keys of a run that would contradict it.
+AGAINST = {
+    "model_name": ("from_scratch", "continue_from"),
+    "model_type": ("packing", "attention"),
+    "batch_size": ("global_batch_size", "gradient_accumulation_steps"),
+    "num_epochs": ("max_steps",),
+}
+FOR_RANDOM_WEIGHTS = ("learning_rate", "warmup_steps")  # they say nothing about trained ones
+
+# What a switch of `preprocess` brings along: section and state -> the other's section and state.
+WITH = {
+    ("transcript", True): ("audio", True),
+    ("caption", True): ("frames", True),
+    ("audio", False): ("transcript", False),
+    ("frames", False): ("caption", False),
+}
+SWITCHES = {
+    "extract_frames": "frames",
+    "extract_audio": "audio",
+    "transcribe": "transcript",
+    "generate_captions": "caption",
+}
+
+
+def over_run(
+    run: Run, given: Mapping[str, Any], key: str, gpus: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Lay the flags of `train` over a run.
+
+    Args:
+        run: as the configuration has it.
+        given: the flags, each by its key of the run.
+        key: path of the run in the configuration, for what is said.
+        gpus: how many there are here; a batch size counts for each of them.
+
+    Returns:
+        The keys of the run that was asked for, and a line for each that a flag took back.
+    """
+    values = run.model_dump(exclude_unset=True)
+    said = []
+
+    def take_back(name: str, flag: str) -> None:
+        default = Run.model_fields[name].get_default(call_default_factory=True)
+        if name not in given and values.get(name, default) != default:
+            shown = f"--{flag.replace('_', '-')}"
+            said.append(f"{key}.{name}: {values.pop(name)} is taken back by {shown}")
+
+    for flag, value in given.items():
+        if value == getattr(run, flag) and flag in ("model_name", "model_type"):
+            continue
+        if flag == "model_name" and run.from_scratch:
+            for name in FOR_RANDOM_WEIGHTS:
+                take_back(name, flag)
+        for name in AGAINST.get(flag, ()):
+            take_back(name, flag)
+    here = max(1, gpus)
+    if "batch_size" in given and "global_batch_size" not in values and run.gpus > here:
+        said.append(
+            f"{key}.gpus: {run.gpus} becomes {here}, which are here: --batch-size is each's"
+        )
+        values["gpus"] = here
+    values.update(given)
+    return values, said
+
+
+def switches(config: Config, given: Mapping[str, bool]) -> tuple[dict[str, bool], list[str]]:
+    """Tell which steps the switches of `preprocess` turn on or off beside their own.
+
+    Args:
+        config: the configuration without the flags.
+        given: the switches that were given.
+
+    Returns:
+        Section -> whether it is enabled, and a line for each that the configuration has otherwise.
+    """
+    found = {SWITCHES[flag]: value for flag, value in given.items()}
+    said = []
+    for flag, value in given.items():
+        other, state = WITH.get((SWITCHES[flag], value), (None, value))
+        if other and other not in found and getattr(config, other).enabled != state:
+            found[other] = state
+            shown = f"--{'' if value else 'no-'}{flag.replace('_', '-')}"
+            said.append(f"{other}.enabled: {str(not state).lower()} is taken back by {shown}")
+    return found, said
