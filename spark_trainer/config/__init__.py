@@ -85,7 +85,7 @@ class Config(Section):
             value, inner = data.pop(key), data.get(section, {})
             if not isinstance(inner, dict):
                 continue  # refused as a section, with its own message
-            if inner.get(key, value) != value:
+            if key in inner and inner[key] != value:
                 raise ConfigError(
                     f"{key}: {value!r} here, but {inner[key]!r} in {section}.{key}; "
                     "expected one of the two"

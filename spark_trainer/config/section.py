@@ -16,6 +16,12 @@ def expanded(path: str) -> str:
     """
     if not path.strip():
         raise PydanticCustomError("path", "a path")
+    try:
+        spelled = os.fsencode(path)
+    except UnicodeEncodeError:
+        spelled = b"\0"
+    if b"\0" in spelled:
+        raise PydanticCustomError("path", "a path that a file can have")
     found = os.path.expandvars(os.path.expanduser(path))
     unset = re.search(r"\$(\w+|\{[^}]*\})", found)
     if unset and not os.path.lexists(found):
