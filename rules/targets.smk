@@ -14,6 +14,7 @@ rule manifest:
     input:
         LAYOUT.manifest,
         LAYOUT.rejected,
+        LAYOUT.manifest.with_suffix(".features.json"),
         LAYOUT.sealed("join") / f"{MANIFEST_SEAL}.json",
 
 

@@ -254,10 +254,10 @@ def _limited(limits: Limits) -> Iterator[None]:
 
 def _allowed_gb() -> float:
     """Memory that this process may take whatever the settings say; what is loaded counts in it."""
-    limits = (resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_DATA)[1])
-    return min(
-        (limit / 2**30 for limit in limits if limit != resource.RLIM_INFINITY), default=math.inf
-    )
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [limit / 2**30 for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    return min(limits, default=math.inf)
 
 
 def _answered(asked: dict[str, Any]) -> dict[str, Any]:

@@ -144,10 +144,9 @@ def path_problem(value: str) -> str | None:
 
     Symbolic links are followed: whoever put them into the folder meant them.
     """
-    short = len(value) <= LONGEST_NAME
-    if value.isascii() and value and value[0] != "/" and ".." not in value and "\0" not in value:
-        if short:
-            return None
+    plain = value.isascii() and 0 < len(value) <= LONGEST_NAME and value[0] != "/"
+    if plain and ".." not in value and "\0" not in value:
+        return None
     try:
         spelled = os.fsencode(value)
     except UnicodeEncodeError:
