@@ -29,6 +29,15 @@ def expanded(path: str) -> str:
     return found
 
 
+def _spelled(path: str) -> str:
+    """Refuse bytes that are no text, which Snakemake can't note of a result."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("path", "a path in UTF-8") from None
+    return path
+
+
 def _each_expanded(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
     if not paths:
         raise PydanticCustomError("path", "a path or a list of them")
@@ -38,6 +47,7 @@ def _each_expanded(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PathText = Annotated[str, AfterValidator(expanded)]
+ResultText = Annotated[PathText, AfterValidator(_spelled)]
 PathTexts = Annotated[str | tuple[str, ...], AfterValidator(_each_expanded)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Device = Literal["cuda", "auto", "cpu"]
