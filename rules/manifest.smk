@@ -23,6 +23,7 @@ rule manifest_join:
     output:
         manifest=LAYOUT.manifest,
         rejected=LAYOUT.rejected,
+        features=LAYOUT.manifest.with_suffix(".features.json"),
         seal=GRAPH.manifest_marker,
     log:
         "logs/manifest/join.log",

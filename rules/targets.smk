@@ -14,6 +14,7 @@ rule manifest:
     input:
         LAYOUT.manifest,
         LAYOUT.rejected,
+        LAYOUT.manifest.with_suffix(".features.json"),
         GRAPH.manifest_marker,
 
 

@@ -64,7 +64,7 @@ def _manifest(path: Path) -> Iterator[str]:
         if not wrong:
             yield from manifest.some(_changed(path, layout))
         for entry in manifest.rejected(layout.rejected):
-            _say("rejected", f"{entry.get('source_path')}: {entry.get('reason')}")
+            _say("rejected", log.plain(f"{entry.get('source_path')}: {entry.get('reason')}"))
     except OSError as error:
         yield f"{path}: {error.strerror}"
     except manifest.Broken as error:

@@ -40,6 +40,16 @@ NO_JOBS = (
 )
 
 
+# What a holder's file has.
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("process", "host", "command", "folder"), str),
+    "pid": int,
+    "since": (int, float),
+    "behind": list,
+}
+LAST_DAY = 2.0**37  # seconds since 1970, in the year 6325
+
+
 @dataclass(frozen=True)
 class Holder:
     """What the file says: a process, what it was started as and where, and since when.
@@ -163,7 +173,7 @@ def _opened(path: Path) -> Iterator[int]:
     """Open the file to read or write it, alone where the file system can lock."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -175,12 +185,20 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _read(descriptor: int) -> Holder | None:
-    """Read who holds the file; nobody where its writer was killed while writing."""
+    """Read who holds the file; nobody where its writer was killed while writing, or it is rubbish.
+
+    A later version may say more of a holder.
+    """
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        return Holder(**json.loads(os.read(descriptor, 1 << 16)))
-    except (ValueError, TypeError):
+        told = json.loads(os.read(descriptor, 1 << 16))
+        values = {name: told[name] for name in KINDS}
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
+    right = all(isinstance(values[name], kind) for name, kind in KINDS.items())
+    if not right or not all(isinstance(folder, str) for folder in values["behind"]):
+        return None
+    return Holder(**values) if 0 <= values["since"] < LAST_DAY else None
 
 
 def _write(descriptor: int, ours: Holder) -> None:

@@ -24,6 +24,11 @@ class _Line(logging.Formatter):
         return super().format(record).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def plain(text: str) -> str:
+    """The text in one line, what would steer a terminal spelled out: names hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def name_file(root: Path = Path("runs")) -> Path:
     """Choose `runs/<timestamp>/spark_trainer.log` for this command; its jobs inherit it."""
     if LOG_VARIABLE not in os.environ:

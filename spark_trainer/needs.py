@@ -222,7 +222,7 @@ def _templates(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         known = templates.known(wanted, steps.reported(config))
         if known is not None:
-            for line in templates.problems(wanted.text, known):
+            for line in templates.problems(wanted.text, known, wanted.manifest_path is None):
                 yield f"train.runs.{name}.{line}"
 
 

@@ -78,7 +78,9 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
 
 
 def _rejected(path: Path) -> list[str]:
-    return [f"{entry['source_path']}: {entry['reason']}" for entry in manifest.rejected(path)]
+    return [
+        log.plain(f"{entry['source_path']}: {entry['reason']}") for entry in manifest.rejected(path)
+    ]
 
 
 def _left_out(troubles: Sequence[Trouble]) -> str:

@@ -1,13 +1,15 @@
 """Whether a run's templates can be filled, told before there is a manifest."""
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Formatter
 
 from spark_trainer.config import Run, Text
-from spark_trainer.data import manifest
+from spark_trainer.data import manifest, meta
 
+WIDEST = 100_000  # characters that a template may fill up to, or digits that it may ask for
 LINES = 1000  # of a given manifest, that are searched for what a template names
 
 # What a manifest's `meta` may hold, by the step that it comes from; `source…` is always there.
@@ -49,8 +51,14 @@ def known(wanted: Run, reported: Iterable[str]) -> set[str] | None:
     return found
 
 
-def problems(text: Text, names: set[str]) -> Iterator[str]:
-    """What of a run's templates can't be filled by any video whose line has these names."""
+def problems(text: Text, names: set[str], ours: bool = False) -> Iterator[str]:
+    """What of a run's templates can't be filled by any video whose line has these names.
+
+    Args:
+        text: the templates.
+        names: what the lines have.
+        ours: the lines are written here, so that each name has its one type.
+    """
     if text.each and text.each not in names:
         yield f"text.each: {_without(text.each, names)}"
     for key in ("prompt", "answer"):
@@ -59,7 +67,7 @@ def problems(text: Text, names: set[str]) -> Iterator[str]:
             # The items of a list have names of their own.
             if field and field not in names and not text.each:
                 yield f"text.{key}: {_without(field, names)}"
-            elif field and not _fits(field, form or "", conversion):
+            elif field and not _fits(field, form or "", conversion, ours):
                 yield f"text.{key}: {field!r} can't be shown in the way of {template!r}"
 
 
@@ -71,10 +79,13 @@ def _without(field: str, names: set[str]) -> str:
     return f"no video will have {field!r}; expected one of: {', '.join(sorted(names))}"
 
 
-def _fits(field: str, form: str, conversion: str | None) -> bool:
+def _fits(field: str, form: str, conversion: str | None, ours: bool) -> bool:
     """Whether a value of this name can be shown so; of unknown names it may be of any kind."""
-    ours = field in SOURCES or any(field in keys.split() for keys in META.values())
-    values = (1, 1.5) if field in NUMBERS else ("text",) if ours else ("text", 1, 1.5)
+    if any(int(digits) > WIDEST for digits in re.findall(r"\d+", form)):
+        return False
+    known = field in SOURCES or any(field in keys.split() for keys in META.values())
+    numbers = (1.5,) if ours and meta.KEYS.get(field) == "number" else (1, 1.5)
+    values = numbers if field in NUMBERS else ("text",) if known else ("text", 1, 1.5)
     for value in values:
         try:
             ("{" + (f"!{conversion}" if conversion else "") + f":{form}" + "}").format(value)

@@ -7,6 +7,7 @@ process, whose exit status says whose trouble it was: the file's, or the machine
 import contextlib
 import importlib
 import json
+import math
 import os
 import queue
 import resource
@@ -78,7 +79,8 @@ class Workers:
         Raises:
             Refused: the input is no good, its decoder crashed, or it takes more than the limits.
             OSError: the function's own trouble with a file or the disk.
-            MachineError: the process was killed, or hangs.
+            MachineError: the process was killed, hangs, lacks a library, or may take less memory
+                than the limits allow.
         """
         worker = self._idle.get()
         try:
@@ -107,7 +109,14 @@ class Workers:
     def _result(self, answer: dict[str, Any]) -> Any:
         if "refused" in answer:
             raise Refused(answer["refused"])
+        if "machine" in answer:
+            raise MachineError(answer["machine"])
         if "memory" in answer:
+            if (allowed := answer["memory"]) < self._limits.memory_gb:
+                raise MachineError(
+                    f"out of memory: this machine allows a process {allowed:.3g} GB (`ulimit -v`), "
+                    f"less than {self._section}.max_memory_gb = {self._limits.memory_gb:g}"
+                )
             raise Refused(
                 f"decoding takes more memory than {self._section}.max_memory_gb = "
                 f"{self._limits.memory_gb:g}"
@@ -243,6 +252,14 @@ def _limited(limits: Limits) -> Iterator[None]:
         _allowance = Limits(0.0, 0.0)
 
 
+def _allowed_gb() -> float:
+    """Memory that this process may take whatever the settings say; what is loaded counts in it."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [limit / 2**30 for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    return min(limits, default=math.inf)
+
+
 def _answered(asked: dict[str, Any]) -> dict[str, Any]:
     """Run one request."""
     module, _, name = asked["function"].partition(":")
@@ -251,7 +268,9 @@ def _answered(asked: dict[str, Any]) -> dict[str, Any]:
         with _limited(Limits(**asked["limits"])):
             return {"result": function(*asked["arguments"])}
     except MemoryError:
-        return {"memory": True}
+        return {"memory": _allowed_gb()}
+    except ImportError as error:
+        return {"machine": f"can't load what decodes videos: {error}"}
     except OSError as error:
         if error.errno is None:
             return {"refused": str(error)}

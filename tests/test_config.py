@@ -1,5 +1,6 @@
 """A wrong configuration stops with the key's path and what was expected."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,10 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "asr can't be trained by this version",
     ),
     ({"train": {"runs": {"x": {"batch_size": 0}}}}, "train.runs.x.batch_size", "equal to 1"),
+    ({"frame_rate": math.nan}, "frame_rate", "expected a finite number"),
+    ({"output_dir": "a\0b"}, "output_dir", "expected a path that a file can have"),
+    ({"output_dir": "a\udcff"}, "output_dir", "expected a path in UTF-8"),
+    ({"video_dir": ["a", "b\ud83d"]}, "video_dir", "expected a path that a file can have"),
     ({"train": {"runs": {"x": 5}}}, "train.runs.x", "expected a section of keys (got 5)"),
     ({"train": {"runs": {"a/b": {}}}}, "train.runs.a/b", "letter or digit first"),
     (

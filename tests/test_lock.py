@@ -152,7 +152,36 @@ def test_a_holder_gives_signs_of_life_and_stops_when_taken_for_gone(
     assert "taken for gone by process 7 on other" in errors
 
 
-@pytest.mark.parametrize("content", [b"", b'{"pid":', b"\0" * 100, b"[]"])
+RUBBISH = {
+    "process": (None, 5),
+    "folder": (None, 7),
+    "since": ("today", 1e300, float("nan")),
+    "behind": (None, "abc", [5]),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k, vs in RUBBISH.items() for v in vs])
+def test_a_file_of_other_types_is_nobodys(path: Path, start: Start, key: str, value: Any) -> None:
+    wrote(path, **{key: value})
+    assert line(start()) == "[]"
+
+
+def test_what_a_later_version_adds_makes_nobody_of_no_holder(path: Path, start: Start) -> None:
+    wrote(path, added="something")
+    assert "process 7 on other" in start().communicate()[1]
+
+
+def test_a_link_in_its_place_is_not_written_through(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    path.parent.mkdir(parents=True)
+    path.symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        lock.hold(path)
+    assert other.read_text() == "precious"
+
+
+@pytest.mark.parametrize("content", [b"", b'{"pid":', b"\0" * 100, b"[]", b"[" * 60_000])
 def test_a_broken_file_is_nobodys(path: Path, start: Start, content: bytes) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(content)

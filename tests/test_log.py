@@ -72,6 +72,12 @@ def test_commands_append_to_one_file() -> None:
     assert [line.split()[-1] for line in lines] == ["first", "second"]
 
 
+def test_names_can_t_steer_a_terminal_or_forge_a_line() -> None:
+    assert log.plain("caf\u00e9 \x1b[31m\nfailed: \u202e\udcff") == (
+        "caf\u00e9 \\x1b[31m\\nfailed: \\u202e\\udcff"
+    )
+
+
 def test_facts_name_what_reads_videos() -> None:
     log.start("facts")
     log.facts()

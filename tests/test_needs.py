@@ -152,6 +152,7 @@ def test_a_usable_run_is_fine(tmp_path: Path) -> None:
             {"text": {"answer": "{source_path:d}"}},
             ".text.answer: 'source_path' can't be shown in the way of '{source_path:d}'",
         ),
+        ({"text": {"answer": "{id:>9999999999}"}}, ".text.answer: 'id' can't be shown"),
         ({"text": {"each": "parts", "answer": "{x}"}}, ".text.each: no video will have 'parts'"),
         ({"output_dir": "/proc/runs"}, ".output_dir: /proc/runs can't be written: "),
         ({"model_name": "./none"}, ".model_name: ./none: there is no such folder, and no model"),

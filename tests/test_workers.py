@@ -1,7 +1,9 @@
 """Processes of our own: what ends one says whose trouble it was, and costs nothing else."""
 
 import errno
+import importlib
 import os
+import resource
 import signal
 import threading
 import time
@@ -66,6 +68,16 @@ def full_disk() -> None:
         file.write(b"x")
 
 
+def allow(memory_gb: float) -> None:
+    """Hold this process to less memory, as a cluster does."""
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory_gb * 2**30), most))
+
+
+def load() -> None:
+    importlib.import_module("no_such_decoder")
+
+
 def bug() -> None:
     {}["key"]
 
@@ -117,6 +129,21 @@ def test_too_much_memory_is_refused_and_named() -> None:
         with pytest.raises(Refused, match=r"frames\.max_memory_gb = 1"):
             workers.call(f"{HERE}:take", 2.0)
         assert workers.call(f"{HERE}:take", 0.1) > 0
+
+
+def test_too_little_memory_on_the_machine_is_no_fact_about_the_video() -> None:
+    with Workers(1, Limits(30.0, 8.0), "frames") as workers:
+        workers.call(f"{HERE}:allow", 1.0)
+        with pytest.raises(MachineError, match=r"allows a process 1 GB"):
+            workers.call(f"{HERE}:take", 2.0)
+
+
+def test_a_library_that_can_t_be_loaded_is_no_fact_about_the_video() -> None:
+    with (
+        Workers(1, ROOMY, "frames") as workers,
+        pytest.raises(MachineError, match="No module named"),
+    ):
+        workers.call(f"{HERE}:load")
 
 
 def test_errors_keep_their_kind() -> None:

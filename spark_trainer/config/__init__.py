@@ -18,7 +18,7 @@ from spark_trainer.config.index import Index
 from spark_trainer.config.pose import Pose
 from spark_trainer.config.reading import validated
 from spark_trainer.config.run import Lora, Run
-from spark_trainer.config.section import ConfigError, PathText, PathTexts, Section
+from spark_trainer.config.section import ConfigError, PathTexts, ResultText, Section
 from spark_trainer.config.select import Select
 from spark_trainer.config.train import Train
 from spark_trainer.config.transcript import Transcript
@@ -60,7 +60,7 @@ class Config(Section):
     video_dir: PathTexts = Field(
         "videos", description="Folder or file, or list of them, searched for videos."
     )
-    output_dir: PathText = Field("data/processed", description="Where everything derived goes.")
+    output_dir: ResultText = Field("data/processed", description="Where everything derived goes.")
     deterministic_layout: bool = Field(
         True, description="Name folders by content hash; false names them after the source file."
     )
@@ -85,7 +85,7 @@ class Config(Section):
             value, inner = data.pop(key), data.get(section, {})
             if not isinstance(inner, dict):
                 continue  # refused as a section, with its own message
-            if inner.get(key, value) != value:
+            if key in inner and inner[key] != value:
                 raise ConfigError(
                     f"{key}: {value!r} here, but {inner[key]!r} in {section}.{key}; "
                     "expected one of the two"

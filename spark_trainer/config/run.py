@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from spark_trainer.config import fitting
 from spark_trainer.config.dataset import Clip, Split, Text
-from spark_trainer.config.section import Fraction, PathText, Positive, Runtime, Section
+from spark_trainer.config.section import Fraction, PathText, Positive, ResultText, Runtime, Section
 
 
 class Lora(Section):
@@ -36,7 +36,7 @@ class Run(Section):
     manifest_path: PathText | None = Field(
         None, description="Train on this manifest; without it, on the one this workflow builds."
     )
-    output_dir: PathText = Field(
+    output_dir: ResultText = Field(
         "runs", description="Where run folders go.", json_schema_extra=Runtime
     )
     split: Split = Field(default_factory=Split)

@@ -16,11 +16,26 @@ def expanded(path: str) -> str:
     """
     if not path.strip():
         raise PydanticCustomError("path", "a path")
+    try:
+        spelled = os.fsencode(path)
+    except UnicodeEncodeError:
+        spelled = b"\0"
+    if b"\0" in spelled:
+        raise PydanticCustomError("path", "a path that a file can have")
     found = os.path.expandvars(os.path.expanduser(path))
     unset = re.search(r"\$(\w+|\{[^}]*\})", found)
     if unset and not os.path.lexists(found):
         raise PydanticCustomError("path", "a path; {name} is not set", {"name": unset[0]})
     return found
+
+
+def _spelled(path: str) -> str:
+    """Refuse bytes that are no text, which Snakemake can't note of a result."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("path", "a path in UTF-8") from None
+    return path
 
 
 def _each_expanded(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -32,6 +47,7 @@ def _each_expanded(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PathText = Annotated[str, AfterValidator(expanded)]
+ResultText = Annotated[PathText, AfterValidator(_spelled)]
 PathTexts = Annotated[str | tuple[str, ...], AfterValidator(_each_expanded)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Device = Literal["cuda", "auto", "cpu"]

@@ -22,6 +22,7 @@ Entry = dict[str, Any]
 SHOWN = 20  # problems that are named; the others are counted
 LONGEST_LINE = 1 << 28  # bytes: a day of frames at 60 a second takes a sixth of it
 LONGEST_NAME = 255  # bytes of an id, which may become a file's name
+MOST_DIGITS = 300  # of a whole number; more than 308 are no floating-point number any more
 REQUIRED = ("id", "frames_dir", "meta")
 POSE = ("pose.mp4", "face.mp4", "mask.mp4", "background.mp4", "keypoints.npz")
 UTF8, WIDE = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # what marks a file's encoding
@@ -233,7 +234,13 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"no JSON: {name} is no number; expected null")
 
 
-_decode = json.JSONDecoder(parse_constant=_no_number).decode
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits; expected at most {MOST_DIGITS}")
+    return int(digits)
+
+
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_int=_whole).decode
 
 
 def _parsed(text: bytes) -> Entry:

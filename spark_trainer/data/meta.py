@@ -85,6 +85,8 @@ NEEDED = ("dir", "fps", "frames")  # of a pose
 FOLDERS = ("pose_dir", "face_dir", "background_dir", "mask_dir")  # of a user's own videos
 CHECKED: dict[str, Kind] = KEYS | dict.fromkeys(FOLDERS, "path")
 
+LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes that file systems take
+
 HALVES = re.compile("[\ud800-\udfff]")  # of characters; no UTF-8 spells them
 
 EXPECTED = {
@@ -142,13 +144,15 @@ def path_problem(value: str) -> str | None:
 
     Symbolic links are followed: whoever put them into the folder meant them.
     """
-    if value.isascii() and value and value[0] != "/" and ".." not in value and "\0" not in value:
+    plain = value.isascii() and 0 < len(value) <= LONGEST_NAME and value[0] != "/"
+    if plain and ".." not in value and "\0" not in value:
         return None
     try:
-        os.fsencode(value)
+        spelled = os.fsencode(value)
     except UnicodeEncodeError:
         return f"{shown(value)} is no name of a file"
-    if not value or "\0" in value:
+    too_long = len(spelled) > LONGEST_PATH or max(map(len, spelled.split(b"/"))) > LONGEST_NAME
+    if not value or "\0" in value or too_long:
         return f"{shown(value)} is no name of a file"
     path = PurePosixPath(value)
     if path.is_absolute() or ".." in path.parts:

@@ -24,7 +24,8 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     content, count = hashlib.sha256(), 0
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for entry in sorted(entries, key=lambda entry: str(entry["id"])):
-            line = f"{canonical_json(entry)}\n".encode("utf-8", "replace")
+            # Bytes of a folder's name that are no UTF-8 are spelled as JSON spells them.
+            line = f"{canonical_json(entry)}\n".encode("utf-8", "backslashreplace")
             content.update(line)
             file.write(line)
             count += 1

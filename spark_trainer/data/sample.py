@@ -4,6 +4,7 @@ It is planned first (dataset.py), from its manifest line, the settings and chanc
 """
 
 import contextlib
+import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,5 +221,7 @@ def _promised(path: Path) -> Iterator[None]:
     """Turn the absence of a file that a manifest names into a reason."""
     try:
         yield
-    except ABSENT as error:
+    except OSError as error:
+        if not isinstance(error, ABSENT) and error.errno != errno.ELOOP:
+            raise
         raise Unusable(f"{path}: {error.strerror}") from None

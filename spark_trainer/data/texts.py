@@ -42,7 +42,10 @@ def _fill(template: str, values: Mapping[str, Any], text: Text) -> str:
             raise Unusable(f"without {name}")
         if not isinstance(value, str | int | float):
             raise Unusable(f"{name}: expected a text or a number (got {meta.shown(value)})")
-    filled = template.format_map(values).strip()
+    try:
+        filled = template.format_map(values).strip()
+    except (ValueError, LookupError) as error:
+        raise Unusable(f"its values can't be shown in the way of {template!r}: {error}") from None
     if len(filled) > text.max_characters:
         raise Unusable(
             f"a text of {len(filled):,} characters; text.max_characters is {text.max_characters:,}"

@@ -117,6 +117,8 @@ class Source:
         try:
             for packet in self.container.demux(streams):
                 if packet.size:
+                    if packet.has_sidedata("encryption_info"):
+                        raise Unreadable("it is encrypted, and no key is given to a decoder")
                     _sane(packet)
                     yield packet
         except IndexError:

@@ -17,7 +17,7 @@ from spark_trainer.errors import MachineError
 from spark_trainer.steps import Facts
 from spark_trainer.steps.promises import settled, withdraw
 
-VERSION = 4
+VERSION = 5
 
 
 def part(

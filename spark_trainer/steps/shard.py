@@ -23,6 +23,7 @@ from spark_trainer.steps.promises import (
 )
 
 LONGEST = 500  # characters of an unexpected error's message
+UNFORESEEN = "unexpected "  # what the reason of such an error begins with
 
 
 class Changed(MachineError):
@@ -165,10 +166,12 @@ def each(
 ) -> Iterator[tuple[Video, Facts]]:
     """Apply a function to every video, `context.workers` at once, results as they come.
 
-    An error of one video becomes its record.
+    An error of one video becomes its record. One that nobody foresaw waits for a video that is
+    fine: where none is, several such errors speak of what is installed here, not of the videos.
 
     Raises:
         ConfigError: the settings can't be carried out; no other video is begun.
+        MachineError: several videos failed in ways that nobody foresaw, and none was fine.
     """
 
     def one(video: Video) -> Facts:
@@ -180,8 +183,20 @@ def each(
     with ThreadPoolExecutor(context.workers) as pool:
         futures = {pool.submit(one, video): video for video in videos}
         try:
+            waiting: list[tuple[Video, Facts]] = []
+            fine = False
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                made = futures[future], future.result()
+                fine = fine or made[1]["status"] in ("ok", "none")
+                if fine or not str(made[1].get("reason")).startswith(UNFORESEEN):
+                    yield from (*waiting, made)
+                    waiting.clear()
+                else:
+                    waiting.append(made)
+            if len(waiting) > 1:
+                why = waiting[0][1]["reason"]
+                raise MachineError(f"{len(waiting)} videos failed and none was fine: {why}")
+            yield from waiting
         finally:
             for future in futures:
                 future.cancel()
@@ -206,7 +221,7 @@ def trouble(error: Exception, otherwise: str) -> Facts:
     if of_machine(error):
         return {"status": "failed", "reason": said or type(error).__name__}
     log.logger.error("unexpected %s", type(error).__name__, exc_info=error)
-    reason = f"unexpected {type(error).__name__}: {said}"
+    reason = f"{UNFORESEEN}{type(error).__name__}: {said}"
     return {"status": otherwise, "reason": reason} | (
         {"why": reason} if otherwise == "none" else {}
     )

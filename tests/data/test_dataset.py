@@ -185,6 +185,26 @@ def test_a_key_of_ones_own_must_hold_a_text_to_be_said(value: Any, manifest: Pat
     assert "title: expected a text or a number" in data.left_out[0]
 
 
+def test_a_value_that_a_template_can_t_show_costs_its_own_video(manifest: Path) -> None:
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for number, entry in enumerate(entries):
+        entry["meta"]["year"] = 1999 if number else "unknown"
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    data = read(manifest, one_frame=False, text={"answer": "{year:d}"})
+    [reason] = [why for why in data.left_out if "shown" in why]
+    assert reason.startswith(f"{entries[0]['id']}: its values can't be shown in the way of")
+    assert data.num_videos == len(entries) - 2  # one has no frames
+
+
+def test_a_link_to_itself_says_which(manifest: Path) -> None:
+    data = read(manifest, one_frame=False)
+    lost = manifest.parent / "data" / data[0].video / "frames" / "frame_000002.jpg"
+    lost.unlink()
+    lost.symlink_to(lost)
+    with pytest.raises(Unusable, match=f"{lost}: Too many levels"):
+        data[0]
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"GIF8", b"no picture"])
 def test_a_frame_that_is_no_picture_says_which(content: bytes, manifest: Path) -> None:
     data = read(manifest, one_frame=False)

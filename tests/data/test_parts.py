@@ -55,6 +55,12 @@ def test_every_video_once_and_in_order(layout: Layout) -> None:
     assert merged(layout) == HASHES
 
 
+def test_a_folder_whose_name_is_no_text_is_found_again(tmp_path: Path) -> None:
+    line = {"id": HASHES[0], "frames_dir": "caf\udce9\\/frames", "meta": {"caption": "é \ud83d"}}
+    parts.write(tmp_path / "part", [line])
+    assert list(parts.read(tmp_path / "part")) == [line]
+
+
 def empty(layout: Layout) -> Path:
     part(layout, 1).write_bytes(b"")
     return part(layout, 1)

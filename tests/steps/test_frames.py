@@ -309,6 +309,16 @@ def test_audio_alone_is_no_video(build: Build, encode: Encode) -> None:
     assert (record["status"], record["reason"]) == ("rejected", "no video stream")
 
 
+def test_an_encrypted_video_is_rejected_as_such(build: Build, encode: Encode) -> None:
+    key, name = "76a6c65c5ea762046bd749a2e632ccbb", "a7e61c373e219033c21091fa607bf3b8"
+    scheme = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key)
+    encode("bought.mp4", "-i", "cup.mp4", "-c", "copy", *scheme, "-encryption_kid", name)
+    built = build("frames", "audio")
+    record = built.record("bought.mp4", "frames")
+    assert (record["status"], record["reason"][:15]) == ("rejected", "it is encrypted")
+    assert built.record("bought.mp4", "audio")["status"] == "none"
+
+
 def test_a_video_stream_without_a_packet_is_rejected(build: Build, encode: Encode) -> None:
     encode("hollow.mkv", "-i", "cup.mp4", "-c", "copy", "-bsf:v", "noise=drop=1")
     record = build("frames").record("hollow.mkv", "frames")

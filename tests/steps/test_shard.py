@@ -166,3 +166,20 @@ def test_what_a_later_step_misses_is_made_again(run: Run, layout: Layout, marker
     assert not marker.exists()
     assert not seal.exists()
     assert run(lambda: {"status": "none"}) == {"current": 3, "ok": 1}
+
+
+def test_what_nobody_foresaw_of_every_video_is_a_fact_about_none(layout: Layout) -> None:
+    """So it looks where a library does not fit what is installed beside it."""
+
+    def broken(video: Video, context: Context) -> Facts:
+        if video == VIDEOS[0]:
+            return {"status": "rejected", "reason": "empty file"}
+        raise AttributeError("module 'av' has no attribute 'open'")
+
+    results = shard.each(broken, list(VIDEOS), Context(layout, None, 2))
+    found = []
+    with pytest.raises(MachineError, match="3 videos failed and none was fine: unexpected Attrib"):
+        found.extend(results)
+    assert found == [(VIDEOS[0], {"status": "rejected", "reason": "empty file"})]
+    [only] = shard.each(broken, [VIDEOS[1]], Context(layout, None, 2))
+    assert only[1]["status"] == "rejected"

@@ -201,6 +201,15 @@ def test_a_broken_file_is_mended(
     assert built.digests() == before
 
 
+@pytest.mark.parametrize("name", ["manifest_v1.features.json", "rejected_v1.jsonl"])
+def test_what_lies_beside_the_manifest_is_made_again(
+    name: str, built: Workspace, before: Built
+) -> None:
+    (built.output / name).unlink()
+    built.build("manifest")
+    assert built.digests() == before
+
+
 def test_what_a_killed_build_held_is_free_for_another(
     fresh: Workspace, other: Workspace, before: Built
 ) -> None:
