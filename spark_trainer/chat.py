@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import families
+from spark_trainer.data import control
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, PER_TOKEN, Batch, Encoded, Loaded
 
@@ -30,7 +31,9 @@ def encode(loaded: Loaded, sample: Sample, max_length: int, as_video: bool) -> E
     """
     import torch
 
-    families.refuse_control_tokens(loaded.processor, sample)
+    control.refuse(
+        loaded.processor, f"video {sample.video}: its text", sample.prompt, sample.answer
+    )
     prompt, rest = _render(loaded.processor, sample, as_video)
     inputs = _inputs(loaded.processor, sample, prompt, as_video)
     tokens = {name: inputs.pop(name)[0] for name in list(inputs) if name in PER_TOKEN}

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from spark_trainer import environment, families, log
-from spark_trainer.data import encoded
+from spark_trainer.data import control, encoded
 from spark_trainer.data.batches import batches
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import EMPTY, TEXT, Store
@@ -221,6 +221,8 @@ class Kept(Reader):
     def read(self, number: int) -> KeptClip:
         plan = self.samples.plan(number)
         name = f"video {plan.entry['id']}"
+        if self.family.NEEDS.text:
+            control.refuse(self.loaded.processor, f"{name}: its text", plan.answer)
         tensors = encoded.read(self.store.clip(self.samples, plan), name)
         if self.family.NEEDS.text:
             tensors[TEXT] = encoded.read(self.store.text(plan.answer), name)[TEXT]
