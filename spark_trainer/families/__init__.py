@@ -6,6 +6,7 @@ A family module holds facts at its head and then its verbs. Those of every famil
                     `_class_name` in a pipeline's model_index.json
     ONE_FRAME       whether a sample is one frame; else all frames of a video at once
     PACKS           whether samples may stand one after the other in one row
+    TAG             what the hub calls such a model
     PARTS           part of the model -> expressions that the beginning of its parameters' names
                     matches; the longest match decides
     FROZEN          parts that stay as they are, unless the run's `freeze` says otherwise
@@ -94,6 +95,7 @@ class Family(Protocol):
     MODEL_TYPES: tuple[str, ...]
     ONE_FRAME: bool
     PACKS: bool
+    TAG: str
     PARTS: dict[str, tuple[str, ...]]
     FROZEN: tuple[str, ...]
     LORA_TARGETS: str
@@ -120,7 +122,6 @@ class Films(Family, Protocol):
     RECOMPUTED: str
     FLIPS: bool
     NETWORK: str
-    TAG: str
     USE: dict[str, str]
 
     def check(self, loaded: Loaded, run: Run) -> None: ...

@@ -25,18 +25,23 @@ NETWORK = "unet"
 MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
+TAG = "text-to-video"
 NEEDS = Needs()
 EACH_STEP: tuple[str, ...] = ()
 RECOMPUTED = r"(down|up)_blocks\..*\.motion_modules\.\d+"
 FLIPS = True
-TAG = "text-to-video"
 USE = {
     "unet": """\
-unet = UNetMotionModel.from_pretrained("final/unet")
+from diffusers import AnimateDiffPipeline, UNetMotionModel
+
+unet = UNetMotionModel.from_pretrained("final", subfolder="unet")
 pipe = AnimateDiffPipeline.from_pretrained("{base}", unet=unet)""",
     "motion_adapter": """\
+from diffusers import AnimateDiffPipeline, MotionAdapter
+
 pipe = AnimateDiffPipeline.from_pretrained("{base}")
-pipe.unet.load_motion_modules(MotionAdapter.from_pretrained("final/motion_adapter"))""",
+adapter = MotionAdapter.from_pretrained("final", subfolder="motion_adapter")
+pipe.unet.load_motion_modules(adapter)""",
 }
 PARTS = {
     "motion": (r".*\.motion_modules\.",),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("blip",)
 ONE_FRAME = True
 PACKS = False
+TAG = "image-to-text"
 PARTS = {"vision": ("vision_model",), "language": ("text_decoder",)}
 FROZEN = ()
 LORA_TARGETS = r"text_decoder\..*\.(query|value)"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("blip-2",)
 ONE_FRAME = True
 PACKS = False
+TAG = "image-text-to-text"
 PARTS = {
     "vision": ("vision_model",),
     "qformer": ("qformer", "query_tokens"),

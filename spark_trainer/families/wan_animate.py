@@ -31,14 +31,16 @@ NETWORK = "transformer"
 MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
+TAG = "image-to-video"
 NEEDS = Needs(beside=("reference", "pose", "face"), either=("background", "mask"))
 EACH_STEP: tuple[str, ...] = ()
 RECOMPUTED = r"face_adapter\.\d+|motion_encoder"
 FLIPS = False  # the colours of a skeleton tell left from right
-TAG = "image-to-video"
 USE = {
     "transformer": """\
-transformer = WanAnimateTransformer3DModel.from_pretrained("final/transformer")
+from diffusers import WanAnimatePipeline, WanAnimateTransformer3DModel
+
+transformer = WanAnimateTransformer3DModel.from_pretrained("final", subfolder="transformer")
 pipe = WanAnimatePipeline.from_pretrained("{base}", transformer=transformer)""",
 }
 PARTS = {

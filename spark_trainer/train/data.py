@@ -1,5 +1,7 @@
 """Batches for one process: which samples, decoded ahead by worker processes."""
 
+import atexit
+import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -297,7 +299,20 @@ def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Itera
         # Without one of its own it draws from the generator that a resume has just restored.
         generator=torch.Generator().manual_seed(share.seed),
     )
-    return _given(iter(loader))
+    made = iter(loader)
+    # Torch's own such call was made as it started its workers, so this one comes before it.
+    atexit.register(_end_workers)
+    return _given(made)
+
+
+def _end_workers() -> None:
+    """End workers that still wait for a question as the process ends.
+
+    An error that is on its way keeps the loader, and its workers hear no SIGTERM: Python would wait
+    for them for ever.
+    """
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 def _given(loader: Iterator[Taken | Exception]) -> Iterator[Taken]:
