@@ -17,10 +17,9 @@ from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import Films, Loaded, Wanted
 from tests.families import tiny, tiny_pipelines
 from tests.families.conftest import clip
+from tests.families.golden import FILMS, VARIANTS
 
-WRITE = ("blip", "blip2", "blip2_t5", "internvl", "llava", "llava_next", "llava_onevision")
-WRITE = (*WRITE, "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-ARE_TOLD = ("animatediff", "wan_animate")  # SVD reads no text
+ARE_TOLD = sorted({*FILMS} - {"svd"})  # which reads no text
 PIECES = (
     "a dog",
     " ",
@@ -40,7 +39,7 @@ PIECES = (*PIECES, "[", "]", "<", ">", "|", "extra_id_", "Paris")
 Learn = Callable[[Sample], object]
 
 
-@pytest.fixture(scope="module", params=[*WRITE, *ARE_TOLD])
+@pytest.fixture(scope="module", params=[*VARIANTS, *ARE_TOLD])
 def family(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Loaded]:
@@ -98,6 +97,7 @@ def test_what_merely_looks_alike_is_kept(family: tuple[Any, Loaded]) -> None:
     learn(found, loaded, sample(found, "<b> 2 < 3, a [SEP 🦩"))
 
 
+@pytest.mark.long
 @given(pieces=st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=6), data=st.data())
 @settings(
     deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -313,7 +313,7 @@ def test_a_video_that_is_too_short_is_left_out(make: Make, manifest: Path) -> No
     assert "s of frames; the clip that is asked for takes" in (folder / "train.log").read_text()
 
 
-@pytest.mark.parametrize("when", ["ahead", "each_step"])
+@pytest.mark.parametrize("when", [pytest.param("ahead", marks=pytest.mark.long), "each_step"])
 def test_clips_of_more_frames_than_there_are_places_for_stop(
     when: str, make: Make, manifest: Path, tmp_path: Path
 ) -> None:
@@ -334,7 +334,11 @@ def test_clips_of_more_frames_than_there_are_places_for_stop(
 
 @pytest.mark.parametrize("when", ["ahead", "each_step"])
 @pytest.mark.parametrize(
-    ("name", "token"), [("animatediff", "<|endoftext|>"), ("wan_animate", "</s>")]
+    ("name", "token"),
+    [
+        ("animatediff", "<|endoftext|>"),
+        pytest.param("wan_animate", "</s>", marks=pytest.mark.long),
+    ],
 )
 def test_a_text_with_a_control_token_is_left_out_and_counted(
     name: str, token: str, when: str, make: Make, manifest: Path
