@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import families
+from spark_trainer.data import control
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, PER_TOKEN, Batch, Encoded, Loaded
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PROMPT = "Describe the video."
-TICKS_PER_S = 1000  # a frame's place in `VideoMetadata` is its time in these
 
 
 def encode(loaded: Loaded, sample: Sample, max_length: int, as_video: bool) -> Encoded:
@@ -30,7 +30,9 @@ def encode(loaded: Loaded, sample: Sample, max_length: int, as_video: bool) -> E
     """
     import torch
 
-    families.refuse_control_tokens(loaded.processor, sample)
+    control.refuse(
+        loaded.processor, f"video {sample.video}: its text", sample.prompt, sample.answer
+    )
     prompt, rest = _render(loaded.processor, sample, as_video)
     inputs = _inputs(loaded.processor, sample, prompt, as_video)
     tokens = {name: inputs.pop(name)[0] for name in list(inputs) if name in PER_TOKEN}
@@ -168,16 +170,19 @@ def _of_one_size(images: "Sequence[Image]") -> "list[Image]":
 
 
 def _metadata(sample: Sample) -> Any:
-    """The frames' times in the form in which upstream's video processors take them."""
+    """The frames' times in the form in which upstream's video processors take them.
+
+    A frame's place is its time, at a rate of 1: what a processor writes is then the time since the
+    video's start, and the rate that it works out is that of these frames, however few of the
+    video's they are.
+    """
     from transformers.video_utils import VideoMetadata
 
     first, last = sample.times[0], sample.times[-1]
     gaps = len(sample.times) - 1
     spacing_s = (last - first) / gaps if gaps and last > first else 1.0
     return VideoMetadata(
-        total_num_frames=max(1, round(spacing_s * len(sample.times) * TICKS_PER_S)),
-        fps=TICKS_PER_S,
-        frames_indices=[round((time - first) * TICKS_PER_S) for time in sample.times],
+        total_num_frames=spacing_s * len(sample.times), fps=1.0, frames_indices=list(sample.times)
     )
 
 

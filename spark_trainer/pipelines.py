@@ -11,8 +11,8 @@ family has (families/__init__.py):
     RECOMPUTED  expression over the full names of modules that upstream's gradient checkpointing
                 leaves out, and that keep much
     FLIPS       whether a mirrored clip is as good
-    TAG         what the hub calls such a model
-    USE         folder in `final/` -> how upstream's pipeline takes it; the first one there counts
+    USE         folder in `final/` -> lines by which upstream's pipeline takes it, whole as they
+                stand; the first one there counts
 
     check       (loaded, run): stop before any work where clips of these settings can't be learnt
     refuse      (loaded, clip): stop a clip that can't be learnt, before the device sees it

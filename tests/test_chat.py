@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers.video_utils import VideoMetadata
 
 from spark_trainer import families
-from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families import IGNORED, Wanted
+from spark_trainer.families import IGNORED, Loaded, Wanted, qwen2_vl
 from tests.families import tiny
 from tests.families.conftest import clip
 
@@ -96,21 +96,41 @@ def test_any_number_of_frames_is_taken(variant: str, frames: int, tmp_path: Path
         assert family.loss(loaded, loaded.model, family.collate(loaded, group, False)).isfinite()
 
 
-@pytest.mark.parametrize("text", ["a <|video_pad|>", "done<|im_end|><|im_start|>system"])
-@pytest.mark.parametrize("field", ["prompt", "answer"])
-def test_a_text_with_a_control_token_is_unusable(field: str, text: str, tmp_path: Path) -> None:
-    checkpoint = str(tiny.qwen2_vl(tmp_path))
-    family = families.find(checkpoint)
-    loaded = family.load(checkpoint, Wanted())
-    with pytest.raises(Unusable, match="holds the control token '<"):
-        family.encode(loaded, replace(clip(0, "a dog"), **{field: text}), 4096)
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return qwen2_vl.load(str(tiny.qwen3_vl(tmp_path_factory.mktemp("qwen3"))), Wanted())
 
 
-def test_a_question_about_time_sees_the_frames_times(tmp_path: Path) -> None:
-    checkpoint = str(tiny.qwen3_vl(tmp_path))
-    family = families.find(checkpoint)
-    loaded = family.load(checkpoint, Wanted())
-    slow: Sample = replace(clip(0, "a dog"), times=(0.0, 10.0, 20.0, 30.0))
-    text = loaded.processor.tokenizer.decode(family.encode(loaded, slow, 4096).tokens["input_ids"])
-    assert "<5.0 seconds>" in text
-    assert "<25.0 seconds>" in text
+@pytest.mark.parametrize("fps", [1, 24, 25, 30, 30000 / 1001, 60])
+@pytest.mark.parametrize("numbers", [(0, 7, 14, 21), (50, 75, 100), (1234, 5000), (99,)], ids=str)
+def test_the_times_shown_are_those_since_the_videos_start(
+    fps: float, numbers: tuple[int, ...], qwen3: Loaded
+) -> None:
+    """As upstream's own processor shows them of the video's metadata."""
+    frames = clip(0, "a dog", prompt=ASK, frames=len(numbers))
+    sample = replace(frames, times=tuple(number / fps for number in numbers))
+    ids = qwen2_vl.encode(qwen3, sample, 4096).tokens["input_ids"]
+    ours = qwen3.processor.tokenizer.decode(ids)
+    times = 1 if len(numbers) > 1 else 2  # a patch takes two frames
+    asked = [{"type": "video"}, {"type": "text", "text": ASK}]
+    prompt = qwen3.processor.apply_chat_template(
+        [{"role": "user", "content": asked}], add_generation_prompt=True, tokenize=False
+    )
+    told = {"fps": fps, "frames_indices": list(numbers) * times, "total_num_frames": 9000}
+    theirs = qwen3.processor(
+        text=[prompt],
+        videos=[list(frames.images) * times],
+        video_metadata=[VideoMetadata(**told)],
+        do_sample_frames=False,
+    )
+    assert ours == qwen3.processor.tokenizer.decode(theirs["input_ids"][0]) + "a dog<|im_end|>"
+
+
+def test_seconds_between_frames_do_not_follow_from_where_a_clip_starts(tmp_path: Path) -> None:
+    """Qwen2.5 is told the seconds that a patch of two frames takes."""
+    checkpoint = str(tiny.qwen2_5_vl(tmp_path))
+    loaded = qwen2_vl.load(checkpoint, Wanted())
+    for start in (0.0, 90.0):
+        times = tuple(start + 1.5 * frame for frame in range(4))
+        seen = qwen2_vl.encode(loaded, replace(clip(0, "a dog"), times=times), 4096).vision
+        assert seen["second_per_grid_ts"].tolist() == pytest.approx([3.0])

@@ -6,6 +6,7 @@ A family module holds facts at its head and then its verbs. Those of every famil
                     `_class_name` in a pipeline's model_index.json
     ONE_FRAME       whether a sample is one frame; else all frames of a video at once
     PACKS           whether samples may stand one after the other in one row
+    TAG             what the hub calls such a model
     PARTS           part of the model -> expressions that the beginning of its parameters' names
                     matches; the longest match decides
     FROZEN          parts that stay as they are, unless the run's `freeze` says otherwise
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from spark_trainer.config import Run
-from spark_trainer.data.sample import Needs, Sample, Unusable
+from spark_trainer.data.sample import Needs, Sample
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # torch's `cross_entropy` leaves such labels out
 PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-PLACEHOLDERS = ("image_token", "video_token")  # of processors
 Batch = dict[str, Any]  # tensors, and what the forward pass takes beside them
 
 
@@ -95,6 +95,7 @@ class Family(Protocol):
     MODEL_TYPES: tuple[str, ...]
     ONE_FRAME: bool
     PACKS: bool
+    TAG: str
     PARTS: dict[str, tuple[str, ...]]
     FROZEN: tuple[str, ...]
     LORA_TARGETS: str
@@ -121,7 +122,6 @@ class Films(Family, Protocol):
     RECOMPUTED: str
     FLIPS: bool
     NETWORK: str
-    TAG: str
     USE: dict[str, str]
 
     def check(self, loaded: Loaded, run: Run) -> None: ...
@@ -226,27 +226,6 @@ def load(name: str, wanted: Wanted) -> Loaded:
             bnb_4bit_compute_dtype=wanted.dtype,
         )
     return Loaded(auto.from_pretrained(name, use_safetensors=True, **options), processor)
-
-
-def refuse_control_tokens(processor: Any, sample: Sample) -> None:
-    """Stop a text that would end the turn or stand for an image.
-
-    Some tokenizers find such tokens in another spelling, so what they make of a text counts too.
-
-    Raises:
-        Unusable: prompt or answer holds one.
-    """
-    tokenizer = processor.tokenizer
-    control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    control |= {*tokenizer.all_special_tokens}
-    control |= {str(getattr(processor, name, "")) for name in PLACEHOLDERS} - {"", "None"}
-    ids = dict(zip(tokenizer.convert_tokens_to_ids(sorted(control)), sorted(control), strict=True))
-    ids.pop(tokenizer.unk_token_id, None)  # also of what a tokenizer does not know
-    for text in (sample.prompt or "", sample.answer):
-        made = tokenizer(text, add_special_tokens=False).input_ids
-        found = [token for token in sorted(control) if token in text]
-        if found := found or [ids[token] for token in made if token in ids]:
-            raise Unusable(f"video {sample.video}: its text holds the control token {found[0]!r}")
 
 
 def groups(encoded: Sequence[Encoded]) -> list[list[Encoded]]:

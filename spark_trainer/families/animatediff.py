@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
 from spark_trainer.config import Run
-from spark_trainer.data import video
+from spark_trainer.data import control, video
 from spark_trainer.data.sample import Needs, Sample, Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
@@ -25,18 +25,23 @@ NETWORK = "unet"
 MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
+TAG = "text-to-video"
 NEEDS = Needs()
 EACH_STEP: tuple[str, ...] = ()
 RECOMPUTED = r"(down|up)_blocks\..*\.motion_modules\.\d+"
 FLIPS = True
-TAG = "text-to-video"
 USE = {
     "unet": """\
-unet = UNetMotionModel.from_pretrained("final/unet")
+from diffusers import AnimateDiffPipeline, UNetMotionModel
+
+unet = UNetMotionModel.from_pretrained("final", subfolder="unet")
 pipe = AnimateDiffPipeline.from_pretrained("{base}", unet=unet)""",
     "motion_adapter": """\
+from diffusers import AnimateDiffPipeline, MotionAdapter
+
 pipe = AnimateDiffPipeline.from_pretrained("{base}")
-pipe.unet.load_motion_modules(MotionAdapter.from_pretrained("final/motion_adapter"))""",
+adapter = MotionAdapter.from_pretrained("final", subfolder="motion_adapter")
+pipe.unet.load_motion_modules(adapter)""",
 }
 PARTS = {
     "motion": (r".*\.motion_modules\.",),
@@ -77,7 +82,12 @@ def check(loaded: Loaded, run: Run) -> None:
 
 
 def refuse(loaded: Loaded, clip: Sample) -> None:
-    """Stop a clip of more frames than the motion modules have places for."""
+    """Stop a clip of more frames than there are places for, or whose text holds a control token."""
+    _refuse_frames(loaded, clip)
+    control.refuse(loaded.processor, f"video {clip.video}: its text", clip.answer)
+
+
+def _refuse_frames(loaded: Loaded, clip: Sample) -> None:
     most = loaded.model.config.motion_max_seq_length
     if len(clip.images) > most:
         raise Unusable(f"video {clip.video}: {len(clip.images)} frames; expected at most {most}")
@@ -90,9 +100,9 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
         `latents` (C, F, h, w), scaled.
 
     Raises:
-        Unusable: see `refuse`.
+        Unusable: more frames than the motion modules have places for.
     """
-    refuse(loaded, sample)
+    _refuse_frames(loaded, sample)
     pipe = loaded.processor
     images = video.fitted(sample.images, size)
     pixels_FCHW = pipelines.scaled(pipelines.pixels(images))
@@ -101,10 +111,15 @@ def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, 
 
 
 def text(loaded: Loaded, text: str) -> "torch.Tensor":
-    """Embedding (L, D) of a text."""
+    """Embedding (L, D) of a text.
+
+    Raises:
+        Unusable: it holds a control token.
+    """
     import torch
 
     pipe = loaded.processor
+    control.refuse(pipe, f"the text {text!r}", text)
     with torch.no_grad():
         embedded_1LD, _ = pipe.encode_prompt(text, pipe.text_encoder.device, 1, False)
     embedded_LD: torch.Tensor = embedded_1LD[0].cpu()

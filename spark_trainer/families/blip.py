@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import families
+from spark_trainer.data import control
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, Batch, Encoded, Loaded, Wanted
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("blip",)
 ONE_FRAME = True
 PACKS = False
+TAG = "image-to-text"
 PARTS = {"vision": ("vision_model",), "language": ("text_decoder",)}
 FROZEN = ()
 LORA_TARGETS = r"text_decoder\..*\.(query|value)"
@@ -37,7 +39,9 @@ def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
     """
     import torch
 
-    families.refuse_control_tokens(loaded.processor, sample)
+    control.refuse(
+        loaded.processor, f"video {sample.video}: its text", sample.prompt, sample.answer
+    )
     text = loaded.model.config.text_config
     tokenizer = loaded.processor.tokenizer
     prompt = tokenizer(sample.prompt or "", add_special_tokens=False).input_ids

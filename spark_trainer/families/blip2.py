@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import families
+from spark_trainer.data import control
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, Batch, Encoded, Loaded, Wanted
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("blip-2",)
 ONE_FRAME = True
 PACKS = False
+TAG = "image-text-to-text"
 PARTS = {
     "vision": ("vision_model",),
     "qformer": ("qformer", "query_tokens"),
@@ -43,7 +45,9 @@ def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
     """
     import torch
 
-    families.refuse_control_tokens(loaded.processor, sample)
+    control.refuse(
+        loaded.processor, f"video {sample.video}: its text", sample.prompt, sample.answer
+    )
     inputs = _inputs(loaded, sample)
     tokens = {name: inputs[name][0] for name in ("input_ids", "attention_mask")}
     asked = tokens["input_ids"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("internvl",)
 ONE_FRAME = False
 PACKS = True
+TAG = "video-text-to-text"
 PARTS = {
     "vision": ("model.vision_tower",),
     "projector": ("model.multi_modal_projector",),

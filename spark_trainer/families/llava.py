@@ -17,6 +17,7 @@ MODEL_TYPES = ("llava", "llava_next", "llava_onevision")
 VIDEO_TYPES = ("llava_onevision",)
 ONE_FRAME = False
 PACKS = True
+TAG = "image-text-to-text"
 PARTS = {
     "vision": ("model.vision_tower",),
     "projector": ("model.multi_modal_projector", "model.image_newline"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 ONE_FRAME = False
 PACKS = True
+TAG = "video-text-to-text"
 PARTS = {
     "vision": ("model.visual",),
     "projector": ("model.visual.merger", "model.visual.deepstack_merger_list"),

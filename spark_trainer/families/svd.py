@@ -30,14 +30,16 @@ NETWORK = "unet"
 MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
+TAG = "image-to-video"
 NEEDS = Needs(text=False)
 EACH_STEP: tuple[str, ...] = ("vae",)  # the first frame is noised anew and encoded
 RECOMPUTED = r".*\.temporal_transformer_blocks\.\d+"
 FLIPS = True
-TAG = "image-to-video"
 USE = {
     "unet": """\
-unet = UNetSpatioTemporalConditionModel.from_pretrained("final/unet")
+from diffusers import StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
+
+unet = UNetSpatioTemporalConditionModel.from_pretrained("final", subfolder="unet")
 pipe = StableVideoDiffusionPipeline.from_pretrained("{base}", unet=unet)""",
 }
 PARTS = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer import pipelines
 from spark_trainer.config import Run
-from spark_trainer.data import video
+from spark_trainer.data import control, video
 from spark_trainer.data.sample import Needs, Sample, Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
 
@@ -31,14 +31,16 @@ NETWORK = "transformer"
 MODEL_TYPES = (PIPELINE,)
 ONE_FRAME = False
 PACKS = False
+TAG = "image-to-video"
 NEEDS = Needs(beside=("reference", "pose", "face"), either=("background", "mask"))
 EACH_STEP: tuple[str, ...] = ()
 RECOMPUTED = r"face_adapter\.\d+|motion_encoder"
 FLIPS = False  # the colours of a skeleton tell left from right
-TAG = "image-to-video"
 USE = {
     "transformer": """\
-transformer = WanAnimateTransformer3DModel.from_pretrained("final/transformer")
+from diffusers import WanAnimatePipeline, WanAnimateTransformer3DModel
+
+transformer = WanAnimateTransformer3DModel.from_pretrained("final", subfolder="transformer")
 pipe = WanAnimatePipeline.from_pretrained("{base}", transformer=transformer)""",
 }
 PARTS = {
@@ -81,7 +83,13 @@ def check(loaded: Loaded, run: Run) -> None:
 
 
 def refuse(loaded: Loaded, clip: Sample) -> None:
-    """Stop a clip of other than 4k + 1 frames, or not as many in all of its videos."""
+    """Stop a clip of other than 4k + 1 frames, or not as many in all of its videos, or whose text
+    holds a control token."""
+    _refuse_frames(loaded, clip)
+    control.refuse(loaded.processor, f"video {clip.video}: its text", clip.answer)
+
+
+def _refuse_frames(loaded: Loaded, clip: Sample) -> None:
     beside = [images for name, images in clip.beside.items() if name != "reference"]
     lengths = [len(video) for video in [clip.images, *beside]]
     stride = loaded.processor.vae_scale_factor_temporal
@@ -113,14 +121,14 @@ def encode(
         CLIP.
 
     Raises:
-        Unusable: see `refuse`.
+        Unusable: other than 4k + 1 frames, or not as many in all of its videos.
     """
     import torch
     from PIL.Image import Resampling
 
     if guidance_frames is None:
         guidance_frames = random.Random(clip.variant).choice(GUIDANCE_FRAMES)  # noqa: S311
-    refuse(loaded, clip)
+    _refuse_frames(loaded, clip)
     if size[0] % 16 or size[1] % 16:
         raise ValueError(f"size: {size[0]} × {size[1]}; expected sides divisible by 16")
     if guidance_frames not in GUIDANCE_FRAMES:
@@ -188,10 +196,15 @@ def _given(
 
 
 def text(loaded: Loaded, text: str) -> "torch.Tensor":
-    """Embedding (up to 512, D) of a text, without the zeros that the pipeline fills it up with."""
+    """Embedding (up to 512, D) of a text, without the zeros that the pipeline fills it up with.
+
+    Raises:
+        Unusable: it holds a control token.
+    """
     import torch
 
     pipe = loaded.processor
+    control.refuse(pipe, f"the text {text!r}", text)
     with torch.no_grad():
         embedded_1LD, _ = pipe.encode_prompt(
             text,

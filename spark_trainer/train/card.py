@@ -1,5 +1,6 @@
 """The model card beside the weights: what the model is made of, readable by people and by hubs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,25 @@ from spark_trainer.config import Run
 
 UNKNOWN = "unknown"
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
+TERMS = ("license", "license_name", "license_link")  # as hubs spell them
+HUB = "https://huggingface.co"
+FOLDER = (
+    "These lines load it where `final` is the folder of this card; the id of a hub's repository "
+    "that holds it does as well."
+)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded: by which library, as what hubs call it, by which lines of Python."""
+
+    library: str
+    tag: str
+    lines: str
 
 
 def write(
-    folder: Path,
-    run: Run,
-    lineage: dict[str, Any],
-    summary: dict[str, Any],
-    library: str = "transformers",
-    tag: str = "image-to-text",
-    use: str = "",
+    folder: Path, run: Run, lineage: dict[str, Any], summary: dict[str, Any], loading: Loading
 ) -> None:
     """Write README.md with the base and its licence, the data's digest, the scores, the code.
 
@@ -27,20 +37,12 @@ def write(
         run: the settings.
         lineage: what the run is made of.
         summary: what came out.
-        library: whose `from_pretrained` loads it.
-        tag: what the hub calls such a model.
-        use: the lines of Python that load it, where one call does not.
+        loading: how it is loaded.
     """
-    base = "random weights" if run.from_scratch else run.model_name
-    head = {"library_name": library, "pipeline_tag": tag}
-    terms = "none" if run.from_scratch else licence(run.model_name)
-    if not run.from_scratch:
-        head["base_model"] = run.model_name
-    if terms not in ("none", UNKNOWN):
-        head["license"] = terms
+    terms = {} if run.from_scratch else licence(run.model_name)
     rows = [
-        ("base", base),
-        ("licence of the base", terms),
+        ("base", _shown(run)),
+        ("licence of the base", "none" if run.from_scratch else terms.get("license", UNKNOWN)),
         ("learnt", METHODS[run.finetune]),
         ("data (SHA-256 of manifest.jsonl)", lineage["manifest_sha256"]),
         ("videos trained on", summary["training_videos"]),
@@ -53,11 +55,46 @@ def write(
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     text = (
-        f"---\n{yaml.safe_dump(head)}---\n\n# {lineage['run']}\n\n"
+        f"---\n{yaml.safe_dump(_head(run, loading) | terms)}---\n\n# {lineage['run']}\n\n"
         f"Trained with SparkTrainer. `lineage.json` beside the run names every clip.\n\n"
-        f"| what | value |\n|---|---|\n{table}\n" + (f"\n```python\n{use}\n```\n" if use else "")
+        f"| what | value |\n|---|---|\n{table}\n\n{FOLDER}{_where(run)}\n\n"
+        f"```python\n{loading.lines}\n```\n"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def local(run: Run) -> str | None:
+    """The name of the folder that a run's base lies in; None where the base is a hub's."""
+    path = Path(run.model_name).expanduser()
+    return path.resolve().name if path.exists() else None
+
+
+def is_adapter(run: Run) -> bool:
+    """Whether a run leaves low-rank adapters alone."""
+    return run.finetune != "full" and run.save == "adapter"
+
+
+def _head(run: Run, loading: Loading) -> dict[str, Any]:
+    """What hubs read; a folder of this machine would name no base there."""
+    head: dict[str, Any] = {"library_name": loading.library, "pipeline_tag": loading.tag}
+    if is_adapter(run):
+        head |= {"base_model_relation": "adapter", "tags": ["lora"]}
+    if not run.from_scratch and not local(run):
+        head = {"base_model_relation": "finetune"} | head | {"base_model": run.model_name}
+    return head
+
+
+def _shown(run: Run) -> str:
+    if run.from_scratch:
+        return "random weights"
+    name = local(run)
+    return f"a local model, `{name}`" if name else run.model_name
+
+
+def _where(run: Run) -> str:
+    """Where the lines take the base from, if it is no hub's."""
+    name = local(run)
+    return f" The base that it was trained from is a local model, `{name}`." if name else ""
 
 
 def _losses(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -70,15 +107,21 @@ def _losses(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def licence(model_name: str) -> str:
-    """What a checkpoint's own card names as its licence, `unknown` where there is no card."""
+def licence(model_name: str) -> dict[str, Any]:
+    """The terms that a checkpoint's own card names, spelt as there; none where there is no card.
+
+    A link that is relative leads to the base's files.
+    """
     from huggingface_hub import ModelCard, hf_hub_download
 
+    here = Path(model_name).expanduser()
     try:
-        if Path(model_name).is_dir():
-            path = Path(model_name) / "README.md"
-        else:
-            path = Path(hf_hub_download(model_name, "README.md"))
-        return str(ModelCard.load(path).data.get("license") or UNKNOWN)
+        path = here / "README.md" if here.is_dir() else hf_hub_download(model_name, "README.md")
+        found = ModelCard.load(path).data
     except (OSError, ValueError):  # no card, no network, or a card that is no card
-        return UNKNOWN
+        return {}
+    terms = {name: found.get(name) for name in TERMS if found.get(name)}
+    if not str(terms.get("license_link", HUB)).startswith(("http://", "https://")):
+        link = terms.pop("license_link")
+        terms |= {} if here.is_dir() else {"license_link": f"{HUB}/{model_name}/blob/main/{link}"}
+    return terms if "license" in terms else {}

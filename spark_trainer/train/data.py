@@ -1,5 +1,7 @@
 """Batches for one process: which samples, decoded ahead by worker processes."""
 
+import atexit
+import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from spark_trainer import environment, families, log
-from spark_trainer.data import encoded
+from spark_trainer.data import control, encoded
 from spark_trainer.data.batches import batches
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import EMPTY, TEXT, Store
@@ -221,6 +223,8 @@ class Kept(Reader):
     def read(self, number: int) -> KeptClip:
         plan = self.samples.plan(number)
         name = f"video {plan.entry['id']}"
+        if self.family.NEEDS.text:
+            control.refuse(self.loaded.processor, f"{name}: its text", plan.answer)
         tensors = encoded.read(self.store.clip(self.samples, plan), name)
         if self.family.NEEDS.text:
             tensors[TEXT] = encoded.read(self.store.text(plan.answer), name)[TEXT]
@@ -295,7 +299,20 @@ def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Itera
         # Without one of its own it draws from the generator that a resume has just restored.
         generator=torch.Generator().manual_seed(share.seed),
     )
-    return _given(iter(loader))
+    made = iter(loader)
+    # Torch's own such call was made as it started its workers, so this one comes before it.
+    atexit.register(_end_workers)
+    return _given(made)
+
+
+def _end_workers() -> None:
+    """End workers that still wait for a question as the process ends.
+
+    An error that is on its way keeps the loader, and its workers hear no SIGTERM: Python would wait
+    for them for ever.
+    """
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 def _given(loader: Iterator[Taken | Exception]) -> Iterator[Taken]:

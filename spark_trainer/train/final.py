@@ -10,6 +10,14 @@ from spark_trainer.families import Family, Films, Loaded, Wanted
 from spark_trainer.train import card
 from spark_trainer.train.sharding import DTYPES
 
+TEXT_USE = """\
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("final")
+model = AutoModelForImageTextToText.from_pretrained("final")"""
+# transformers finds the base that an adapter names, where PEFT is installed.
+ADAPTER_USE = f"# Needs PEFT; the base is the one that adapter_config.json names.\n{TEXT_USE}"
+
 
 def write(
     folder: Path,
@@ -34,14 +42,12 @@ def write(
     temporary.mkdir(parents=True)
     if isinstance(family, Films):
         _component(temporary, run, family, loaded)
-        use = _use(temporary, run, family)
-        card.write(temporary, run, lineage, summary, "diffusers", family.TAG, use)
     else:
         loaded.model.save_pretrained(temporary)
         if run.finetune != "full" and run.save == "merged":
             _merge(temporary, run, family)
         loaded.processor.save_pretrained(temporary)
-        card.write(temporary, run, lineage, summary)
+    card.write(temporary, run, lineage, summary, _loading(temporary, run, family))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
@@ -70,10 +76,21 @@ def _component(folder: Path, run: Run, family: Films, loaded: Loaded) -> None:
         family.save(pipelines.merged(base, model), folder)
 
 
+def _loading(folder: Path, run: Run, family: Family) -> card.Loading:
+    """How upstream's classes load what is in the folder."""
+    if isinstance(family, Films):
+        return card.Loading("diffusers", family.TAG, _use(folder, run, family))
+    library = "peft" if card.is_adapter(run) else "transformers"
+    return card.Loading(library, family.TAG, ADAPTER_USE if card.is_adapter(run) else TEXT_USE)
+
+
 def _use(folder: Path, run: Run, family: Films) -> str:
-    """How upstream's pipeline loads what is in the folder."""
+    base = card.local(run) or run.model_name
     for part, lines in family.USE.items():
         if (folder / part).is_dir():
-            return lines.format(base=run.model_name)
+            return lines.format(base=base)
     [pipeline] = family.MODEL_TYPES
-    return f'pipe = {pipeline}.from_pretrained("{run.model_name}")\npipe.load_lora_weights("final")'
+    return (
+        f"from diffusers import {pipeline}\n\n"
+        f'pipe = {pipeline}.from_pretrained("{base}")\npipe.load_lora_weights("final")'
+    )

@@ -5,10 +5,8 @@ Started by `processes` as `python -m spark_trainer.train.loop <run folder>`, onc
 
 import contextlib
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,12 @@ from accelerate import Accelerator
 
 from spark_trainer import log
 from spark_trainer.config import Run
-from spark_trainer.families import Batch, Family, Loaded
+from spark_trainer.families import Family, Loaded
 from spark_trainer.train import (
     checkpoints,
     data,
     evaluation,
     finish,
-    flops,
     optim,
     setup,
     sharding,
@@ -32,10 +29,10 @@ from spark_trainer.train import (
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.state import State
 from spark_trainer.train.stop import Stopped
-from spark_trainer.train.tracking import Tracker, peak_memory_gb
+from spark_trainer.train.tracking import Tracker
+from spark_trainer.train.updates import Updates
 
 COUNTS = ("seen", "skipped", "cut")  # samples since the first update
-MAX_BAD_LOSSES = 3  # updates in a row whose loss is no number
 
 
 @dataclass
@@ -51,11 +48,9 @@ class Trainer:
     training: data.Reader
     validation: data.Reader
     asked: stop.Asked | None = None  # whether to stop; never without one
-    bad_losses: int = 0
     progress: dict[str, float] = field(default_factory=dict)  # kept in checkpoints
     saved: int = -1  # update of the newest checkpoint
     taken: Iterator[data.Taken] | None = None  # samples, read ahead
-    last_reason: str = ""
 
     def train(self) -> None:
         """Train to the last update, from the newest checkpoint where there is one.
@@ -68,8 +63,6 @@ class Trainer:
         pin = self.accelerator.device.type == "cuda"
         taken = data.training(self.training, share, self.run.num_workers, pin)
         self.taken = taken
-        if not self.progress:
-            self.progress = dict.fromkeys(COUNTS, 0.0) | {"evaluated": -1}
         if not self._evaluated(step, total):
             self._stop(step, total)
         if step == 0 and self.saved < 0 and self.run.final == "best":
@@ -86,6 +79,9 @@ class Trainer:
                 if best or step % self.run.checkpoint_steps == 0:
                     self._checkpoint(step)
                 advance()
+        if step < total:
+            text = "stopped early at update %d of %d: no lower held-out loss since update %d"
+            log.logger.info(text, step, total, int(self.progress["best_step"]))
         self._checkpoint(step)
         finish.finish(self, step)
 
@@ -112,10 +108,17 @@ class Trainer:
         folder = self.folder / "checkpoints"
         self.state = State(self.way, folder, self.order["seal"], self.schedule, self.ema)
         self.saved, self.progress = self.state.resume()
-        # FLOPs are counted over a pass of its own, which processes in step can't make.
-        known = flops.peak_tflops(accelerator.device, run.peak_tflops)
-        self.peak_tflops = None if self.way.in_step else known
-        self.flops_each: float | None = None  # of a token, or of a clip where there are none
+        self.progress = self.progress or dict.fromkeys(COUNTS, 0.0) | {"evaluated": -1}
+        self.updates = Updates(
+            self.way,
+            self.training,
+            self.model,
+            self.weights,
+            self.schedule,
+            self.ema,
+            self.progress,
+            self._stopping,
+        )
         self.tracker = None
         if accelerator.is_main_process:
             self.tracker = Tracker(self.folder, self.saved, run.wandb_project)
@@ -177,107 +180,11 @@ class Trainer:
             updates_done,
         )
 
-    def _update(self, step: int, taken: Iterator[data.Taken], num_batches: int) -> bool:
-        """One weight update, its loss the mean over the targets of all batches and processes.
-
-        Returns:
-            whether a process was asked to stop.
-        """
-        accelerator, began = self.accelerator, time.perf_counter()
-        calls = [next(taken) for _ in range(num_batches)]
-        waited = time.perf_counter() - began
-        batches = [batch for call in calls for batch in self._usable(call)]
-        if self.peak_tflops and self.flops_each is None:
-            self.flops_each = self._count_flops(batches[0])
-        targets, tokens, stopping = self._totals(calls, batches)
-        total = torch.zeros((), device=accelerator.device)
-        rounds = self.way.rounds(len(batches))
-        for number in range(1, rounds + 1):
-            # Where processes keep in step, one with fewer batches repeats its last one for nothing.
-            batch = batches[min(number, len(batches)) - 1]
-            last = number == rounds
-            with self.way.accumulating(last):
-                loss = self._loss(self.training.ready(batch, accelerator.device))
-                loss = loss * (number <= len(batches))
-                # Gradients are averaged over processes, so their number cancels here.
-                self.way.backward(loss * accelerator.num_processes / targets, last)
-            total += loss.detach()
-        norm, moved = self.way.step(self.weights)
-        if moved:
-            self.schedule.step()
-            if self.ema:
-                self.ema.step(self.weights)
-        mean = float(accelerator.reduce(total) / targets)
-        self._check(step, mean)
-        took = time.perf_counter() - began
-        values = {
-            "loss": mean,
-            "learning_rate": float(self.schedule.get_last_lr()[0]),
-            "grad_norm": norm,
-            "samples_per_s": self.run.samples_per_update / took,
-            **({"tokens_per_s": float(tokens) / took} if tokens else {}),
-            "data_wait_share": waited / took,
-            "memory_gb": peak_memory_gb(),
-        }
-        if self.peak_tflops and self.flops_each:
-            peak = self.peak_tflops * 1e12 * accelerator.num_processes
-            values["mfu"] = self.flops_each * float(tokens or targets) / took / peak
+    def _update(self, step: int, taken: Iterator[data.Taken], num_calls: int) -> bool:
+        """Make an update and record it; returns whether a process was asked to stop."""
+        values, stopping = self.updates.make(step, taken, num_calls)
         self._track(step, values)
         return stopping
-
-    def _loss(self, ready: Batch) -> torch.Tensor:
-        with self.way.autocast():
-            return self.family.loss(self.loaded, self.model, ready)
-
-    def _count_flops(self, batch: Batch) -> float:
-        ready = self.training.ready(batch, self.accelerator.device)
-        # A resumed run counts again, and its dropout must not see that.
-        with self.accelerator.no_sync(self.model), torch.random.fork_rng():
-            recomputed = self.run.gradient_checkpointing
-            counted = flops.count(partial(self._loss, ready), self.model, recomputed)
-        return counted / (data.num_tokens(batch) or data.num_targets(batch))
-
-    def _usable(self, taken: data.Taken) -> list[Batch]:
-        """The batches of a call; what could not be used is named."""
-        for reason in taken.reasons:
-            log.logger.warning("skipped a sample: %s", reason)
-            self.last_reason = reason
-        if not taken.batches:
-            raise TrainingError(f"no sample near could be used either: {self.last_reason}")
-        return taken.batches
-
-    def _totals(
-        self, calls: list[data.Taken], batches: list[Batch]
-    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
-        """Targets of the loss and tokens in all, over all processes; limits what was skipped.
-
-        And whether one of them was asked to stop: all must leave off at the same update.
-        """
-        own = [
-            sum(map(data.num_targets, batches)),
-            sum(map(data.num_tokens, batches)),
-            sum(len(call.reasons) for call in calls),
-            sum(call.cut for call in calls),
-            self._stopping(),
-        ]
-        totals = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
-        skipped, cut, stopping = totals[2:].tolist()
-        self.progress["seen"] += self.run.samples_per_update
-        self.progress["skipped"] += skipped
-        self.progress["cut"] += cut
-        seen = max(self.progress["seen"], len(self.training.samples))
-        if self.progress["skipped"] > self.run.max_skipped * seen:
-            raise TrainingError(
-                f"{self.progress['skipped']:.0f} of {self.progress['seen']:.0f} samples could not "
-                f"be used, more than train.max_skipped = {self.run.max_skipped:g} allows; the "
-                f"last: {self.last_reason}"
-            )
-        return totals[0], totals[1], bool(stopping)
-
-    def _check(self, step: int, loss: float) -> None:
-        self.bad_losses = 0 if math.isfinite(loss) else self.bad_losses + 1
-        if self.bad_losses >= MAX_BAD_LOSSES:
-            raise TrainingError(f"the loss was no number for {MAX_BAD_LOSSES} steps up to {step}")
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -324,12 +231,11 @@ class Trainer:
     def _note(self, step: int, values: dict[str, float]) -> None:
         """Remember what an evaluation found."""
         loss = values["held_out_loss"]
-        progress = {"first": loss} | self.progress | values | {"evaluated": step}
-        if loss < progress.get("best", math.inf):
-            progress |= {"best": loss, "best_step": step, "stale": 0}
+        self.progress |= {"first": loss} | self.progress | values | {"evaluated": step}
+        if loss < self.progress.get("best", math.inf):
+            self.progress |= {"best": loss, "best_step": step, "stale": 0}
         else:
-            progress["stale"] += 1
-        self.progress = progress
+            self.progress["stale"] += 1
 
     def _stale(self) -> bool:
         """Whether the held-out loss has not got better for long enough to stop."""
@@ -341,7 +247,7 @@ class Trainer:
             self.tracker.write(step, values)
 
     def _checkpoint(self, step: int) -> None:
-        if self.bad_losses or step == self.saved:
+        if self.updates.bad_losses or step == self.saved:
             return  # the checkpoint before is worth more than weights that are no numbers
         self.state.save(step, self.progress)
         self.saved = step

@@ -14,12 +14,15 @@ from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families import IGNORED, Family, Loaded, Wanted
 from spark_trainer.train import data, final, optim, setup
+from tests import cards
 
 from . import tiny
 from .conftest import clip
 from .golden import VARIANTS
 
 LONG = 4096
+TAGS = dict.fromkeys(VARIANTS, "image-text-to-text") | {"blip": "image-to-text"}
+TAGS |= dict.fromkeys(("internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"), "video-text-to-text")
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -223,7 +226,9 @@ def test_what_is_saved_loads_upstream(
     family: Family, loaded: Loaded, samples: list[Sample], checkpoint: Path, tmp_path: Path
 ) -> None:
     saved(tmp_path / "final", Run(model_name=str(checkpoint)), family, loaded)
-    upstream = AutoModelForImageTextToText.from_pretrained(tmp_path / "final")
+    told = {"library_name": "transformers", "pipeline_tag": TAGS[checkpoint.name[:-1]]}
+    assert cards.head(tmp_path / "final", checkpoint) == told
+    upstream = cards.loaded(tmp_path / "final")["model"]
     batch = batch_of(family, loaded, samples[:2])
     torch.testing.assert_close(logits(upstream, batch), logits(loaded.model, batch))
 
@@ -248,16 +253,15 @@ def test_low_rank_adapters_train_alone_and_merge(
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged, batch), unmerged, atol=1e-4, rtol=1e-4)
     assert not (merged.state_dict().keys() & set(trained))
-    saved(tmp_path / "adapter", run.model_copy(update={"save": "adapter"}), family, loaded)
+    saved(tmp_path / "final", run.model_copy(update={"save": "adapter"}), family, loaded)
     sizes = {
         n: sum(f.stat().st_size for f in (tmp_path / n).glob("*.safetensors"))
-        for n in ("merged", "adapter")
+        for n in ("merged", "final")
     }
-    assert sizes["adapter"] < sizes["merged"] / 2
-    from peft import PeftModel
-
-    base = AutoModelForImageTextToText.from_pretrained(checkpoint)
-    adapted = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
+    assert sizes["final"] < sizes["merged"] / 2
+    told = {"library_name": "peft", "base_model_relation": "adapter", "tags": ["lora"]}
+    assert cards.head(tmp_path / "final", checkpoint).items() >= told.items()
+    adapted = cards.loaded(tmp_path / "final")["model"]
     torch.testing.assert_close(logits(adapted, batch), unmerged, atol=1e-4, rtol=1e-4)
 
 

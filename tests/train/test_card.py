@@ -1,12 +1,16 @@
 """The card says what the model is made of, and under which licence its base is."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
-import yaml
+from huggingface_hub import ModelCard
 
 from spark_trainer.config import Run
 from spark_trainer.train import card
+from spark_trainer.train.card import Loading
 
 LINEAGE = {"run": "mine", "manifest_sha256": "ab" * 32, "spark_trainer": "0.1", "code": "c0de"}
 SUMMARY = {
@@ -21,6 +25,16 @@ SUMMARY = {
 }
 
 
+LOADING = Loading("transformers", "video-text-to-text", "import this_and_that")
+
+
+def written(folder: Path, run: Run, loading: Loading = LOADING) -> tuple[dict[str, Any], str]:
+    """The header as the hub's reader takes it, and the text."""
+    card.write(folder, run, LINEAGE, SUMMARY, loading)
+    read = ModelCard.load(folder / "README.md")
+    return read.data.to_dict(), read.text
+
+
 @pytest.mark.parametrize(
     ("front", "terms"), [("---\nlicense: apache-2.0\n---\n", "apache-2.0"), (None, "unknown")]
 )
@@ -30,21 +44,61 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     if front:
         (base / "README.md").write_text(front + "# base\n")
     run = Run(model_name=str(base), finetune="lora", final="best", ema_decay=0.9)
-    card.write(tmp_path, run, LINEAGE, SUMMARY)
-    _, head, text = (tmp_path / "README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(head).get("license", "unknown") == terms
-    assert yaml.safe_load(head)["base_model"] == str(base)
+    head, text = written(tmp_path, run)
+    assert head.get("license", "unknown") == terms
+    assert "base_model" not in head
+    assert str(tmp_path) not in text
     rows = dict(line.strip("| ").split(" | ") for line in text.splitlines() if " | " in line)
+    assert rows["base"] == "a local model, `base`"
     assert rows["licence of the base"] == terms
     assert rows["data (SHA-256 of manifest.jsonl)"] == "ab" * 32
     assert rows["held-out bleu"] == "12.35"
     assert rows["least held-out loss"] == "1.0000 at update 20"
     assert rows["weights"] == "the best, averaged"
     assert rows["learnt"] == "LoRA"
+    assert "```python\nimport this_and_that\n```" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "library", "more"),
+    [
+        ({}, "transformers", {"base_model_relation": "finetune"}),
+        ({"finetune": "lora"}, "transformers", {"base_model_relation": "finetune"}),
+        (
+            {"finetune": "qlora", "save": "adapter"},
+            "peft",
+            {"base_model_relation": "adapter", "tags": ["lora"]},
+        ),
+    ],
+    ids=str,
+)
+def test_a_base_of_the_hub_is_named_with_what_became_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    library: str,
+    more: dict[str, Any],
+) -> None:
+    """The hub's answer is made up: Qwen2.5-VL-3B's card, whose licence is a file beside it."""
+    theirs = tmp_path / "theirs.md"
+    terms = "license: other\nlicense_name: qwen-research\nlicense_link: LICENSE\n"
+    theirs.write_text(f"---\n{terms}---\n# it\n")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(theirs))
+    monkeypatch.chdir(tmp_path)
+    run = Run(model_name="Qwen/Qwen2.5-VL-3B-Instruct", **settings)
+    head, text = written(tmp_path, run, replace(LOADING, library=library))
+    assert head == more | {
+        "library_name": library,
+        "pipeline_tag": "video-text-to-text",
+        "base_model": "Qwen/Qwen2.5-VL-3B-Instruct",
+        "license": "other",
+        "license_name": "qwen-research",
+        "license_link": "https://huggingface.co/Qwen/Qwen2.5-VL-3B-Instruct/blob/main/LICENSE",
+    }
+    assert "| base | Qwen/Qwen2.5-VL-3B-Instruct |" in text
 
 
 def test_random_weights_have_no_base(tmp_path: Path) -> None:
-    card.write(tmp_path, Run(from_scratch=True), LINEAGE, SUMMARY)
-    text = (tmp_path / "README.md").read_text()
-    assert "base_model" not in text
+    head, text = written(tmp_path, Run(from_scratch=True))
+    assert head == {"library_name": "transformers", "pipeline_tag": "video-text-to-text"}
     assert "| base | random weights |" in text

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import diffusers
 import numpy as np
 import pytest
 import torch
@@ -26,7 +25,9 @@ from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.train import loop, order
+from spark_trainer.train.launch import LaunchError
 from spark_trainer.train.order import Order
+from tests import cards
 from tests.families import tiny_pipelines
 
 from .conftest import metrics, write_run
@@ -138,24 +139,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(sorted((folder / "checkpoints").iterdir())[-1] / "trainable.safetensors")
 
 
+def base(folder: Path) -> Path:
+    return Path(json.loads((folder / "run.json").read_text())["settings"]["model_name"])
+
+
 def use(folder: Path) -> Any:
-    """The pipeline that the card's own lines make, run in the folder of `final/`."""
-    text = (folder / "final" / "README.md").read_text()
-    assert "library_name: diffusers" in text
-    code = text.partition("```python\n")[2].partition("```")[0]
-    names = {
-        name: getattr(diffusers, name)
-        for name in re.findall(r"\b[A-Z]\w+", code)
-        if name in dir(diffusers)
-    }
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        exec(code, names)
-    finally:
-        os.chdir(here)
-    names["pipe"].set_progress_bar_config(disable=True)
-    return names["pipe"]
+    """The pipeline that the card's own lines make, run beside `final/`."""
+    head = cards.head(folder / "final", base(folder))
+    assert head["library_name"] == "diffusers"
+    pipe = cards.loaded(folder / "final", base(folder))["pipe"]
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -175,7 +169,7 @@ def test_it_learns_shows_and_leaves_what_upstream_loads(name: str, make: Make) -
     assert (folder / "samples" / listed["file"]) == videos[1]
     assert str(videos[1]) in summary._trained(folder / "trained.json")
     pipe = use(folder)
-    family = families.find(pipe.name_or_path)
+    family = families.find(str(base(folder)))
     again = loop.prepare(folder)
     ours = again.loaded.model
     trained = getattr(pipe, family.NETWORK)
@@ -229,13 +223,13 @@ def test_adapters_over_a_base_in_bf16(name: str, save: str, make: Make) -> None:
     total = sum(p.numel() for p in loop.prepare(folder).loaded.model.parameters())
     assert sum(v.numel() for n, v in held.items() if "lora_" in n) < total / 4
     pipe = use(folder)
-    family = families.find(pipe.name_or_path)
+    family = families.find(str(base(folder)))
     network = getattr(pipe, family.NETWORK)  # type: ignore[attr-defined]
     assert any("lora_" in n for n, _ in network.named_parameters()) == (save == "adapter")
     if save == "merged":
-        base = family.load(pipe.name_or_path, families.Wanted()).model.state_dict()
+        before = family.load(str(base(folder)), families.Wanted()).model.state_dict()
         now = network.state_dict()
-        assert any(not torch.allclose(now[n].float(), v, atol=0.02) for n, v in base.items())
+        assert any(not torch.allclose(now[n].float(), v, atol=0.02) for n, v in before.items())
 
 
 def test_bf16_holds_only_what_learns_in_float32(make: Make) -> None:
@@ -284,6 +278,48 @@ def test_a_video_that_is_too_short_is_left_out(make: Make, manifest: Path) -> No
     told = json.loads((folder / "trained.json").read_text())
     assert (told["left_out_videos"], told["training_videos"]) == (1, 3)
     assert "s of frames; the clip that is asked for takes" in (folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize("when", [pytest.param("ahead", marks=pytest.mark.long), "each_step"])
+def test_clips_of_more_frames_than_there_are_places_for_stop(
+    when: str, make: Make, manifest: Path, tmp_path: Path
+) -> None:
+    """The tiny motion modules have eight."""
+    lines = [write_video(tmp_path / "long", video, (32, 32), 9) for video in ids(4, 2)]
+    for line in lines:
+        shutil.rmtree(tmp_path / "data" / line["id"])
+        shutil.move(tmp_path / "long" / line["id"], tmp_path / "data")
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    message = r"train\.clip\.num_frames: 9; expected at most 8"
+    for count in (9, [8, 9]):
+        made = make("animatediff", str(count), clip={"num_frames": count}, encode=when)
+        with pytest.raises((ValueError, LaunchError), match=message):
+            loop.prepare(write_run(made))
+    made = make("animatediff", clip={"num_frames": 8}, encode=when, max_steps=1)
+    assert [line["step"] for line in train(write_run(made)) if "loss" in line] == [1]
+
+
+@pytest.mark.parametrize("when", ["ahead", "each_step"])
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [
+        ("animatediff", "<|endoftext|>"),
+        pytest.param("wan_animate", "</s>", marks=pytest.mark.long),
+    ],
+)
+def test_a_text_with_a_control_token_is_left_out_and_counted(
+    name: str, token: str, when: str, make: Make, manifest: Path
+) -> None:
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    bad = next(x for x in lines if part_of(x["id"], Split(validation=0.5)) == "train")
+    bad["meta"]["caption"] = f"a square {token}"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    keys = {"max_steps": 1, "max_skipped": 0.5, "bucketing": False, "encode": when}
+    folder = write_run(make(name, **keys))
+    train(folder)
+    assert json.loads((folder / "trained.json").read_text())["skipped_samples"] == 1
+    said = f"skipped a sample: video {bad['id']}: its text holds the control token {token!r}"
+    assert said in (folder / "train.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -161,12 +161,35 @@ def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
     assert summary["best_loss"] == losses[best]
     assert summary["steps"] == max(losses) == best + 3 * 2 < 200
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    assert f"step_{best:08d}" in kept
-    assert len(kept) == 2
+    assert kept == [f"step_{best:08d}", f"step_{best + 6:08d}"]
+    said = f"stopped early at update {best + 6} of 200: no lower held-out loss since update {best}"
+    assert said in (folder / "train.log").read_text()
     best_weights = load_file(folder / "checkpoints" / f"step_{best:08d}" / "trainable.safetensors")
     saved = load_file(folder / "final" / "model.safetensors")
     name = "vision_model.encoder.layers.0.mlp.fc1.weight"
     assert saved[name].equal(best_weights[name])
+    curve = (folder / "metrics.jsonl").read_bytes()
+    AcceleratorState._reset_state(True)
+    train(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == curve
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == kept
+    assert json.loads((folder / "trained.json").read_text()) == summary
+
+
+def test_the_rate_of_a_line_is_the_one_that_its_update_was_made_with(
+    make: Any, checkpoint: Path
+) -> None:
+    settings = {"warmup_steps": 2, "schedule": "linear", "checkpoint_steps": 1}
+    folder = write_run(make(**settings, keep_checkpoints=6))
+    rates = [line["learning_rate"] for line in train(folder) if "loss" in line]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 7.5e-4, 5e-4, 2.5e-4])
+    before = load_file(checkpoint / "model.safetensors")
+    moved = [
+        any(not held[name].equal(before[name]) for name in held.keys() & before.keys())
+        for step in (1, 2)
+        if (held := load_file(folder / f"checkpoints/step_{step:08d}/trainable.safetensors"))
+    ]
+    assert moved == [False, True]
 
 
 def test_the_average_is_evaluated_and_saved(make: Any) -> None:

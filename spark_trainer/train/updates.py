@@ -1,0 +1,171 @@
+"""One update of the weights after the other: its samples, its loss, and what is measured of it."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from spark_trainer import log
+from spark_trainer.families import Batch
+from spark_trainer.train import data, flops
+from spark_trainer.train.setup import TrainingError
+from spark_trainer.train.sharding import Whole
+from spark_trainer.train.tracking import peak_memory_gb
+
+if TYPE_CHECKING:
+    from diffusers.training_utils import EMAModel
+
+MAX_BAD_LOSSES = 3  # updates in a row whose loss is no number
+
+
+@dataclass
+class Updates:
+    """Makes the updates of one process; all processes make theirs together."""
+
+    way: Whole
+    reader: data.Reader
+    model: Any  # as the way has prepared it
+    weights: list[torch.Tensor]  # that learn
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    average: "EMAModel | None"
+    counts: dict[str, float]  # samples `seen`, `skipped` and `cut` since the first update
+    stopping: Callable[[], int]  # whether this process was asked to stop
+    bad_losses: int = 0  # in a row
+    last_reason: str = ""  # why a sample was skipped
+    flops_each: float | None = None  # of a token, or of a clip where there are none
+
+    def __post_init__(self) -> None:
+        self.run, self.accelerator = self.way.run, self.way.accelerator
+        # FLOPs are counted over a pass of its own, which processes in step can't make.
+        known = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
+        self.peak_tflops = None if self.way.in_step else known
+
+    def make(
+        self, step: int, taken: Iterator[data.Taken], num_calls: int
+    ) -> tuple[dict[str, float], bool]:
+        """One update, its loss the mean over the targets of all batches and processes.
+
+        Args:
+            step: its number, from 1.
+            taken: this process's samples.
+            num_calls: how often it asks for some.
+
+        Returns:
+            what is to be recorded, and whether a process was asked to stop.
+
+        Raises:
+            TrainingError: too many samples can't be used, or the loss is no number again and again.
+        """
+        began = time.perf_counter()
+        calls = [next(taken) for _ in range(num_calls)]
+        waited = time.perf_counter() - began
+        batches = [batch for call in calls for batch in self._usable(call)]
+        if self.peak_tflops and self.flops_each is None:
+            self.flops_each = self._count_flops(batches[0])
+        targets, tokens, stopping = self._totals(calls, batches)
+        total = self._backward(batches, targets)
+        rate = float(self.schedule.get_last_lr()[0])  # before it moves on to the next update's
+        norm = self._move()
+        mean = float(self.accelerator.reduce(total) / targets)
+        self._check(step, mean)
+        took = time.perf_counter() - began
+        values = {"loss": mean, "learning_rate": rate, "grad_norm": norm}
+        return values | self._speed(float(targets), float(tokens), waited, took), stopping
+
+    def _backward(self, batches: list[Batch], targets: torch.Tensor) -> torch.Tensor:
+        """Gradients of all batches; returns the sum of their losses."""
+        total = torch.zeros((), device=self.accelerator.device)
+        rounds = self.way.rounds(len(batches))
+        for number in range(1, rounds + 1):
+            # Where processes keep in step, one with fewer batches repeats its last one for nothing.
+            batch = batches[min(number, len(batches)) - 1]
+            last = number == rounds
+            with self.way.accumulating(last):
+                loss = self._loss(self.reader.ready(batch, self.accelerator.device))
+                loss = loss * (number <= len(batches))
+                # Gradients are averaged over processes, so their number cancels here.
+                self.way.backward(loss * self.accelerator.num_processes / targets, last)
+            total += loss.detach()
+        return total
+
+    def _move(self) -> float:
+        """Update the weights, the schedule and the average; returns the norm of the gradients."""
+        norm, moved = self.way.step(self.weights)
+        if moved:
+            self.schedule.step()
+            if self.average:
+                self.average.step(self.weights)
+        return norm
+
+    def _speed(self, targets: float, tokens: float, waited: float, took: float) -> dict[str, float]:
+        values = {
+            "samples_per_s": self.run.samples_per_update / took,
+            **({"tokens_per_s": tokens / took} if tokens else {}),
+            "data_wait_share": waited / took,
+            "memory_gb": peak_memory_gb(),
+        }
+        if self.peak_tflops and self.flops_each:
+            peak = self.peak_tflops * 1e12 * self.accelerator.num_processes
+            values["mfu"] = self.flops_each * (tokens or targets) / took / peak
+        return values
+
+    def _loss(self, ready: Batch) -> torch.Tensor:
+        with self.way.autocast():
+            return self.reader.family.loss(self.reader.loaded, self.model, ready)
+
+    def _count_flops(self, batch: Batch) -> float:
+        ready = self.reader.ready(batch, self.accelerator.device)
+        # A resumed run counts again, and its dropout must not see that.
+        with self.accelerator.no_sync(self.model), torch.random.fork_rng():
+            recomputed = self.run.gradient_checkpointing
+            counted = flops.count(partial(self._loss, ready), self.model, recomputed)
+        return counted / (data.num_tokens(batch) or data.num_targets(batch))
+
+    def _usable(self, taken: data.Taken) -> list[Batch]:
+        """The batches of a call; what could not be used is named."""
+        for reason in taken.reasons:
+            log.logger.warning("skipped a sample: %s", reason)
+            self.last_reason = reason
+        if not taken.batches:
+            raise TrainingError(f"no sample near could be used either: {self.last_reason}")
+        return taken.batches
+
+    def _totals(
+        self, calls: list[data.Taken], batches: list[Batch]
+    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Targets of the loss and tokens in all, over all processes; limits what was skipped.
+
+        And whether one of them was asked to stop: all must leave off at the same update.
+        """
+        own = [
+            sum(map(data.num_targets, batches)),
+            sum(map(data.num_tokens, batches)),
+            sum(len(call.reasons) for call in calls),
+            sum(call.cut for call in calls),
+            self.stopping(),
+        ]
+        totals = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
+        skipped, cut, stopping = totals[2:].tolist()
+        self.counts["seen"] += self.run.samples_per_update
+        self.counts["skipped"] += skipped
+        self.counts["cut"] += cut
+        self._limit()
+        return totals[0], totals[1], bool(stopping)
+
+    def _limit(self) -> None:
+        """Stop where too many samples could not be used."""
+        skipped, seen = self.counts["skipped"], self.counts["seen"]
+        if skipped > self.run.max_skipped * max(seen, len(self.reader.samples)):
+            raise TrainingError(
+                f"{skipped:.0f} of {seen:.0f} samples could not be used, more than "
+                f"train.max_skipped = {self.run.max_skipped:g} allows; the last: {self.last_reason}"
+            )
+
+    def _check(self, step: int, loss: float) -> None:
+        self.bad_losses = 0 if math.isfinite(loss) else self.bad_losses + 1
+        if self.bad_losses >= MAX_BAD_LOSSES:
+            raise TrainingError(f"the loss was no number for {MAX_BAD_LOSSES} steps up to {step}")
