@@ -188,9 +188,11 @@ def each(
             for future in as_completed(futures):
                 made = futures[future], future.result()
                 fine = fine or made[1]["status"] in ("ok", "none")
-                if fine or not str(made[1].get("reason")).startswith(UNFORESEEN):
-                    yield from (*waiting, made)
+                if fine:
+                    yield from waiting
                     waiting.clear()
+                if fine or not str(made[1].get("reason")).startswith(UNFORESEEN):
+                    yield made
                 else:
                     waiting.append(made)
             if len(waiting) > 1:
