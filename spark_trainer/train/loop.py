@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +111,8 @@ class Trainer:
         folder = self.folder / "checkpoints"
         self.state = State(self.way, folder, self.order["seal"], self.schedule, self.ema)
         self.saved, self.progress = self.state.resume()
-        # FLOPs are counted over a pass of its own, which processes in step can't make.
-        known = flops.peak_tflops(accelerator.device, run.peak_tflops)
-        self.peak_tflops = None if self.way.in_step else known
-        self.flops_each: float | None = None  # of a token, or of a clip where there are none
+        self.peak_tflops = flops.peak_tflops(accelerator.device, run.peak_tflops)
+        self.meter = flops.Meter()
         self.tracker = None
         if accelerator.is_main_process:
             self.tracker = Tracker(self.folder, self.saved, run.wandb_project)
@@ -187,27 +184,22 @@ class Trainer:
         calls = [next(taken) for _ in range(num_batches)]
         waited = time.perf_counter() - began
         batches = [batch for call in calls for batch in self._usable(call)]
-        if self.peak_tflops and self.flops_each is None:
-            self.flops_each = self._count_flops(batches[0])
         targets, tokens, stopping = self._totals(calls, batches)
         total = torch.zeros((), device=accelerator.device)
         rounds = self.way.rounds(len(batches))
         for number in range(1, rounds + 1):
             # Where processes keep in step, one with fewer batches repeats its last one for nothing.
             batch = batches[min(number, len(batches)) - 1]
-            last = number == rounds
-            with self.way.accumulating(last):
-                loss = self._loss(self.training.ready(batch, accelerator.device))
-                loss = loss * (number <= len(batches))
-                # Gradients are averaged over processes, so their number cancels here.
-                self.way.backward(loss * accelerator.num_processes / targets, last)
-            total += loss.detach()
+            used, last = number <= len(batches), number == rounds
+            total += self._pass(batch, targets, used, last)
         norm, moved = self.way.step(self.weights)
         if moved:
             self.schedule.step()
             if self.ema:
                 self.ema.step(self.weights)
-        mean = float(accelerator.reduce(total) / targets)
+        needed = torch.tensor(self.meter.take(), device=accelerator.device)
+        total, needed = accelerator.reduce(torch.stack([total, needed]))
+        mean = float(total / targets)
         self._check(step, mean)
         took = time.perf_counter() - began
         values = {
@@ -219,23 +211,25 @@ class Trainer:
             "data_wait_share": waited / took,
             "memory_gb": peak_memory_gb(),
         }
-        if self.peak_tflops and self.flops_each:
+        if self.peak_tflops:
             peak = self.peak_tflops * 1e12 * accelerator.num_processes
-            values["mfu"] = self.flops_each * float(tokens or targets) / took / peak
+            values["mfu"] = float(needed) / took / peak
         self._track(step, values)
         return stopping
 
-    def _loss(self, ready: Batch) -> torch.Tensor:
-        with self.way.autocast():
-            return self.family.loss(self.loaded, self.model, ready)
-
-    def _count_flops(self, batch: Batch) -> float:
+    def _pass(self, batch: Batch, targets: torch.Tensor, used: bool, last: bool) -> torch.Tensor:
+        """Forward and backward over a batch, whose loss counts if it is `used`; returns it."""
         ready = self.training.ready(batch, self.accelerator.device)
-        # A resumed run counts again, and its dropout must not see that.
-        with self.accelerator.no_sync(self.model), torch.random.fork_rng():
-            recomputed = self.run.gradient_checkpointing
-            counted = flops.count(partial(self._loss, ready), self.model, recomputed)
-        return counted / (data.num_tokens(batch) or data.num_targets(batch))
+        counted = self.peak_tflops and used
+        with (
+            self.way.accumulating(last),
+            self.meter.over(ready) if counted else contextlib.nullcontext(),
+        ):
+            with self.way.autocast():
+                loss: torch.Tensor = self.family.loss(self.loaded, self.model, ready) * used
+            # Gradients are averaged over processes, so their number cancels here.
+            self.way.backward(loss * self.accelerator.num_processes / targets, last)
+        return loss.detach()
 
     def _usable(self, taken: data.Taken) -> list[Batch]:
         """The batches of a call; what could not be used is named."""
