@@ -95,8 +95,7 @@ def loss(model: Any, batch: Batch) -> "torch.Tensor":
     """Sum of the answers' cross-entropy; scores are made only where one is needed."""
     from spark_trainer.losses.next_token import token_loss
 
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    logits_BNV = model(**inputs, use_cache=False).logits
+    logits_BNV = model(**families.inputs(batch), use_cache=False).logits
     return token_loss(logits_BNV, batch["labels"][:, batch["logits_to_keep"] + 1])
 
 

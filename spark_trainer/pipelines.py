@@ -199,6 +199,20 @@ def using(loaded: Loaded, network: str, model: Any) -> Any:
     return made
 
 
+def decoded(loaded: Loaded, latents: "torch.Tensor", *how: int) -> "list[Image]":
+    """Frames of what a pipeline left as latents, decoded in the VAE's own precision.
+
+    The pipeline itself would not cast them: they come in the network's, which has 16 bits where its
+    weights are shared out.
+    """
+    import torch
+
+    pipe = loaded.processor
+    with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
+        video = pipe.decode_latents(latents.to(pipe.vae.dtype), *how)
+    return list(pipe.video_processor.postprocess_video(video, output_type="pil")[0])
+
+
 def save_adapter(loaded: Loaded, network: str, model: Any, folder: Path) -> None:
     """Write low-rank adapters as the pipeline's own `load_lora_weights` reads them.
 

@@ -17,7 +17,8 @@ A family module holds facts at its head and then its verbs. Those of every famil
 
 `model` is the network in training, which may wrap `loaded.model` for several processes. A batch
 tells what its loss is a sum over: `labels` (rows, length), IGNORED where there is nothing to learn,
-or `seeds`, a number for each clip.
+or `seeds`, a number for each clip. Where `input_ids` leave out the image or the answer, the batch
+tells its TOKENS too; `inputs` takes both away.
 
 The other verbs are one of two sets. `Generates` writes text:
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # torch's `cross_entropy` leaves such labels out
 PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+TOKENS = "num_tokens"  # of a batch, for people, where `input_ids` are not all that is read
 Batch = dict[str, Any]  # tensors, and what the forward pass takes beside them
 
 
@@ -252,6 +254,11 @@ def pad(encoded: Sequence[Encoded], pad_id: int) -> Batch:
     for name, rows in batch.items():
         batch[name] = pad_sequence(rows, batch_first=True, padding_value=fills.get(name, 0))
     return batch | vision([one.vision for one in encoded])
+
+
+def inputs(batch: Batch) -> Batch:
+    """What a forward pass takes of a batch."""
+    return {name: value for name, value in batch.items() if name not in ("labels", TOKENS)}
 
 
 def vision(seen: "Sequence[dict[str, torch.Tensor]]") -> Batch:

@@ -215,5 +215,6 @@ def sample(
         num_frames=len(clip.images),
         num_inference_steps=num_steps,
         generator=generator,
+        output_type="latent",
     )
-    return list(made.frames[0])
+    return pipelines.decoded(loaded, made.frames, pipelines.FRAMES_AT_ONCE)

@@ -63,18 +63,21 @@ def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
 
 
 def collate(loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch:
-    """Pixels (B, C, H, W), ids, mask and labels (B, L)."""
+    """Pixels (B, C, H, W), ids, mask and labels (B, L); an image counts by its patches."""
     assert not packed
-    return families.pad(encoded, loaded.model.config.text_config.pad_token_id)
+    batch = families.pad(encoded, loaded.model.config.text_config.pad_token_id)
+    num_images, _, height, width = batch["pixel_values"].shape
+    patch = loaded.model.config.vision_config.patch_size
+    seen = num_images * (1 + (height // patch) * (width // patch))
+    return batch | {families.TOKENS: seen + int(batch["attention_mask"].sum())}
 
 
 def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
     """Sum of the caption tokens' cross-entropy, smoothed as the checkpoint's config says."""
     from spark_trainer.losses.next_token import next_token
 
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
     smoothing = loaded.model.config.text_config.label_smoothing
-    return next_token(model(**inputs).logits, batch["labels"], smoothing)
+    return next_token(model(**families.inputs(batch)).logits, batch["labels"], smoothing)
 
 
 def generate(loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:

@@ -74,7 +74,11 @@ def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
 def collate(loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch:
     """Pixels (B, C, H, W), ids, mask (B, L) and labels: (B, L), for T5 the answer's length."""
     assert not packed
-    return families.pad(encoded, loaded.processor.tokenizer.pad_token_id)
+    batch = families.pad(encoded, loaded.processor.tokenizer.pad_token_id)
+    written = 0
+    if not loaded.model.config.use_decoder_only_language_model:
+        written = int((batch["labels"] != IGNORED).sum())
+    return batch | {families.TOKENS: written + int(batch["attention_mask"].sum())}
 
 
 def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
@@ -82,9 +86,9 @@ def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
     from spark_trainer.losses.next_token import next_token, token_loss
 
     if not loaded.model.config.use_decoder_only_language_model:
-        return token_loss(model(**batch).logits, batch["labels"])
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    return next_token(model(**inputs).logits, batch["labels"])
+        scores = model(**families.inputs(batch), labels=batch["labels"]).logits
+        return token_loss(scores, batch["labels"])
+    return next_token(model(**families.inputs(batch)).logits, batch["labels"])
 
 
 def generate(loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:

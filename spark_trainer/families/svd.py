@@ -218,7 +218,7 @@ def sample(
         num_inference_steps=num_steps,
         fps=pipelines.fps(clip.times, clip.video),
         motion_bucket_id=motion_bucket(images),
-        decode_chunk_size=pipelines.FRAMES_AT_ONCE,
         generator=generator,
+        output_type="latent",
     )
-    return list(made.frames[0])
+    return pipelines.decoded(loaded, made.frames, len(images), pipelines.FRAMES_AT_ONCE)

@@ -366,7 +366,7 @@ def num_targets(batch: Batch) -> int:
 
 def num_tokens(batch: Batch) -> int:
     """How many tokens a batch holds, images included, padding not; none in a batch of clips."""
-    if "labels" not in batch:
-        return 0
+    if "labels" not in batch or families.TOKENS in batch:
+        return int(batch.get(families.TOKENS, 0))
     mask = batch.get("attention_mask")
     return int(batch["input_ids"].numel() if mask is None else mask.sum())

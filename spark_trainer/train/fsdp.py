@@ -29,6 +29,7 @@ class Fully(Shared):
         return torch.distributed.is_initialized()
 
     def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
+        self.cast(model)
         where = self.accelerator.device
         options: dict[str, Any] = {
             "mesh": init_device_mesh(where.type, (self.accelerator.num_processes,)),

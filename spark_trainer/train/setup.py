@@ -153,11 +153,17 @@ def _keep_packing(model: torch.nn.Module) -> None:
 
 
 def _recompute(family: Family, model: Any) -> None:
-    """Gradient checkpointing, as diffusers or transformers call it."""
+    """Gradient checkpointing, as diffusers or transformers call it.
+
+    transformers lets the output of every embedding need a gradient, the patches' of a frozen vision
+    tower too, which is then computed again and differentiated for nothing. Only checkpointing that
+    re-enters the backward pass would need that.
+    """
     if isinstance(family, Films):
         pipelines.recompute(model, family.RECOMPUTED)
     else:
         model.activation_checkpointing_enable({"use_reentrant": False})
+        model.disable_input_require_grads()
 
 
 def parts(folder: Path, root: Path, run: Run, family: Family) -> Parts:

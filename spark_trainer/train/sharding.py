@@ -32,7 +32,7 @@ from torch._C._distributed_c10d import FileStore
 
 from spark_trainer.config import Run
 from spark_trainer.families import Batch
-from spark_trainer.train import group, nest
+from spark_trainer.train import builds, group, nest
 
 DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 WEIGHTS = "trainable.safetensors"  # in a checkpoint, whole
@@ -41,7 +41,11 @@ SHARES = "optimizer"  # a folder of DeepSpeed's shares
 
 
 def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
-    """The processes and devices of this run; what it asked for is checked by `setup`."""
+    """The processes and devices of this run; what it asked for is checked by `setup`.
+
+    Raises:
+        MachineError: another process has begun to compile what DeepSpeed needs, and hangs.
+    """
     on_cpu = order["device"] == "cpu"
     meet("gloo" if on_cpu else "nccl")
     if not run.use_deepspeed:
@@ -53,11 +57,13 @@ def accelerator(run: Run, order: dict[str, Any]) -> Accelerator:
         )
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # On a CPU `cpu=True` would silently mean DDP, and no backend a process that is alone.
-    made = Accelerator(
-        mixed_precision=run.mixed_precision,
-        deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=order["deepspeed"], zero3_init_flag=False),
-        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl")],
-    )
+    plugin = DeepSpeedPlugin(hf_ds_config=order["deepspeed"], zero3_init_flag=False)
+    with builds.limited():
+        made = Accelerator(
+            mixed_precision=run.mixed_precision,
+            deepspeed_plugin=plugin,
+            kwargs_handlers=[InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl")],
+        )
     # Under ZeRO-3 transformers would share weights out as it loads them, frozen encoders included,
     # which no engine gathers later.
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
@@ -224,6 +230,19 @@ class Shared(Whole, ABC):
 
     in_step = True
 
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def cast(self, model: Any) -> None:
+        """Let every forward pass of a network run in the run's precision, whoever calls it.
+
+        Inside of what DeepSpeed does around one: on a GPU that ends the precision of its callers,
+        and norms would be computed in 16 bits. What shows texts and videos calls the network alone.
+        """
+        if dtype := DTYPES[self.run.mixed_precision]:
+            context = torch.autocast(self.accelerator.device.type, dtype)
+            model.forward = context(model.forward)
+
     @property
     def shares(self) -> str:
         return f"{self.NAME} on {self.accelerator.num_processes} processes"
@@ -265,13 +284,6 @@ class Zero(Shared):
     def got(self) -> bool:
         return bool(self.accelerator.distributed_type == DistributedType.DEEPSPEED)
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        # Accelerate leaves it to DeepSpeed, which only narrows the weights: inputs are float32, and
-        # norms and losses are computed in it.
-        dtype = DTYPES[self.run.mixed_precision]
-        where = self.accelerator.device.type
-        return torch.autocast(where, dtype) if dtype else contextlib.nullcontext()
-
     def accumulating(self, last: bool) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
@@ -305,6 +317,7 @@ class Zero(Shared):
     def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
         from spark_trainer.train.shards import Nests
 
+        self.cast(model)
         engine = super().prepare(model, make)
         engine.checkpoint_engine = Nests(engine)
         engine._copy_recovery_script = lambda _: None  # it reads pickles

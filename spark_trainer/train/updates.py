@@ -1,10 +1,10 @@
 """One update of the weights after the other: its samples, its loss, and what is measured of it."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,13 +36,11 @@ class Updates:
     stopping: Callable[[], int]  # whether this process was asked to stop
     bad_losses: int = 0  # in a row
     last_reason: str = ""  # why a sample was skipped
-    flops_each: float | None = None  # of a token, or of a clip where there are none
+    meter: flops.Meter = field(default_factory=flops.Meter)
 
     def __post_init__(self) -> None:
         self.run, self.accelerator = self.way.run, self.way.accelerator
-        # FLOPs are counted over a pass of its own, which processes in step can't make.
-        known = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
-        self.peak_tflops = None if self.way.in_step else known
+        self.peak_tflops = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
 
     def make(
         self, step: int, taken: Iterator[data.Taken], num_calls: int
@@ -64,17 +62,17 @@ class Updates:
         calls = [next(taken) for _ in range(num_calls)]
         waited = time.perf_counter() - began
         batches = [batch for call in calls for batch in self._usable(call)]
-        if self.peak_tflops and self.flops_each is None:
-            self.flops_each = self._count_flops(batches[0])
         targets, tokens, stopping = self._totals(calls, batches)
         total = self._backward(batches, targets)
         rate = float(self.schedule.get_last_lr()[0])  # before it moves on to the next update's
         norm = self._move()
-        mean = float(self.accelerator.reduce(total) / targets)
+        needed = torch.tensor(self.meter.take(), device=self.accelerator.device)
+        total, needed = self.accelerator.reduce(torch.stack([total, needed]))
+        mean = float(total / targets)
         self._check(step, mean)
         took = time.perf_counter() - began
         values = {"loss": mean, "learning_rate": rate, "grad_norm": norm}
-        return values | self._speed(float(targets), float(tokens), waited, took), stopping
+        return values | self._speed(float(needed), float(tokens), waited, took), stopping
 
     def _backward(self, batches: list[Batch], targets: torch.Tensor) -> torch.Tensor:
         """Gradients of all batches; returns the sum of their losses."""
@@ -83,14 +81,24 @@ class Updates:
         for number in range(1, rounds + 1):
             # Where processes keep in step, one with fewer batches repeats its last one for nothing.
             batch = batches[min(number, len(batches)) - 1]
-            last = number == rounds
-            with self.way.accumulating(last):
-                loss = self._loss(self.reader.ready(batch, self.accelerator.device))
-                loss = loss * (number <= len(batches))
-                # Gradients are averaged over processes, so their number cancels here.
-                self.way.backward(loss * self.accelerator.num_processes / targets, last)
-            total += loss.detach()
+            used, last = number <= len(batches), number == rounds
+            total += self._pass(batch, targets, used, last)
         return total
+
+    def _pass(self, batch: Batch, targets: torch.Tensor, used: bool, last: bool) -> torch.Tensor:
+        """Forward and backward over a batch, whose loss counts if it is `used`; returns it."""
+        ready = self.reader.ready(batch, self.accelerator.device)
+        counted = self.peak_tflops and used
+        with (
+            self.way.accumulating(last),
+            self.meter.over(ready) if counted else contextlib.nullcontext(),
+        ):
+            with self.way.autocast():
+                family, loaded = self.reader.family, self.reader.loaded
+                loss: torch.Tensor = family.loss(loaded, self.model, ready) * used
+            # Gradients are averaged over processes, so their number cancels here.
+            self.way.backward(loss * self.accelerator.num_processes / targets, last)
+        return loss.detach()
 
     def _move(self) -> float:
         """Update the weights, the schedule and the average; returns the norm of the gradients."""
@@ -101,29 +109,17 @@ class Updates:
                 self.average.step(self.weights)
         return norm
 
-    def _speed(self, targets: float, tokens: float, waited: float, took: float) -> dict[str, float]:
+    def _speed(self, needed: float, tokens: float, waited: float, took: float) -> dict[str, float]:
         values = {
             "samples_per_s": self.run.samples_per_update / took,
             **({"tokens_per_s": tokens / took} if tokens else {}),
             "data_wait_share": waited / took,
             "memory_gb": peak_memory_gb(),
         }
-        if self.peak_tflops and self.flops_each:
+        if self.peak_tflops:
             peak = self.peak_tflops * 1e12 * self.accelerator.num_processes
-            values["mfu"] = self.flops_each * (tokens or targets) / took / peak
+            values["mfu"] = needed / took / peak
         return values
-
-    def _loss(self, ready: Batch) -> torch.Tensor:
-        with self.way.autocast():
-            return self.reader.family.loss(self.reader.loaded, self.model, ready)
-
-    def _count_flops(self, batch: Batch) -> float:
-        ready = self.reader.ready(batch, self.accelerator.device)
-        # A resumed run counts again, and its dropout must not see that.
-        with self.accelerator.no_sync(self.model), torch.random.fork_rng():
-            recomputed = self.run.gradient_checkpointing
-            counted = flops.count(partial(self._loss, ready), self.model, recomputed)
-        return counted / (data.num_tokens(batch) or data.num_targets(batch))
 
     def _usable(self, taken: data.Taken) -> list[Batch]:
         """The batches of a call; what could not be used is named."""

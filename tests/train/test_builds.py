@@ -1,0 +1,40 @@
+"""A start that others hold up ends by itself, and names what holds it up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+from filelock import FileLock
+
+from spark_trainer.errors import MachineError
+from spark_trainer.train import builds, group, loop, zero
+
+from .conftest import write_run
+
+
+@pytest.mark.long
+def test_a_builder_that_never_ends_is_waited_for_so_long(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has begun to compile what DeepSpeed needs, and hangs."""
+    config = tmp_path / "zero.json"
+    config.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
+    made = make(use_deepspeed=True, deepspeed_config=str(config))
+    folder = write_run(made)
+    told = json.loads((folder / "run.json").read_text())
+    told["deepspeed"] = zero.filled(zero.read(made.settings), made.settings, 1)
+    (folder / "run.json").write_text(json.dumps(told))
+    for name, value in group.places(1)[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    monkeypatch.setattr(builds, "LIMIT_SECONDS", 1.0)
+    lock = tmp_path / "extensions" / "deepspeed_shm_comm" / "lock"
+    lock.parent.mkdir(parents=True)
+    try:
+        with FileLock(lock), pytest.raises(MachineError, match=f"^{lock}: .*remove {lock.parent},"):
+            loop.prepare(folder)
+    finally:
+        AcceleratorState._reset_state(True)
+        GradientState._reset_state()

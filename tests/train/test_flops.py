@@ -1,0 +1,123 @@
+"""FLOPs as they are counted against those that a hand can add up."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+
+from spark_trainer.train import data, flops, loop
+from tests.families import tiny
+
+from .conftest import dropping, metrics, write_run
+from .matrix import Live
+
+ROWS, WIDTH, LAYERS = 256, 64, 12
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    yield
+    fresh()
+
+
+def fresh() -> None:
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+def layer(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    for _ in range(4):
+        x = torch.tanh(linear(x, weight))
+    return x
+
+
+def stack(frozen: int, recomputed: bool, scale: float = 1.0) -> None:
+    """A pass over layers of four products each, of which the first ones are frozen."""
+    torch.manual_seed(0)
+    weights = [torch.randn(WIDTH, WIDTH, requires_grad=i >= frozen) for i in range(LAYERS)]
+    x = torch.randn(ROWS, WIDTH)
+    for weight in weights:
+        run = partial(layer, weight)
+        x = checkpoint(run, x, use_reentrant=False) if recomputed else run(x)
+    (x.sum() * scale).backward()
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("frozen", [0, 5, LAYERS - 1])
+def test_only_what_is_needed_is_counted(frozen: int, recomputed: bool) -> None:
+    with flops.Counter() as counter:
+        stack(frozen, recomputed)
+    product = 2 * ROWS * WIDTH * WIDTH
+    forward, weights = 4 * LAYERS, 4 * (LAYERS - frozen)
+    inputs = weights - 1  # the lowest layer that learns has below it nothing that does
+    assert counter.total == product * (forward + weights + inputs)
+
+
+def test_counting_takes_no_memory() -> None:
+    peaks = []
+    for counted in (False, True):
+        with Live() as live, flops.Counter() if counted else torch.enable_grad():
+            stack(0, recomputed=True)
+        peaks.append(live.peak)
+    with Live() as live:
+        stack(0, recomputed=False)
+    assert peaks[1] == peaks[0] < 0.8 * live.peak
+
+
+def test_causal_attention_counts_in_full() -> None:
+    query, key, value = torch.randn(3, 2, 4, 16, 8)
+    with flops.Counter() as counter:
+        scaled_dot_product_attention(query, key, value, is_causal=True)
+    assert counter.total == 2 * 4 * (2 * 16 * 16 * 8) * 2
+
+
+def test_each_shape_of_clip_is_counted_once() -> None:
+    meter = flops.Meter()
+    weight = torch.randn(4, 4)
+
+    def over(clips: int, frames: int) -> float:
+        ready = {"latents": torch.randn(clips, frames, 4), "seeds": [0] * clips}
+        with meter.over(ready):
+            linear(ready["latents"], weight)
+        return meter.take()
+
+    frame = 2 * 4 * 4
+    assert over(1, 5) == 5 * frame
+    assert over(3, 5) == 15 * frame
+    assert over(2, 9) == 18 * frame
+    assert over(2, 5) == 10 * frame
+    assert meter.take() == 0
+
+
+def train(folder: Path) -> list[dict[str, float]]:
+    loop.prepare(folder).train()
+    fresh()
+    return metrics(folder)
+
+
+def test_counting_changes_nothing(make: Any, checkpoint: Path, tmp_path: Path) -> None:
+    """Not even what chance draws for dropout."""
+    keys = {"model_name": str(dropping(checkpoint, tmp_path)), "max_steps": 3}
+    plain = train(write_run(make("plain", **keys)))
+    counted = train(write_run(make("counted", peak_tflops=1e-3, **keys)))
+    assert [{k: v for k, v in line.items() if k != "mfu"} for line in counted] == plain
+    assert sum("mfu" in line for line in counted) == 3
+
+
+@pytest.mark.parametrize("variant", ["blip", "blip2", "blip2_t5"])
+def test_tokens_count_the_image_too(variant: str, make: Any, tmp_path: Path) -> None:
+    """What the language model reads, image included, and what it writes."""
+    folder = getattr(tiny, variant)(tmp_path / variant)
+    run = write_run(make(model_name=str(folder), batch_size=2, max_steps=2, global_batch_size=2))
+    trainer = loop.prepare(run)
+    [batch] = trainer.training[[0, 1]].batches
+    text = int(batch["attention_mask"].sum())
+    seen = {"blip": text + 2 * (1 + 6 * 6), "blip2": text}
+    written = int((batch["labels"] != -100).sum())
+    assert data.num_tokens(batch) == seen.get(variant, text + written)
