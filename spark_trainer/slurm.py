@@ -42,7 +42,7 @@ def left(*folders: Path) -> list[Job]:
     command = ["squeue", "--me", "--noheader", f"--states={NOT_ENDED}", "--format=%i|%j|%k|%Z"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise MachineError(f"squeue: {answer.stderr.strip()}")
+        raise MachineError(f"squeue: {' '.join(answer.stderr.split())}")
     places = {os.path.realpath(folder) for folder in folders}
     fields = (line.split("|", 3) for line in answer.stdout.splitlines())
     return [

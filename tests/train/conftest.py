@@ -87,6 +87,7 @@ def write_run(made: Order, processes: int = 1) -> Path:
             "data_root": str(made.data_root),
             "encoded": str(made.encoded),
             "versions": made.versions,
+            "nodes": 1,
             "processes": processes,
             "device": "cpu",
         },

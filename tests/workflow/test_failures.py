@@ -5,6 +5,7 @@ Everything is real: Snakemake, its jobs, errors of the operating system, kills, 
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -270,7 +271,14 @@ def test_a_folder_that_can_not_be_written_is_one_line(fresh: Workspace) -> None:
     assert "Traceback" not in outcome.stderr
 
 
-def test_without_slurm_its_profile_is_one_line(fresh: Workspace) -> None:
+def test_without_slurm_its_profile_is_one_line(
+    fresh: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "tools"  # of a machine without Slurm, which this one may have
+    tools.mkdir()
+    for name in ("bash", "sh", "git"):
+        (tools / name).symlink_to(shutil.which(name) or "/none")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{tools}")
     outcome = fresh.snakemake("manifest", "--profile", str(REPO / "profiles/slurm"))
     assert (outcome.status, outcome.jobs) == (1, {})
     assert last(outcome).startswith("spark_trainer: no squeue on the PATH: ")
