@@ -94,6 +94,37 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     return Loaded(model, pipeline)
 
 
+def own_size(name: str, kind: str, network: str) -> tuple[int, int]:
+    """Tell width and height, in pixels, of what a pipeline makes where none is asked for.
+
+    They are the defaults of upstream's `__call__`, or its `unet.config.sample_size` times the
+    VAE's factor where it has none.
+
+    Args:
+        name: hub id, or a folder with `model_index.json`.
+        kind: upstream's class of the pipeline.
+        network: the pipeline's component that is trained.
+
+    Raises:
+        OSError: there is no such pipeline.
+    """
+    import inspect
+
+    import diffusers
+
+    asked = inspect.signature(getattr(diffusers, kind).__call__).parameters
+    width, height = asked["width"].default, asked["height"].default
+    if width and height:
+        return width, height
+    index = diffusers.DiffusionPipeline.load_config(name)
+    shape, vae = (
+        getattr(diffusers, index[part][1]).load_config(name, subfolder=part)
+        for part in (network, "vae")
+    )
+    side = shape["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    return side, side
+
+
 def _four_bit(wanted: Wanted, network: str) -> Any:
     from diffusers import PipelineQuantizationConfig
 

@@ -60,11 +60,6 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"train": {"model_type": "diffusion"}},
-        "train.clip.sizes",
-        "expected [[width, height], …] for diffusion",
-    ),
-    (
-        {"train": {"model_type": "diffusion", "clip": {"sizes": [[64, 64]]}}},
         "train.clip.fps, clip.stride",
         "expected one of the two for diffusion",
     ),
@@ -194,7 +189,7 @@ def test_what_runs_share_may_lack_what_each_says() -> None:
     shared = {"model_type": "diffusion", "runs": {"a": {"clip": sizes}, "b": {"clip": sizes}}}
     assert set(config.load({"train": shared}).runs) == {"a", "b"}
     shared["runs"] |= {"c": {}}
-    with pytest.raises(config.ConfigError, match=r"^train\.runs\.c\.clip\.sizes: expected"):
+    with pytest.raises(config.ConfigError, match=r"^train\.runs\.c\.clip\.fps, clip\.stride: expected"):
         config.load({"train": shared})
 
 

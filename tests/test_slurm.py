@@ -46,7 +46,7 @@ def test_waits_until_they_have_ended(queue: Callable[[str], None], tmp_path: Pat
 
 def test_a_silent_slurm_is_an_error(queue: Callable[[str], None], tmp_path: Path) -> None:
     queue("echo 'no config' >&2; echo 'no controller' >&2; exit 1")
-    with pytest.raises(MachineError, match="^squeue: no config no controller$"):
+    with pytest.raises(MachineError, match=r"^squeue: no config no controller$"):
         slurm.left(tmp_path)
 
 

@@ -102,7 +102,7 @@ class Clip(Section):
     sizes: tuple[tuple[Side, Side], ...] = Field(
         (),
         description="[[width, height], …] in pixels: frames are scaled and cropped to the one of "
-        "the most similar shape. Needed by diffusion.",
+        "the most similar shape. Without it diffusion takes the checkpoint's own size.",
     )
     flip: bool = Field(
         False, description="Mirror every other clip; wrong where captions say left and right."

@@ -64,10 +64,6 @@ def _check_shards(run: "Run") -> None:
 
 
 def _check_diffusion(run: "Run") -> None:
-    if not run.clip.sizes:
-        raise ConfigError(
-            "clip.sizes: expected [[width, height], …] for diffusion, such as [[512, 512]]"
-        )
     if run.clip.fps is None and run.clip.stride is None:
         raise ConfigError("clip.fps, clip.stride: expected one of the two for diffusion")
     if run.clip.lengths[-1] < 2:

@@ -123,6 +123,7 @@ class Films(Family, Protocol):
     EACH_STEP: tuple[str, ...]
     RECOMPUTED: str
     FLIPS: bool
+    PIPELINE: str
     NETWORK: str
     USE: dict[str, str]
 

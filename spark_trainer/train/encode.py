@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ def run(order: Order, data: Path, granted_gpus: int, threads: int) -> dict[str, 
     from spark_trainer.train import setup
 
     try:
+        order = replace(order, settings=setup.sized(order.settings))
         family = setup.films(order.settings)
         with tempfile.TemporaryDirectory() as folder:
             due = _due(order, family, _collected(order, data, Path(folder)))

@@ -46,7 +46,7 @@ def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
         raise TrainingError(f"asked for {way.NAME}, got {made.distributed_type.value}")
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
-    return run, order, made
+    return sized(run), order, made
 
 
 def _check_devices(order: dict[str, Any]) -> None:
@@ -82,6 +82,20 @@ def find(run: Run) -> Family:
 def films(run: Run) -> Films:
     """The family of a run that makes videos; raises as `find`."""
     return cast(Films, find(run))
+
+
+def sized(run: Run) -> Run:
+    """The run, with the checkpoint's own size of clips where it makes videos and names none.
+
+    Raises:
+        OSError, ValueError: there is no such pipeline, or the run is of another kind.
+    """
+    if run.model_type != "diffusion" or run.clip.sizes:
+        return run
+    family = films(run)
+    size = pipelines.own_size(run.model_name, family.PIPELINE, family.NETWORK)
+    log.logger.info("train.clip.sizes: %d × %d, the checkpoint's own", *size)
+    return run.model_copy(update={"clip": run.clip.model_copy(update={"sizes": (size,)})})
 
 
 def encoders(run: Run, family: Films) -> Loaded:

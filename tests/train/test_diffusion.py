@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from safetensors.torch import load_file
 
-from spark_trainer import families, summary
+from spark_trainer import families, pipelines, summary
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
@@ -133,6 +134,33 @@ def train(folder: Path) -> list[dict[str, float]]:
 
 def held_out(curve: list[dict[str, float]]) -> dict[int, float]:
     return {int(line["step"]): line["held_out_loss"] for line in curve if "held_out_loss" in line}
+
+
+def test_a_pipelines_own_size_is_what_upstream_makes_unasked(folders: dict[str, Path]) -> None:
+    own = {
+        name: pipelines.own_size(str(folder), family.PIPELINE, family.NETWORK)
+        for name, folder in folders.items()
+        for family in [cast(families.Films, families.find(str(folder)))]
+    }
+    pipe = diffusers.AnimateDiffPipeline.from_pretrained(folders["animatediff"])
+    [frames] = pipe("a dog", num_frames=2, num_inference_steps=1).frames
+    assert own["animatediff"] == frames[0].size
+    # As the models were trained, and as the defaults of upstream's calls are.
+    assert (own["svd"], own["wan_animate"]) == ((1024, 576), (1280, 720))
+
+
+@pytest.mark.parametrize("encode", ["ahead", "each_step"])
+def test_without_sizes_clips_have_the_checkpoints_own(
+    encode: str, make: Make, folders: dict[str, Path]
+) -> None:
+    family = cast(families.Films, families.find(str(folders["animatediff"])))
+    size = pipelines.own_size(str(folders["animatediff"]), family.PIPELINE, family.NETWORK)
+    curves = [
+        train(write_run(make("animatediff", run, clip={"sizes": sizes}, encode=encode)))
+        for run, sizes in (("own", []), ("named", [list(size)]))
+    ]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) > 3
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

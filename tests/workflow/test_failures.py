@@ -276,7 +276,7 @@ def test_without_slurm_its_profile_is_one_line(
 ) -> None:
     tools = tmp_path / "tools"  # of a machine without Slurm, which this one may have
     tools.mkdir()
-    for name in ("bash", "sh", "git"):
+    for name in ("bash", "sh", "git", "which"):
         (tools / name).symlink_to(shutil.which(name) or "/none")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{tools}")
     outcome = fresh.snakemake("manifest", "--profile", str(REPO / "profiles/slurm"))
