@@ -189,7 +189,9 @@ def test_what_runs_share_may_lack_what_each_says() -> None:
     shared = {"model_type": "diffusion", "runs": {"a": {"clip": sizes}, "b": {"clip": sizes}}}
     assert set(config.load({"train": shared}).runs) == {"a", "b"}
     shared["runs"] |= {"c": {}}
-    with pytest.raises(config.ConfigError, match=r"^train\.runs\.c\.clip\.fps, clip\.stride: expected"):
+    with pytest.raises(
+        config.ConfigError, match=r"^train\.runs\.c\.clip\.fps, clip\.stride: expected"
+    ):
         config.load({"train": shared})
 
 
