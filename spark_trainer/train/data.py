@@ -2,6 +2,7 @@
 
 import atexit
 import multiprocessing
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -287,7 +288,7 @@ class _Sampler:
         return self._share.batches(self._samples)
 
 
-def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Iterator[Taken]:
+def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> "Ahead":
     """Batches of this process's share, for ever."""
     loader: DataLoader[Any] = DataLoader(
         _Guarded(reader),  # type: ignore[arg-type]  # anything that is indexed will do
@@ -302,7 +303,7 @@ def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> Itera
     made = iter(loader)
     # Torch's own such call was made as it started its workers, so this one comes before it.
     atexit.register(_end_workers)
-    return _given(made)
+    return Ahead(made)
 
 
 def _end_workers() -> None:
@@ -311,29 +312,31 @@ def _end_workers() -> None:
     An error that is on its way keeps the loader, and its workers hear no SIGTERM: Python would wait
     for them for ever.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises where a worker is killed
     for worker in multiprocessing.active_children():
         worker.kill()
 
 
-def _given(loader: Iterator[Taken | Exception]) -> Iterator[Taken]:
-    """What the workers read.
+class Ahead(Iterator[Taken]):
+    """What the workers of a loader read, one call after the other."""
 
-    Raises:
-        MachineError: a worker process is gone.
-    """
-    while True:
+    def __init__(self, loader: Iterator[Taken | Exception]) -> None:
+        self._loader = loader
+
+    def __next__(self) -> Taken:
+        """Give the next; raises MachineError where a worker process is gone."""
         try:
-            taken = next(loader)
+            taken = next(self._loader)
         except RuntimeError as error:  # only the loader's own: a reader's comes as a value
             raise MachineError(f"reading ahead: {error}") from error
         if isinstance(taken, Exception):
             raise taken
-        yield taken
+        return taken
 
-
-def lost(taken: Iterator[Taken] | None) -> bool:
-    """Whether a process that reads samples ahead was killed."""
-    return any((one.exitcode or 0) < 0 for one in getattr(taken, "_workers", ()))
+    @property
+    def killed(self) -> bool:
+        """Whether a worker was; torch says so by an error wherever this process just is."""
+        return any((one.exitcode or 0) < 0 for one in getattr(self._loader, "_workers", ()))
 
 
 def held_out(reader: Reader, batch_size: int, rank: int, world: int) -> Iterator[Taken]:

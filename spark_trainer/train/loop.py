@@ -50,7 +50,7 @@ class Trainer:
     asked: stop.Asked | None = None  # whether to stop; never without one
     progress: dict[str, float] = field(default_factory=dict)  # kept in checkpoints
     saved: int = -1  # update of the newest checkpoint
-    taken: Iterator[data.Taken] | None = None  # samples, read ahead
+    taken: data.Ahead | None = None  # samples
 
     def train(self) -> None:
         """Train to the last update, from the newest checkpoint where there is one.

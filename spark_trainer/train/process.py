@@ -7,7 +7,7 @@ import torch
 
 from spark_trainer import environment, gpu, log
 from spark_trainer.errors import MACHINE_STATUS, MachineError, UserError, of_machine
-from spark_trainer.train import data, group, loop, stop
+from spark_trainer.train import group, loop, stop
 from spark_trainer.train.setup import TrainingError
 
 KNOWN = (
@@ -31,7 +31,8 @@ def main() -> None:
         log.logger.warning("%s", stopped)
         _end(str(stopped), stop.STATUS[stopped.number])
     except Exception as error:
-        _fail(error, of_machine(error) or (trainer is not None and data.lost(trainer.taken)))
+        lost = trainer is not None and trainer.taken is not None and trainer.taken.killed
+        _fail(error, lost or of_machine(error))
 
 
 def _fail(error: Exception, machine: bool) -> None:

@@ -138,6 +138,21 @@ def test_a_killed_process_takes_the_others_along(victim: str, make: Any, tmp_pat
         assert "a training process was ended by signal 9" in said.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize("_", range(3))
+def test_a_killed_worker_is_the_machines_trouble(_: int, make: Any, tmp_path: Path) -> None:
+    """Wherever the training process is when it hears of it: reading, computing, saving."""
+    made = make("killed", **ALONE | {"max_steps": 10**6, "checkpoint_steps": 1})
+    process = start(made, tmp_path / "state")
+    until(lambda: updates(made) >= 2)
+    [rank] = process.children()
+    [worker] = until(rank.children)
+    worker.send_signal(signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    assert "killed" in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
+
+
 def test_a_folder_has_one_trainer(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
