@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import functools
 import io
+import logging
 import os
 import signal
 import sys
@@ -112,12 +113,18 @@ def _note(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if number == signal.SIGINT and _ctrl_c and now - _ctrl_c[-1] < SAME_PRESS_SECONDS:
         return
+    if not _ctrl_c:  # where it strikes a loop of asyncio, closing that fails as well
+        logging.getLogger("snakemake.logging").addFilter(_no_trace)
     _ctrl_c.append(now)
     # What writes Snakemake's log swallows it, so there it is raised a moment later.
     if any(one.f_code.co_name == "emit" for one, _ in traceback.walk_stack(frame)):
         signal.setitimer(signal.ITIMER_REAL, MOMENT_SECONDS)
     else:
         signal.default_int_handler(number, frame)
+
+
+def _no_trace(record: logging.LogRecord) -> bool:
+    return "Traceback (most recent call last)" not in record.getMessage()
 
 
 def _end_interrupted() -> None:

@@ -230,6 +230,7 @@ def test_what_this_machine_or_family_lacks_stops(
 
 def test_a_gpu_without_bf16_is_named(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a card of before 2020; only what torch says of the card is made up."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
     folder = write_run(make(mixed_precision="bf16"))

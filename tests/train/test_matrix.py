@@ -63,16 +63,16 @@ class Pass:
     """What a forward and a backward pass over one batch took and gave."""
 
     def __init__(self, trainer: loop.Trainer, counted: bool) -> None:
-        trainer.peak_tflops = 1.0 if counted else None
+        trainer.updates.peak_tflops = 1.0 if counted else None
         [batch] = trainer.training[[0]].batches
         torch.manual_seed(0)
         with Live() as live:
             # What the frozen encoders took before, as they do at each step here, is no part of it.
             begun = trainer.model.register_forward_pre_hook(lambda *_: live.restart())
-            trainer._pass(batch, torch.tensor(1), used=True, last=True)
+            trainer.updates._pass(batch, torch.tensor(1), used=True, last=True)
         begun.remove()
         self.peak = live.peak
-        self.flops = trainer.meter.take()
+        self.flops = trainer.updates.meter.take()
         self.gradients = [p.grad.clone() for p in trainer.weights if p.grad is not None]
         for parameter in trainer.weights:
             parameter.grad = None
