@@ -141,6 +141,21 @@ def read(path: Path) -> Config:
         raise ConfigError(f"{path}:\n{error}") from None
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """A safe loader that refuses a key which stands twice; YAML has the last one win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct as upstream does, with every key looked at first."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    problem = f"the key {key.value!r} stands twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file, whatever its keys.
 
@@ -148,7 +163,7 @@ def mapping(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, or is no YAML mapping.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachKeyOnce)  # noqa: S506
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
