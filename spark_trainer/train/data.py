@@ -322,6 +322,7 @@ class Ahead(Iterator[Taken]):
 
     def __init__(self, loader: Iterator[Taken | Exception]) -> None:
         self._loader = loader
+        self.killed = False  # whether a worker was, once closed
 
     def __next__(self) -> Taken:
         """Give the next; raises MachineError where a worker process is gone."""
@@ -333,10 +334,11 @@ class Ahead(Iterator[Taken]):
             raise taken
         return taken
 
-    @property
-    def killed(self) -> bool:
-        """Whether a worker was; torch says so by an error wherever this process just is."""
-        return any((one.exitcode or 0) < 0 for one in getattr(self._loader, "_workers", ()))
+    def close(self) -> None:
+        """End the workers; torch tells of a killed one by an error wherever this process is."""
+        workers = getattr(self._loader, "_workers", ())
+        self.killed = self.killed or any((one.exitcode or 0) < 0 for one in workers)
+        self._loader = iter(())
 
 
 def held_out(reader: Reader, batch_size: int, rank: int, world: int) -> Iterator[Taken]:

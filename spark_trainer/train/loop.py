@@ -61,8 +61,14 @@ class Trainer:
         step, total = self._prepare()
         share = self._share(step)
         pin = self.accelerator.device.type == "cuda"
-        taken = data.training(self.training, share, self.run.num_workers, pin)
-        self.taken = taken
+        self.taken = data.training(self.training, share, self.run.num_workers, pin)
+        with contextlib.closing(self.taken):
+            step = self._updates_to(total, step, share.num_batches)
+        finish.finish(self, step)
+
+    def _updates_to(self, total: int, step: int, num_calls: int) -> int:
+        """Make the updates after one; returns the number of the last one that is due."""
+        assert self.taken
         if not self._evaluated(step, total):
             self._stop(step, total)
         if step == 0 and self.saved < 0 and self.run.final == "best":
@@ -72,7 +78,7 @@ class Trainer:
         with log.progress("train", total - step, "step") as advance:
             while step < total and not self._stale():
                 step += 1
-                stopping = self._update(step, taken, share.num_batches)
+                stopping = self._update(step, self.taken, num_calls)
                 if stopping or not self._evaluated(step, total):
                     self._stop(step, total)
                 best = step == self.progress.get("best_step")
@@ -83,7 +89,7 @@ class Trainer:
             text = "stopped early at update %d of %d: no lower held-out loss since update %d"
             log.logger.info(text, step, total, int(self.progress["best_step"]))
         self._checkpoint(step)
-        finish.finish(self, step)
+        return step
 
     def _prepare(self) -> tuple[int, int]:
         """Everything around the model; returns the update to go on from and the last one."""

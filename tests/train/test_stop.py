@@ -138,8 +138,7 @@ def test_a_killed_process_takes_the_others_along(victim: str, make: Any, tmp_pat
         assert "a training process was ended by signal 9" in said.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("_", range(3))
-def test_a_killed_worker_is_the_machines_trouble(_: int, make: Any, tmp_path: Path) -> None:
+def test_a_killed_worker_is_the_machines_trouble(make: Any, tmp_path: Path) -> None:
     """Wherever the training process is when it hears of it: reading, computing, saving."""
     made = make("killed", **ALONE | {"max_steps": 10**6, "checkpoint_steps": 1})
     process = start(made, tmp_path / "state")
