@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -289,40 +288,6 @@ def test_mfu_is_the_counted_flops_over_the_peak(make: Any) -> None:
 
 
 CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-TEN_KILLS = {
-    "max_steps": 44,
-    "eval_steps": 11,
-    "num_workers": 1,
-    "ema_decay": 0.9,
-    "clip": {"num_frames": 2, "sampling": "random"},
-}
-
-
-@pytest.mark.long
-def test_a_killed_run_goes_on_bit_by_bit(make: Any) -> None:
-    calm = train(write_run(make("calm", **TEN_KILLS)))
-    folder = write_run(make("killed", **TEN_KILLS))
-    moments = random.Random(0)
-    command = [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
-    kills = 0
-    while kills < 10 and not (folder / "trained.json").exists():
-        process = subprocess.Popen(command, start_new_session=True, env=os.environ | CPU)
-        target = _steps(folder) + moments.randint(1, 3) + moments.random()
-        while process.poll() is None and _steps(folder) < target:
-            time.sleep(0.01)
-        time.sleep(moments.random() * 0.2)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    subprocess.run(command, check=True, env=os.environ | CPU)
-    assert kills == 10
-    assert metrics(folder) == calm
-
-
-def _steps(folder: Path) -> int:
-    path = folder / "metrics.jsonl"
-    return path.read_text().count('"loss"') if path.exists() else 0
 
 
 @pytest.mark.long
