@@ -134,6 +134,8 @@ def model(run: Run) -> tuple[Family, Loaded]:
         sharded=run.sharded,
     )
     loaded = family.load(run.model_name, wanted)
+    if run.from_scratch:
+        log.logger.warning("train.from_scratch: %s begins from random weights", run.model_name)
     if isinstance(family, Films):
         _check_clips(family, loaded, run)
     if run.finetune == "full":
