@@ -258,7 +258,10 @@ def test_the_examples_train_the_models_that_they_name(clone: Clone) -> None:
         if asked.get("save") == "adapter":
             assert (folder / "final/adapter_model.safetensors").is_file()
         else:
-            assert 0 < run.moved(start) < 0.05, path.stem
+            moved = run.moved(start)  # not at all by a warm-up's first update, whose rate is 0
+            learnt = any(line["learning_rate"] > 0 for line in run.updates)
+            assert moved < 0.05, path.stem
+            assert moved > 0 or not learnt or asked["finetune"] == "lora", path.stem
 
 
 def said(path: Path) -> list[str]:
