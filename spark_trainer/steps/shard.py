@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from spark_trainer import log, steps
@@ -23,7 +24,6 @@ from spark_trainer.steps.promises import (
 )
 
 LONGEST = 500  # characters of an unexpected error's message
-UNFORESEEN = "unexpected "  # what the reason of such an error begins with
 
 
 class Changed(MachineError):
@@ -166,12 +166,10 @@ def each(
 ) -> Iterator[tuple[Video, Facts]]:
     """Apply a function to every video, `context.workers` at once, results as they come.
 
-    An error of one video becomes its record. One that nobody foresaw waits for a video that is
-    fine: where none is, several such errors speak of what is installed here, not of the videos.
+    An error of one video becomes its record.
 
     Raises:
         ConfigError: the settings can't be carried out; no other video is begun.
-        MachineError: several videos failed in ways that nobody foresaw, and none was fine.
     """
 
     def one(video: Video) -> Facts:
@@ -183,22 +181,8 @@ def each(
     with ThreadPoolExecutor(context.workers) as pool:
         futures = {pool.submit(one, video): video for video in videos}
         try:
-            waiting: list[tuple[Video, Facts]] = []
-            fine = False
             for future in as_completed(futures):
-                made = futures[future], future.result()
-                fine = fine or made[1]["status"] in ("ok", "none")
-                if fine:
-                    yield from waiting
-                    waiting.clear()
-                if fine or not str(made[1].get("reason")).startswith(UNFORESEEN):
-                    yield made
-                else:
-                    waiting.append(made)
-            if len(waiting) > 1:
-                why = waiting[0][1]["reason"]
-                raise MachineError(f"{len(waiting)} videos failed and none was fine: {why}")
-            yield from waiting
+                yield futures[future], future.result()
         finally:
             for future in futures:
                 future.cancel()
@@ -220,13 +204,19 @@ def trouble(error: Exception, otherwise: str) -> Facts:
     if isinstance(error, ConfigError | UserError):
         raise error
     said = " ".join(str(error).split())[:LONGEST]
-    if of_machine(error):
+    if of_machine(error) or _of_installation(error):
         return {"status": "failed", "reason": said or type(error).__name__}
     log.logger.error("unexpected %s", type(error).__name__, exc_info=error)
-    reason = f"{UNFORESEEN}{type(error).__name__}: {said}"
+    reason = f"unexpected {type(error).__name__}: {said}"
     return {"status": otherwise, "reason": reason} | (
         {"why": reason} if otherwise == "none" else {}
     )
+
+
+def _of_installation(error: Exception) -> bool:
+    """Tell whether a library, or a part of one, is not there, which is no fact about a video."""
+    lacks = isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)
+    return lacks or isinstance(error, ImportError)
 
 
 def main(
