@@ -35,9 +35,9 @@ from spark_trainer.data import manifest as written
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import file_digest, read_json
 from spark_trainer.data.layout import Layout
-from spark_trainer.families import Wanted
+from spark_trainer.families.kinds.clips import CachedClips
+from spark_trainer.families.kinds.loading import LoadOptions
 from spark_trainer.media.source import opened
-from spark_trainer.train import data
 
 MAX_LOOP_RATIO = 1.02
 MAX_KEPT_SHARE = 1 / 1.5  # seconds of a step whose clips are kept over those of one that encodes
@@ -120,12 +120,12 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     order = read_json(folder / "run.json")
     run = Run(**order["settings"])
     family: Any = families.find(run.model_name)
-    loaded = family.load(run.model_name, Wanted())
+    loaded = family.load(run.model_name, LoadOptions())
     root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
-    samples = dataset.read(manifest, root, run, False, family.NEEDS)["train"]
+    samples = dataset.read(manifest, root, run, False, family.needs)["train"]
     store = Store(Path(order["encoded"]), order["versions"])
     yield from train_bare.steps(
-        run, data.Kept(samples, family, loaded, run.guidance_dropout, store)
+        run, CachedClips(samples, family, loaded, run.guidance_dropout, store)
     )
 
 

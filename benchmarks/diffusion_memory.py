@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,11 +30,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from spark_trainer import pipelines
+from spark_trainer import families
 from spark_trainer.config import Run
-from spark_trainer.families import Loaded
-from spark_trainer.train import optim
-from spark_trainer.train.sharding import DTYPES
+from spark_trainer.families.kinds import loading
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.loading import Loaded
 
 MAX_GIB = 74  # of the 79.2 that an 80 GB card has for all
 GIB = 2**30
@@ -167,21 +166,21 @@ ROWS = {
 def step(name: str, run: Run, with_upstreams: bool) -> dict[str, float]:
     """GiB of one step of a family under a run's settings, by what they are for, and its TFLOP;
     `with_upstreams` gradient checkpointing or ours."""
-    family: Any = import_module(f"spark_trainer.families.{name}")
+    family: Any = families.known()[name]
     published = MODELS[name]
     with torch.device("meta"):
         model = published.network()
         if run.finetune == "full":
-            optim.freeze(family, model, run)
+            family.freeze(model, run)
         else:
-            optim.add_adapters(family, model, run)
+            family.add_adapters(model, run)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        _fill(model, DTYPES[run.mixed_precision])
+        _fill(model, loading.dtype(run))
         model.train()
         if with_upstreams:
             model.enable_gradient_checkpointing()
         else:
-            pipelines.recompute(model, family.RECOMPUTED)
+            family.checkpoint_gradients(model)
         loaded = Loaded(model, published.pipeline())
         batch = published.batch(run, *run.clip.sizes[0])
         learnt = [p for p in model.parameters() if p.requires_grad]
@@ -191,10 +190,11 @@ def step(name: str, run: Run, with_upstreams: bool) -> dict[str, float]:
         living = Living(*model.parameters(), *gradients)
         held = living.now
         told = {"seeds": list(range(run.batch_size)), "guidance_dropout": 0.1}
+        whole = Batch(batch | told, run.batch_size)
 
         def there_and_back() -> None:
-            with torch.autocast("cpu", DTYPES[run.mixed_precision]):
-                loss = family.loss(loaded, model, batch | told)
+            with torch.autocast("cpu", loading.dtype(run)):
+                loss = family.loss(loaded, model, whole)
             loss.backward()
 
         with living:

@@ -26,8 +26,8 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.files import read_json
-from spark_trainer.families import Wanted
-from spark_trainer.train import data
+from spark_trainer.families.kinds.loading import LoadOptions
+from spark_trainer.families.kinds.vision_language import Texts
 
 MAX_LOOP_RATIO = 1.02
 MAX_TRL_SHARE = 1 / 1.5  # TRL's tokens/s over ours
@@ -41,12 +41,10 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     order = read_json(folder / "run.json")
     run = Run(**order["settings"])
     family = families.find(run.model_name)
-    loaded = family.load(run.model_name, Wanted(packed=run.packing))
+    loaded = family.load(run.model_name, LoadOptions(packed=run.packing))
     root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
-    samples = dataset.read(manifest, root, run, family.ONE_FRAME)["train"]
-    yield from train_bare.steps(
-        run, data.Texts(samples, family, loaded, run.max_length, run.packing)
-    )
+    samples = dataset.read(manifest, root, run, family.one_frame)["train"]
+    yield from train_bare.steps(run, Texts(samples, family, loaded, run.max_length, run.packing))
 
 
 def loops(

@@ -14,26 +14,28 @@ from torch.utils.data import DataLoader
 
 from spark_trainer import log
 from spark_trainer.config import Run
-from spark_trainer.train import data, loop, optim
+from spark_trainer.train import data, optim, setup
+from spark_trainer.train.loop import Trainer
 
 
-def steps(run: Run, reader: data.Reader) -> Iterator[tuple[float, float]]:
+def steps(run: Run, reader: Any) -> Iterator[tuple[float, float]]:
     """A run's steps in plain PyTorch, one whenever it is asked: its seconds and its loss."""
     family: Any = reader.family
     model = reader.loaded.model
-    optim.freeze(family, model, run)
+    family.freeze(model, run)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = optim.optimizer(model, run)
     schedule = optim.schedule(optimizer, run, run.max_steps)
-    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
-    numbers = list(itertools.islice(share.batches(reader.samples), run.max_steps))
+    how = run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0
+    sampler = data.DistributedBatchSampler(reader.samples, *how)
+    numbers = list(itertools.islice(sampler, run.max_steps))
     loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)
     model.train()
     batches = iter(loader)
     for _ in numbers:
         began = time.perf_counter()
         batch = next(batches).batches[0]
-        loss = family.loss(reader.loaded, model, batch) / data.num_targets(batch)
+        loss = family.loss(reader.loaded, model, batch) / batch.num_targets
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, run.max_grad_norm)
         optimizer.step()
@@ -67,7 +69,7 @@ def in_turns(folder: Path, other: Iterator[tuple[float, float]]) -> list[tuple[f
         yield advance
 
     with mock.patch.object(log, "progress", progress):
-        loop.prepare(folder).train()
+        Trainer.build(setup.prepare(folder)).train()
     metrics = train_setup.steps(folder).metrics
     losses = [loss for _, _, loss in pairs[train_setup.WARM :]]
     same = [abs(line["loss"] - loss) for line, loss in zip(metrics, losses, strict=True)]

@@ -18,7 +18,8 @@ import train_setup
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset, manifest
-from spark_trainer.families import Wanted
+from spark_trainer.families.kinds.loading import LoadOptions
+from spark_trainer.families.kinds.vision_language import Texts
 from spark_trainer.train import data
 
 BATCHES = 50
@@ -56,13 +57,14 @@ def main() -> None:
     manifest.write(path, entries(count, frames))
     run = Run(model_name=model)
     family = families.find(model)
-    loaded = family.load(model, Wanted())
+    loaded = family.load(model, LoadOptions())
     began = time.perf_counter()
-    samples = dataset.read(path, shared.parent, run, family.ONE_FRAME)["train"]
+    samples = dataset.read(path, shared.parent, run, family.one_frame)["train"]
     open_s = time.perf_counter() - began
-    reader = data.Texts(samples, family, loaded, run.max_length, run.packing)
-    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
-    taken = data.training(reader, share, num_workers=1, pin=False)
+    reader = Texts(samples, family, loaded, run.max_length, run.packing)
+    how = run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0
+    sampler = data.DistributedBatchSampler(samples, *how)
+    taken = data.training(reader, sampler, num_workers=1, pin=False)
     for _ in range(BATCHES):
         assert not next(taken).reasons
     (worker,) = multiprocessing.active_children()

@@ -19,13 +19,13 @@ from train_setup import WARM
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from spark_trainer import chat, families
+from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import manifest
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import frame_name
-from spark_trainer.train import optim
+from spark_trainer.families.kinds import chat
 
 
 class Clock(TrainerCallback):
@@ -88,7 +88,7 @@ def main() -> None:
     order = read_json(folder / "run.json")
     run = Run(**order["settings"])
     model = AutoModelForImageTextToText.from_pretrained(run.model_name, dtype="float32")
-    optim.freeze(families.find(run.model_name), model, run)
+    families.find(run.model_name).freeze(model, run)
     clock = Clock()
     clock.trainer = SFTTrainer(
         model,

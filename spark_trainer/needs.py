@@ -192,9 +192,10 @@ def _models(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         if Path(wanted.model_name).is_dir():
             try:
-                kind = families.kind(families.find(wanted.model_name))
-                if kind != wanted.model_type:
-                    yield f"train.runs.{name}.model_type: expected {kind} for {wanted.model_name}"
+                known = families.find(wanted.model_name).trained_as
+                if wanted.model_type not in known:
+                    expected = f"expected {' or '.join(known)} for {wanted.model_name}"
+                    yield f"train.runs.{name}.model_type: {expected}"
             except ValueError as error:
                 text = str(error).removeprefix(f"train.model_name: {wanted.model_name} ")
                 yield f"train.runs.{name}.model_name: {wanted.model_name}: {text}"

@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import captioners, chat, families
+from spark_trainer import captioners
 from spark_trainer.captioners import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data.sample import Sample
+from spark_trainer.families.kinds import chat, padding
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +121,7 @@ class Network(Captioner):
         """See `Captioner`; images, videos, and videos that don't stack go one after the other."""
         groups: dict[Any, list[int]] = {}
         for number, one in enumerate(batch):
-            groups.setdefault((*sorted(one), families.num_frames(one)), []).append(number)
+            groups.setdefault((*sorted(one), padding.num_frames(one)), []).append(number)
         captions: dict[int, str] = {}
         for numbers in groups.values():
             texts = self._generate([batch[number] for number in numbers])
@@ -143,7 +144,7 @@ class Network(Captioner):
         """Rows filled up on the left, so that each goes on where its prompt ends."""
         from torch.nn.utils.rnn import pad_sequence
 
-        rows = {name for name in batch[0] if name in families.PER_TOKEN}
+        rows = {name for name in batch[0] if name in padding.PER_TOKEN}
         fills = {"input_ids": self._processor.tokenizer.pad_token_id or 0}
         inputs = {
             name: pad_sequence(
@@ -154,7 +155,7 @@ class Network(Captioner):
             )
             for name in rows
         }
-        inputs |= families.vision(
+        inputs |= padding.join(
             [{k: v for k, v in one.items() if k not in rows and k != "length"} for one in batch]
         )
         return {name: value.to(self._device) for name, value in inputs.items()}

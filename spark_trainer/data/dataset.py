@@ -65,7 +65,6 @@ class VideoFrameDataset:
         self._text, self._clip, self._seed = run.text, run.clip, run.seed
         self._variants = run.variants
         self._one_frame, self._needs, self._fixed = one_frame, needs, fixed
-        self._writes = run.model_type == "vision_language"
         self._offsets = array("q")
         self._ends = array("q")  # number of the first sample after each video's
         self._frames = array("h")
@@ -99,7 +98,9 @@ class VideoFrameDataset:
 
     def _longest(self, texts: list[tuple[str | None, str]]) -> int:
         """Characters of the longest text; none where every text takes the same room."""
-        return max(len(prompt or "") + len(answer) for prompt, answer in texts) * self._writes
+        if not self._needs.text_is_length:
+            return 0
+        return max(len(prompt or "") + len(answer) for prompt, answer in texts)
 
     def _shape(self, meta: Mapping[str, Any]) -> tuple[int, Size | None]:
         """Number of frames of a video's clips, and their size where one is asked for."""
@@ -173,13 +174,13 @@ class VideoFrameDataset:
         num_frames, size = self._shapes[self._buckets[owner]]
         window = draw if self._clip.sampling == "random" else None
         times = clip.moments(meta, self._clip, num_frames, window)
-        if self._needs.beside and meta.get("pose"):
+        if self._needs.conditions and meta.get("pose"):
             times = clip.on_grid(times, meta["pose"])
-        beside = dict.fromkeys(_names(meta, self._needs, self._clip), times)
-        if REFERENCE in beside:
+        conditions = dict.fromkeys(_names(meta, self._needs, self._clip), times)
+        if REFERENCE in conditions:
             known = tuple(meta.get("frame_times") or (0.0,))
             chosen = draw.choice(known) if self._clip.reference == "random" else known[0]
-            beside[REFERENCE] = (chosen,)
+            conditions[REFERENCE] = (chosen,)
         return Plan(
             entry=entry,
             times=times[slot : slot + 1] if self._one_frame else times,
@@ -187,7 +188,7 @@ class VideoFrameDataset:
             answer=answer,
             size=size,
             mirrored=self._clip.flip and not self._fixed and draw.random() < 0.5,
-            beside=beside,
+            conditions=conditions,
             seed=_number(name),
             variant=_number(clip_name),
         )
@@ -224,7 +225,7 @@ def _names(meta: Mapping[str, Any], needs: Needs, clip: Clip) -> list[str]:
     Raises:
         Unusable: one of them is not there; the reason is the `pose` step's, where it gave one.
     """
-    wanted = [*needs.beside, *(needs.either if clip.replace else ())]
+    wanted = [*needs.conditions, *(needs.optional_conditions if clip.replace else ())]
     for name in wanted:
         if name == REFERENCE:
             continue

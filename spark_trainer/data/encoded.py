@@ -9,7 +9,7 @@ A key is the digest of everything that a file's content follows from, so that no
 read: with another resolution, rate, frame or caption the name is another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,24 +24,28 @@ if TYPE_CHECKING:
     import torch
 
 VERSION = 1  # raised when the same clip and encoders give other tensors
-LEARNT = ("unet", "transformer", "motion_adapter")  # parts of a pipeline that encode nothing
 NO_WEIGHTS = ("scheduler", "safety_checker", "feature_extractor_safety")
 DIGITS = 16
 TEXT, EMPTY = "text", "empty"  # a text's tensor, and that of no text beside it in a batch
 
 
-def encoders(run: Run, cache: Path) -> dict[str, Any]:
-    """What decides an encoder's output beside what it is shown.
+def encoders(run: Run, trained: Sequence[str], cache: Path) -> dict[str, Any]:
+    """Return what decides an encoder's output beside what it is shown.
 
     Of a local pipeline every part that encodes counts by its content, of the network in training
     only its shape: weights that are learnt change no latents. A hub id counts as it is.
+
+    Args:
+        run: the settings.
+        trained: the pipeline's components that are trained, as its family names them.
+        cache: where digests of weights are kept.
     """
     folder = Path(run.model_name).expanduser()
     weights: Any = run.model_name
     if (folder / "model_index.json").is_file():
         parts = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-        read = [part for part in parts if part.name not in (*LEARNT, *NO_WEIGHTS)]
-        shapes = [folder / "model_index.json", *(folder / name / "config.json" for name in LEARNT)]
+        read = [part for part in parts if part.name not in (*trained, *NO_WEIGHTS)]
+        shapes = [folder / "model_index.json", *(folder / name / "config.json" for name in trained)]
         weights = {part.name: models.identity(str(part), cache) for part in read} | {
             str(path.relative_to(folder)): file_digest(path) for path in shapes if path.is_file()
         }
@@ -67,7 +71,7 @@ class Store:
             "times": plan.times,
             "size": plan.size,
             "mirrored": plan.mirrored,
-            "beside": dict(plan.beside),
+            "beside": dict(plan.conditions),
             "variant": plan.variant,
             "content": self._content(samples, plan),
         }
@@ -80,8 +84,8 @@ class Store:
             except OSError as error:
                 raise Unusable(f"{error.filename}: {error.strerror}") from None
             return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
-        read = {"pose"} if set(plan.beside) - {REFERENCE} else set()
-        read |= {"frames"} if samples.source == "frames" or REFERENCE in plan.beside else set()
+        read = {"pose"} if set(plan.conditions) - {REFERENCE} else set()
+        read |= {"frames"} if samples.source == "frames" or REFERENCE in plan.conditions else set()
         return {name: version for name, version in self.versions.items() if name in read}
 
     def text(self, text: str) -> Path:

@@ -33,15 +33,17 @@ class Unusable(ValueError):
 class Needs:
     """What a family reads of a video beside its frames.
 
-    `text` says whether an answer is one; `beside` and `either` name videos of the same moments: all
-    of `beside`, and all or none of `either`, which `clip.replace` asks for. Each is a file of the
-    `pose` step, or a folder of images numbered like the frames that `meta` calls `<name>_dir`.
-    `reference` is neither but a frame of the video.
+    `text` says whether an answer is read, `text_is_length` whether a longer one makes a longer
+    sample. The others name videos of the same moments: all of `conditions`, and all or none of
+    `optional_conditions`, which `clip.replace` asks for. Each is a file of the `pose` step, or a
+    folder of images numbered like the frames that `meta` calls `<name>_dir`. `reference` is neither
+    but a frame of the video.
     """
 
     text: bool = True
-    beside: tuple[str, ...] = ()
-    either: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    optional_conditions: tuple[str, ...] = ()
+    text_is_length: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Sample:
     """Frames of a video in the order of time, what is asked about them, and what is to be said.
 
     `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
-    `size` is that of the frames where `clip.sizes` asks for one; `beside` are the videos that the
-    family's needs name; `seed` is for whatever chance decides when this sample is learnt from,
+    `size` is that of the frames where `clip.sizes` asks for one; `conditions` are the videos that
+    the family's needs name; `seed` is for whatever chance decides when this sample is learnt from,
     `variant` for what it decides about the clip itself.
     """
 
@@ -61,7 +63,7 @@ class Sample:
     answer: str
     seed: int = 0
     size: Size | None = None
-    beside: "Mapping[str, tuple[Image, ...]]" = field(default_factory=dict)
+    conditions: "Mapping[str, tuple[Image, ...]]" = field(default_factory=dict)
     variant: int = 0
 
     @property
@@ -74,8 +76,8 @@ class Sample:
 class Plan:
     """What a sample will be, from its manifest line, the settings and chance; nothing is read yet.
 
-    `beside` says of which video beside the frames which seconds are read; the other fields are as
-    in `Sample`.
+    `conditions` says of which video beside the frames which seconds are read; the other fields are
+    as in `Sample`.
     """
 
     entry: Mapping[str, Any]
@@ -84,7 +86,7 @@ class Plan:
     answer: str
     size: Size | None
     mirrored: bool
-    beside: Mapping[str, tuple[float, ...]]
+    conditions: Mapping[str, tuple[float, ...]]
     seed: int
     variant: int
 
@@ -96,10 +98,10 @@ def read(plan: Plan, clip: Clip, layout: Layout) -> Sample:
         Unusable: a frame or the video can't be read.
     """
     images = _frames(plan, clip, layout)
-    beside = {name: _beside(plan, name, layout) for name in plan.beside}
+    conditions = {name: _condition(plan, name, layout) for name in plan.conditions}
     if plan.mirrored:
         images = video.mirrored(images)
-        beside = {name: video.mirrored(shown) for name, shown in beside.items()}
+        conditions = {name: video.mirrored(shown) for name, shown in conditions.items()}
     return Sample(
         plan.entry["id"],
         images,
@@ -108,7 +110,7 @@ def read(plan: Plan, clip: Clip, layout: Layout) -> Sample:
         plan.answer,
         plan.seed,
         plan.size,
-        beside,
+        conditions,
         plan.variant,
     )
 
@@ -116,8 +118,8 @@ def read(plan: Plan, clip: Clip, layout: Layout) -> Sample:
 def files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
     """Every file that the frames of a sample are read from."""
     found = _files(plan, clip, layout)
-    for name in plan.beside:
-        found += _files_beside(plan, name, layout)
+    for name in plan.conditions:
+        found += _condition_files(plan, name, layout)
     return found
 
 
@@ -127,8 +129,8 @@ def _files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
     return _images(layout.root / plan.entry["frames_dir"], plan.entry["meta"], plan.times)
 
 
-def _files_beside(plan: Plan, name: str, layout: Layout) -> list[Path]:
-    meta, times = plan.entry["meta"], plan.beside[name]
+def _condition_files(plan: Plan, name: str, layout: Layout) -> list[Path]:
+    meta, times = plan.entry["meta"], plan.conditions[name]
     if name == REFERENCE:
         return _images(layout.root / plan.entry["frames_dir"], meta, times)
     if meta.get(f"{name}_dir"):
@@ -160,11 +162,11 @@ def _frames(plan: Plan, clip: Clip, layout: Layout) -> "tuple[Image, ...]":
     return tuple(_shrunk(image, clip.max_side_px) for image in images)
 
 
-def _beside(plan: Plan, name: str, layout: Layout) -> "tuple[Image, ...]":
+def _condition(plan: Plan, name: str, layout: Layout) -> "tuple[Image, ...]":
     """A video that the family's needs name, as it is on disk."""
-    found = _files_beside(plan, name, layout)
+    found = _condition_files(plan, name, layout)
     if found[0].suffix == ".mp4":
-        return _decoded(found[0], plan.beside[name])
+        return _decoded(found[0], plan.conditions[name])
     return _opened(found)
 
 

@@ -7,73 +7,60 @@ the prompt: both come from the frames' own times.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spark_trainer import chat, families
 from spark_trainer.data.sample import Sample
-from spark_trainer.families import Batch, Encoded, Loaded, Wanted
+from spark_trainer.families.kinds.batch import Encoded
+from spark_trainer.families.kinds.chat import ChatModel
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 
 if TYPE_CHECKING:
     import torch
 
-MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-ONE_FRAME = False
-PACKS = True
-TAG = "video-text-to-text"
-PARTS = {
-    "vision": ("model.visual",),
-    "projector": ("model.visual.merger", "model.visual.deepstack_merger_list"),
-    "language": ("model.language_model", "lm_head"),
-}
-FROZEN = ("vision",)
-LORA_TARGETS = r"model\.language_model\..*\.(q|k|v|o|gate|up|down)_proj"
+
+class Qwen2VL(ChatModel):
+    model_types = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+    tag = "video-text-to-text"
+    parts = {
+        "vision": ("model.visual",),
+        "projector": ("model.visual.merger", "model.visual.deepstack_merger_list"),
+        "language": ("model.language_model", "lm_head"),
+    }
+    frozen = ("vision",)
+    lora_targets = r"model\.language_model\..*\.(q|k|v|o|gate|up|down)_proj"
+
+    def load(self, name: str, options: LoadOptions) -> Loaded:
+        """See `Kind`.
+
+        Upstream warns unless it is told whether the budget of pixels caps each frame; False is what
+        it does untold.
+        """
+        loaded = super().load(name, options)
+        video_processor = loaded.processor.video_processor
+        if video_processor.cap_pixels_per_frame is None:
+            video_processor.cap_pixels_per_frame = False
+        return loaded
+
+    def adapted(self, sample: Sample) -> Sample:
+        """Return a single frame twice: a patch spans two, which Qwen3's processor does not fill."""
+        if len(sample.images) > 1:
+            return sample
+        return replace(sample, images=sample.images * 2, times=sample.times * 2)
+
+    def positions(self, loaded: Loaded, encoded: Sequence[Encoded]) -> "torch.Tensor":
+        """Return the positions (4, 1, L) of a packed row: in the text, time, height and width.
+
+        Those in the text go before the others, as upstream's mask for packed rows wants it.
+        """
+        import torch
+
+        in_text_1L = super().positions(loaded, encoded)
+        in_space_3L = torch.cat([_in_space(loaded, one) for one in encoded], dim=1)
+        return torch.cat([in_text_1L, in_space_3L])[:, None]
 
 
-def load(name: str, wanted: Wanted) -> Loaded:
-    """Load a hub id or folder.
-
-    Upstream warns unless it is told whether the budget of pixels caps each frame; False is what it
-    does untold.
-    """
-    loaded = families.load(name, wanted)
-    video_processor = loaded.processor.video_processor
-    if video_processor.cap_pixels_per_frame is None:
-        video_processor.cap_pixels_per_frame = False
-    return loaded
-
-
-def encode(loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
-    """One exchange about a video."""
-    return chat.encode(loaded, _two_frames(sample), max_length, as_video=True)
-
-
-def collate(loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch:
-    """Padded rows, or one packed row."""
-    if not packed:
-        return chat.pad(loaded, encoded)
-    return chat.pack(encoded, partial(_positions, loaded))
-
-
-def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
-    """Sum of the answers' token losses."""
-    return chat.loss(model, batch)
-
-
-def generate(loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
-    """An answer about a video."""
-    return chat.generate(loaded, model, _two_frames(sample), max_new_tokens, as_video=True)
-
-
-def _two_frames(sample: Sample) -> Sample:
-    """A single frame twice: a patch spans two frames, and Qwen3's processor does not fill up."""
-    if len(sample.images) > 1:
-        return sample
-    return replace(sample, images=sample.images * 2, times=sample.times * 2)
-
-
-def _positions(loaded: Loaded, one: Encoded) -> "torch.Tensor":
-    """A sample's positions (3, L) in time, height and width."""
+def _in_space(loaded: Loaded, one: Encoded) -> "torch.Tensor":
+    """Return a sample's positions (3, L) in time, height and width."""
     tokens = {name: value[None] for name, value in one.tokens.items()}
     grids = {name: value for name, value in one.vision.items() if not name.startswith("pixel")}
     positions_3BL: torch.Tensor

@@ -11,112 +11,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import pipelines
-from spark_trainer.config import Run
 from spark_trainer.data import video
-from spark_trainer.data.sample import Needs, Sample
-from spark_trainer.families import Batch, Loaded, Wanted
+from spark_trainer.data.sample import Sample, Size
+from spark_trainer.families.kinds import pipelines
+from spark_trainer.families.kinds.diffusion import Diffusion, Generators, Tensors
+from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.media import motion
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-PIPELINE = "StableVideoDiffusionPipeline"
-NETWORK = "unet"
-MODEL_TYPES = (PIPELINE,)
-ONE_FRAME = False
-PACKS = False
-TAG = "image-to-video"
-NEEDS = Needs(text=False)
-EACH_STEP: tuple[str, ...] = ("vae",)  # the first frame is noised anew and encoded
-RECOMPUTED = r".*\.temporal_transformer_blocks\.\d+"
-FLIPS = True
-USE = {
-    "unet": """\
+LOADING_UNET = """\
 from diffusers import StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
 
 unet = UNetSpatioTemporalConditionModel.from_pretrained("final", subfolder="unet")
-pipe = StableVideoDiffusionPipeline.from_pretrained("{base}", unet=unet)""",
-}
-PARTS = {
-    "temporal": (r".*\.(temporal_\w+|time_mixer|time_pos_embed)\.",),
-    "spatial": ("",),
-}
-FROZEN = ("spatial",)  # how things look is learnt already; how they move is not
-LORA_TARGETS = r".*\.attn\d\.(to_q|to_k|to_v|to_out\.0)"
+pipe = StableVideoDiffusionPipeline.from_pretrained("{base}", unet=unet)"""
 
 # Of the logarithms of the two noise levels, as public fine-tuning code draws them.
 SIGMA_MEAN, SIGMA_STD = 0.7, 1.6
 FIRST_SIGMA_MEAN, FIRST_SIGMA_STD = -3.0, 0.5
 MOST_MOTION = 32.0  # levels of 255 between frames that count as the fastest motion
-
-
-def load(name: str, wanted: Wanted) -> Loaded:
-    """Load a hub id or folder."""
-    return pipelines.load(name, wanted, PIPELINE, NETWORK)
-
-
-def check(loaded: Loaded, run: Run) -> None:
-    """Its network halves the latents once less than it has blocks, and takes no other size."""
-    halvings = len(loaded.model.config.down_block_types) - 1
-    pipelines.check(loaded, run, loaded.processor.vae_scale_factor * 2**halvings)
-
-
-def motion_bucket(images: "Sequence[Image]") -> int:
-    """How much moves from frame to frame, 1 (nothing) to 255.
-
-    1 + 254·√(m / 32), at most 255, of `media.motion` m over cells of 8 × 8 pixels, a latent's. The
-    root spreads slow motions, which are most; the pipeline's default of 127 is then a difference of
-    8 levels. The measure of the original training, from optical flow, was not published. A rate of
-    frames is a condition of its own, so the difference is between the frames that the network sees,
-    not per second; the manifest's `motion` is that between the extracted frames.
-    """
-    moved = motion.mean([motion.between(*pair) for pair in pairwise(map(motion.cells, images))])
-    return round(1 + 254 * math.sqrt(min(1.0, moved / MOST_MOTION)))
-
-
-def refuse(loaded: Loaded, clip: Sample) -> None:
-    """Stop a clip of fewer than two frames."""
-    pipelines.fps(clip.times, clip.video)
-
-
-def encode(loaded: Loaded, sample: Sample, size: tuple[int, int]) -> "dict[str, torch.Tensor]":
-    """What the frozen encoders make of a clip, at `size` (width, height) in pixels.
-
-    The latents of the noised first frame can't be kept: their noise is another at every step, and
-    the VAE isn't linear. The frame itself is kept as bytes, and `arguments` encodes it: 2.6 TFLOP
-    beside the network's 134 forward and backward, for 14 frames of 1024 × 576.
-
-    Returns:
-        `latents` (T, C, h, w), scaled; `first` (C, H, W), bytes; `image` (D), its CLIP embedding;
-        `fps` and `motion`, a number each.
-
-    Raises:
-        Unusable: fewer than two frames.
-    """
-    import torch
-
-    pipe = loaded.processor
-    fps = pipelines.fps(sample.times, sample.video)
-    images = video.fitted(sample.images, size)
-    pixels_TCHW = pipelines.pixels(images)
-    latents_TCHW = pipelines.image_latents(pipe.vae, pipelines.scaled(pixels_TCHW))
-    with torch.no_grad():
-        image_11D = pipe._encode_image(images[0], pipe.image_encoder.device, 1, False)
-    return {
-        "latents": (latents_TCHW * pipe.vae.config.scaling_factor).cpu(),
-        "first": pixels_TCHW[0],
-        "image": image_11D[0, 0].cpu(),
-        "fps": torch.tensor(fps),
-        "motion": torch.tensor(float(motion_bucket(images))),
-    }
-
-
-collate = pipelines.stacked
 
 
 @dataclass(frozen=True)
@@ -131,94 +48,144 @@ class Draws:
     drop_first_B: "torch.Tensor"
 
 
-def draw(loaded: Loaded, batch: Batch, generators: "Sequence[torch.Generator]") -> Draws:
-    """Draw with one generator a sample.
+class StableVideoDiffusion(Diffusion):
+    pipeline = "StableVideoDiffusionPipeline"
+    network = "unet"
+    model_types = (pipeline,)
+    tag = "image-to-video"
+    text_conditioned = False
+    train_time_encoders = ("vae",)  # the first frame is noised anew and encoded
+    extra_checkpointed = r".*\.temporal_transformer_blocks\.\d+"
+    loading_snippets = {"unet": LOADING_UNET}
+    parts = {
+        "temporal": (r".*\.(temporal_\w+|time_mixer|time_pos_embed)\.",),
+        "spatial": ("",),
+    }
+    frozen = ("spatial",)  # how things look is learnt already; how they move is not
+    lora_targets = r".*\.attn\d\.(to_q|to_k|to_v|to_out\.0)"
 
-    Embedding and latents of the first frame are left out a tenth of the time each, half of it
-    together, which is what the pipeline guides away from (as Brooks et al. 2022, arXiv:2211.09800,
-    section 3.2.1).
+    def size_multiple(self, loaded: Loaded) -> int:
+        """See `Diffusion`; the network halves latents once less than it has blocks."""
+        halvings = len(loaded.model.config.down_block_types) - 1
+        return int(loaded.processor.vae_scale_factor * 2**halvings)
+
+    def refuse_frames(self, loaded: Loaded, clip: Sample) -> None:
+        """See `Diffusion`; fewer than two frames have no rate."""
+        pipelines.fps(clip.times, clip.video)
+
+    def encode(self, loaded: Loaded, clip: Sample, size: Size) -> Tensors:
+        """Return what the frozen encoders make of a clip; see `Diffusion`.
+
+        The latents of the noised first frame can't be kept: their noise is another at every step,
+        and the VAE isn't linear. The frame itself is kept as bytes, and `arguments` encodes it: 2.6
+        TFLOP beside the network's 134 forward and backward, for 14 frames of 1024 × 576.
+
+        Returns:
+            `latents` (T, C, h, w), scaled; `first` (C, H, W), bytes; `image` (D), its CLIP
+            embedding; `fps` and `motion`, a number each.
+        """
+        import torch
+
+        pipe = loaded.processor
+        fps = pipelines.fps(clip.times, clip.video)
+        images = video.fitted(clip.images, size)
+        pixels_TCHW = pipelines.pixels(images)
+        latents_TCHW = pipelines.image_latents(pipe.vae, pipelines.scaled(pixels_TCHW))
+        with torch.no_grad():
+            image_11D = pipe._encode_image(images[0], pipe.image_encoder.device, 1, False)
+        return {
+            "latents": (latents_TCHW * pipe.vae.config.scaling_factor).cpu(),
+            "first": pixels_TCHW[0],
+            "image": image_11D[0, 0].cpu(),
+            "fps": torch.tensor(fps),
+            "motion": torch.tensor(float(motion_bucket(images))),
+        }
+
+    def draw(self, loaded: Loaded, clips: Tensors, generators: Generators) -> Draws:
+        """See `Diffusion`.
+
+        Embedding and latents of the first frame are left out a tenth of the time each, half of it
+        together, which is what the pipeline guides away from (as Brooks et al. 2022,
+        arXiv:2211.09800, section 3.2.1).
+        """
+        from spark_trainer.losses import edm, per_sample
+
+        where = clips["latents"].device
+        chance_B = per_sample.uniform(generators, where)
+        drop = pipelines.dropout(clips)
+        return Draws(
+            noise_BTCHW=per_sample.normal(generators, clips["latents"].shape[1:], where),
+            sigma_B=edm.sigmas(generators, SIGMA_MEAN, SIGMA_STD, where),
+            first_noise_BCHW=per_sample.normal(generators, clips["first"].shape[1:], where),
+            first_sigma_B=edm.sigmas(generators, FIRST_SIGMA_MEAN, FIRST_SIGMA_STD, where),
+            drop_image_B=chance_B < drop,
+            drop_first_B=(chance_B >= drop / 2) & (chance_B < 1.5 * drop),
+        )
+
+    def arguments(self, loaded: Loaded, clips: Tensors, draws: Draws) -> dict[str, Any]:
+        """See `Diffusion`; as pipeline_stable_video_diffusion.py."""
+        import torch
+
+        from spark_trainer.losses import edm
+
+        x_BTCHW = edm.noised(clips["latents"], draws.noise_BTCHW, draws.sigma_B)
+        first_BCHW = _first_latents(loaded, clips, draws)
+        repeated_BTCHW = first_BCHW[:, None].expand(-1, x_BTCHW.shape[1], -1, -1, -1)
+        seen_BTCHW = torch.cat([edm.scaled(x_BTCHW, draws.sigma_B), repeated_BTCHW], dim=2)
+        image_BD = clips["image"].masked_fill(draws.drop_image_B[:, None], 0)
+        told_B3 = torch.stack([clips["fps"] - 1, clips["motion"], draws.first_sigma_B], dim=1)
+        dtype = loaded.model.dtype
+        return {
+            "sample": seen_BTCHW.to(dtype),
+            "timestep": edm.scales(draws.sigma_B).c_noise_B,
+            "encoder_hidden_states": image_BD[:, None].to(dtype),
+            "added_time_ids": told_B3.to(dtype),
+        }
+
+    def compare(
+        self, loaded: Loaded, clips: Tensors, draws: Draws, output: "torch.Tensor"
+    ) -> "torch.Tensor":
+        from spark_trainer.losses import edm
+
+        return edm.loss(output, clips["latents"], draws.noise_BTCHW, draws.sigma_B)
+
+    def call(self, clip: Sample, size: Size) -> dict[str, Any]:
+        """See `Diffusion`: the clip's first frame, its rate and how much moves in it."""
+        images = video.fitted(clip.images, size)
+        return {
+            "image": images[0],
+            "num_frames": len(images),
+            "fps": pipelines.fps(clip.times, clip.video),
+            "motion_bucket_id": motion_bucket(images),
+            "output_type": "latent",
+        }
+
+    def frames(self, loaded: Loaded, made: Any, clip: Sample) -> "list[Image]":
+        num_frames = len(clip.images)
+        return pipelines.decoded(loaded, made.frames, num_frames, pipelines.FRAMES_AT_ONCE)
+
+
+def motion_bucket(images: "Sequence[Image]") -> int:
+    """Return how much moves from frame to frame, 1 (nothing) to 255.
+
+    1 + 254·√(m / 32), at most 255, of `media.motion` m over cells of 8 × 8 pixels, a latent's. The
+    root spreads slow motions, which are most; the pipeline's default of 127 is then a difference of
+    8 levels. The measure of the original training, from optical flow, was not published. A rate of
+    frames is a condition of its own, so the difference is between the frames that the network sees,
+    not per second; the manifest's `motion` is that between the extracted frames.
     """
-    from spark_trainer.losses import edm, per_sample
-
-    where = batch["latents"].device
-    chance_B = per_sample.uniform(generators, where)
-    drop = pipelines.drop(batch)
-    return Draws(
-        noise_BTCHW=per_sample.normal(generators, batch["latents"].shape[1:], where),
-        sigma_B=edm.sigmas(generators, SIGMA_MEAN, SIGMA_STD, where),
-        first_noise_BCHW=per_sample.normal(generators, batch["first"].shape[1:], where),
-        first_sigma_B=edm.sigmas(generators, FIRST_SIGMA_MEAN, FIRST_SIGMA_STD, where),
-        drop_image_B=chance_B < drop,
-        drop_first_B=(chance_B >= drop / 2) & (chance_B < 1.5 * drop),
-    )
+    moved = motion.mean([motion.between(*pair) for pair in pairwise(map(motion.cells, images))])
+    return round(1 + 254 * math.sqrt(min(1.0, moved / MOST_MOTION)))
 
 
-def arguments(loaded: Loaded, batch: Batch, draws: Draws) -> dict[str, Any]:
-    """What the network is called with, as pipeline_stable_video_diffusion.py calls it."""
-    import torch
-
+def _first_latents(loaded: Loaded, clips: Tensors, draws: Draws) -> "torch.Tensor":
+    """Return the latents (B, C, h, w) of the noised first frames; not scaled, unlike the clip's."""
     from spark_trainer.losses import edm
     from spark_trainer.losses.per_sample import spread
 
-    x0_BTCHW = batch["latents"]
-    x_BTCHW = edm.noised(x0_BTCHW, draws.noise_BTCHW, draws.sigma_B)
     first_BCHW = edm.noised(
-        pipelines.scaled(batch["first"]), draws.first_noise_BCHW, draws.first_sigma_B
+        pipelines.scaled(clips["first"]), draws.first_noise_BCHW, draws.first_sigma_B
     )
-    vae = loaded.processor.vae.to(x0_BTCHW.device)
-    first_BCHW = pipelines.image_latents(vae, first_BCHW)  # not scaled, unlike x0
-    first_BCHW = first_BCHW.masked_fill(spread(draws.drop_first_B, first_BCHW), 0)
-    repeated_BTCHW = first_BCHW[:, None].expand(-1, x_BTCHW.shape[1], -1, -1, -1)
-    seen_BTCHW = torch.cat([edm.scaled(x_BTCHW, draws.sigma_B), repeated_BTCHW], dim=2)
-    image_BD = batch["image"].masked_fill(draws.drop_image_B[:, None], 0)
-    told_B3 = torch.stack([batch["fps"] - 1, batch["motion"], draws.first_sigma_B], dim=1)
-    dtype = loaded.model.dtype
-    return {
-        "sample": seen_BTCHW.to(dtype),
-        "timestep": edm.scales(draws.sigma_B).c_noise_B,
-        "encoder_hidden_states": image_BD[:, None].to(dtype),
-        "added_time_ids": told_B3.to(dtype),
-    }
-
-
-def losses(
-    loaded: Loaded, model: Any, batch: Batch, generators: "Sequence[torch.Generator]"
-) -> "torch.Tensor":
-    """Loss of each sample (B,)."""
-    from spark_trainer.losses import edm
-
-    draws = draw(loaded, batch, generators)
-    output_BTCHW = model(**arguments(loaded, batch, draws), return_dict=False)[0]
-    return edm.loss(output_BTCHW, batch["latents"], draws.noise_BTCHW, draws.sigma_B)
-
-
-loss = pipelines.summed(losses)
-
-
-def save(model: Any, folder: Path) -> None:
-    """Write `unet/`, which the pipeline takes as `unet=` in place of its own."""
-    model.save_pretrained(folder / "unet")
-
-
-def sample(
-    loaded: Loaded,
-    model: Any,
-    clip: Sample,
-    size: tuple[int, int],
-    num_steps: int,
-    generator: "torch.Generator",
-) -> "list[Image]":
-    """As many frames as the clip has, from its first, at its rate and with as much motion."""
-    images = video.fitted(clip.images, size)
-    made = pipelines.using(loaded, NETWORK, model)(
-        images[0],
-        width=size[0],
-        height=size[1],
-        num_frames=len(images),
-        num_inference_steps=num_steps,
-        fps=pipelines.fps(clip.times, clip.video),
-        motion_bucket_id=motion_bucket(images),
-        generator=generator,
-        output_type="latent",
-    )
-    return pipelines.decoded(loaded, made.frames, len(images), pipelines.FRAMES_AT_ONCE)
+    vae = loaded.processor.vae.to(first_BCHW.device)
+    first_BCHW = pipelines.image_latents(vae, first_BCHW)
+    return first_BCHW.masked_fill(spread(draws.drop_first_B, first_BCHW), 0)

@@ -22,12 +22,3 @@ def token_loss(logits_BLV: Tensor, labels_BL: Tensor, label_smoothing: float = 0
         reduction="sum",
         label_smoothing=label_smoothing,
     )
-
-
-def next_token(logits_BLV: Tensor, labels_BL: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Sum of the token losses in nats, where the logits at a position score the label after it.
-
-    The last position predicts nothing (transformers/models/blip/modeling_blip_text.py,
-    BlipTextLMHeadModel.forward). Arguments as for `token_loss`.
-    """
-    return token_loss(logits_BLV[:, :-1], labels_BL[:, 1:], label_smoothing)

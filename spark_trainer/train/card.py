@@ -1,12 +1,12 @@
 """The model card beside the weights: what the model is made of, readable by people and by hubs."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spark_trainer.config import Run
+from spark_trainer.families.kinds.export import Loading, local_base, saves_adapter
 
 UNKNOWN = "unknown"
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
@@ -16,15 +16,6 @@ FOLDER = (
     "These lines load it where `final` is the folder of this card; the id of a hub's repository "
     "that holds it does as well."
 )
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a model is loaded: by which library, as what hubs call it, by which lines of Python."""
-
-    library: str
-    tag: str
-    lines: str
 
 
 def write(
@@ -63,23 +54,12 @@ def write(
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def local(run: Run) -> str | None:
-    """The name of the folder that a run's base lies in; None where the base is a hub's."""
-    path = Path(run.model_name).expanduser()
-    return path.resolve().name if path.exists() else None
-
-
-def is_adapter(run: Run) -> bool:
-    """Whether a run leaves low-rank adapters alone."""
-    return run.finetune != "full" and run.save == "adapter"
-
-
 def _head(run: Run, loading: Loading) -> dict[str, Any]:
     """What hubs read; a folder of this machine would name no base there."""
     head: dict[str, Any] = {"library_name": loading.library, "pipeline_tag": loading.tag}
-    if is_adapter(run):
+    if saves_adapter(run):
         head |= {"base_model_relation": "adapter", "tags": ["lora"]}
-    if not run.from_scratch and not local(run):
+    if not run.from_scratch and not local_base(run):
         head = {"base_model_relation": "finetune"} | head | {"base_model": run.model_name}
     return head
 
@@ -87,13 +67,13 @@ def _head(run: Run, loading: Loading) -> dict[str, Any]:
 def _shown(run: Run) -> str:
     if run.from_scratch:
         return "random weights"
-    name = local(run)
+    name = local_base(run)
     return f"a local model, `{name}`" if name else run.model_name
 
 
 def _where(run: Run) -> str:
     """Where the lines take the base from, if it is no hub's."""
-    name = local(run)
+    name = local_base(run)
     return f" The base that it was trained from is a local model, `{name}`." if name else ""
 
 

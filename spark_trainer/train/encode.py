@@ -24,7 +24,7 @@ from spark_trainer.train.order import Order
 if TYPE_CHECKING:
     import torch
 
-    from spark_trainer.families import Films
+    from spark_trainer.families.kinds.base import Kind
 
 
 def gpus(order: Order, local: bool) -> int:
@@ -52,8 +52,8 @@ def run(order: Order, data: Path, granted_gpus: int, threads: int) -> dict[str, 
     from spark_trainer.train import setup
 
     try:
-        order = replace(order, settings=setup.sized(order.settings))
-        family = setup.films(order.settings)
+        family = setup.find(order.settings)
+        order = replace(order, settings=family.completed(order.settings))
         with tempfile.TemporaryDirectory() as folder:
             due = _due(order, family, _collected(order, data, Path(folder)))
             if due.clips or due.texts:
@@ -67,7 +67,7 @@ def run(order: Order, data: Path, granted_gpus: int, threads: int) -> dict[str, 
 
 
 @dataclass
-class Due:
+class Pending:
     """What is to be made: file -> sample of a part, file -> text; and what became of it."""
 
     clips: dict[Path, tuple[VideoFrameDataset, int]] = field(default_factory=dict)
@@ -119,10 +119,10 @@ def _collected(order: Order, data: Path, folder: Path) -> Path:
     return target
 
 
-def _due(order: Order, family: "Films", manifest: Path) -> Due:
-    due, store, taken = Due(), Store(order.encoded, order.versions), set[Path]()
-    texts = {""} if family.NEEDS.text else set()
-    parts = dataset.read(manifest, order.data_root, order.settings, False, family.NEEDS)
+def _due(order: Order, family: "Kind", manifest: Path) -> Pending:
+    due, store, taken = Pending(), Store(order.encoded, order.versions), set[Path]()
+    texts = {""} if family.needs.text else set()
+    parts = dataset.read(manifest, order.data_root, order.settings, family.one_frame, family.needs)
     for samples in (parts["train"], parts["validation"]):
         for number in range(samples.num_clips):
             try:
@@ -131,7 +131,7 @@ def _due(order: Order, family: "Films", manifest: Path) -> Due:
             except Unusable as reason:
                 due.leave_out(reason)
                 continue
-            texts |= {plan.answer} if family.NEEDS.text else set()
+            texts |= {plan.answer} if family.needs.text else set()
             taken.add(path)
             if not path.exists():
                 due.clips.setdefault(path, (samples, number))
@@ -154,18 +154,14 @@ def _place(run: Run, granted: int) -> Iterator[str]:
         raise ValueError(f"train.allow_cpu: false, but no GPU: {why}; expected true then")
 
 
-def _encode(due: Due, run: Run, family: "Films", place: str, threads: int) -> None:
+def _encode(due: Pending, run: Run, family: "Kind", place: str, threads: int) -> None:
     import torch
 
-    from spark_trainer import pipelines
-    from spark_trainer.train import setup
-
     torch.set_num_threads(threads)
-    loaded = setup.encoders(run, family)
-    pipelines.place(loaded, torch.device(place))
+    loaded = family.load_encoders(run, torch.device(place))
     with log.progress("encode", len(due.clips) + len(due.texts)) as advance:
         for path, text in due.texts.items():
-            due.write(path, partial(_text, family, loaded, text))
+            due.write(path, partial(family.encode_text, loaded, text))
             advance()
         for path, sample in zip(due.clips, _decoded(due, run.num_workers), strict=True):
             if isinstance(sample, Unusable):
@@ -173,17 +169,13 @@ def _encode(due: Due, run: Run, family: "Films", place: str, threads: int) -> No
             elif isinstance(sample, Exception):
                 raise sample
             else:
-                due.write(path, partial(family.encode, loaded, sample, sample.frame_size))
+                due.write(path, partial(family.encode_sample, loaded, sample))
             advance()
     if len(due.unforeseen) == len(due.clips) + len(due.texts) > 1:
         raise ValueError(f"nothing could be encoded; the first: {due.unforeseen[0]}")
 
 
-def _text(family: Any, loaded: Any, text: str) -> "dict[str, torch.Tensor]":
-    return {encoded.TEXT: family.text(loaded, text)}
-
-
-def _decoded(due: Due, num_workers: int) -> "Iterator[Sample | Exception]":
+def _decoded(due: Pending, num_workers: int) -> "Iterator[Sample | Exception]":
     """The samples that are due, decoded ahead by worker processes."""
     from torch.utils.data import DataLoader
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from safetensors.torch import load_file
 
 from spark_trainer.data.files import read_json, write_json
-from spark_trainer.families import Loaded
+from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.scores import SCORES
 from spark_trainer.train import checkpoints, final, setup
 from spark_trainer.train.setup import TrainingError
@@ -23,58 +23,59 @@ def finish(trainer: "Trainer", step: int) -> None:
     Raises:
         TrainingError: the best weights are wanted, and not there or damaged.
     """
-    run, folder, accelerator = trainer.run, trainer.folder, trainer.accelerator
-    held = trainer.way.optimizer_bytes()
+    start, run, progress = trainer.setup, trainer.run, trainer.progress
+    held = trainer.updates.strategy.optimizer_bytes()
     loaded = _trained(trainer, _best(trainer) if run.final == "best" else None)
     if trainer.tracker is None:
         return
     trainer.tracker.close()
-    found = trainer.progress
+    metrics = progress.metrics
     summary = {
         "steps": step,
-        "first_loss": found.get("first"),
-        "last_loss": found.get("held_out_loss"),
-        "best_loss": found.get("best"),
-        "best_step": found.get("best_step"),
-        "scores": {name: found[name] for name in SCORES if name in found},
+        "first_loss": progress.first,
+        "last_loss": metrics.get(start.method.objective.metric),
+        "best_loss": progress.best,
+        "best_step": progress.best_step,
+        "scores": {name: metrics[name] for name in SCORES if name in metrics},
         "final": run.final,
-        "device": accelerator.device.type,
-        "processes": accelerator.num_processes,
+        "device": start.accelerator.device.type,
+        "processes": start.accelerator.num_processes,
         "optimizer_bytes": held,
-        "training_videos": trainer.training.samples.num_videos,
-        "validation_videos": trainer.validation.samples.num_videos,
-        "left_out_videos": len(trainer.training.samples.left_out),
-        "skipped_samples": found["skipped"],
-        "cut_texts": found["cut"],
+        "training_videos": start.training.samples.num_videos,
+        "validation_videos": start.validation.samples.num_videos,
+        "left_out_videos": len(start.training.samples.left_out),
+        "skipped_samples": progress.skipped,
+        "cut_texts": progress.cut,
     }
-    lineage = read_json(folder / "lineage.json")
+    lineage = read_json(start.folder / "lineage.json")
     with trainer.averaged():
-        final.write(folder / "final", run, trainer.family, loaded, lineage, summary)
-    write_json(folder / "trained.json", summary)
+        final.write(start.folder / "final", run, start.method.family, loaded, lineage, summary)
+    write_json(start.folder / "trained.json", summary)
 
 
 def _best(trainer: "Trainer") -> Path:
-    """The checkpoint of the least held-out loss; checked by the main process, which reads it."""
-    best = checkpoints.path(trainer.state.folder, int(trainer.progress["best_step"]))
-    if trainer.tracker and (wrong := checkpoints.fault(best, trainer.order["seal"])):
+    """Return the checkpoint of the best objective; checked by the main process, which reads it."""
+    best = checkpoints.path(trainer.state.folder, trainer.progress.best_step or 0)
+    if trainer.tracker and (wrong := checkpoints.fault(best, trainer.state.run)):
         raise TrainingError(f"train.final: the best weights can't be used: {best}: {wrong}")
     return best
 
 
 def _trained(trainer: "Trainer", checkpoint: Path | None) -> Loaded:
-    """The network as it was trained, or as a checkpoint has it; all processes must call it.
+    """Return the network as it was trained, or as a checkpoint has it; all processes must call it.
 
     Where no process holds everything, the main one loads the base a second time and puts what
     was learnt into it; the others get the model that they have.
     """
-    if not trainer.way.in_step:
+    method, updates = trainer.setup.method, trainer.updates
+    if not updates.strategy.in_step:
         if checkpoint:
             trainer.state.load(checkpoint)
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        return replace(trainer.loaded, model=model)
-    learnt = load_file(checkpoint / WEIGHTS) if checkpoint else trainer.way.learnt()
+        model = trainer.setup.accelerator.unwrap_model(updates.model)
+        return replace(method.loaded, model=model)
+    learnt = load_file(checkpoint / WEIGHTS) if checkpoint else updates.strategy.learnt()
     if trainer.tracker is None:
-        return trainer.loaded
-    _, loaded = setup.model(trainer.run)
+        return method.loaded
+    loaded = setup.model(trainer.run, method.family)
     loaded.model.load_state_dict(learnt, strict=False)
     return loaded

@@ -7,7 +7,7 @@ and backward pass, by torch's own formulas, vision included, with only those bac
 frozen weights leave due. What gradient checkpointing computes a second time is left out. Attention
 counts in full, also where it is causal and half of it is not needed, as in that appendix.
 
-They are counted once for each shape of clip, and for families that write once in all, a token:
+They are counted once for each shape of clip, and where tokens are counted once in all, a token:
 longer samples than those of that first batch count a little too low, because attention grows with
 the square of the length.
 """
@@ -20,8 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from spark_trainer.families import Batch
-from spark_trainer.train import data
+from spark_trainer.families.kinds.batch import Batch
 
 # Dense bf16 peak in TFLOP/s by a word of the device's name, from the makers' data sheets.
 PEAK_TFLOPS = {
@@ -86,7 +85,7 @@ class Meter:
     @contextlib.contextmanager
     def over(self, ready: Batch) -> Iterator[None]:
         """Around the forward and the backward pass over a batch."""
-        key, number = _shape(ready), data.num_tokens(ready) or data.num_targets(ready)
+        key, number = _shape(ready), ready.num_tokens or ready.num_targets
         if key in self._each:
             yield
         else:
@@ -103,7 +102,7 @@ class Meter:
 
 def _shape(ready: Batch) -> Any:
     """What batches have in common whose FLOPs grow with the number of clips, or of tokens."""
-    if "labels" in ready:
+    if ready.num_tokens:
         return None
-    tensors = {name: value for name, value in ready.items() if isinstance(value, torch.Tensor)}
-    return tuple((name, *tensors[name].shape[1:]) for name in sorted(tensors))
+    shapes = {n: v.shape[1:] for n, v in ready.tensors.items() if isinstance(v, torch.Tensor)}
+    return tuple((name, *shapes[name]) for name in sorted(shapes))

@@ -1,105 +1,53 @@
-"""The only training loop: it knows a family's verbs and no model.
+"""The only training loop: it knows a method's verbs, no family and no kind.
 
 Started by `processes` as `python -m spark_trainer.train.loop <run folder>`, once per process.
 """
 
 import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 
 from spark_trainer import log
 from spark_trainer.config import Run
-from spark_trainer.families import Family, Loaded
-from spark_trainer.train import (
-    checkpoints,
-    data,
-    evaluation,
-    finish,
-    optim,
-    setup,
-    sharding,
-    stop,
-)
-from spark_trainer.train.setup import TrainingError
+from spark_trainer.train import checkpoints, data, evaluation, finish, optim, sharding, stop
+from spark_trainer.train.progress import Progress
+from spark_trainer.train.setup import Setup, TrainingError
 from spark_trainer.train.state import State
 from spark_trainer.train.stop import Stopped
 from spark_trainer.train.tracking import Tracker
 from spark_trainer.train.updates import Updates
-
-COUNTS = ("seen", "skipped", "cut")  # samples since the first update
 
 
 @dataclass
 class Trainer:
     """One process of one run."""
 
-    folder: Path
-    run: Run
-    order: dict[str, Any]
-    accelerator: Accelerator
-    family: Family
-    loaded: Loaded
-    training: data.Reader
-    validation: data.Reader
-    asked: stop.Asked | None = None  # whether to stop; never without one
-    progress: dict[str, float] = field(default_factory=dict)  # kept in checkpoints
-    saved: int = -1  # update of the newest checkpoint
-    taken: data.Ahead | None = None  # samples
+    setup: Setup
+    total: int  # updates
+    updates: Updates
+    state: State
+    saved: int  # update of the newest checkpoint, -1 without one
+    tracker: Tracker | None  # of the main process
+    stopping: Callable[[], int]  # the signal by which this process was asked to stop, or 0
+    reading: data.Ahead | None = None
 
-    def train(self) -> None:
-        """Train to the last update, from the newest checkpoint where there is one.
+    @classmethod
+    def build(cls, setup: Setup, asked: stop.Asked | None = None) -> "Trainer":
+        """Put around a model what trains it, as the newest checkpoint has it where there is one.
 
-        Raises:
-            Stopped: it was asked to; the update that it was at is finished and saved.
+        Args:
+            setup: the settings, the model and the data.
+            asked: whether to stop; never without.
         """
-        step, total = self._prepare()
-        share = self._share(step)
-        pin = self.accelerator.device.type == "cuda"
-        self.taken = data.training(self.training, share, self.run.num_workers, pin)
-        with contextlib.closing(self.taken):
-            step = self._updates_to(total, step, share.num_batches)
-        finish.finish(self, step)
-
-    def _updates_to(self, total: int, step: int, num_calls: int) -> int:
-        """Make the updates after one; returns the number of the last one that is due."""
-        assert self.taken
-        if not self._evaluated(step, total):
-            self._stop(step, total)
-        if step == 0 and self.saved < 0 and self.run.final == "best":
-            self._checkpoint(0)
-        if self.saved >= 0:
-            self.state.draw_on(self.saved)
-        with log.progress("train", total - step, "step") as advance:
-            while step < total and not self._stale():
-                step += 1
-                stopping = self._update(step, self.taken, num_calls)
-                if stopping or not self._evaluated(step, total):
-                    self._stop(step, total)
-                best = step == self.progress.get("best_step")
-                if best or step % self.run.checkpoint_steps == 0:
-                    self._checkpoint(step)
-                advance()
-        if step < total:
-            text = "stopped early at update %d of %d: no lower held-out loss since update %d"
-            log.logger.info(text, step, total, int(self.progress["best_step"]))
-        self._checkpoint(step)
-        return step
-
-    def _prepare(self) -> tuple[int, int]:
-        """Everything around the model; returns the update to go on from and the last one."""
-        run, accelerator = self.run, self.accelerator
-        share = self._share(0)
-        epochs = run.num_epochs * len(self.training.samples)
-        total = run.max_steps or math.ceil(epochs / share.update_size)
+        run, accelerator = setup.run, setup.accelerator
+        epochs = run.num_epochs * len(setup.training.samples)
+        total = run.max_steps or math.ceil(epochs / run.samples_per_update)
         if run.compile:
-            self.loaded.model.compile()
-        self.way = sharding.of(run, accelerator)
+            setup.loaded.model.compile()
+        strategy = sharding.of(run, accelerator)
         schedules = []
 
         def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -107,52 +55,149 @@ class Trainer:
             schedules.append(optim.schedule(made, run, total))
             return made
 
-        self.model = self.way.prepare(self.loaded.model.train(), optimizer)
-        self.weights = [p for p in self.model.parameters() if p.requires_grad]
-        self.ema = optim.average(self.weights, run)
-        [self.schedule] = schedules
-        folder = self.folder / "checkpoints"
-        self.state = State(self.way, folder, self.order["seal"], self.schedule, self.ema)
-        self.saved, self.progress = self.state.resume()
-        self.progress = self.progress or dict.fromkeys(COUNTS, 0.0) | {"evaluated": -1}
-        self.updates = Updates(
-            self.way,
-            self.training,
-            self.model,
-            self.weights,
-            self.schedule,
-            self.ema,
-            self.progress,
-            self._stopping,
-        )
-        self.tracker = None
-        if accelerator.is_main_process:
-            self.tracker = Tracker(self.folder, self.saved, run.wandb_project)
-        return self._begun(max(0, self.saved), total), total
+        def stopping() -> int:
+            return asked.number if asked else 0
 
-    def _begun(self, step: int, total: int) -> int:
-        """Say where the run begins or goes on."""
-        if step > total:
+        model = strategy.prepare(setup.loaded.model.train(), optimizer)
+        weights = [p for p in model.parameters() if p.requires_grad]
+        average = optim.average(weights, run)
+        [schedule] = schedules
+        folder = setup.folder / "checkpoints"
+        state = State(strategy, folder, setup.order["seal"], schedule, average)
+        saved, progress = state.resume()
+        inside = setup.method, setup.training, model, weights, schedule, average
+        updates = Updates(strategy, *inside, progress, stopping)
+        main = accelerator.is_main_process
+        tracker = Tracker(setup.folder, saved, run.wandb_project) if main else None
+        return cls(setup, total, updates, state, saved, tracker, stopping)
+
+    @property
+    def run(self) -> Run:
+        """The settings."""
+        return self.setup.run
+
+    @property
+    def progress(self) -> Progress:
+        """What is counted and what was found so far."""
+        return self.updates.progress
+
+    def train(self) -> None:
+        """Train to the last update.
+
+        Raises:
+            Stopped: it was asked to; the update that it was at is finished and saved.
+        """
+        step = self._begin()
+        reader, accelerator = self.setup.training, self.setup.accelerator
+        sampler = data.sampler(reader.samples, self.run, accelerator, step)
+        pin = accelerator.device.type == "cuda"
+        self.reading = data.training(reader, sampler, self.run.num_workers, pin)
+        with contextlib.closing(self.reading):
+            step = self._updates_from(step, self.reading, sampler.num_batches)
+        finish.finish(self, step)
+
+    def _begin(self) -> int:
+        """Say where the run begins or goes on; returns the update that it is at."""
+        step, continued = max(0, self.saved), self.setup.order.get("continued")
+        if step > self.total:
             raise TrainingError(
-                f"train.num_epochs, train.max_steps: {total} updates in all, but "
-                f"{self.order['continued']} is at {step} already"
+                f"train.num_epochs, train.max_steps: {self.total} updates in all, but "
+                f"{continued} is at {step} already"
             )
         text = "resumed at update %d of %d"
-        log.logger.info(text if self.saved >= 0 else "started at update %d of %d", step, total)
-        if self.order.get("continued"):
+        log.logger.info(text if self.saved >= 0 else "started at update %d of %d", step, self.total)
+        if continued:
             text = "continues %s by a %s schedule over %d updates: the learning rate is now %.4g"
-            rate = float(self.schedule.get_last_lr()[0])
-            log.logger.info(text, self.order["continued"], self.run.schedule, total, rate)
+            rate = float(self.state.schedule.get_last_lr()[0])
+            log.logger.info(text, continued, self.run.schedule, self.total, rate)
         return step
 
-    def _evaluated(self, step: int, total: int) -> bool:
+    def _updates_from(self, step: int, reading: data.Ahead, num_calls: int) -> int:
+        """Make the updates after one; returns the number of the last one that is due."""
+        if not self._evaluated(step):
+            self._stop(step)
+        if step == 0 and self.saved < 0 and self.run.final == "best":
+            self._checkpoint(0)
+        if self.saved >= 0:
+            self.state.draw_on(self.saved)
+        with log.progress("train", self.total - step, "step") as advance:
+            while step < self.total and not self._stale():
+                step += 1
+                values, stopping = self.updates.make(step, reading, num_calls)
+                self._track(step, values)
+                if stopping or not self._evaluated(step):
+                    self._stop(step)
+                if step == self.progress.best_step or step % self.run.checkpoint_steps == 0:
+                    self._checkpoint(step)
+                advance()
+        if step < self.total:
+            objective = self.setup.method.objective
+            text = "stopped early at update %d of %d: no %s %s since update %d"
+            found = objective.better, objective.words, self.progress.best_step
+            log.logger.info(text, step, self.total, *found)
+        self._checkpoint(step)
+        return step
+
+    def _stale(self) -> bool:
+        """Tell whether evaluations have found nothing better for long enough to stop."""
+        patience = self.run.early_stopping
+        return patience is not None and self.progress.stale >= patience
+
+    def _evaluated(self, step: int) -> bool:
         """Evaluate where that is due at an update; False if it was asked to stop meanwhile."""
-        due = step % self.run.eval_steps == 0 or step == total
-        if not due or self.progress["evaluated"] == step or not self.run.holds_out:
+        due = step % self.run.eval_steps == 0 or step == self.total
+        if not due or self.progress.evaluated == step or not self.run.holds_out:
             return True
         return self._evaluate(step)
 
-    def _stop(self, step: int, total: int) -> None:
+    def _evaluate(self, step: int) -> bool:
+        """Measure the objective over every validation sample, and show what is made of a few.
+
+        Returns:
+            False if a process was asked to stop: then nothing of it counts.
+        """
+        method, updates, accelerator = self.setup.method, self.updates, self.setup.accelerator
+        objective, reader = method.objective, self.setup.validation
+        with self.averaged():
+            values = evaluation.held_out(
+                updates.strategy, method, updates.model, reader, self.stopping
+            )
+            if values is not None and not math.isfinite(values[objective.metric]):
+                raise TrainingError(f"the {objective.words} is no number at step {step}")
+            if values is not None and (self.tracker or updates.strategy.shares_weights):
+                values |= self._shown(step)
+        updates.model.train()
+        stopped = torch.tensor([self.stopping()], device=accelerator.device)
+        if values is None or int(accelerator.reduce(stopped)):
+            return False
+        self._track(step, values)
+        self.progress.note(step, values, objective)
+        return True
+
+    def _shown(self, step: int) -> dict[str, float]:
+        """Show what is made of a few held-out samples; returns scores of it."""
+        setup, strategy = self.setup, self.updates.strategy
+        model = setup.accelerator.unwrap_model(self.updates.model)
+        # Those that take part together can't leave off one by one.
+        alone = (lambda: 0) if strategy.shares_weights else self.stopping
+        with strategy.outermost():
+            return evaluation.show(setup.method, model, setup.validation, self.tracker, step, alone)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the moving average in place of the weights, where there is one."""
+        average, weights = self.updates.average, self.updates.weights
+        if average is None:
+            yield
+            return
+        average.store(weights)
+        average.copy_to(weights)
+        try:
+            yield
+        finally:
+            average.restore(weights)
+
+    def _stop(self, step: int) -> None:
         """Save where the run is, and end.
 
         Raises:
@@ -162,91 +207,12 @@ class Trainer:
             self._checkpoint(step)
         if self.tracker:
             self.tracker.close()
+        signal = self.stopping() or stop.SIGNALS[0]
         if self.saved >= 0:
-            where = f"stopped at update {step} of {total}, checkpoint {self.saved} is saved"
-            raise Stopped(f"{where}; the same command goes on from there", self._signal())
+            where = f"stopped at update {step} of {self.total}, checkpoint {self.saved} is saved"
+            raise Stopped(f"{where}; the same command goes on from there", signal)
         text = "stopped before the first update; the same command begins again"
-        raise Stopped(text, self._signal())
-
-    def _signal(self) -> int:
-        return self.asked.number if self.asked and self.asked.number else stop.SIGNALS[0]
-
-    def _stopping(self) -> int:
-        """Whether this process was asked to stop."""
-        return int(bool(self.asked and self.asked.number))
-
-    def _share(self, updates_done: int) -> data.Share:
-        return data.Share(
-            self.run.samples_per_update,
-            self.run.batch_size,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            self.run.seed,
-            self.run.bucketing,
-            updates_done,
-        )
-
-    def _update(self, step: int, taken: Iterator[data.Taken], num_calls: int) -> bool:
-        """Make an update and record it; returns whether a process was asked to stop."""
-        values, stopping = self.updates.make(step, taken, num_calls)
-        self._track(step, values)
-        return stopping
-
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The moving average in place of the weights, where there is one."""
-        if self.ema is None:
-            yield
-            return
-        self.ema.store(self.weights)
-        self.ema.copy_to(self.weights)
-        try:
-            yield
-        finally:
-            self.ema.restore(self.weights)
-
-    def _evaluate(self, step: int) -> bool:
-        """Held-out loss over every validation sample, and what is made of a fixed few.
-
-        Returns:
-            False if a process was asked to stop: then nothing of it counts.
-        """
-        accelerator, stopping = self.accelerator, self._stopping
-        with self.averaged():
-            values = evaluation.held_out_loss(
-                self.way, self.model, self.validation, self.run, stopping
-            )
-            if values is not None and not math.isfinite(values["held_out_loss"]):
-                raise TrainingError(f"the held-out loss is no number at step {step}")
-            if values is not None and (self.tracker or self.way.shares_weights):
-                model = accelerator.unwrap_model(self.model)
-                # Those that take part together can't leave off one by one.
-                alone = (lambda: 0) if self.way.shares_weights else stopping
-                with self.way.outermost():
-                    values |= evaluation.show(
-                        model, self.validation, self.run, self.tracker, step, alone
-                    )
-        self.model.train()
-        stopped = torch.tensor([stopping()], device=accelerator.device)
-        if values is None or int(accelerator.reduce(stopped)):
-            return False
-        self._track(step, values)
-        self._note(step, values)
-        return True
-
-    def _note(self, step: int, values: dict[str, float]) -> None:
-        """Remember what an evaluation found."""
-        loss = values["held_out_loss"]
-        self.progress |= {"first": loss} | self.progress | values | {"evaluated": step}
-        if loss < self.progress.get("best", math.inf):
-            self.progress |= {"best": loss, "best_step": step, "stale": 0}
-        else:
-            self.progress["stale"] += 1
-
-    def _stale(self) -> bool:
-        """Whether the held-out loss has not got better for long enough to stop."""
-        patience = self.run.early_stopping
-        return patience is not None and self.progress["stale"] >= patience
+        raise Stopped(text, signal)
 
     def _track(self, step: int, values: dict[str, float]) -> None:
         if self.tracker:
@@ -257,24 +223,9 @@ class Trainer:
             return  # the checkpoint before is worth more than weights that are no numbers
         self.state.save(step, self.progress)
         self.saved = step
-        if self.accelerator.is_main_process:
-            best = checkpoints.path(self.state.folder, int(self.progress.get("best_step", 0)))
+        if self.setup.accelerator.is_main_process:
+            best = checkpoints.path(self.state.folder, self.progress.best_step or 0)
             checkpoints.rotate(self.state.folder, self.run.keep_checkpoints, best)
-
-
-def prepare(folder: Path, asked: stop.Asked | None = None) -> Trainer:
-    """Read a run folder and build its trainer.
-
-    Raises:
-        TrainingError: the processes, device or precision are not those that were asked for.
-        ValueError: the checkpoint is of no known family, or a part of the data is empty.
-    """
-    run, order, accelerator = setup.accelerator(folder)
-    parts = setup.parts(folder, Path(order["data_root"]), run, setup.find(run))
-    family, loaded = setup.model(run)
-    device = accelerator.device
-    training, validation = setup.readers(parts, order, run, family, loaded, device)
-    return Trainer(folder, run, order, accelerator, family, loaded, training, validation, asked)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""Which weights learn, the optimizer and its schedule, and the average of the weights."""
+"""The optimizer and its schedule, and the average of the weights."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from spark_trainer import families
 from spark_trainer.config import Run
-from spark_trainer.families import Family, Films
 
 if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel
@@ -17,57 +15,6 @@ BITSANDBYTES = {
     "paged_adamw": "PagedAdamW32bit",
     "paged_adamw_8bit": "PagedAdamW8bit",
 }
-
-
-def freeze(family: Family, model: torch.nn.Module, run: Run) -> None:
-    """Hold the parts still that the run, or the family, wants held.
-
-    Raises:
-        ValueError: a name that is no part of this family, or nothing is left to train.
-    """
-    frozen = family.FROZEN if run.freeze is None else run.freeze
-    if unknown := set(frozen) - set(family.PARTS):
-        raise ValueError(
-            f"train.freeze: no part {sorted(unknown)[0]!r}; "
-            f"expected some of: {', '.join(family.PARTS)}"
-        )
-    if set(frozen) == set(family.PARTS):
-        raise ValueError("train.freeze: every part is frozen, nothing is left to train")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(families.part(family, name) not in frozen)
-    widen(model)
-
-
-def widen(model: torch.nn.Module) -> None:
-    """Hold what learns in float32, whatever the rest is in: updates of 1e-5 are lost in less."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
-
-
-def add_adapters(family: Family, model: Any, run: Run) -> None:
-    """Freeze the model and add low-rank adapters to its layers.
-
-    Raises:
-        ValueError: no layer has one of the names.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    targets = family.LORA_TARGETS if run.lora.targets is None else list(run.lora.targets)
-    config = LoraConfig(
-        r=run.lora.rank,
-        lora_alpha=run.lora.alpha,  # type: ignore[arg-type]  # a float is as good
-        lora_dropout=run.lora.dropout,
-        target_modules=targets,
-    )
-    try:
-        if isinstance(family, Films):
-            inject_adapter_in_model(config, model.requires_grad_(False))
-        else:
-            model.add_adapter(config)
-    except ValueError as error:
-        raise ValueError(f"train.lora.targets: {error}") from None
-    widen(model)
 
 
 def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from spark_trainer import families
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import encoded, models
 from spark_trainer.data.files import digest, holds, read_state, write_json
@@ -120,7 +121,8 @@ def _order(
     if base:
         continued.check(base, run, origin, key)
     root = layout.root if index else Path(run.manifest_path or "").parent
-    kept = layout.encoded(digest(encoded.encoders(run, cache))[: encoded.DIGITS])
+    trained = families.trained_components(run.model_name)
+    kept = layout.encoded(digest(encoded.encoders(run, trained, cache))[: encoded.DIGITS])
     return Order(
         name,
         seal(base.name if base else ""),

@@ -7,7 +7,8 @@ import torch
 
 from spark_trainer import environment, gpu, log
 from spark_trainer.errors import MACHINE_STATUS, MachineError, UserError, of_machine
-from spark_trainer.train import group, loop, stop
+from spark_trainer.train import group, setup, stop
+from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import TrainingError
 
 KNOWN = (
@@ -22,16 +23,16 @@ def main() -> None:
     asked, trainer = stop.Asked(), None
     try:
         gpu.hold()
-        trainer = loop.prepare(Path(sys.argv[1]), asked)
+        trainer = Trainer.build(setup.prepare(Path(sys.argv[1])), asked)
         trainer.train()
         # A process that leaves while another still writes may end with an error after all is done.
-        trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
+        trainer.setup.accelerator.wait_for_everyone()
+        trainer.setup.accelerator.end_training()
     except stop.Stopped as stopped:
         log.logger.warning("%s", stopped)
         _end(str(stopped), stop.STATUS[stopped.number])
     except Exception as error:
-        lost = trainer is not None and trainer.taken is not None and trainer.taken.killed
+        lost = trainer is not None and trainer.reading is not None and trainer.reading.killed
         _fail(error, lost or of_machine(error))
 
 

@@ -1,31 +1,67 @@
 """From a run folder to what the loop needs, with a stop where it is not what was asked for."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from spark_trainer import families, log, pipelines
+from spark_trainer import families, log, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import read_json
-from spark_trainer.data.sample import Needs
-from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Wanted
-from spark_trainer.train import data, optim, sharding
-from spark_trainer.train.sharding import DTYPES
-
-Parts = tuple[dataset.VideoFrameDataset, dataset.VideoFrameDataset]
+from spark_trainer.families.kinds import loading
+from spark_trainer.families.kinds.base import Kind
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.kinds.reading import Parts, Reader
+from spark_trainer.methods.base import Method
+from spark_trainer.train import sharding
 
 
 class TrainingError(RuntimeError):
     """Training can't go on; the message says why."""
 
 
-def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
-    """The run's settings, its order, and the processes and device that it got.
+@dataclass(frozen=True)
+class Setup:
+    """What a process of a run starts from."""
+
+    folder: Path
+    run: Run
+    order: dict[str, Any]
+    accelerator: Accelerator
+    method: Method
+    training: Reader
+    validation: Reader
+
+    @property
+    def loaded(self) -> Loaded:
+        """The model as it was loaded, and what feeds it."""
+        return self.method.loaded
+
+
+def prepare(folder: Path) -> Setup:
+    """Read a run folder, and load the model and what reads the data.
+
+    Raises:
+        TrainingError: the processes, device or precision are not those that were asked for.
+        ValueError: the checkpoint is of no known family, or a part of the data is empty.
+    """
+    run, order, accelerator = _launched(folder)
+    family = find(run)
+    run = family.completed(run)
+    samples = _parts(folder, Path(order["data_root"]), run, family)
+    method = methods.find(run.model_type)(run, family, model(run, family))
+    store = Store(Path(order["encoded"]), order["versions"])
+    training, validation = method.readers(samples, accelerator.device, store)
+    return Setup(folder, run, order, accelerator, method, training, validation)
+
+
+def _launched(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
+    """Return the run's settings, its order, and the processes and device that it got.
 
     Raises:
         TrainingError: they are not those that were asked for, or lack the precision.
@@ -46,7 +82,7 @@ def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
         raise TrainingError(f"asked for {way.NAME}, got {made.distributed_type.value}")
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
-    return sized(run), order, made
+    return run, order, made
 
 
 def _check_devices(order: dict[str, Any]) -> None:
@@ -65,95 +101,56 @@ def _check_precision(run: Run, device: str) -> None:
         raise TrainingError(f"train.mixed_precision: {name} has no bf16; expected fp16 or no")
 
 
-def find(run: Run) -> Family:
-    """The family of a run.
+def find(run: Run) -> Kind:
+    """Return the family of a run.
 
     Raises:
-        ValueError: there is none, or the run is of another kind.
+        ValueError: there is none, or the run's `model_type` is another's.
     """
     family = families.find(run.model_name)
-    if (kind := families.kind(family)) != run.model_type:
+    if run.model_type not in family.trained_as:
+        expected = " or ".join(family.trained_as)
         raise ValueError(
-            f"train.model_type: {run.model_type} can't train {run.model_name}; expected {kind}"
+            f"train.model_type: {run.model_type} can't train {run.model_name}; expected {expected}"
         )
     return family
 
 
-def films(run: Run) -> Films:
-    """The family of a run that makes videos; raises as `find`."""
-    return cast(Films, find(run))
+def model(run: Run, family: Kind) -> Loaded:
+    """Load the model with its frozen and its learning parts, the same weights in every process.
 
-
-def sized(run: Run) -> Run:
-    """The run, with the checkpoint's own size of clips where it makes videos and names none.
+    Frozen weights below adapters, and those of families of which little learns, are held in the
+    precision that they are used in.
 
     Raises:
-        OSError, ValueError: there is no such pipeline, or the run is of another kind.
-    """
-    if run.model_type != "diffusion" or run.clip.sizes:
-        return run
-    family = films(run)
-    size = pipelines.own_size(run.model_name, family.PIPELINE, family.NETWORK)
-    log.logger.info("train.clip.sizes: %d × %d, the checkpoint's own", *size)
-    return run.model_copy(update={"clip": run.clip.model_copy(update={"sizes": (size,)})})
-
-
-def encoders(run: Run, family: Films) -> Loaded:
-    """A run's frozen encoders, and of its network the shape alone.
-
-    Raises:
-        OSError, ValueError: the pipeline can't be used, or can't learn clips of these settings.
-    """
-    loaded = family.load(
-        run.model_name, Wanted(dtype=DTYPES[run.mixed_precision], encoders_only=True)
-    )
-    _check_clips(family, loaded, run)
-    return loaded
-
-
-def model(run: Run) -> tuple[Family, Loaded]:
-    """The model with its frozen and its learning parts, the same weights in every process.
-
-    Frozen weights below adapters, and all frozen ones of the families that make videos, are held in
-    the precision that they are used in.
-
-    Raises:
-        ValueError: the checkpoint is of no known family, or the family can't do what is asked.
+        ValueError: the family can't do what is asked.
     """
     set_seed(run.seed)
-    family = find(run)
-    if run.packing and not family.PACKS:
+    if run.packing and not family.packs:
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
-    narrow = run.finetune != "full" or isinstance(family, Films)
-    wanted = Wanted(
+    narrow = run.finetune != "full" or family.mostly_frozen
+    options = LoadOptions(
         from_scratch=run.from_scratch,
-        dtype=DTYPES[run.mixed_precision] if narrow else None,
+        dtype=loading.dtype(run) if narrow else None,
         four_bit=run.finetune == "qlora",
         attention=run.attention,
         packed=run.packing,
         sharded=run.sharded,
     )
-    loaded = family.load(run.model_name, wanted)
+    loaded = family.load(run.model_name, options)
     if run.from_scratch:
         log.logger.warning("train.from_scratch: %s begins from random weights", run.model_name)
-    if isinstance(family, Films):
-        _check_clips(family, loaded, run)
+    family.check(loaded, run)
     if run.finetune == "full":
-        optim.freeze(family, loaded.model, run)
+        family.freeze(loaded.model, run)
     else:
-        optim.add_adapters(family, loaded.model, run)
+        family.add_adapters(loaded.model, run)
     if run.finetune == "qlora":
         _keep_packing(loaded.model)
     if run.gradient_checkpointing:
-        _recompute(family, loaded.model)
+        family.checkpoint_gradients(loaded.model)
     set_seed(run.seed, device_specific=True)
-    return family, loaded
-
-
-def _check_clips(family: Films, loaded: Loaded, run: Run) -> None:
-    if run.clip.flip and not family.FLIPS:
-        raise ValueError(f"train.clip.flip: expected false, a mirrored {run.model_name} is wrong")
-    family.check(loaded, run)
+    return loaded
 
 
 def _keep_packing(model: torch.nn.Module) -> None:
@@ -168,60 +165,18 @@ def _keep_packing(model: torch.nn.Module) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def _recompute(family: Family, model: Any) -> None:
-    """Gradient checkpointing, as diffusers or transformers call it.
-
-    transformers lets the output of every embedding need a gradient, the patches' of a frozen vision
-    tower too, which is then computed again and differentiated for nothing. Only checkpointing that
-    re-enters the backward pass would need that.
-    """
-    if isinstance(family, Films):
-        pipelines.recompute(model, family.RECOMPUTED)
-    else:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-        model.disable_input_require_grads()
-
-
-def parts(folder: Path, root: Path, run: Run, family: Family) -> Parts:
-    """The training and the validation part of the data; light beside a model.
+def _parts(folder: Path, root: Path, run: Run, family: Kind) -> Parts:
+    """Return the training and the validation part of the data; light beside a model.
 
     Raises:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder / "manifest.jsonl"
-    needs = family.NEEDS if isinstance(family, Films) else Needs()
-    found = dataset.read(manifest, root, run, family.ONE_FRAME, needs)
+    found = dataset.read(manifest, root, run, family.one_frame, family.needs)
     _check_part("train", found["train"], manifest, run)
     if run.holds_out:
         _check_part("validation", found["validation"], manifest, run)
     return found["train"], found["validation"]
-
-
-def readers(
-    parts: Parts, order: dict[str, Any], run: Run, family: Family, loaded: Loaded, device: Any
-) -> tuple[data.Reader, data.Reader]:
-    """What reads the training and the validation part."""
-    training, validation = parts
-    if not isinstance(family, Films):
-        writes = cast(Generates, family)
-        limits = run.max_length, run.packing
-        return (
-            data.Texts(training, writes, loaded, *limits),
-            data.Texts(validation, writes, loaded, *limits),
-        )
-    if run.encoded_ahead:
-        pipelines.place(loaded, device, family.EACH_STEP)
-        store = Store(Path(order["encoded"]), order["versions"])
-        return (
-            data.Kept(training, family, loaded, run.guidance_dropout, store),
-            data.Kept(validation, family, loaded, 0.0, store),
-        )
-    pipelines.place(loaded, device)
-    empty = family.text(loaded, "") if isinstance(family, Reads) else None
-    return (
-        data.Clips(training, family, loaded, run.guidance_dropout, empty),
-        data.Clips(validation, family, loaded, 0.0, empty),
-    )
 
 
 def _check_part(part: str, samples: dataset.VideoFrameDataset, manifest: Path, run: Run) -> None:

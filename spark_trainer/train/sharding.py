@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 from torch._C._distributed_c10d import FileStore
 
 from spark_trainer.config import Run
-from spark_trainer.families import Batch
+from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.train import builds, group, nest
 
 DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}

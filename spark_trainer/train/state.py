@@ -21,6 +21,7 @@ from spark_trainer import log
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import MachineError
 from spark_trainer.train import checkpoints, nest, optim
+from spark_trainer.train.progress import Progress
 from spark_trainer.train.sharding import WEIGHTS, Whole
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class State:
     schedule: torch.optim.lr_scheduler.LRScheduler
     average: "EMAModel | None"
 
-    def save(self, step: int, progress: dict[str, float]) -> None:
+    def save(self, step: int, progress: Progress) -> None:
         """Write a checkpoint; whatever goes wrong leaves the one before. All must call it.
 
         Raises:
@@ -50,7 +51,7 @@ class State:
         except (OSError, MachineError) as error:
             raise checkpoints.abandon(self.folder, step, error) from None
 
-    def _save(self, step: int, progress: dict[str, float]) -> None:
+    def _save(self, step: int, progress: Progress) -> None:
         accelerator = self.way.accelerator
         temporary = self.folder / checkpoints.WRITING
         if accelerator.is_main_process:
@@ -69,17 +70,17 @@ class State:
             checkpoints.seal(temporary, step, self.run)
         accelerator.wait_for_everyone()
 
-    def _told(self, step: int, progress: dict[str, float]) -> dict[str, Any]:
+    def _told(self, step: int, progress: Progress) -> dict[str, Any]:
         scaler = self.way.accelerator.scaler
         return {
             "step": step,
-            "progress": progress,
+            "progress": progress.written(),
             "shares": self.way.shares,
             "moved": self.schedule.last_epoch,
             "scaler": scaler.state_dict() if scaler else None,
         }
 
-    def resume(self) -> tuple[int, dict[str, float]]:
+    def resume(self) -> tuple[int, Progress]:
         """Load the newest whole checkpoint; returns its update and the run's progress.
 
         -1 where there is none.
@@ -93,9 +94,9 @@ class State:
         if torch.distributed.is_initialized():
             torch.distributed.broadcast_object_list(found)
         if found[0] is None:
-            return -1, {}
+            return -1, Progress()
         saved = self.load(found[0])
-        return saved["step"], saved["progress"]
+        return saved["step"], Progress.read(saved["progress"])
 
     def load(self, checkpoint: Path) -> dict[str, Any]:
         """Go on from a checkpoint; returns what its `step.json` says. All must call it."""

@@ -5,31 +5,16 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from spark_trainer import log
-from spark_trainer.data import video
 from spark_trainer.data.files import canonical_json, write_json, write_text
-
-SHEET_COLUMNS = 8  # most frames of a clip on a contact sheet
-
-
-@dataclass(frozen=True)
-class Film:
-    """A held-out clip beside what the model made of it."""
-
-    video: str
-    caption: str
-    fps: float
-    truth: Sequence[Image.Image]
-    made: Sequence[Image.Image]
+from spark_trainer.families.kinds.generated import Animation, Generated, sheet
 
 
 class Tracker:
@@ -59,41 +44,35 @@ class Tracker:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.logger.info("step %d: %s", step, shown)
 
-    def samples(self, step: int, samples: list[dict[str, Any]]) -> None:
-        """Record generated captions beside those of the manifest."""
-        write_json(self._folder / "samples" / f"step_{step:08d}.json", samples)
-        for sample in samples:
-            text = "sample at step %d, %s: %r (manifest: %r)"
-            short = sample["video"][:12]
-            log.logger.info(text, step, short, sample["generated"], sample["caption"])
+    def samples(self, step: int, shown: Iterable[Generated]) -> list[dict[str, Any]]:
+        """Record what was made of held-out samples, and a sheet of what can be seen.
 
-    def films(self, step: int, films: Iterable[Film]) -> None:
-        """Record generated videos, and a sheet whose rows are a clip's own frames and the made."""
-        name = f"step_{step:08d}"
-        folder = self._folder / "samples" / name
-        listed, rows = [], []
-        for film in films:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{film.video}.mp4"
-            video.write(path, film.made, film.fps)
-            rows += [_row(film.truth), _row(film.made)]
-            file = f"{name}/{path.name}"
-            listed.append({"video": film.video, "caption": film.caption, "file": file})
-            self._animation(f"sample/{film.video[:12]}", step, film)
-            log.logger.info("sample at step %d, %s: %s", step, film.video[:12], path)
-        write_json(folder.with_suffix(".json"), listed)
+        Returns:
+            the records, as the list in `samples/` has them.
+        """
+        folder = self._folder / "samples" / f"step_{step:08d}"
+        records, rows = [], []
+        for one in shown:
+            records.append(one.save(folder))
+            rows += one.rows()
+            if moving := one.animation():
+                self._animation(f"sample/{one.video[:12]}", step, moving)
+            text = "sample at step %d, %s: %s"
+            log.logger.info(text, step, one.video[:12], one.described(folder))
+        write_json(folder.with_suffix(".json"), records)
         if rows:
-            sheet = _stacked(rows)
-            sheet.save(folder / "sheet.png")
-            self._events.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
+            made = sheet(rows)
+            made.save(folder / "sheet.png")
+            self._events.add_image("samples", np.asarray(made), step, dataformats="HWC")
+        return records
 
-    def _animation(self, tag: str, step: int, film: Film) -> None:
-        """A GIF in TensorBoard, which is how it shows videos."""
+    def _animation(self, tag: str, step: int, moving: Animation) -> None:
+        """Record a GIF in TensorBoard, which is how it shows videos."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        buffer, (width, height) = io.BytesIO(), film.made[0].size
-        first, *others = film.made
-        pause_ms = round(1000 / film.fps)
+        buffer, (width, height) = io.BytesIO(), moving.images[0].size
+        first, *others = moving.images
+        pause_ms = round(1000 / moving.fps)
         first.save(buffer, "GIF", save_all=True, append_images=others, duration=pause_ms, loop=0)
         image = Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue()
@@ -132,26 +111,6 @@ def peak_memory_gb() -> float:
         return torch.cuda.max_memory_allocated() / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def _row(images: Sequence[Image.Image]) -> Image.Image:
-    """Some of the frames beside each other, evenly chosen."""
-    count = min(SHEET_COLUMNS, len(images))
-    chosen = [images[round(i * (len(images) - 1) / max(1, count - 1))] for i in range(count)]
-    width, height = chosen[0].size
-    row = Image.new("RGB", (width * count, height))
-    for column, image in enumerate(chosen):
-        row.paste(image, (column * width, 0))
-    return row
-
-
-def _stacked(rows: Sequence[Image.Image]) -> Image.Image:
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    return sheet
 
 
 def _step(line: str) -> int:

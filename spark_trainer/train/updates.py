@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spark_trainer import log
-from spark_trainer.families import Batch
-from spark_trainer.train import data, flops
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.reading import Reader, ReadResult
+from spark_trainer.methods.base import Method
+from spark_trainer.train import flops
+from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.sharding import Whole
 from spark_trainer.train.tracking import peak_memory_gb
@@ -26,30 +29,31 @@ MAX_BAD_LOSSES = 3  # updates in a row whose loss is no number
 class Updates:
     """Makes the updates of one process; all processes make theirs together."""
 
-    way: Whole
-    reader: data.Reader
-    model: Any  # as the way has prepared it
+    strategy: Whole
+    method: Method
+    reader: Reader
+    model: Any  # as the strategy has prepared it
     weights: list[torch.Tensor]  # that learn
     schedule: torch.optim.lr_scheduler.LRScheduler
     average: "EMAModel | None"
-    counts: dict[str, float]  # samples `seen`, `skipped` and `cut` since the first update
+    progress: Progress
     stopping: Callable[[], int]  # whether this process was asked to stop
     bad_losses: int = 0  # in a row
     last_reason: str = ""  # why a sample was skipped
     meter: flops.Meter = field(default_factory=flops.Meter)
 
     def __post_init__(self) -> None:
-        self.run, self.accelerator = self.way.run, self.way.accelerator
+        self.run, self.accelerator = self.strategy.run, self.strategy.accelerator
         self.peak_tflops = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
 
     def make(
-        self, step: int, taken: Iterator[data.Taken], num_calls: int
+        self, step: int, reading: Iterator[ReadResult], num_calls: int
     ) -> tuple[dict[str, float], bool]:
-        """One update, its loss the mean over the targets of all batches and processes.
+        """Make one update, its loss the mean over the targets of all batches and processes.
 
         Args:
             step: its number, from 1.
-            taken: this process's samples.
+            reading: this process's samples.
             num_calls: how often it asks for some.
 
         Returns:
@@ -59,10 +63,12 @@ class Updates:
             TrainingError: too many samples can't be used, or the loss is no number again and again.
         """
         began = time.perf_counter()
-        calls = [next(taken) for _ in range(num_calls)]
+        read = [next(reading) for _ in range(num_calls)]
         waited = time.perf_counter() - began
-        batches = [batch for call in calls for batch in self._usable(call)]
-        targets, tokens, stopping = self._totals(calls, batches)
+        for result in read:
+            self._name(result)
+        batches = self.method.prepare(self.model, read)
+        targets, tokens, stopping = self._totals(read, batches)
         total = self._backward(batches, targets)
         rate = float(self.schedule.get_last_lr()[0])  # before it moves on to the next update's
         norm = self._move()
@@ -75,9 +81,9 @@ class Updates:
         return values | self._speed(float(needed), float(tokens), waited, took), stopping
 
     def _backward(self, batches: list[Batch], targets: torch.Tensor) -> torch.Tensor:
-        """Gradients of all batches; returns the sum of their losses."""
+        """Add the gradients of all batches; returns the sum of their losses."""
         total = torch.zeros((), device=self.accelerator.device)
-        rounds = self.way.rounds(len(batches))
+        rounds = self.strategy.rounds(len(batches))
         for number in range(1, rounds + 1):
             # Where processes keep in step, one with fewer batches repeats its last one for nothing.
             batch = batches[min(number, len(batches)) - 1]
@@ -86,23 +92,22 @@ class Updates:
         return total
 
     def _pass(self, batch: Batch, targets: torch.Tensor, used: bool, last: bool) -> torch.Tensor:
-        """Forward and backward over a batch, whose loss counts if it is `used`; returns it."""
+        """Go forward and backward over a batch, whose loss counts if it is `used`; returns it."""
         ready = self.reader.ready(batch, self.accelerator.device)
         counted = self.peak_tflops and used
         with (
-            self.way.accumulating(last),
+            self.strategy.accumulating(last),
             self.meter.over(ready) if counted else contextlib.nullcontext(),
         ):
-            with self.way.autocast():
-                family, loaded = self.reader.family, self.reader.loaded
-                loss: torch.Tensor = family.loss(loaded, self.model, ready) * used
+            with self.strategy.autocast():
+                loss = self.method.loss(self.model, ready) * used
             # Gradients are averaged over processes, so their number cancels here.
-            self.way.backward(loss * self.accelerator.num_processes / targets, last)
+            self.strategy.backward(loss * self.accelerator.num_processes / targets, last)
         return loss.detach()
 
     def _move(self) -> float:
         """Update the weights, the schedule and the average; returns the norm of the gradients."""
-        norm, moved = self.way.step(self.weights)
+        norm, moved = self.strategy.step(self.weights)
         if moved:
             self.schedule.step()
             if self.average:
@@ -121,43 +126,42 @@ class Updates:
             values["mfu"] = needed / took / peak
         return values
 
-    def _usable(self, taken: data.Taken) -> list[Batch]:
-        """The batches of a call; what could not be used is named."""
-        for reason in taken.reasons:
+    def _name(self, result: ReadResult) -> None:
+        """Name the samples of a call that could not be used; stop where none could."""
+        for reason in result.reasons:
             log.logger.warning("skipped a sample: %s", reason)
             self.last_reason = reason
-        if not taken.batches:
+        if not result.batches:
             raise TrainingError(f"no sample near could be used either: {self.last_reason}")
-        return taken.batches
 
     def _totals(
-        self, calls: list[data.Taken], batches: list[Batch]
+        self, read: list[ReadResult], batches: list[Batch]
     ) -> tuple[torch.Tensor, torch.Tensor, bool]:
-        """Targets of the loss and tokens in all, over all processes; limits what was skipped.
+        """Return targets of the loss and tokens, over all processes; limits what was skipped.
 
         And whether one of them was asked to stop: all must leave off at the same update.
         """
         own = [
-            sum(map(data.num_targets, batches)),
-            sum(map(data.num_tokens, batches)),
-            sum(len(call.reasons) for call in calls),
-            sum(call.cut for call in calls),
+            sum(batch.num_targets for batch in batches),
+            sum(batch.num_tokens for batch in batches),
+            sum(len(result.reasons) for result in read),
+            sum(result.cut for result in read),
             self.stopping(),
         ]
         totals = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
         skipped, cut, stopping = totals[2:].tolist()
-        self.counts["seen"] += self.run.samples_per_update
-        self.counts["skipped"] += skipped
-        self.counts["cut"] += cut
+        self.progress.seen += self.run.samples_per_update
+        self.progress.skipped += skipped
+        self.progress.cut += cut
         self._limit()
         return totals[0], totals[1], bool(stopping)
 
     def _limit(self) -> None:
         """Stop where too many samples could not be used."""
-        skipped, seen = self.counts["skipped"], self.counts["seen"]
+        skipped, seen = self.progress.skipped, self.progress.seen
         if skipped > self.run.max_skipped * max(seen, len(self.reader.samples)):
             raise TrainingError(
-                f"{skipped:.0f} of {seen:.0f} samples could not be used, more than "
+                f"{skipped} of {seen} samples could not be used, more than "
                 f"train.max_skipped = {self.run.max_skipped:g} allows; the last: {self.last_reason}"
             )
 

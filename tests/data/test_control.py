@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, T5Tokenizer
 from spark_trainer import families
 from spark_trainer.data import control
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families import Films, Loaded, Wanted
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from tests.families import tiny, tiny_pipelines
 from tests.families.conftest import clip
 from tests.families.golden import FILMS, VARIANTS
@@ -46,20 +46,20 @@ def family(
     maker = tiny_pipelines if request.param in ARE_TOLD else tiny
     folder = getattr(maker, request.param)(tmp_path_factory.mktemp(request.param))
     found = families.find(str(folder))
-    return found, found.load(str(folder), Wanted())
+    return found, found.load(str(folder), LoadOptions())
 
 
 def learn(family: Any, loaded: Loaded, sample: Sample) -> None:
     """What a worker process does before the device sees a sample."""
-    if isinstance(family, Films):
+    if "diffusion" in family.trained_as:
         family.refuse(loaded, sample)
     else:
-        images = sample.images[:1] if family.ONE_FRAME else sample.images
+        images = sample.images[:1] if family.one_frame else sample.images
         family.encode(loaded, replace(sample, images=images), 4096)
 
 
 def sample(family: Any, text: str) -> Sample:
-    frames = 5 if family.MODEL_TYPES == ("WanAnimatePipeline",) else 4
+    frames = 5 if family.model_types == ("WanAnimatePipeline",) else 4
     return clip(0, text, frames=frames)
 
 
@@ -79,11 +79,11 @@ def test_every_mark_is_refused_wherever_it_stands(family: tuple[Any, Loaded]) ->
             message = f"video {0:064x}: its text holds the control token"
             with pytest.raises(Unusable, match=message):
                 learn(found, loaded, sample(found, text))
-            if not isinstance(found, Films):
+            if "diffusion" not in found.trained_as:
                 asked = replace(sample(found, "a dog"), prompt=text)
                 with pytest.raises(Unusable, match=message):
                     learn(found, loaded, asked)
-            elif found.NEEDS.text:
+            elif found.text_conditioned:
                 with pytest.raises(Unusable, match="holds the control token"):
                     found.text(loaded, text)  # type: ignore[attr-defined]
 
@@ -149,7 +149,7 @@ def test_what_a_pipeline_makes_of_a_text_counts(text: str, tmp_path: Path) -> No
     """Wan's mends characters and unescapes HTML twice before the tokenizer reads."""
     folder = str(tiny_pipelines.wan_animate(tmp_path))
     found: Any = families.find(folder)
-    loaded = found.load(folder, Wanted())
+    loaded = found.load(folder, LoadOptions())
     with pytest.raises(Unusable, match="holds the control token '</s>'"):
         found.refuse(loaded, sample(found, text))
     found.refuse(loaded, sample(found, "R&amp;D &lt;b&gt;"))

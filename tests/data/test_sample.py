@@ -78,17 +78,17 @@ def test_what_lies_beside_the_frames_is_read_at_the_same_times(manifest: Path) -
     samples = read(manifest, needs)
     assert samples.left_out == [f"{0:064x}: without pose: pose.enabled makes it"]
     one = samples[0]
-    assert one.beside.keys() == {"reference", "pose"}
+    assert one.conditions.keys() == {"reference", "pose"}
     assert one.times == (1.0, 2.0)
-    greens = [np.asarray(image)[-1, -1, 1] for image in one.beside["pose"]]
+    greens = [np.asarray(image)[-1, -1, 1] for image in one.conditions["pose"]]
     assert greens == [100, 150]
-    assert round(float(np.asarray(one.beside["reference"][0])[-1, -1, 1]) / 50) == 1
+    assert round(float(np.asarray(one.conditions["reference"][0])[-1, -1, 1]) / 50) == 1
     (manifest.parent / "1/pose/frame_000002.png").unlink()
     with pytest.raises(Unusable, match=r"1/pose/frame_000002"):
         samples[0]
     both = read(manifest, needs, replace=True)
     assert both.num_videos == 1
-    assert both[0].beside.keys() == {"reference", "pose", "scene", "mask"}
+    assert both[0].conditions.keys() == {"reference", "pose", "scene", "mask"}
 
 
 def test_what_is_held_out_is_the_same_in_every_run_and_epoch(manifest: Path) -> None:
@@ -113,7 +113,7 @@ def test_half_of_the_clips_are_mirrored_with_all_beside_them(manifest: Path) -> 
     corners = []
     for number in range(60):
         sample = samples[number]
-        sides = [np.asarray(i.convert("L"))[0, -1] > 200 for i in sample.beside["pose"]]
+        sides = [np.asarray(i.convert("L"))[0, -1] > 200 for i in sample.conditions["pose"]]
         assert len(set(sides)) == 1
         corners.append(sides[0])
     assert 18 < sum(corners) < 42
@@ -141,7 +141,7 @@ def posed(root: Path, **pose: Any) -> tuple[dict[str, Any], VideoFrameDataset]:
     entry = {"id": name, "frames_dir": "frames", "audio": None, "meta": meta}
     (root / "manifest.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
     chosen = {"num_frames": 5, "fps": 8.0, "source": "video", "sampling": "random", "replace": True}
-    needs = Needs(beside=("pose", "face"), either=("background", "mask"))
+    needs = Needs(conditions=("pose", "face"), optional_conditions=("background", "mask"))
     samples = VideoFrameDataset(root / "manifest.jsonl", root, Run(clip=chosen), False, needs)
     samples.add(entry, 0)
     return entry, samples
@@ -156,7 +156,7 @@ def test_what_the_pose_step_left_is_of_the_same_moments(tmp_path: Path) -> None:
         seen.add(bright[0])
         assert np.diff(bright).tolist() == [10] * 4  # every second frame
         for number, name in enumerate(("pose", "face", "mask", "background"), start=1):
-            beside = [round(float(np.asarray(image).mean())) for image in sample.beside[name]]
+            beside = [round(float(np.asarray(image).mean())) for image in sample.conditions[name]]
             assert beside == [value + 10 * number for value in bright], name
     assert len(seen) > 1
 

@@ -14,13 +14,15 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from spark_trainer import families
 from spark_trainer.config import Run
-from spark_trainer.families import Batch, Family, Films, Loaded, Wanted
-from spark_trainer.train import data, optim
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.train import optim
 
 from . import tiny, tiny_pipelines
 from .conftest import ANSWERS, clip
@@ -48,17 +50,16 @@ def losses(variant: str) -> str:
         made = tiny_pipelines if variant in FILMS else tiny
         checkpoint = str(getattr(made, variant)(Path(name)))
         family = families.find(checkpoint)
-        loaded = family.load(checkpoint, Wanted())
+        loaded = family.load(checkpoint, LoadOptions())
     loaded.model.double().eval()
     run = Run(learning_rate=1e-3, warmup_steps=2)
-    optim.freeze(family, loaded.model, run)
+    family.freeze(loaded.model, run)
     optimizer = optim.optimizer(loaded.model, run)
     schedule = optim.schedule(optimizer, run, UPDATES)
     lines = []
     for update in range(UPDATES):
-        films = isinstance(family, Films)
-        batch = (_clips if films else _batch)(family, loaded, update)
-        loss = family.loss(loaded, loaded.model, batch) / data.num_targets(batch)
+        batch = (_clips if variant in FILMS else _texts)(family, loaded, update)
+        loss = family.loss(loaded, loaded.model, batch) / batch.num_targets
         lines.append(f"{loss.item():.8f}\n")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(loaded.model.parameters(), run.max_grad_norm)
@@ -68,41 +69,44 @@ def losses(variant: str) -> str:
     return "".join(lines)
 
 
-def _batch(family: Family, loaded: Loaded, update: int) -> Batch:
+def _texts(family: Any, loaded: Loaded, update: int) -> Batch:
     """Three clips, others for each update."""
     numbers = [(3 * update + i) % len(ANSWERS) for i in range(3)]
-    frames = 1 if family.ONE_FRAME else 4
+    frames = 1 if family.one_frame else 4
     chosen = [clip(number, ANSWERS[number], frames=frames) for number in numbers]
     encoded = [family.encode(loaded, sample, 4096) for sample in chosen]
     batch = family.collate(loaded, encoded, False)
     pixels = torch.Generator().manual_seed(update)
-    for name, value in batch.items():
+    for name, value in batch.tensors.items():
         if name.startswith("pixel_values"):
-            batch[name] = torch.randn(value.shape, generator=pixels, dtype=torch.float64)
+            batch.tensors[name] = torch.randn(value.shape, generator=pixels, dtype=torch.float64)
     return batch
 
 
-def _clips(family: Films, loaded: Loaded, update: int) -> Batch:
+def _clips(family: Any, loaded: Loaded, update: int) -> Batch:
     """Two clips, what the encoders make of them drawn here, for they compute in float32."""
     chosen = [
         replace(
-            one, seed=number, variant=number, beside=dict.fromkeys(("pose", "face"), one.images)
+            one, seed=number, variant=number, conditions=dict.fromkeys(("pose", "face"), one.images)
         )
         for number in (2 * update, 2 * update + 1)
         for one in [clip(number, f"dog {number}", frames=5, size=(32, 32))]
     ]
-    chosen = [replace(one, beside={**one.beside, "reference": one.images[:1]}) for one in chosen]
+    chosen = [
+        replace(one, conditions={**one.conditions, "reference": one.images[:1]}) for one in chosen
+    ]
     loaded.processor.vae.float()
     encoded = [tiny_pipelines.encoded(family, loaded, one, (32, 32)) for one in chosen]
-    batch = family.collate(encoded)
+    tensors = family.collate(encoded)
     loaded.processor.vae.double()  # a family may use it for its loss
     drawn = torch.Generator().manual_seed(update)
-    for name, value in batch.items():
+    for name, value in tensors.items():
         if value.is_floating_point() and value.ndim > 1:
             shape = value.shape[1:] if name == "empty" else value.shape  # the same for all
             drawn_value = torch.randn(shape, generator=drawn, dtype=torch.float64)
-            batch[name] = drawn_value.expand_as(value)
-    return batch | {"seeds": [one.seed for one in chosen]}
+            tensors[name] = drawn_value.expand_as(value)
+    seeds = [one.seed for one in chosen]
+    return Batch(tensors | {"seeds": seeds}, len(seeds))
 
 
 def main() -> int:

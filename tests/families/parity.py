@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import diffusers
 import torch
 
-from spark_trainer.families import Batch, Loaded
+from spark_trainer.families.kinds.diffusion import Diffusion, Tensors
+from spark_trainer.families.kinds.loading import Loaded
 
 from . import tiny_pipelines
 
@@ -33,7 +33,7 @@ def seeded(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def batch_of(family: ModuleType, loaded: Loaded, clips: Sequence[Any]) -> Batch:
+def batch_of(family: Diffusion, loaded: Loaded, clips: Sequence[Any]) -> Tensors:
     return family.collate([tiny_pipelines.encoded(family, loaded, one, SIZE) for one in clips])
 
 
@@ -78,7 +78,7 @@ def same(call: Call, arguments: dict[str, Any], output: torch.Tensor) -> None:
     torch.testing.assert_close(output, call.output, atol=1e-5, rtol=1e-5)
 
 
-def ours(loaded: Loaded, family: ModuleType, batch: Batch, draws: Any) -> tuple[Any, torch.Tensor]:
+def ours(loaded: Loaded, family: Diffusion, batch: Tensors, draws: Any) -> tuple[Any, torch.Tensor]:
     arguments = family.arguments(loaded, batch, draws)
     with torch.no_grad():
         return arguments, loaded.model(**arguments, return_dict=False)[0]

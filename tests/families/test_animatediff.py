@@ -10,8 +10,9 @@ import torch
 
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families import Batch, Loaded, Wanted, animatediff
-from spark_trainer.train import optim
+from spark_trainer.families.animatediff import AnimateDiff, Draws
+from spark_trainer.families.kinds.diffusion import Tensors
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 
 from . import tiny_pipelines
 from .conftest import clip
@@ -30,6 +31,7 @@ from .parity import (
     upstream,
 )
 
+FAMILY = AnimateDiff()
 TAKES_ADAPTERS = True
 
 
@@ -40,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loaded(folder: Path) -> Loaded:
-    return animatediff.load(str(folder), Wanted())
+    return FAMILY.load(str(folder), LoadOptions())
 
 
 def material(number: int) -> Sample:
@@ -49,7 +51,7 @@ def material(number: int) -> Sample:
 
 def parity(loaded: Loaded, pipe: Any) -> None:
     sample = clip(1, "a dog runs", frames=4, size=SIZE)
-    batch = batch_of(animatediff, loaded, [sample, sample])
+    batch = batch_of(FAMILY, loaded, [sample, sample])
     pipe.scheduler.set_timesteps(3)
     timestep = pipe.scheduler.timesteps[1]
     noise = torch.randn(1, *batch["latents"].shape[1:], generator=seeded(5)[0])
@@ -65,11 +67,11 @@ def parity(loaded: Loaded, pipe: Any) -> None:
         callback_on_step_end=between_steps(latents.clone),
     )
     call = recorded(pipe.unet, run)[1]
-    draws = animatediff.Draws(noise.expand(2, -1, -1, -1, -1), timestep.expand(2), BOTH)
-    same(call, *ours(loaded, animatediff, batch, draws))
+    draws = Draws(noise.expand(2, -1, -1, -1, -1), timestep.expand(2), BOTH)
+    same(call, *ours(loaded, FAMILY, batch, draws))
 
 
-def formula(loaded: Loaded, batch: Batch, draws: Any, output: np.ndarray) -> np.ndarray:
+def formula(loaded: Loaded, batch: Tensors, draws: Any, output: np.ndarray) -> np.ndarray:
     """Ho et al. 2020, equation 14."""
     return ((draws.noise_BCFHW.double().numpy() - output) ** 2).mean((1, 2, 3, 4))
 
@@ -100,33 +102,33 @@ def test_the_pipelines_other_scheduler_settings_are_followed(tmp_path: Path) -> 
     config = diffusers.DDIMScheduler.load_config(folder / "scheduler")
     config |= {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
     diffusers.DDIMScheduler.from_config(config).save_pretrained(folder / "scheduler")
-    loaded = animatediff.load(str(folder), Wanted())
+    loaded = FAMILY.load(str(folder), LoadOptions())
     parity(loaded, upstream(folder))
-    batch = batch_of(animatediff, loaded, [material(1)])
-    draws = animatediff.draw(loaded, batch, seeded(3))
-    _, output = ours(loaded, animatediff, batch, draws)
+    batch = batch_of(FAMILY, loaded, [material(1)])
+    draws = FAMILY.draw(loaded, batch, seeded(3))
+    _, output = ours(loaded, FAMILY, batch, draws)
     x = loaded.processor.scheduler.add_noise(batch["latents"], draws.noise_BCFHW, draws.timestep_B)
     velocity = loaded.processor.scheduler.get_velocity(
         batch["latents"], draws.noise_BCFHW, draws.timestep_B
     )
-    torch.testing.assert_close(animatediff.arguments(loaded, batch, draws)["sample"], x)
+    torch.testing.assert_close(FAMILY.arguments(loaded, batch, draws)["sample"], x)
     expected = (output - velocity).square().mean()[None]
-    torch.testing.assert_close(animatediff.losses(loaded, loaded.model, batch, seeded(3)), expected)
+    torch.testing.assert_close(FAMILY.losses(loaded, loaded.model, batch, seeded(3)), expected)
 
 
 def test_a_whole_trained_animatediff_is_saved_too(
     loaded: Loaded, folder: Path, tmp_path: Path
 ) -> None:
-    optim.freeze(animatediff, loaded.model, Run(freeze=()))
+    FAMILY.freeze(loaded.model, Run(freeze=()))
     changed(loaded)
-    animatediff.save(loaded.model, tmp_path)
+    FAMILY.save(loaded.model, tmp_path)
     unet = diffusers.UNetMotionModel.from_pretrained(tmp_path / "unet")
     parity(loaded, upstream(folder, unet=unet))
 
 
 def test_fresh_motion_modules_change_nothing(folder: Path) -> None:
     """All frames of a still clip stay alike, as the image model would make each of them."""
-    loaded = animatediff.load(str(folder), Wanted(from_scratch=True))
+    loaded = FAMILY.load(str(folder), LoadOptions(from_scratch=True))
     x_BCFHW = torch.randn(1, 4, 1, 16, 24, generator=seeded(1)[0]).expand(-1, -1, 3, -1, -1)
     text_BLD = torch.randn(3, 77, 32, generator=seeded(2)[0])[:1].expand(3, -1, -1)
     with torch.no_grad():
@@ -135,9 +137,7 @@ def test_fresh_motion_modules_change_nothing(folder: Path) -> None:
 
 
 def test_chances(loaded: Loaded) -> None:
-    draws = animatediff.draw(
-        loaded, {"latents": torch.zeros(MANY, 1, 1, 1, 1)}, seeded(*range(MANY))
-    )
+    draws = FAMILY.draw(loaded, {"latents": torch.zeros(MANY, 1, 1, 1, 1)}, seeded(*range(MANY)))
     assert 0 <= draws.timestep_B.min() < 10
     assert 990 <= draws.timestep_B.max() < 1000
     assert float(draws.timestep_B.double().mean()) == pytest.approx(500, abs=20)
@@ -146,4 +146,4 @@ def test_chances(loaded: Loaded) -> None:
 
 def test_it_has_places_for_so_many_frames(loaded: Loaded) -> None:
     with pytest.raises(Unusable, match="9 frames; expected at most 8"):
-        animatediff.encode(loaded, clip(1, "", frames=9), SIZE)
+        FAMILY.encode(loaded, clip(1, "", frames=9), SIZE)

@@ -12,8 +12,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families import IGNORED, Family, Loaded, Wanted
-from spark_trainer.train import data, final, optim, setup
+from spark_trainer.families.kinds import padding
+from spark_trainer.families.kinds.batch import IGNORED, Batch
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.kinds.vision_language import VisionLanguage
+from spark_trainer.train import final, setup
 from tests import cards
 
 from . import tiny
@@ -31,40 +34,42 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def family(checkpoint: Path) -> Family:
+def family(checkpoint: Path) -> VisionLanguage:
     return families.find(str(checkpoint))
 
 
 @pytest.fixture
-def loaded(family: Family, checkpoint: Path) -> Loaded:
-    return family.load(str(checkpoint), Wanted())
+def loaded(family: VisionLanguage, checkpoint: Path) -> Loaded:
+    return family.load(str(checkpoint), LoadOptions())
 
 
 @pytest.fixture
-def samples(family: Family, clips: list[Sample]) -> list[Sample]:
+def samples(family: VisionLanguage, clips: list[Sample]) -> list[Sample]:
     """The clips as the family sees them."""
-    if not family.ONE_FRAME:
+    if not family.one_frame:
         return clips
     return [replace(clip, images=clip.images[:1], times=clip.times[:1]) for clip in clips]
 
 
 def batch_of(
-    family: Family, loaded: Loaded, samples: list[Sample], packed: bool = False
-) -> families.Batch:
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample], packed: bool = False
+) -> Batch:
     encoded = [family.encode(loaded, sample, LONG) for sample in samples]
     return family.collate(loaded, encoded, packed)
 
 
-def test_loss_is_upstreams_own(family: Family, loaded: Loaded, samples: list[Sample]) -> None:
+def test_loss_is_upstreams_own(
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
+) -> None:
     loaded.model.eval()
     batch = batch_of(family, loaded, samples[:3])
-    ours = family.loss(loaded, loaded.model, batch) / data.num_targets(batch)
-    upstream = {name: value for name, value in batch.items() if name != "logits_to_keep"}
+    ours = family.loss(loaded, loaded.model, batch) / batch.num_targets
+    upstream = {name: value for name, value in batch.tensors.items() if name != "logits_to_keep"}
     torch.testing.assert_close(ours, loaded.model(**upstream).loss, atol=1e-5, rtol=0)
 
 
 def test_a_prompt_without_room_for_an_answer_is_unusable(
-    family: Family, loaded: Loaded, samples: list[Sample]
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
 ) -> None:
     asked = replace(samples[0], prompt="what is this? " * 20)
     with pytest.raises(Unusable, match=r"train\.max_length is 16"):
@@ -72,7 +77,7 @@ def test_a_prompt_without_room_for_an_answer_is_unusable(
 
 
 def test_only_answer_and_end_are_learnt(
-    family: Family, loaded: Loaded, samples: list[Sample]
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
 ) -> None:
     tokenizer = loaded.processor.tokenizer
     for sample in samples:
@@ -88,7 +93,7 @@ def test_only_answer_and_end_are_learnt(
 
 
 def test_a_long_answer_is_cut_and_the_images_never(
-    family: Family, loaded: Loaded, samples: list[Sample]
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
 ) -> None:
     short = family.encode(loaded, samples[0], LONG)
     room = len(short.tokens["input_ids"]) + 8
@@ -103,42 +108,44 @@ def test_a_long_answer_is_cut_and_the_images_never(
     assert encoded.tokens["input_ids"][: len(asked)].tolist() == list(asked)
 
 
-def test_padding_changes_nothing(family: Family, loaded: Loaded, samples: list[Sample]) -> None:
+def test_padding_changes_nothing(
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
+) -> None:
     loaded.model.eval()
     together = family.loss(loaded, loaded.model, batch_of(family, loaded, samples))
     alone = [family.loss(loaded, loaded.model, batch_of(family, loaded, [s])) for s in samples]
     torch.testing.assert_close(together, torch.stack(alone).sum(), atol=1e-3, rtol=1e-5)
 
 
-def test_clips_of_any_shape_share_a_batch(family: Family, loaded: Loaded) -> None:
+def test_clips_of_any_shape_share_a_batch(family: VisionLanguage, loaded: Loaded) -> None:
     """Other sides give other numbers of patches or tiles, and other numbers of frames too."""
     loaded.model.eval()
-    frames = (1, 1, 1) if family.ONE_FRAME else (4, 2, 3)
+    frames = (1, 1, 1) if family.one_frame else (4, 2, 3)
     shapes = zip(((80, 60), (200, 50), (40, 120)), frames, strict=True)
     mixed = [clip(i, "a dog", frames=n, size=size) for i, (size, n) in enumerate(shapes)]
     encoded = [family.encode(loaded, sample, LONG) for sample in mixed]
     alone = [family.loss(loaded, loaded.model, family.collate(loaded, [e], False)) for e in encoded]
     together = [
         family.loss(loaded, loaded.model, family.collate(loaded, group, False))
-        for group in families.groups(encoded)
+        for group in padding.groups(encoded)
     ]
     torch.testing.assert_close(sum(together), sum(alone), atol=1e-3, rtol=1e-5)
 
 
 def test_packed_is_the_mean_of_unpacked(
-    family: Family, checkpoint: Path, samples: list[Sample]
+    family: VisionLanguage, checkpoint: Path, samples: list[Sample]
 ) -> None:
-    if not family.PACKS:
+    if not family.packs:
         with pytest.raises(ValueError, match=r"train\.packing: expected false"):
-            setup.model(Run(model_name=str(checkpoint), packing=True))
+            setup.model(Run(model_name=str(checkpoint), packing=True), family)
         return
     results = []
     for packed in (False, True):
-        loaded = family.load(str(checkpoint), Wanted(packed=packed))
-        optim.freeze(family, loaded.model, Run(freeze=()))
+        loaded = family.load(str(checkpoint), LoadOptions(packed=packed))
+        family.freeze(loaded.model, Run(freeze=()))
         batch = batch_of(family, loaded, samples, packed)
-        assert packed == ("packed_lengths" in batch)
-        loss = family.loss(loaded, loaded.model, batch) / data.num_targets(batch)
+        assert packed == ("packed_lengths" in batch.tensors)
+        loss = family.loss(loaded, loaded.model, batch) / batch.num_targets
         loss.backward()
         gradients = {n: p.grad for n, p in loaded.model.named_parameters() if p.grad is not None}
         results.append((loss.detach(), gradients))
@@ -150,14 +157,14 @@ def test_packed_is_the_mean_of_unpacked(
 
 
 def test_gradients_are_where_they_should_be(
-    family: Family, loaded: Loaded, samples: list[Sample]
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
 ) -> None:
-    optim.freeze(family, loaded.model, Run())
+    family.freeze(loaded.model, Run())
     loaded.model.train()
     batch = batch_of(family, loaded, samples[:2])
     family.loss(loaded, loaded.model, batch).backward()
     for name, parameter in loaded.model.named_parameters():
-        assert parameter.requires_grad == (families.part(family, name) not in family.FROZEN), name
+        assert parameter.requires_grad == (family.part(name) not in family.frozen), name
         assert parameter.requires_grad or parameter.grad is None, name
     trained = [(n, p) for n, p in loaded.model.named_parameters() if p.requires_grad]
     idle = [n for n, p in trained if p.grad is None or not p.grad.abs().sum()]
@@ -168,25 +175,27 @@ def test_gradients_are_where_they_should_be(
 IDLE = ("key.bias", "qkv.bias", "k_proj.bias")
 
 
-def test_freezing_follows_the_run(family: Family, loaded: Loaded) -> None:
-    parts = list(family.PARTS)
-    optim.freeze(family, loaded.model, Run(freeze=tuple(parts[:-1])))
-    left = {families.part(family, n) for n, p in loaded.model.named_parameters() if p.requires_grad}
+def test_freezing_follows_the_run(family: VisionLanguage, loaded: Loaded) -> None:
+    parts = list(family.parts)
+    family.freeze(loaded.model, Run(freeze=tuple(parts[:-1])))
+    left = {family.part(n) for n, p in loaded.model.named_parameters() if p.requires_grad}
     assert left == {parts[-1]}
     with pytest.raises(ValueError, match=r"train\.freeze: no part 'ears'; expected some of: "):
-        optim.freeze(family, loaded.model, Run(freeze=("ears",)))
+        family.freeze(loaded.model, Run(freeze=("ears",)))
     with pytest.raises(ValueError, match=r"train\.freeze: every part"):
-        optim.freeze(family, loaded.model, Run(freeze=tuple(parts)))
+        family.freeze(loaded.model, Run(freeze=tuple(parts)))
 
 
-def overfit(family: Family, loaded: Loaded, samples: list[Sample], steps: int = 200) -> float:
+def overfit(
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample], steps: int = 200
+) -> float:
     """The loss after so many updates, without dropout, which asks for more of them."""
     trainable = [p for p in loaded.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=3e-3)
     batch = batch_of(family, loaded, samples)
     loaded.model.eval()
     for _ in range(steps):
-        loss = family.loss(loaded, loaded.model, batch) / data.num_targets(batch)
+        loss = family.loss(loaded, loaded.model, batch) / batch.num_targets
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
@@ -197,9 +206,9 @@ def overfit(family: Family, loaded: Loaded, samples: list[Sample], steps: int = 
 
 
 def test_overfits_and_says_the_answers(
-    family: Family, loaded: Loaded, samples: list[Sample]
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
 ) -> None:
-    optim.freeze(family, loaded.model, Run(freeze=()))
+    family.freeze(loaded.model, Run(freeze=()))
     assert overfit(family, loaded, samples) < 0.05
     loaded.model.eval()
     said = [family.generate(loaded, loaded.model, sample, 40) for sample in samples]
@@ -207,7 +216,7 @@ def test_overfits_and_says_the_answers(
     assert plain == [sample.answer.replace(" ", "") for sample in samples]
 
 
-def saved(folder: Path, run: Run, family: Family, loaded: Loaded) -> Any:
+def saved(folder: Path, run: Run, family: VisionLanguage, loaded: Loaded) -> Any:
     lineage = {"run": "r", "manifest_sha256": "", "spark_trainer": "", "code": ""}
     summary = {"training_videos": 1, "validation_videos": 1, "steps": 1}
     summary |= {"first_loss": 1.0, "last_loss": 1.0, "best_loss": 1.0, "best_step": 1, "scores": {}}
@@ -216,14 +225,14 @@ def saved(folder: Path, run: Run, family: Family, loaded: Loaded) -> Any:
     assert AutoProcessor.from_pretrained(folder)
 
 
-def logits(model: Any, batch: families.Batch) -> torch.Tensor:
+def logits(model: Any, batch: Batch) -> torch.Tensor:
     model.eval()
-    inputs = {name: value for name, value in batch.items() if name != "logits_to_keep"}
+    inputs = {name: value for name, value in batch.tensors.items() if name != "logits_to_keep"}
     return model(**inputs).logits.detach()
 
 
 def test_what_is_saved_loads_upstream(
-    family: Family, loaded: Loaded, samples: list[Sample], checkpoint: Path, tmp_path: Path
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample], checkpoint: Path, tmp_path: Path
 ) -> None:
     saved(tmp_path / "final", Run(model_name=str(checkpoint)), family, loaded)
     told = {"library_name": "transformers", "pipeline_tag": TAGS[checkpoint.name[:-1]]}
@@ -234,11 +243,11 @@ def test_what_is_saved_loads_upstream(
 
 
 def test_low_rank_adapters_train_alone_and_merge(
-    family: Family, loaded: Loaded, samples: list[Sample], checkpoint: Path, tmp_path: Path
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample], checkpoint: Path, tmp_path: Path
 ) -> None:
     run = Run(model_name=str(checkpoint), finetune="lora", lora={"rank": 4})
     before = copy.deepcopy(loaded.model.state_dict())
-    optim.add_adapters(family, loaded.model, run)
+    family.add_adapters(loaded.model, run)
     trained = [n for n, p in loaded.model.named_parameters() if p.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
@@ -266,14 +275,14 @@ def test_low_rank_adapters_train_alone_and_merge(
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(
-    family: Family, checkpoint: Path, samples: list[Sample]
+    family: VisionLanguage, checkpoint: Path, samples: list[Sample]
 ) -> None:
     found = []
     for checkpointing in (False, True):
-        loaded = family.load(str(checkpoint), Wanted())
-        optim.freeze(family, loaded.model, Run())
+        loaded = family.load(str(checkpoint), LoadOptions())
+        family.freeze(loaded.model, Run())
         if checkpointing:
-            loaded.model.activation_checkpointing_enable({"use_reentrant": False})
+            family.checkpoint_gradients(loaded.model)
         loaded.model.train()
         torch.manual_seed(0)  # of the dropout
         family.loss(loaded, loaded.model, batch_of(family, loaded, samples[:2])).backward()
@@ -285,24 +294,26 @@ def test_gradient_checkpointing_gives_the_same_gradients(
 
 
 def test_from_scratch_differs_from_the_checkpoint(
-    family: Family, loaded: Loaded, checkpoint: Path
+    family: VisionLanguage, loaded: Loaded, checkpoint: Path
 ) -> None:
     torch.manual_seed(1)
-    fresh = family.load(str(checkpoint), Wanted(from_scratch=True)).model.state_dict()
-    same = family.load(str(checkpoint), Wanted()).model.state_dict()
+    fresh = family.load(str(checkpoint), LoadOptions(from_scratch=True)).model.state_dict()
+    same = family.load(str(checkpoint), LoadOptions()).model.state_dict()
     known = loaded.model.state_dict()
     assert all(known[name].equal(value) for name, value in same.items())
     weights = [name for name, value in known.items() if value.ndim > 1 and value.std() > 0]
     assert not any(fresh[name].equal(known[name]) for name in weights)
 
 
-def test_pickle_weights_are_refused(family: Family, checkpoint: Path, tmp_path: Path) -> None:
+def test_pickle_weights_are_refused(
+    family: VisionLanguage, checkpoint: Path, tmp_path: Path
+) -> None:
     for file in checkpoint.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        family.load(str(tmp_path), Wanted())
+        family.load(str(tmp_path), LoadOptions())
 
 
 def test_unknown_checkpoint_names_the_known_families(tmp_path: Path) -> None:

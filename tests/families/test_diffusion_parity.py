@@ -27,10 +27,11 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
 
-from spark_trainer import families, pipelines
+from spark_trainer import families
 from spark_trainer.config import Run
-from spark_trainer.families import Loaded, Wanted
-from spark_trainer.train import optim
+from spark_trainer.families.kinds import pipelines
+from spark_trainer.families.kinds.diffusion import Diffusion
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 
 from . import tiny_pipelines
 from .golden import FILMS
@@ -48,8 +49,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def family(name: str) -> ModuleType:
-    return importlib.import_module(f"spark_trainer.families.{name}")
+def family(folder: Path) -> Diffusion:
+    return families.find(str(folder))
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def folder(name: str, folders: dict[str, Path]) -> Path:
 
 
 @pytest.fixture
-def loaded(family: ModuleType, folder: Path) -> Loaded:
-    return family.load(str(folder), Wanted())
+def loaded(family: Diffusion, folder: Path) -> Loaded:
+    return family.load(str(folder), LoadOptions())
 
 
 def test_the_network_is_called_as_by_the_pipeline(
@@ -74,7 +75,7 @@ def test_the_network_is_called_as_by_the_pipeline(
 
 
 def test_latents_are_scaled_as_the_pipeline_decodes_them(
-    own: ModuleType, family: ModuleType, loaded: Loaded, folder: Path
+    own: ModuleType, family: Diffusion, loaded: Loaded, folder: Path
 ) -> None:
     pipe, shown = upstream(folder), own.material(1)
     with torch.no_grad():
@@ -83,7 +84,7 @@ def test_latents_are_scaled_as_the_pipeline_decodes_them(
     torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_loss_is_the_papers(own: ModuleType, family: ModuleType, loaded: Loaded) -> None:
+def test_the_loss_is_the_papers(own: ModuleType, family: Diffusion, loaded: Loaded) -> None:
     batch = batch_of(family, loaded, [own.material(1), own.material(2)])
     losses = family.losses(loaded, loaded.model, batch, seeded(1, 2))
     draws = family.draw(loaded, batch, seeded(1, 2))
@@ -94,7 +95,7 @@ def test_the_loss_is_the_papers(own: ModuleType, family: ModuleType, loaded: Loa
 
 
 def test_a_samples_loss_depends_on_its_own_seed_alone(
-    own: ModuleType, family: ModuleType, loaded: Loaded
+    own: ModuleType, family: Diffusion, loaded: Loaded
 ) -> None:
     batch = batch_of(family, loaded, [own.material(1), own.material(2)])
     alone = batch_of(family, loaded, [own.material(2)])
@@ -109,15 +110,15 @@ def test_a_samples_loss_depends_on_its_own_seed_alone(
 
 
 def test_gradients_are_where_they_should_be(
-    own: ModuleType, family: ModuleType, loaded: Loaded
+    own: ModuleType, family: Diffusion, loaded: Loaded
 ) -> None:
-    optim.freeze(family, loaded.model, Run())
+    family.freeze(loaded.model, Run())
     loaded.model.train()
     batch = batch_of(family, loaded, [own.material(1), own.material(2)])
     family.losses(loaded, loaded.model, batch, seeded(1, 2)).sum().backward()
     for parameter_name, parameter in loaded.model.named_parameters():
-        part = families.part(family, parameter_name)
-        assert parameter.requires_grad == (part not in family.FROZEN), parameter_name
+        part = family.part(parameter_name)
+        assert parameter.requires_grad == (part not in family.frozen), parameter_name
         assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
     trained = [(n, p) for n, p in loaded.model.named_parameters() if p.requires_grad]
     assert trained
@@ -128,9 +129,9 @@ def test_gradients_are_where_they_should_be(
             assert all(p.grad is None for p in part.parameters())
 
 
-def test_it_learns(own: ModuleType, family: ModuleType, loaded: Loaded) -> None:
+def test_it_learns(own: ModuleType, family: Diffusion, loaded: Loaded) -> None:
     """The default parts alone bring the loss of a fixed noise down."""
-    optim.freeze(family, loaded.model, Run())
+    family.freeze(loaded.model, Run())
     trained = [p for p in loaded.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2)
     batch = batch_of(family, loaded, [own.material(1)])
@@ -145,9 +146,9 @@ def test_it_learns(own: ModuleType, family: ModuleType, loaded: Loaded) -> None:
 
 
 def test_what_is_saved_runs_in_the_pipeline(
-    own: ModuleType, family: ModuleType, loaded: Loaded, folder: Path, tmp_path: Path
+    own: ModuleType, family: Diffusion, loaded: Loaded, folder: Path, tmp_path: Path
 ) -> None:
-    optim.freeze(family, loaded.model, Run())
+    family.freeze(loaded.model, Run())
     changed(loaded)
     family.save(loaded.model, tmp_path)
     assert not list(tmp_path.rglob("*.bin"))
@@ -158,7 +159,7 @@ def test_what_is_saved_runs_in_the_pipeline(
 
 
 def test_samples_are_the_pipelines_own(
-    own: ModuleType, family: ModuleType, loaded: Loaded, folder: Path
+    own: ModuleType, family: Diffusion, loaded: Loaded, folder: Path
 ) -> None:
     loaded.model.requires_grad_(True)
     changed(loaded)
@@ -169,14 +170,14 @@ def test_samples_are_the_pipelines_own(
     assert all(isinstance(frame, Image.Image) for frame in frames)
     again = family.sample(loaded, loaded.model, shown, SIZE, 2, seeded(4)[0])
     assert [frame.tobytes() for frame in frames] == [frame.tobytes() for frame in again]
-    before = family.load(str(folder), Wanted())
+    before = family.load(str(folder), LoadOptions())
     untrained = family.sample(before, before.model, shown, SIZE, 2, seeded(4)[0])
     assert [frame.tobytes() for frame in frames] != [frame.tobytes() for frame in untrained]
 
 
-def adapted(family: ModuleType, loaded: Loaded) -> Any:
+def adapted(family: Diffusion, loaded: Loaded) -> Any:
     """The network with adapters that do something."""
-    config = LoraConfig(r=2, lora_alpha=6, target_modules=family.LORA_TARGETS)
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=family.lora_targets)
     model = inject_adapter_in_model(config, loaded.model)
     generator = seeded(9)[0]
     with torch.no_grad():
@@ -187,18 +188,18 @@ def adapted(family: ModuleType, loaded: Loaded) -> Any:
 
 
 def test_low_rank_adapters_run_in_the_pipeline(
-    own: ModuleType, family: ModuleType, loaded: Loaded, folder: Path, tmp_path: Path
+    own: ModuleType, family: Diffusion, loaded: Loaded, folder: Path, tmp_path: Path
 ) -> None:
     model = adapted(family, loaded)
     if own.TAKES_ADAPTERS:
-        pipelines.save_adapter(loaded, family.NETWORK, model, tmp_path / "adapter")
+        pipelines.save_adapter(loaded, family.network, model, tmp_path / "adapter")
         assert [file.suffix for file in (tmp_path / "adapter").iterdir()] == [".safetensors"]
         pipe = upstream(folder)
         pipe.load_lora_weights(tmp_path / "adapter")
         own.parity(loaded, pipe)
     else:
         with pytest.raises(ValueError, match=r"train\.save: .* loads no adapter; expected merged"):
-            pipelines.save_adapter(loaded, family.NETWORK, model, tmp_path)
+            pipelines.save_adapter(loaded, family.network, model, tmp_path)
     with pytest.raises(AssertionError):
         own.parity(loaded, upstream(folder))
     batch = batch_of(family, loaded, [own.material(1)])
@@ -207,15 +208,18 @@ def test_low_rank_adapters_run_in_the_pipeline(
         pipelines.merge(model)
         after = family.losses(loaded, model, batch, seeded(1))
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
-    assert model.state_dict().keys() == family.load(str(folder), Wanted()).model.state_dict().keys()
+    assert (
+        model.state_dict().keys()
+        == family.load(str(folder), LoadOptions()).model.state_dict().keys()
+    )
     family.save(model, tmp_path)
     own.parity(loaded, upstream(folder, **own.trained(tmp_path, folder)))
 
 
 def test_low_rank_adapters_find_their_layers(
-    own: ModuleType, family: ModuleType, loaded: Loaded
+    own: ModuleType, family: Diffusion, loaded: Loaded
 ) -> None:
-    config = LoraConfig(r=2, target_modules=family.LORA_TARGETS)
+    config = LoraConfig(r=2, target_modules=family.lora_targets)
     model = inject_adapter_in_model(config, loaded.model)
     layers = {n.split(".lora_A")[0] for n, _ in model.named_modules() if n.endswith("lora_A")}
     assert {name.rsplit(".", 1)[-1] for name in layers} >= {"to_q", "to_k", "to_v", "0"}
@@ -223,15 +227,15 @@ def test_low_rank_adapters_find_their_layers(
 
 
 def test_another_pipeline_is_refused(
-    name: str, family: ModuleType, folders: dict[str, Path]
+    name: str, family: Diffusion, folders: dict[str, Path]
 ) -> None:
     other = folders["svd" if name != "svd" else "animatediff"]
-    with pytest.raises(ValueError, match=rf"train\.model_name: .* expected a {family.PIPELINE}"):
-        family.load(str(other), Wanted())
+    with pytest.raises(ValueError, match=rf"train\.model_name: .* expected a {family.pipeline}"):
+        family.load(str(other), LoadOptions())
 
 
-def test_pickled_weights_are_refused(family: ModuleType, folder: Path, tmp_path: Path) -> None:
-    network = family.NETWORK
+def test_pickled_weights_are_refused(family: Diffusion, folder: Path, tmp_path: Path) -> None:
+    network = family.network
     for path in folder.rglob("*"):
         weights = path.parent.name == network and path.suffix == ".safetensors"
         if path.is_file() and not weights:
@@ -240,11 +244,11 @@ def test_pickled_weights_are_refused(family: ModuleType, folder: Path, tmp_path:
             copy.write_bytes(path.read_bytes())
     torch.save({}, tmp_path / network / "diffusion_pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        family.load(str(tmp_path), Wanted())
+        family.load(str(tmp_path), LoadOptions())
 
 
-def test_precision_is_the_networks_alone(own: ModuleType, family: ModuleType, folder: Path) -> None:
-    loaded = family.load(str(folder), Wanted(dtype=torch.bfloat16))
+def test_precision_is_the_networks_alone(own: ModuleType, family: Diffusion, folder: Path) -> None:
+    loaded = family.load(str(folder), LoadOptions(dtype=torch.bfloat16))
     assert loaded.model.dtype == torch.bfloat16
     components = loaded.processor.components.items()
     others = {n: c.dtype for n, c in components if n != "vae" and isinstance(c, torch.nn.Module)}
@@ -253,20 +257,20 @@ def test_precision_is_the_networks_alone(own: ModuleType, family: ModuleType, fo
     batch = batch_of(family, loaded, [own.material(1)])
     losses = family.losses(loaded, loaded.model, batch, seeded(1))
     assert losses.dtype == torch.float32
-    exact = family.load(str(folder), Wanted())
+    exact = family.load(str(folder), LoadOptions())
     expected = family.losses(exact, exact.model, batch, seeded(1))
     torch.testing.assert_close(losses, expected, atol=0.02, rtol=0.02)
 
 
 def test_gradient_checkpointing_keeps_less_for_the_same_gradients(
-    own: ModuleType, family: ModuleType, folder: Path
+    own: ModuleType, family: Diffusion, folder: Path
 ) -> None:
     found = [
         _gradients(own, family, folder, prepare)
         for prepare in (
             lambda model: None,
             lambda model: model.enable_gradient_checkpointing(),
-            lambda model: pipelines.recompute(model, family.RECOMPUTED),
+            lambda model: family.checkpoint_gradients(model),
         )
     ]
     (expected, plain), (_, upstreams), (again, least) = found
@@ -277,11 +281,11 @@ def test_gradient_checkpointing_keeps_less_for_the_same_gradients(
 
 
 def _gradients(
-    own: ModuleType, family: ModuleType, folder: Path, prepare: Callable[[Any], None]
+    own: ModuleType, family: Diffusion, folder: Path, prepare: Callable[[Any], None]
 ) -> tuple[dict[str, torch.Tensor], int]:
     """Gradients of what learns by default, and how many numbers were kept for them."""
-    loaded = family.load(str(folder), Wanted())
-    optim.freeze(family, loaded.model, Run())
+    loaded = family.load(str(folder), LoadOptions())
+    family.freeze(loaded.model, Run())
     prepare(loaded.model.train())
     batch = batch_of(family, loaded, [own.material(1)])
     kept = []
@@ -297,14 +301,14 @@ def _gradients(
     return grads, sum(kept)
 
 
-def test_from_scratch_forgets(family: ModuleType, loaded: Loaded, folder: Path) -> None:
+def test_from_scratch_forgets(family: Diffusion, loaded: Loaded, folder: Path) -> None:
     torch.manual_seed(1)
-    fresh = family.load(str(folder), Wanted(from_scratch=True))
-    assert getattr(fresh.processor, family.NETWORK) is fresh.model
+    fresh = family.load(str(folder), LoadOptions(from_scratch=True))
+    assert getattr(fresh.processor, family.network) is fresh.model
     known = loaded.model.state_dict()
-    moving = family.PARTS.get("motion")
+    moving = family.parts.get("motion")
     for key, value in fresh.model.state_dict().items():
-        if moving and families.part(family, key) == "image":
+        if moving and family.part(key) == "image":
             assert value.equal(known[key]), key
         elif value.ndim > 1 and known[key].std() > 0 and "pos_embed" not in key:
             assert not value.equal(known[key]), key

@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families import Batch, Loaded, Wanted, svd
+from spark_trainer.families import svd
+from spark_trainer.families.kinds.diffusion import Tensors
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.svd import Draws, StableVideoDiffusion
 
 from . import tiny_pipelines
 from .conftest import clip
@@ -28,6 +31,7 @@ from .parity import (
 )
 
 FIRST_SIGMA = 0.05
+FAMILY = StableVideoDiffusion()
 TAKES_ADAPTERS = False
 
 
@@ -38,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loaded(folder: Path) -> Loaded:
-    return svd.load(str(folder), Wanted())
+    return FAMILY.load(str(folder), LoadOptions())
 
 
 def material(number: int) -> Sample:
@@ -49,7 +53,7 @@ def parity(loaded: Loaded, pipe: Any) -> None:
     sample = clip(1, "", frames=4, size=SIZE)
     bucket = svd.motion_bucket(sample.images)
     assert bucket != 127
-    batch = batch_of(svd, loaded, [sample, sample])
+    batch = batch_of(FAMILY, loaded, [sample, sample])
     pipe.scheduler.set_timesteps(3)
     sigma = pipe.scheduler.sigmas[1]
     noise = torch.randn(1, *batch["latents"].shape[1:], generator=seeded(5)[0])
@@ -69,7 +73,7 @@ def parity(loaded: Loaded, pipe: Any) -> None:
         callback_on_step_end=between_steps(latents.clone),
     )
     call = recorded(pipe.unet, run)[1]
-    draws = svd.Draws(
+    draws = Draws(
         noise_BTCHW=noise.expand(2, -1, -1, -1, -1),
         sigma_B=sigma.expand(2),
         first_noise_BCHW=torch.randn(1, 3, *SIZE[::-1], generator=seeded(6)[0]).expand(
@@ -79,10 +83,10 @@ def parity(loaded: Loaded, pipe: Any) -> None:
         drop_image_B=BOTH,
         drop_first_B=BOTH,
     )
-    same(call, *ours(loaded, svd, batch, draws))
+    same(call, *ours(loaded, FAMILY, batch, draws))
 
 
-def formula(loaded: Loaded, batch: Batch, draws: Any, output: np.ndarray) -> np.ndarray:
+def formula(loaded: Loaded, batch: Tensors, draws: Any, output: np.ndarray) -> np.ndarray:
     """Karras et al. 2022, equations 2, 7 and 8 with the weighting (σ² + 1) / σ²."""
     x0, noise = batch["latents"].double().numpy(), draws.noise_BTCHW.double().numpy()
     sigma = draws.sigma_B.double().numpy().reshape(-1, 1, 1, 1, 1)
@@ -110,11 +114,11 @@ def has_adapters(layers: set[str]) -> None:
 
 
 def test_the_first_frame_is_encoded_exactly_under_autocast(loaded: Loaded) -> None:
-    batch = batch_of(svd, loaded, [material(1)])
-    draws = svd.draw(loaded, batch, seeded(1))
-    exact = svd.arguments(loaded, batch, draws)["sample"]
+    batch = batch_of(FAMILY, loaded, [material(1)])
+    draws = FAMILY.draw(loaded, batch, seeded(1))
+    exact = FAMILY.arguments(loaded, batch, draws)["sample"]
     with torch.autocast("cpu", torch.bfloat16):
-        assert svd.arguments(loaded, batch, draws)["sample"].equal(exact)
+        assert FAMILY.arguments(loaded, batch, draws)["sample"].equal(exact)
 
 
 def test_each_clip_has_its_own_rate_motion_and_noise(loaded: Loaded) -> None:
@@ -122,9 +126,9 @@ def test_each_clip_has_its_own_rate_motion_and_noise(loaded: Loaded) -> None:
     fast = clip(1, "", frames=4, size=SIZE)
     image = clip(2, "", frames=1, size=SIZE).images[0]
     still = Sample("b", (image,) * 4, (0.0, 0.1, 0.2, 0.3), None, "")
-    batch = batch_of(svd, loaded, [fast, still])
-    draws = svd.draw(loaded, batch, seeded(1, 2))
-    told = svd.arguments(loaded, batch, draws)["added_time_ids"]
+    batch = batch_of(FAMILY, loaded, [fast, still])
+    draws = FAMILY.draw(loaded, batch, seeded(1, 2))
+    told = FAMILY.arguments(loaded, batch, draws)["added_time_ids"]
     torch.testing.assert_close(told[:, 0], torch.tensor([1.0, 9.0]))
     assert told[0, 1] == svd.motion_bucket(fast.images) > 1
     assert told[1, 1] == 1
@@ -134,13 +138,13 @@ def test_each_clip_has_its_own_rate_motion_and_noise(loaded: Loaded) -> None:
 
 def test_noise_on_the_first_frame_is_what_the_network_is_told(loaded: Loaded) -> None:
     """Another strength changes the conditioning latents, from the same bytes that were kept."""
-    batch = batch_of(svd, loaded, [material(1)])
-    draws = svd.draw(loaded, batch, seeded(1))
+    batch = batch_of(FAMILY, loaded, [material(1)])
+    draws = FAMILY.draw(loaded, batch, seeded(1))
     keep = torch.tensor([False])
     seen = []
     for strength in (0.0, 0.5):
         values = {**vars(draws), "first_sigma_B": torch.tensor([strength]), "drop_first_B": keep}
-        seen.append(svd.arguments(loaded, batch, svd.Draws(**values))["sample"][:, :, 4:])
+        seen.append(FAMILY.arguments(loaded, batch, Draws(**values))["sample"][:, :, 4:])
     assert not seen[0].equal(seen[1])
     clean = loaded.processor.vae.encode(
         loaded.processor.video_processor.preprocess(material(1).images[0])
@@ -150,7 +154,7 @@ def test_noise_on_the_first_frame_is_what_the_network_is_told(loaded: Loaded) ->
 
 def test_chances(loaded: Loaded) -> None:
     batch = {"latents": torch.zeros(MANY, 1, 1, 1, 1), "first": torch.zeros(MANY, 1, 1, 1)}
-    draws = svd.draw(loaded, batch, seeded(*range(MANY)))
+    draws = FAMILY.draw(loaded, batch, seeded(*range(MANY)))
     for values, mean, std in (
         (draws.sigma_B, 0.7, 1.6),
         (draws.first_sigma_B, -3.0, 0.5),
@@ -179,4 +183,4 @@ def test_motion_is_measured() -> None:
 
 def test_one_frame_has_no_rate(loaded: Loaded) -> None:
     with pytest.raises(Unusable, match="have no rate"):
-        svd.encode(loaded, clip(1, "", frames=1), SIZE)
+        FAMILY.encode(loaded, clip(1, "", frames=1), SIZE)

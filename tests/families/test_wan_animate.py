@@ -12,7 +12,10 @@ import torch
 from PIL import Image
 
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families import Batch, Loaded, Wanted, wan_animate
+from spark_trainer.families import wan_animate
+from spark_trainer.families.kinds.diffusion import Tensors
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.wan_animate import Draws, WanAnimate
 
 from . import tiny_pipelines
 from .conftest import clip
@@ -30,6 +33,7 @@ from .parity import (
     upstream,
 )
 
+FAMILY = WanAnimate()
 TAKES_ADAPTERS = True
 
 
@@ -40,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loaded(folder: Path) -> Loaded:
-    return wan_animate.load(str(folder), Wanted())
+    return FAMILY.load(str(folder), LoadOptions())
 
 
 def material(number: int, frames: int = 9, replace: bool = False) -> Sample:
@@ -54,11 +58,11 @@ def material(number: int, frames: int = 9, replace: bool = False) -> Sample:
         mask = np.zeros((SIZE[1], SIZE[0]), np.uint8)
         mask[8:24, 2 * frame : 2 * frame + 16] = 255
         masks.append(Image.fromarray(mask))
-    beside = {"reference": video(1)[:1], "pose": video(2), "face": video(3, (16, 16))}
+    conditions = {"reference": video(1)[:1], "pose": video(2), "face": video(3, (16, 16))}
     if replace:
-        beside |= {"background": video(4), "mask": tuple(masks)}
+        conditions |= {"background": video(4), "mask": tuple(masks)}
     text = f"person {number} dances"
-    return dataclasses.replace(clip(number, text), images=video(0), beside=beside)
+    return dataclasses.replace(clip(number, text), images=video(0), conditions=conditions)
 
 
 def parity(loaded: Loaded, pipe: Any, mode: str = "animate", guidance_frames: int = 0) -> None:
@@ -70,12 +74,12 @@ def parity(loaded: Loaded, pipe: Any, mode: str = "animate", guidance_frames: in
     if guidance_frames:
         together = first.images[-overlap:] + shown.images[overlap:]
         shown = dataclasses.replace(shown, images=together)
-    encoded = tiny_pipelines.encoded(wan_animate, loaded, shown, SIZE, guidance_frames)
-    batch = wan_animate.collate([encoded, encoded])
+    encoded = tiny_pipelines.encoded(FAMILY, loaded, shown, SIZE, guidance_frames)
+    batch = FAMILY.collate([encoded, encoded])
 
     def long(field: str) -> list[Image.Image]:
         """What both segments are told, the later one where they overlap."""
-        videos = [segment.beside[field] for segment in segments]
+        videos = [segment.conditions[field] for segment in segments]
         if len(videos) == 1:
             return list(videos[0])
         return [*videos[0][:-overlap], *videos[1]]
@@ -94,7 +98,7 @@ def parity(loaded: Loaded, pipe: Any, mode: str = "animate", guidance_frames: in
         else {}
     )
     run = lambda: pipe(  # noqa: E731
-        image=shown.beside["reference"][0],
+        image=shown.conditions["reference"][0],
         pose_video=long("pose"),
         face_video=long("face"),
         prompt=shown.answer,
@@ -112,8 +116,8 @@ def parity(loaded: Loaded, pipe: Any, mode: str = "animate", guidance_frames: in
     calls = recorded(pipe.transformer, run)
     assert len(calls) == 6 * len(segments)
     conditional, unconditional = calls[-4:-2]
-    draws = wan_animate.Draws(noise.expand(2, -1, -1, -1, -1), sigma.expand(2), BOTH)
-    arguments, output = ours(loaded, wan_animate, batch, draws)
+    draws = Draws(noise.expand(2, -1, -1, -1, -1), sigma.expand(2), BOTH)
+    arguments, output = ours(loaded, FAMILY, batch, draws)
     for row, call in ((1, conditional), (0, unconditional)):
         given = dict(call.arguments)
         assert given.pop("motion_encode_batch_size", None) is None
@@ -121,7 +125,7 @@ def parity(loaded: Loaded, pipe: Any, mode: str = "animate", guidance_frames: in
         same(Call(given, call.output), one, output[row : row + 1])
 
 
-def formula(loaded: Loaded, batch: Batch, draws: Any, output: np.ndarray) -> np.ndarray:
+def formula(loaded: Loaded, batch: Tensors, draws: Any, output: np.ndarray) -> np.ndarray:
     """Lipman et al. 2022, equation 23 with the paths turned round: from data at 0 to noise at 1."""
     x0 = np.concatenate([batch["reference"][:, 4:].numpy(), batch["latents"].numpy()], axis=2)
     return ((output - (draws.noise_BCTHW.double().numpy() - x0)) ** 2).mean((1, 2, 3, 4))
@@ -168,12 +172,12 @@ def test_it_is_called_as_by_the_pipeline_in_every_mode(
 def test_the_reference_is_a_frame_of_its_own(loaded: Loaded) -> None:
     """The video is encoded without it, so that video and skeletons stand under each other."""
     pipe, shown = loaded.processor, material(1)
-    encoded = tiny_pipelines.encoded(wan_animate, loaded, shown, SIZE)
-    batch = wan_animate.collate([encoded])
-    draws = wan_animate.Draws(
+    encoded = tiny_pipelines.encoded(FAMILY, loaded, shown, SIZE)
+    batch = FAMILY.collate([encoded])
+    draws = Draws(
         torch.zeros(1, 16, 4, 4, 6), torch.zeros(1), torch.tensor([False])
     )  # nothing noised: the network sees x0
-    arguments = wan_animate.arguments(loaded, batch, draws)
+    arguments = FAMILY.arguments(loaded, batch, draws)
     seen = arguments["hidden_states"][:, :16]
     assert seen.shape[2] == arguments["pose_hidden_states"].shape[2] + 1 == 4
     mean, std = scaling(pipe)
@@ -183,10 +187,10 @@ def test_the_reference_is_a_frame_of_its_own(loaded: Loaded) -> None:
         with torch.no_grad():
             return (pipe.vae.encode(pixels).latent_dist.mode() - mean) / std
 
-    torch.testing.assert_close(seen[:, :, :1], alone([shown.beside["reference"][0]]))
+    torch.testing.assert_close(seen[:, :, :1], alone([shown.conditions["reference"][0]]))
     torch.testing.assert_close(seen[:, :, 1:], alone(shown.images))
-    torch.testing.assert_close(arguments["pose_hidden_states"], alone(shown.beside["pose"]))
-    shifted = alone([shown.beside["reference"][0], *shown.images[:-1]])  # the wrong way
+    torch.testing.assert_close(arguments["pose_hidden_states"], alone(shown.conditions["pose"]))
+    shifted = alone([shown.conditions["reference"][0], *shown.images[:-1]])  # the wrong way
     assert shifted.shape[2] == 3
     with pytest.raises(ValueError, match="must be one less"):
         loaded.model(**{**arguments, "hidden_states": arguments["hidden_states"][:, :, :3]})
@@ -196,13 +200,13 @@ def test_the_reference_is_a_frame_of_its_own(loaded: Loaded) -> None:
 def test_masks_fold_four_frames_into_channels(loaded: Loaded) -> None:
     """The first frame four times, then four frames a latent; 1 where the background is kept."""
     shown = material(1, replace=True)
-    mask = wan_animate.encode(loaded, shown, SIZE, 0)["given"][:4].numpy()
-    person = np.stack([np.asarray(image)[::8, ::8] / 255 for image in shown.beside["mask"]])
+    mask = FAMILY.encode(loaded, shown, SIZE, 0)["given"][:4].numpy()
+    person = np.stack([np.asarray(image)[::8, ::8] / 255 for image in shown.conditions["mask"]])
     expected = np.concatenate([np.repeat(1 - person[:1], 4, axis=0), 1 - person[1:]])
     np.testing.assert_allclose(mask, expected.reshape(3, 4, 4, 6).transpose(1, 0, 2, 3))
-    assert not wan_animate.encode(loaded, material(1), SIZE, 0)["given"][:4].any()
-    one = wan_animate.encode(loaded, material(1), SIZE, 1)["given"][:4]
-    five = wan_animate.encode(loaded, material(1), SIZE, 5)["given"][:4]
+    assert not FAMILY.encode(loaded, material(1), SIZE, 0)["given"][:4].any()
+    one = FAMILY.encode(loaded, material(1), SIZE, 1)["given"][:4]
+    five = FAMILY.encode(loaded, material(1), SIZE, 5)["given"][:4]
     assert one[:, :1].all()
     assert not one[:, 1:].any()
     assert five[:, :2].all()
@@ -211,14 +215,14 @@ def test_masks_fold_four_frames_into_channels(loaded: Loaded) -> None:
 
 def test_chances(loaded: Loaded) -> None:
     batch = {"latents": torch.zeros(MANY, 1, 1, 1, 1), "reference": torch.zeros(MANY, 5, 1, 1, 1)}
-    draws = wan_animate.draw(loaded, batch, seeded(*range(MANY)))
+    draws = FAMILY.draw(loaded, batch, seeded(*range(MANY)))
     assert 0 < draws.sigma_B.min() < 0.05
     assert draws.sigma_B.max() <= 1
     scheduler = loaded.processor.scheduler
     scheduler.set_timesteps(20)
-    exact = wan_animate.Draws(draws.noise_BCTHW, scheduler.sigmas[:20], draws.drop_B)
+    exact = Draws(draws.noise_BCTHW, scheduler.sigmas[:20], draws.drop_B)
     assert wan_animate._timesteps(loaded, exact).equal(scheduler.timesteps)
-    whole = wan_animate.Draws(draws.noise_BCTHW, torch.ones(1), draws.drop_B)
+    whole = Draws(draws.noise_BCTHW, torch.ones(1), draws.drop_B)
     assert wan_animate._timesteps(loaded, whole).item() == scheduler.timesteps[0] == 999
     assert float(draws.sigma_B.median()) == pytest.approx(5 / 6, abs=0.02)  # of 0.5, shifted by 5
     assert float(draws.drop_B.double().mean()) == pytest.approx(0.1, abs=0.02)
@@ -226,8 +230,8 @@ def test_chances(loaded: Loaded) -> None:
 
 def test_clips_that_cant_be_used(loaded: Loaded) -> None:
     with pytest.raises(Unusable, match=r"expected as many of each, 4k \+ 1"):
-        wan_animate.encode(loaded, material(1, 8), SIZE)
+        FAMILY.encode(loaded, material(1, 8), SIZE)
     with pytest.raises(ValueError, match=r"expected sides divisible by 16"):
-        wan_animate.encode(loaded, material(1), (40, 32))
+        FAMILY.encode(loaded, material(1), (40, 32))
     with pytest.raises(ValueError, match=r"guidance_frames: 2; expected one of"):
-        wan_animate.encode(loaded, material(1), SIZE, 2)
+        FAMILY.encode(loaded, material(1), SIZE, 2)

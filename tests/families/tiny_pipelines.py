@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from spark_trainer.data.sample import Sample
-from spark_trainer.families import Loaded
+from spark_trainer.families.kinds.loading import Loaded
 
 from . import tokenizers
 
@@ -32,7 +32,7 @@ def encoded(
 ) -> dict[str, torch.Tensor]:
     """All that a batch holds of a clip: what its frames, its text and no text became."""
     made: dict[str, torch.Tensor] = family.encode(loaded, clip, size, *options)
-    if not family.NEEDS.text:
+    if not family.text_conditioned:
         return made
     texts = {"text": clip.answer, "empty": ""}
     return made | {name: family.text(loaded, text) for name, text in texts.items()}

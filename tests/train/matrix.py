@@ -28,7 +28,9 @@ from torch.utils._pytree import tree_leaves
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import group, loop, order, zero
+from spark_trainer.train import group, order, setup, zero
+from spark_trainer.train.loop import Trainer
+from spark_trainer.train.setup import Setup
 from tests.families import tiny, tiny_pipelines
 
 from .conftest import write_run
@@ -114,8 +116,8 @@ class Store:
             getattr(tiny_pipelines if family in FILMS else tiny, family)(path)
         return path
 
-    def prepare(self, cell: Cell, **more: Any) -> loop.Trainer:
-        """The trainer of a cell."""
+    def prepare(self, cell: Cell, **more: Any) -> Setup:
+        """What the trainer of a cell starts from."""
         made = order.from_manifest(f"run{self.made}", self._run(cell, more), self._layout())
         self.made += 1
         folder = write_run(made)
@@ -123,7 +125,7 @@ class Store:
             path = folder / "run.json"
             filled = zero.filled(zero.read(made.settings), made.settings, 1)
             path.write_text(json.dumps(json.loads(path.read_text()) | {"deepspeed": filled}))
-        return loop.prepare(folder)
+        return setup.prepare(folder)
 
     def _layout(self) -> Layout:
         return Layout(self.folder / "state")
@@ -258,10 +260,10 @@ def run(store: Store, cell: Cell) -> None:
     Raises:
         AssertionError: something was not as it has to be.
     """
-    trainer = store.prepare(cell)
-    model, told = trainer.loaded.model, trainer.folder / "metrics.jsonl"
+    start = store.prepare(cell)
+    model, told = start.loaded.model, start.folder / "metrics.jsonl"
     with watched(model) as watch:
-        trainer.train()
+        Trainer.build(start).train()
     differentiated = sorted(watch.differentiated)
     assert not differentiated, f"differentiated though frozen: {differentiated[:3]}"
     precise = cell.settings["mixed_precision"] == "no"
@@ -272,7 +274,7 @@ def run(store: Store, cell: Cell) -> None:
     assert [line["step"] for line in steps] == [1, 2]
     assert all(line["mfu"] > 0 and line["grad_norm"] > 0 for line in steps), steps
     assert sum("held_out_loss" in line for line in lines) == 2
-    assert sorted((trainer.folder / "samples").glob("step_00000002*"))
+    assert sorted((start.folder / "samples").glob("step_00000002*"))
 
 
 def fresh() -> None:

@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState, GradientState
 from filelock import FileLock
 
 from spark_trainer.errors import MachineError
-from spark_trainer.train import builds, group, loop, zero
+from spark_trainer.train import builds, group, setup, zero
 
 from .conftest import write_run
 
@@ -34,7 +34,7 @@ def test_a_builder_that_never_ends_is_waited_for_so_long(
     lock.parent.mkdir(parents=True)
     try:
         with FileLock(lock), pytest.raises(MachineError, match=f"^{lock}: .*remove {lock.parent},"):
-            loop.prepare(folder)
+            setup.prepare(folder)
     finally:
         AcceleratorState._reset_state(True)
         GradientState._reset_state()

@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from spark_trainer.config import Run
+from spark_trainer.families.kinds.export import Loading
 from spark_trainer.train import card
-from spark_trainer.train.card import Loading
 
 LINEAGE = {"run": "mine", "manifest_sha256": "ab" * 32, "spark_trainer": "0.1", "code": "c0de"}
 SUMMARY = {

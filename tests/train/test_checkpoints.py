@@ -13,7 +13,8 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer.errors import MachineError
-from spark_trainer.train import checkpoints, loop, nest
+from spark_trainer.train import checkpoints, nest, setup
+from spark_trainer.train.loop import Trainer
 
 from .conftest import dropping, metrics, reseal, write_run
 
@@ -27,7 +28,7 @@ def fresh_accelerator() -> Iterator[None]:
 
 def train(folder: Path) -> list[dict[str, float]]:
     AcceleratorState._reset_state(True)
-    loop.prepare(folder).train()
+    Trainer.build(setup.prepare(folder)).train()
     return metrics(folder)
 
 

@@ -10,7 +10,8 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer.config import ConfigError, Run
-from spark_trainer.train import checkpoints, continued, loop
+from spark_trainer.train import checkpoints, continued, setup
+from spark_trainer.train.loop import Trainer
 
 from .conftest import metrics, write_run
 
@@ -24,7 +25,7 @@ def fresh_accelerator() -> Iterator[None]:
 
 def train(folder: Path) -> list[dict[str, float]]:
     AcceleratorState._reset_state(True)
-    loop.prepare(folder).train()
+    Trainer.build(setup.prepare(folder)).train()
     return metrics(folder)
 
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.families import Wanted
-from spark_trainer.train.data import Reader, Share, Texts, held_out
+from spark_trainer.families.kinds.loading import LoadOptions
+from spark_trainer.families.kinds.reading import Reader
+from spark_trainer.families.kinds.vision_language import Texts
+from spark_trainer.train.data import DistributedBatchSampler, held_out
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,19 @@ class Asked:
     def part(self, rank: int, start: int = 0, count: int = 4) -> list[list[list[int]]]:
         """The batches of a process, update by update."""
         size = self.world * self.each
-        share = Share(size, self.batch_size, rank, self.world, 3, self.bucketed, start)
-        found: Iterator[list[int]] = share.batches(Samples(self.total))
-        return [list(islice(found, share.num_batches)) for _ in range(count)]
+        each = self.batch_size
+        sampler = self._sampler(size, each, rank, self.world, start)
+        found: Iterator[list[int]] = iter(sampler)
+        return [list(islice(found, sampler.num_batches)) for _ in range(count)]
 
     def whole(self) -> list[list[int]]:
         """The updates of one process that takes them at once."""
         size = self.world * self.each
-        share = Share(size, size, 0, 1, 3, self.bucketed, 0)
-        return list(islice(share.batches(Samples(self.total)), 4))
+        return list(islice(self._sampler(size, size, 0, 1, 0), 4))
+
+    def _sampler(self, *how: int) -> DistributedBatchSampler:
+        *shared, start = how
+        return DistributedBatchSampler(Samples(self.total), *shared, 3, self.bucketed, start)
 
 
 ANY = st.builds(
@@ -85,8 +91,8 @@ def test_a_share_goes_on_where_it_stopped(some: Asked, rank: int, start: int) ->
 def reader(manifest: Path, checkpoint: Path) -> Reader:
     family = families.find(str(checkpoint))
     run = Run(split={"validation": 0})
-    samples = dataset.read(manifest, manifest.parent, run, family.ONE_FRAME)["train"]
-    return Texts(samples, family, family.load(str(checkpoint), Wanted()), 64, False)
+    samples = dataset.read(manifest, manifest.parent, run, family.one_frame)["train"]
+    return Texts(samples, family, family.load(str(checkpoint), LoadOptions()), 64, False)
 
 
 def test_an_unusable_batch_is_replaced_by_its_neighbour(reader: Reader, manifest: Path) -> None:
@@ -97,8 +103,10 @@ def test_an_unusable_batch_is_replaced_by_its_neighbour(reader: Reader, manifest
     assert len(taken.reasons) == 3
     assert "frame_000001.jpg" in taken.reasons[0]
     [batch] = taken.batches
-    assert batch["pixel_values"].equal(reader[[3]].batches[0]["pixel_values"])
-    counts = [len(t.batches[0]["labels"]) if t.batches else 0 for t in held_out(reader, 2, 0, 1)]
+    pixels = reader[[3]].batches[0].tensors["pixel_values"]
+    assert batch.tensors["pixel_values"].equal(pixels)
+    read = held_out(reader, 2, 0, 1)
+    counts = [len(t.batches[0].tensors["labels"]) if t.batches else 0 for t in read]
     assert counts[:2] == [0, 1]
     assert sum(counts) == len(reader.samples) - 3
 

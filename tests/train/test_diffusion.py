@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import diffusers
@@ -21,12 +21,14 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from safetensors.torch import load_file
 
-from spark_trainer import families, pipelines, summary
+from spark_trainer import families, summary
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import loop, order
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.train import data, order, setup
 from spark_trainer.train.launch import LaunchError
+from spark_trainer.train.loop import Trainer
 from spark_trainer.train.order import Order
 from tests import cards
 from tests.families import tiny_pipelines
@@ -127,7 +129,7 @@ def make(folders: dict[str, Path], manifest: Path, tmp_path: Path) -> Make:
 
 
 def train(folder: Path) -> list[dict[str, float]]:
-    loop.prepare(folder).train()
+    Trainer.build(setup.prepare(folder)).train()
     fresh()
     return metrics(folder)
 
@@ -138,9 +140,8 @@ def held_out(curve: list[dict[str, float]]) -> dict[int, float]:
 
 def test_a_pipelines_own_size_is_what_upstream_makes_unasked(folders: dict[str, Path]) -> None:
     own = {
-        name: pipelines.own_size(str(folder), family.PIPELINE, family.NETWORK)
+        name: families.find(str(folder)).completed(Run(model_name=str(folder))).clip.sizes[0]
         for name, folder in folders.items()
-        for family in [cast(families.Films, families.find(str(folder)))]
     }
     pipe = diffusers.AnimateDiffPipeline.from_pretrained(folders["animatediff"])
     [frames] = pipe("a dog", num_frames=2, num_inference_steps=1).frames
@@ -153,8 +154,8 @@ def test_a_pipelines_own_size_is_what_upstream_makes_unasked(folders: dict[str, 
 def test_without_sizes_clips_have_the_checkpoints_own(
     encode: str, make: Make, folders: dict[str, Path]
 ) -> None:
-    family = cast(families.Films, families.find(str(folders["animatediff"])))
-    size = pipelines.own_size(str(folders["animatediff"]), family.PIPELINE, family.NETWORK)
+    folder = str(folders["animatediff"])
+    [size] = families.find(folder).completed(Run(model_name=folder)).clip.sizes
     curves = [
         train(write_run(make("animatediff", run, clip={"sizes": sizes}, encode=encode)))
         for run, sizes in (("own", []), ("named", [list(size)]))
@@ -198,9 +199,9 @@ def test_it_learns_shows_and_leaves_what_upstream_loads(name: str, make: Make) -
     assert str(videos[1]) in summary._trained(folder / "trained.json")
     pipe = use(folder)
     family = families.find(str(base(folder)))
-    again = loop.prepare(folder)
+    again = setup.prepare(folder)
     ours = again.loaded.model
-    trained = getattr(pipe, family.NETWORK)
+    trained = getattr(pipe, family.network)
     now = trained.state_dict()
     moved = {n for n, v in ours.state_dict().items() if not now[n].equal(v)}
     learns = {n for n, p in ours.named_parameters() if p.requires_grad}
@@ -208,7 +209,7 @@ def test_it_learns_shows_and_leaves_what_upstream_loads(name: str, make: Make) -
     assert len(moved) > 0.5 * len(learns)
     clip = again.validation.samples[0]
     noise = torch.Generator().manual_seed(0)
-    frames = family.sample(families.Loaded(trained, pipe), trained, clip, (32, 32), 1, noise)
+    frames = family.sample(Loaded(trained, pipe), trained, clip, (32, 32), 1, noise)
     assert len(frames) == FRAMES[name]
     assert weights(folder).keys() >= learns
 
@@ -248,14 +249,14 @@ def test_adapters_over_a_base_in_bf16(name: str, save: str, make: Make) -> None:
     train(folder)
     held = weights(folder)
     assert {v.dtype for n, v in held.items() if "lora_" in n} == {torch.float32}
-    total = sum(p.numel() for p in loop.prepare(folder).loaded.model.parameters())
+    total = sum(p.numel() for p in setup.prepare(folder).loaded.model.parameters())
     assert sum(v.numel() for n, v in held.items() if "lora_" in n) < total / 4
     pipe = use(folder)
     family = families.find(str(base(folder)))
-    network = getattr(pipe, family.NETWORK)  # type: ignore[attr-defined]
+    network = getattr(pipe, family.network)  # type: ignore[attr-defined]
     assert any("lora_" in n for n, _ in network.named_parameters()) == (save == "adapter")
     if save == "merged":
-        before = family.load(str(base(folder)), families.Wanted()).model.state_dict()
+        before = family.load(str(base(folder)), LoadOptions()).model.state_dict()
         now = network.state_dict()
         assert any(not torch.allclose(now[n].float(), v, atol=0.02) for n, v in before.items())
 
@@ -265,7 +266,7 @@ def test_bf16_holds_only_what_learns_in_float32(make: Make) -> None:
     made = make("wan_animate", "close", mixed_precision="bf16")
     close = held_out(train(write_run(made)))
     assert close[4] == pytest.approx(exact[4], rel=0.03)
-    model = loop.prepare(made.folder).loaded.model
+    model = setup.prepare(made.folder).loaded.model
     wide = {n for n, p in model.named_parameters() if p.dtype == torch.float32}
     learns = {n for n, p in model.named_parameters() if p.requires_grad}
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
@@ -285,14 +286,14 @@ def test_shapes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_p
     made = make(
         "animatediff", clip=chosen, batch_size=3, gradient_accumulation_steps=2, encode=when
     )
-    trainer = loop.prepare(write_run(made))
-    share = trainer._share(0)
-    batches = share.batches(trainer.training.samples)
+    start = setup.prepare(write_run(made))
+    reader = start.training
+    batches = iter(data.sampler(reader.samples, start.run, start.accelerator, 0))
     seen = set()
     for _ in range(12):
-        for batch in trainer.training[next(batches)].batches:
-            ready = trainer.training.ready(batch, torch.device("cpu"))
-            seen.add(tuple(ready["latents"].shape[-3:]))
+        for batch in reader[next(batches)].batches:
+            ready = reader.ready(batch, torch.device("cpu"))
+            seen.add(tuple(ready.tensors["latents"].shape[-3:]))
     assert seen == {(6, 16, 16), (3, 12, 24)}
 
 
@@ -322,7 +323,7 @@ def test_clips_of_more_frames_than_there_are_places_for_stop(
     for count in (9, [8, 9]):
         made = make("animatediff", str(count), clip={"num_frames": count}, encode=when)
         with pytest.raises((ValueError, LaunchError), match=message):
-            loop.prepare(write_run(made))
+            setup.prepare(write_run(made))
     made = make("animatediff", clip={"num_frames": 8}, encode=when, max_steps=1)
     assert [line["step"] for line in train(write_run(made)) if "loss" in line] == [1]
 
@@ -374,13 +375,13 @@ def test_what_cannot_be_trained_stops_before_any_work(
     name: str, settings: dict[str, Any], message: str, make: Make
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        loop.prepare(write_run(make(name, encode="each_step", **settings)))
+        setup.prepare(write_run(make(name, encode="each_step", **settings)))
 
 
 def test_other_checkpoints_are_refused(make: Make, checkpoint: Path, tmp_path: Path) -> None:
     made = make("svd", model_name=str(checkpoint), encode="each_step")
     with pytest.raises(ValueError, match=r"train\.model_type: .*; expected vision_language"):
-        loop.prepare(write_run(made))
+        setup.prepare(write_run(made))
     other = tmp_path / "other"
     other.mkdir()
     (other / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
@@ -392,7 +393,7 @@ def test_other_checkpoints_are_refused(make: Make, checkpoint: Path, tmp_path: P
 def test_without_skeletons_wan_has_nothing_to_learn(make: Make, manifest: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"pose_dir"', '"no_dir"'))
     with pytest.raises(ValueError, match=r"train\.max_left_out: .*without pose: pose.enabled"):
-        loop.prepare(write_run(make("wan_animate")))
+        setup.prepare(write_run(make("wan_animate")))
 
 
 @pytest.mark.long
@@ -415,4 +416,4 @@ def test_a_killed_run_goes_on_bit_by_bit(make: Make) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_four_bits_need_a_gpu(make: Make) -> None:
     with pytest.raises(ValueError, match=r"train\.finetune: qlora of a pipeline needs a GPU"):
-        loop.prepare(write_run(make("wan_animate", finetune="qlora")))
+        setup.prepare(write_run(make("wan_animate", finetune="qlora")))

@@ -11,7 +11,9 @@ from accelerate.state import AcceleratorState, GradientState
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from spark_trainer.train import data, flops, loop
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.train import flops, setup
+from spark_trainer.train.loop import Trainer
 from tests.families import tiny
 
 from .conftest import dropping, metrics, write_run
@@ -82,9 +84,9 @@ def test_each_shape_of_clip_is_counted_once() -> None:
     weight = torch.randn(4, 4)
 
     def over(clips: int, frames: int) -> float:
-        ready = {"latents": torch.randn(clips, frames, 4), "seeds": [0] * clips}
-        with meter.over(ready):
-            linear(ready["latents"], weight)
+        latents = torch.randn(clips, frames, 4)
+        with meter.over(Batch({"latents": latents, "seeds": [0] * clips}, clips)):
+            linear(latents, weight)
         return meter.take()
 
     frame = 2 * 4 * 4
@@ -96,7 +98,7 @@ def test_each_shape_of_clip_is_counted_once() -> None:
 
 
 def train(folder: Path) -> list[dict[str, float]]:
-    loop.prepare(folder).train()
+    Trainer.build(setup.prepare(folder)).train()
     fresh()
     return metrics(folder)
 
@@ -115,9 +117,8 @@ def test_tokens_count_the_image_too(variant: str, make: Any, tmp_path: Path) -> 
     """What the language model reads, image included, and what it writes."""
     folder = getattr(tiny, variant)(tmp_path / variant)
     run = write_run(make(model_name=str(folder), batch_size=2, max_steps=2, global_batch_size=2))
-    trainer = loop.prepare(run)
-    [batch] = trainer.training[[0, 1]].batches
-    text = int(batch["attention_mask"].sum())
+    [batch] = setup.prepare(run).training[[0, 1]].batches
+    text = int(batch.tensors["attention_mask"].sum())
     seen = {"blip": text + 2 * (1 + 6 * 6), "blip2": text}
-    written = int((batch["labels"] != -100).sum())
-    assert data.num_tokens(batch) == seen.get(variant, text + written)
+    written = int((batch.tensors["labels"] != -100).sum())
+    assert batch.num_tokens == seen.get(variant, text + written)

@@ -11,14 +11,19 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from spark_trainer import chat, families
+from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import MachineError
-from spark_trainer.families import Loaded, Wanted, svd
+from spark_trainer.families.kinds import chat
+from spark_trainer.families.kinds.clips import Clips
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.kinds.reading import Reader
+from spark_trainer.families.kinds.vision_language import Texts
+from spark_trainer.families.svd import StableVideoDiffusion
 from spark_trainer.train import data, encode
-from spark_trainer.train.data import Reader, Texts
+from spark_trainer.train.data import DistributedBatchSampler
 from tests.families import tiny
 
 CONTROL = {
@@ -51,8 +56,8 @@ def reader(variant: Path, manifest: Path) -> Callable[..., Reader]:
         manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
         family = families.find(str(variant))
         run = Run(split={"validation": 0}, clip={"num_frames": 2})
-        samples = dataset.read(manifest, manifest.parent, run, family.ONE_FRAME)["train"]
-        return Texts(samples, family, family.load(str(variant), Wanted()), 2048, False)
+        samples = dataset.read(manifest, manifest.parent, run, family.one_frame)["train"]
+        return Texts(samples, family, family.load(str(variant), LoadOptions()), 2048, False)
 
     return make
 
@@ -60,9 +65,9 @@ def reader(variant: Path, manifest: Path) -> Callable[..., Reader]:
 def first_of_two(reader: Reader) -> tuple[int, list[str], str]:
     """Samples in the batches of the first video and the next, reasons, and the first's id."""
     family: Any = reader.family
-    second = 2 if family.ONE_FRAME else 1  # a video's two frames are two samples
+    second = 2 if family.one_frame else 1  # a video's two frames are two samples
     taken = reader[[0, second]]
-    count = sum(len(batch["labels"]) for batch in taken.batches)
+    count = sum(len(batch.tensors["labels"]) for batch in taken.batches)
     return count, taken.reasons, reader.samples.video(0)
 
 
@@ -124,7 +129,7 @@ def test_a_frame_that_the_processor_refuses_is_skipped_and_named(
 def blip(checkpoint: Path, manifest: Path) -> Texts:
     family: Any = families.find(str(checkpoint))
     samples = dataset.read(manifest, manifest.parent, Run(split={"validation": 0}), True)["train"]
-    return Texts(samples, family, family.load(str(checkpoint), Wanted()), 64, False)
+    return Texts(samples, family, family.load(str(checkpoint), LoadOptions()), 64, False)
 
 
 def test_a_template_that_cannot_be_used_stops_at_once(tmp_path: Path, manifest: Path) -> None:
@@ -132,13 +137,13 @@ def test_a_template_that_cannot_be_used_stops_at_once(tmp_path: Path, manifest: 
     (folder / "chat_template.jinja").write_text("{{ messages.nothing.there }}")
     family: Any = families.find(str(folder))
     samples = dataset.read(manifest, manifest.parent, Run(split={"validation": 0}), False)["train"]
-    made = Texts(samples, family, family.load(str(folder), Wanted()), 2048, False)
+    made = Texts(samples, family, family.load(str(folder), LoadOptions()), 2048, False)
     with pytest.raises(ValueError, match=r"train\.model_name: not even a grey .* UndefinedError"):
         made[[0, 1]]
 
 
-def share() -> data.Share:
-    return data.Share(2, 2, 0, 1, 0, False, 0)
+def sampler(reader: Reader) -> DistributedBatchSampler:
+    return DistributedBatchSampler(reader.samples, 2, 2, 0, 1, 0, False, 0)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -150,7 +155,7 @@ def test_what_stops_a_run_comes_as_itself_out_of_a_worker(
 
     monkeypatch.setattr(Texts, "read", fail)
     with pytest.raises(OSError, match="Input/output error") as caught:
-        next(data.training(blip, share(), num_workers, pin=False))
+        next(data.training(blip, sampler(blip), num_workers, pin=False))
     assert (caught.value.errno, caught.value.filename) == (5, "/mnt/disk")
 
 
@@ -159,7 +164,7 @@ def test_a_worker_that_is_killed_is_the_machines_trouble(
 ) -> None:
     monkeypatch.setattr(Texts, "read", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(MachineError, match="reading ahead"):
-        next(data.training(blip, share(), 1, pin=False))
+        next(data.training(blip, sampler(blip), 1, pin=False))
 
 
 def test_samples_that_do_not_go_together_go_alone(
@@ -178,7 +183,7 @@ def test_samples_that_do_not_go_together_go_alone(
     monkeypatch.setattr(Texts, "read", lambda self, number: made[number])
     monkeypatch.setattr(Texts, "collated", picky)
     taken = blip[[0, 3, 6]]
-    assert [len(batch["labels"]) for batch in taken.batches] == [1, 1]
+    assert [len(batch.tensors["labels"]) for batch in taken.batches] == [1, 1]
     assert taken.reasons == [f"video {blip.samples.video(3)}: unexpected IndexError: no such thing"]
 
 
@@ -190,10 +195,11 @@ def test_a_clip_that_a_family_refuses_is_skipped_before_the_device_sees_it(
     entries[0]["meta"]["frame_times"] = [0.0]
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     run = Run(split={"validation": 0}, clip={"num_frames": 2, "sizes": [[16, 16]]})
-    samples = dataset.read(manifest, manifest.parent, run, False, svd.NEEDS)["train"]
-    clips = data.Clips(samples, svd, Loaded(None, None), 0.0, None)
+    svd = StableVideoDiffusion()
+    samples = dataset.read(manifest, manifest.parent, run, False, svd.needs)["train"]
+    clips = Clips(samples, svd, Loaded(None, None), 0.0, None)
     taken = clips[[0, 1]]
-    assert [len(batch["clips"]) for batch in taken.batches] == [1]
+    assert [len(batch.tensors["clips"]) for batch in taken.batches] == [1]
     assert taken.reasons == [
         f"video {samples.video(0)}: frames at [0.0] s have no rate; expected two"
     ]
@@ -203,7 +209,7 @@ def test_encoding_leaves_out_a_clip_and_stops_for_the_machine(tmp_path: Path) ->
     def fail(error: Exception) -> Any:
         raise error
 
-    due, path = encode.Due(), tmp_path / "a.safetensors"
+    due, path = encode.Pending(), tmp_path / "a.safetensors"
     due.write(path, lambda: fail(KeyError("mask")))
     due.write(path, lambda: fail(Unusable("too short")))
     assert (due.unusable, due.made, len(due.unforeseen)) == (2, 0, 1)

@@ -106,9 +106,10 @@ def _update(run: Run, rank: int, world: int) -> list[int]:
     """The samples of the third update that a process takes."""
     samples = type("Lengths", (), {"lengths": lambda self: np.ones(100, dtype=int)})()
     size = run.samples_per_update
-    share = data.Share(size, run.batch_size, rank, world, run.seed, True, 2)
-    batches = share.batches(samples)
-    return [number for _ in range(share.num_batches) for number in next(batches)]
+    shared = size, run.batch_size, rank, world, run.seed
+    sampler = data.DistributedBatchSampler(samples, *shared, True, 2)
+    batches = iter(sampler)
+    return [number for _ in range(sampler.num_batches) for number in next(batches)]
 
 
 @no_gpu

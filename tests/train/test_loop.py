@@ -16,7 +16,8 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from spark_trainer import families, gpu
-from spark_trainer.train import launch, loop
+from spark_trainer.train import launch, setup
+from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import TrainingError
 from tests.families import tiny
 
@@ -34,7 +35,7 @@ def fresh_accelerator() -> Iterator[None]:
 
 
 def train(folder: Path) -> list[dict[str, float]]:
-    loop.prepare(folder).train()
+    Trainer.build(setup.prepare(folder)).train()
     return metrics(folder)
 
 
@@ -120,11 +121,11 @@ def test_a_loss_that_is_no_number_stops(make: Any) -> None:
 
 
 def test_weights_that_are_no_numbers_stop_at_once(make: Any) -> None:
-    trainer = loop.prepare(write_run(make()))
+    start = setup.prepare(write_run(make()))
     with torch.no_grad():
-        next(trainer.loaded.model.parameters()).fill_(float("nan"))
+        next(start.loaded.model.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="the held-out loss is no number at step 0"):
-        trainer.train()
+        Trainer.build(start).train()
 
 
 def held_out(curve: list[dict[str, float]]) -> dict[int, float]:
@@ -236,7 +237,7 @@ def test_a_gpu_without_bf16_is_named(make: Any, monkeypatch: pytest.MonkeyPatch)
     order = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(order | {"device": "cuda"}))
     with pytest.raises(TrainingError, match=r"train\.mixed_precision: Tesla P100 has no bf16"):
-        loop.prepare(folder)
+        setup.prepare(folder)
 
 
 def test_a_checkpoint_holds_only_what_learns(make: Any) -> None:
@@ -280,8 +281,8 @@ def test_mfu_is_the_counted_flops_over_the_peak(make: Any) -> None:
     steps = [line for line in map(json.loads, lines) if "loss" in line]
     ratios = [line["mfu"] * 1e9 / line["tokens_per_s"] for line in steps]
     assert ratios == pytest.approx([ratios[0]] * 3)
-    trainer = loop.prepare(write_run(make("other")))
-    matrices = [p.numel() for p in trainer.loaded.model.parameters() if p.ndim > 1]
+    start = setup.prepare(write_run(make("other")))
+    matrices = [p.numel() for p in start.loaded.model.parameters() if p.ndim > 1]
     # A token of text passes every matrix of the decoder and a patch of the image those of the
     # encoder, forward and twice backward; both are tokens.
     assert 6 * sum(matrices) * 0.2 < ratios[0] < 6 * sum(matrices)
@@ -296,7 +297,7 @@ def test_two_processes_equal_one(make: Any, variant: str, tmp_path: Path) -> Non
     """Also of a family that packs; without dropout, which each process draws for itself."""
     whole = getattr(tiny, variant)(tmp_path / "whole")
     checkpoint = tiny.dropping(whole, tmp_path / variant, 0.0)
-    packs = families.find(str(checkpoint)).PACKS
+    packs = families.find(str(checkpoint)).packs
     settings = {"model_name": str(checkpoint), "batch_size": 2, "global_batch_size": 4}
     settings |= {"packing": packs, "max_steps": 4, "eval_steps": 4}
     alone = train(write_run(make("one", **settings)))

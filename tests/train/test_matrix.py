@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from spark_trainer.train import loop
+from spark_trainer.train.loop import Trainer
+from spark_trainer.train.updates import Updates
 
 from . import matrix
 from .matrix import Cell, Live, Store
@@ -62,29 +63,29 @@ def test_shared_out(way: str, tmp_path: Path) -> None:
 class Pass:
     """What a forward and a backward pass over one batch took and gave."""
 
-    def __init__(self, trainer: loop.Trainer, counted: bool) -> None:
-        trainer.updates.peak_tflops = 1.0 if counted else None
-        [batch] = trainer.training[[0]].batches
+    def __init__(self, updates: Updates, counted: bool) -> None:
+        updates.peak_tflops = 1.0 if counted else None
+        [batch] = updates.reader[[0]].batches
         torch.manual_seed(0)
         with Live() as live:
             # What the frozen encoders took before, as they do at each step here, is no part of it.
-            begun = trainer.model.register_forward_pre_hook(lambda *_: live.restart())
-            trainer.updates._pass(batch, torch.tensor(1), used=True, last=True)
+            begun = updates.model.register_forward_pre_hook(lambda *_: live.restart())
+            updates._pass(batch, torch.tensor(1), used=True, last=True)
         begun.remove()
         self.peak = live.peak
-        self.flops = trainer.updates.meter.take()
-        self.gradients = [p.grad.clone() for p in trainer.weights if p.grad is not None]
-        for parameter in trainer.weights:
+        self.flops = updates.meter.take()
+        self.gradients = [p.grad.clone() for p in updates.weights if p.grad is not None]
+        for parameter in updates.weights:
             parameter.grad = None
 
 
 def passes(store: Store, family: str, finetune: str, recomputed: bool) -> tuple[Pass, Pass]:
     """A plain one, and one whose FLOPs are counted."""
-    trainer = store.prepare(Cell(family, finetune, "no", recomputed, "whole"))
-    trainer._prepare()
-    with matrix.watched(trainer.loaded.model) as watch:
-        Pass(trainer, counted=False)  # what is made once and kept
-        found = Pass(trainer, counted=False), Pass(trainer, counted=True)
+    start = store.prepare(Cell(family, finetune, "no", recomputed, "whole"))
+    updates = Trainer.build(start).updates
+    with matrix.watched(start.loaded.model) as watch:
+        Pass(updates, counted=False)  # what is made once and kept
+        found = Pass(updates, counted=False), Pass(updates, counted=True)
     assert not watch.differentiated
     matrix.fresh()
     return found

@@ -17,7 +17,8 @@ from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer import families, gpu
 from spark_trainer.data.files import file_digest, read_json
-from spark_trainer.train import checkpoints, loop
+from spark_trainer.train import checkpoints, setup
+from spark_trainer.train.loop import Trainer
 from spark_trainer.train.order import Order
 from tests.families import tiny, tiny_pipelines
 
@@ -54,7 +55,7 @@ def of(make: Any, tmp_path: Path) -> Callable[..., Order]:
         lines = [write_video(tmp_path / "films", one, (32, 32), 7) for one in ids(6, 2)]
         path = tmp_path / "films" / "manifest_v1.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        flips = families.find(str(checkpoint)).FLIPS  # type: ignore[attr-defined]
+        flips = families.find(str(checkpoint)).flips  # type: ignore[attr-defined]
         given = {
             "model_name": str(checkpoint),
             "model_type": "diffusion",
@@ -71,7 +72,7 @@ def of(make: Any, tmp_path: Path) -> Callable[..., Order]:
 
 
 def train(folder: Path) -> list[dict[str, float]]:
-    loop.prepare(folder).train()
+    Trainer.build(setup.prepare(folder)).train()
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
     return metrics(folder)

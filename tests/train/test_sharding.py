@@ -15,7 +15,8 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from spark_trainer import families
-from spark_trainer.train import encode, launch, loop, order
+from spark_trainer.train import encode, launch, order, setup
+from spark_trainer.train.loop import Trainer
 from spark_trainer.train.order import Order
 from tests.families import tiny, tiny_pipelines
 
@@ -114,7 +115,7 @@ def of(make: Make, films: Make, tmp_path: Path) -> Make:
             )
         if not folder.exists():  # without dropout, which each process draws for itself
             tiny.dropping(getattr(tiny, variant)(tmp_path / f"{variant}-whole"), folder, 0.0)
-        packs = families.find(str(folder)).PACKS
+        packs = families.find(str(folder)).packs
         return make(name, model_name=str(folder), **(SMALL | {"packing": packs} | settings))
 
     return of
@@ -168,7 +169,7 @@ EQUAL = {
 @pytest.mark.parametrize(("variant", "names"), EQUAL.items(), ids=EQUAL)
 def test_two_that_share_equal_one(variant: str, names: tuple[str, ...], of: Make, way: Any) -> None:
     one = of("one", variant)
-    loop.prepare(write_run(one)).train()
+    Trainer.build(setup.prepare(write_run(one))).train()
     curve, exact, whole = metrics(one.folder), weights(one), held(one)
     for name in names:
         made = of(name, variant, **way(name))
@@ -214,7 +215,7 @@ def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, way: Any) ->
     keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16", "final": "best"}
     keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
     one = of("one", "qwen2_vl", **keys)
-    loop.prepare(write_run(one)).train()
+    Trainer.build(setup.prepare(write_run(one))).train()
     made = of("shared", "qwen2_vl", **keys, **way(name))
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
@@ -228,7 +229,7 @@ def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, way: Any) -> None
     keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16"}
     keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
     one = of("one", "wan_animate", **keys)
-    loop.prepare(write_run(one)).train()
+    Trainer.build(setup.prepare(write_run(one))).train()
     made = of("alone", "wan_animate", **keys, **way("zero3_offload") | {"cpu_processes": 1})
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
@@ -252,11 +253,11 @@ def test_a_run_that_does_not_get_deepspeed_stops(
 
 def test_a_checkpoint_that_is_shared_out_otherwise_is_refused(of: Make) -> None:
     folder = write_run(of("run", "blip"))
-    loop.prepare(folder).train()
+    Trainer.build(setup.prepare(folder)).train()
     path = folder / "checkpoints" / "step_00000003" / "step.json"
     saved = json.loads(path.read_text())
     assert saved["shares"] == "whole"
     path.write_text(json.dumps(saved | {"shares": "ZeRO-2 on 8 processes"}))
     reseal(path.parent)
     with pytest.raises(ValueError, match="written by ZeRO-2 on 8 processes, this run is whole"):
-        loop.prepare(folder).train()
+        Trainer.build(setup.prepare(folder)).train()

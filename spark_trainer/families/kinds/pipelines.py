@@ -1,92 +1,66 @@
-"""What the diffusion families share: upstream's pipeline folders, and frames on the way in.
-
-A family's `Loaded` holds the network in `model` and upstream's whole pipeline in `processor`, which
-has the frozen encoders and prepares every input as it does when it makes a video. Beside what every
-family has (families/__init__.py):
-
-    PIPELINE    upstream's class
-    NETWORK     the pipeline's component that is trained
-    NEEDS       what is read of a video beside its frames
-    EACH_STEP   frozen parts that the loss needs too, beside what is kept of a clip
-    RECOMPUTED  expression over the full names of modules that upstream's gradient checkpointing
-                leaves out, and that keep much
-    FLIPS       whether a mirrored clip is as good
-    USE         folder in `final/` -> lines by which upstream's pipeline takes it, whole as they
-                stand; the first one there counts
-
-    check       (loaded, run): stop before any work where clips of these settings can't be learnt
-    refuse      (loaded, clip): stop a clip that can't be learnt, before the device sees it
-    encode      (loaded, clip, size) -> what the frozen encoders make of one clip, to be kept
-    text        (loaded, text) -> its embedding, to be kept; of families that `NEEDS` a text
-    collate     (encoded) -> Batch of clips of one shape, each with `text` and with `empty`, the
-                embedding of no text, where there is one
-    draw        (loaded, batch, generators) -> Draws: noise, its level, which conditions to drop
-    arguments   (loaded, batch, draws) -> what the network is called with
-    losses      (loaded, model, batch, generators) -> loss of each sample (batch,)
-    loss        (loaded, model, batch) -> their sum, chance drawn by the batch's `seeds`
-    save        (model, folder): what upstream's pipeline takes in place of its own component
-    sample      (loaded, model, clip, size, num_steps, generator) -> frames, by upstream's pipeline
-"""
+"""Upstream's pipeline folders, and frames on the way into a pipeline and out of it."""
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.config import Run
 from spark_trainer.data.sample import Unusable
-from spark_trainer.families import Batch, Loaded, Wanted
+from spark_trainer.families.kinds.clips import DROPOUT
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-DROP = 0.1  # how often a condition is left out, for classifier-free guidance (arXiv:2207.12598)
+GUIDANCE_DROPOUT = (
+    0.1  # how often a condition is left out, for classifier-free guidance (arXiv:2207.12598)
+)
 FRAMES_AT_ONCE = 8  # that a frozen image encoder takes
 
 
-def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
+def load(name: str, options: LoadOptions, class_name: str, network: str) -> Loaded:
     """Load a pipeline with upstream's class; never pickled weights, never a repository's code.
 
     The VAE stays in float32, whatever the rest is in: latents are made once and learnt many times.
 
     Args:
         name: hub id, or a folder with `model_index.json`.
-        wanted: how the network and the encoders are loaded; in 4 bits is the network alone.
-        kind: upstream's class of the pipeline.
+        options: how the network and the encoders are loaded; in 4 bits is the network alone.
+        class_name: upstream's class of the pipeline.
         network: the pipeline's component that is trained.
 
     Raises:
         OSError: there is no such pipeline, or it lacks safetensors weights.
-        ValueError: it is another kind of pipeline, or 4 bits are wanted without a GPU.
+        ValueError: it is another pipeline, or 4 bits are wanted without a GPU.
     """
     import diffusers
     import torch
 
     index = diffusers.DiffusionPipeline.load_config(name)
-    if (found := index.get("_class_name")) != kind:
-        raise ValueError(f"train.model_name: {name} is a {found}; expected a {kind}")
-    dtype = wanted.dtype if isinstance(wanted.dtype, torch.dtype) else torch.float32
-    options: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
-    if wanted.four_bit:
+    if (found := index.get("_class_name")) != class_name:
+        raise ValueError(f"train.model_name: {name} is a {found}; expected a {class_name}")
+    dtype = options.dtype if isinstance(options.dtype, torch.dtype) else torch.float32
+    chosen: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
+    if options.four_bit:
         if not torch.cuda.is_available():  # diffusers refuses to quantise without one
             raise ValueError("train.finetune: qlora of a pipeline needs a GPU; expected lora")
-        options["quantization_config"] = _four_bit(wanted, network)
-    if wanted.encoders_only:
-        options[network] = None
-    pipeline = getattr(diffusers, kind).from_pretrained(name, use_safetensors=True, **options)
+        chosen["quantization_config"] = _four_bit(options, network)
+    if options.encoders_only:
+        chosen[network] = None
+    pipeline = getattr(diffusers, class_name).from_pretrained(name, use_safetensors=True, **chosen)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    if wanted.encoders_only:
+    if options.encoders_only:
         shape = getattr(diffusers, index[network][1]).load_config(name, subfolder=network)
         return Loaded(SimpleNamespace(config=SimpleNamespace(**shape)), pipeline)
     model = getattr(pipeline, network)
-    if wanted.from_scratch:
+    if options.from_scratch:
         model = type(model).from_config(model.config)
         pipeline.register_modules(**{network: model})
     for parameter in model.parameters():
@@ -94,7 +68,7 @@ def load(name: str, wanted: Wanted, kind: str, network: str) -> Loaded:
     return Loaded(model, pipeline)
 
 
-def own_size(name: str, kind: str, network: str) -> tuple[int, int]:
+def own_size(name: str, class_name: str, network: str) -> tuple[int, int]:
     """Tell width and height, in pixels, of what a pipeline makes where none is asked for.
 
     They are the defaults of upstream's `__call__`, or its `unet.config.sample_size` times the
@@ -102,7 +76,7 @@ def own_size(name: str, kind: str, network: str) -> tuple[int, int]:
 
     Args:
         name: hub id, or a folder with `model_index.json`.
-        kind: upstream's class of the pipeline.
+        class_name: upstream's class of the pipeline.
         network: the pipeline's component that is trained.
 
     Raises:
@@ -112,7 +86,7 @@ def own_size(name: str, kind: str, network: str) -> tuple[int, int]:
 
     import diffusers
 
-    asked = inspect.signature(getattr(diffusers, kind).__call__).parameters
+    asked = inspect.signature(getattr(diffusers, class_name).__call__).parameters
     width, height = asked["width"].default, asked["height"].default
     if width and height:
         return width, height
@@ -125,7 +99,7 @@ def own_size(name: str, kind: str, network: str) -> tuple[int, int]:
     return side, side
 
 
-def _four_bit(wanted: Wanted, network: str) -> Any:
+def _four_bit(options: LoadOptions, network: str) -> Any:
     from diffusers import PipelineQuantizationConfig
 
     return PipelineQuantizationConfig(
@@ -134,30 +108,20 @@ def _four_bit(wanted: Wanted, network: str) -> Any:
             "load_in_4bit": True,
             "bnb_4bit_quant_type": "nf4",
             "bnb_4bit_use_double_quant": True,
-            "bnb_4bit_compute_dtype": wanted.dtype,
+            "bnb_4bit_compute_dtype": options.dtype,
         },
         components_to_quantize=[network],
     )
 
 
-def check(loaded: Loaded, run: Run, multiple: int) -> None:
-    """What every family asks of the settings.
+def check_adapter(pipeline: Any) -> None:
+    """Stop where a class of pipelines loads no low-rank adapters.
 
     Raises:
-        ValueError: a side that `multiple` does not divide, or an adapter that nothing would load.
+        ValueError: it does not.
     """
-    for width, height in run.clip.sizes:
-        if width % multiple or height % multiple:
-            raise ValueError(
-                f"train.clip.sizes: {width} × {height}; expected sides divisible by {multiple}"
-            )
-    if run.finetune != "full" and run.save == "adapter":
-        _check_adapter(type(loaded.processor))
-
-
-def _check_adapter(kind: Any) -> None:
-    if not hasattr(kind, "save_lora_weights"):
-        raise ValueError(f"train.save: {kind.__name__} loads no adapter; expected merged")
+    if not hasattr(pipeline, "save_lora_weights"):
+        raise ValueError(f"train.save: {pipeline.__name__} loads no adapter; expected merged")
 
 
 def place(
@@ -181,8 +145,10 @@ def place(
 
 @contextlib.contextmanager
 def placed(loaded: Loaded, device: "torch.device") -> Iterator[None]:
-    """All frozen parts on a device for a while, then each where it was: what is not needed for the
-    loss need not fill the memory."""
+    """Have all frozen parts on a device for a while, then each where it was.
+
+    What is not needed for the loss need not fill the memory.
+    """
     before = place(loaded, device)
     try:
         yield
@@ -191,8 +157,8 @@ def placed(loaded: Loaded, device: "torch.device") -> Iterator[None]:
             place(loaded, there, (name,))
 
 
-def recompute(model: Any, others: str) -> None:
-    """Gradient checkpointing by diffusers, and of the modules that it leaves out.
+def checkpoint_gradients(model: Any, others: str) -> None:
+    """Turn on diffusers' gradient checkpointing, and that of the modules that it leaves out.
 
     Args:
         model: the network.
@@ -206,32 +172,20 @@ def recompute(model: Any, others: str) -> None:
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
-def summed(losses: "Callable[..., torch.Tensor]") -> "Callable[[Loaded, Any, Batch], torch.Tensor]":
-    """The `loss` of a family with these `losses`: each clip is drawn for by its own seed."""
-
-    def loss(loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
-        import torch
-
-        generators = [torch.Generator().manual_seed(seed) for seed in batch["seeds"]]
-        return losses(loaded, model, batch, generators).sum()
-
-    return loss
-
-
-def drop(batch: Batch) -> float:
-    """How often a condition of this batch is left out."""
-    return float(batch.get("guidance_dropout", DROP))
+def dropout(clips: Mapping[str, Any]) -> float:
+    """Return how often a condition of these clips is left out."""
+    return float(clips.get(DROPOUT, GUIDANCE_DROPOUT))
 
 
 def using(loaded: Loaded, network: str, model: Any) -> Any:
-    """Upstream's pipeline around the network in training, which is put in evaluation mode."""
+    """Return upstream's pipeline around the network in training, put in evaluation mode."""
     made = type(loaded.processor)(**{**loaded.processor.components, network: model.eval()})
     made.set_progress_bar_config(disable=True)
     return made
 
 
 def decoded(loaded: Loaded, latents: "torch.Tensor", *how: int) -> "list[Image]":
-    """Frames of what a pipeline left as latents, decoded in the VAE's own precision.
+    """Return frames of what a pipeline left as latents, decoded in the VAE's own precision.
 
     The pipeline itself would not cast them: they come in the network's, which has 16 bits where its
     weights are shared out.
@@ -252,9 +206,9 @@ def save_adapter(loaded: Loaded, network: str, model: Any, folder: Path) -> None
     """
     from peft import get_peft_model_state_dict
 
-    kind = type(loaded.processor)
-    _check_adapter(kind)
-    kind.save_lora_weights(
+    pipeline = type(loaded.processor)
+    check_adapter(pipeline)
+    pipeline.save_lora_weights(
         folder,
         **{
             f"{network}_lora_layers": get_peft_model_state_dict(model),
@@ -276,8 +230,10 @@ def merge(model: Any) -> None:
 
 
 def merged(base: Any, model: Any) -> Any:
-    """A freshly loaded network with a trained one's adapters in it, exact whatever they were
-    trained over; what they changed is what requires gradients."""
+    """Return a freshly loaded network with a trained one's adapters in it.
+
+    It is exact whatever they were trained over; what they changed is what requires gradients.
+    """
     from peft import (
         get_peft_model_state_dict,
         inject_adapter_in_model,
@@ -296,7 +252,7 @@ def merged(base: Any, model: Any) -> Any:
 
 
 def pixels(images: "Sequence[Image]") -> "torch.Tensor":
-    """Bytes (T, C, H, W) of images of one size: a quarter of what their floats would take."""
+    """Return bytes (T, C, H, W) of images of one size: a quarter of what floats would take."""
     import numpy as np
     import torch
 
@@ -304,12 +260,12 @@ def pixels(images: "Sequence[Image]") -> "torch.Tensor":
 
 
 def scaled(pixels: "torch.Tensor") -> "torch.Tensor":
-    """Bytes as numbers from -1 to 1, rounded as upstream's image_processor.py rounds them."""
+    """Return bytes as numbers from -1 to 1, rounded as upstream's image_processor.py does."""
     return 2.0 * (pixels.float() / 255.0) - 1.0
 
 
 def image_latents(vae: Any, pixels_TCHW: "torch.Tensor") -> "torch.Tensor":
-    """Unscaled latents (T, c, h, w) of frames (T, C, H, W) from -1 to 1, by an image's VAE.
+    """Return unscaled latents (T, c, h, w) of frames (T, C, H, W) from -1 to 1, by an image's VAE.
 
     The mode of the VAE's distribution, so that a clip's latents are the same whenever they are
     made; in the VAE's precision, also where the network's arithmetic is in half.
@@ -325,7 +281,7 @@ def image_latents(vae: Any, pixels_TCHW: "torch.Tensor") -> "torch.Tensor":
 
 
 def fps(times: Sequence[float], video: str) -> float:
-    """Mean frames a second of frames at these times in seconds.
+    """Return the mean frames a second of frames at these times in seconds.
 
     Raises:
         Unusable: fewer than two frames, or times that don't rise.
@@ -336,8 +292,8 @@ def fps(times: Sequence[float], video: str) -> float:
     return (len(times) - 1) / seconds
 
 
-def stacked(encoded: "Sequence[dict[str, torch.Tensor]]") -> Batch:
-    """Clips of one shape: of each name one tensor (batch, ...)."""
+def stacked(clips: "Sequence[dict[str, torch.Tensor]]") -> "dict[str, torch.Tensor]":
+    """Return clips of one shape together: of each name one tensor (batch, ...)."""
     import torch
 
-    return {name: torch.stack([one[name] for one in encoded]) for name in encoded[0]}
+    return {name: torch.stack([one[name] for one in clips]) for name in clips[0]}

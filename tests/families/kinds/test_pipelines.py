@@ -6,9 +6,9 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
-from spark_trainer import pipelines
 from spark_trainer.data import video
 from spark_trainer.data.sample import Unusable
+from spark_trainer.families.kinds import pipelines
 
 
 def noise(seed: int, size: tuple[int, int]) -> Image.Image:

@@ -7,7 +7,10 @@ import pytest
 from transformers.video_utils import VideoMetadata
 
 from spark_trainer import families
-from spark_trainer.families import IGNORED, Loaded, Wanted, qwen2_vl
+from spark_trainer.families.kinds import padding
+from spark_trainer.families.kinds.batch import IGNORED
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.qwen2_vl import Qwen2VL
 from tests.families import tiny
 from tests.families.conftest import clip
 
@@ -67,7 +70,7 @@ EXCHANGES = {
 def test_everything_but_the_answer_and_its_end_is_masked(variant: str, tmp_path: Path) -> None:
     checkpoint = str(getattr(tiny, variant)(tmp_path))
     family = families.find(checkpoint)
-    loaded = family.load(checkpoint, Wanted())
+    loaded = family.load(checkpoint, LoadOptions())
     encoded = family.encode(loaded, clip(0, "a dog", prompt=ASK), 4096)
     asked, said, placeholder = EXCHANGES[variant]
     tokenizer = loaded.processor.tokenizer
@@ -89,16 +92,16 @@ def test_everything_but_the_answer_and_its_end_is_masked(variant: str, tmp_path:
 def test_any_number_of_frames_is_taken(variant: str, frames: int, tmp_path: Path) -> None:
     checkpoint = str(getattr(tiny, variant)(tmp_path))
     family = families.find(checkpoint)
-    loaded = family.load(checkpoint, Wanted())
+    loaded = family.load(checkpoint, LoadOptions())
     mixed = [clip(0, "a dog", frames=frames), clip(1, "no tag")]
     encoded = [family.encode(loaded, sample, 4096) for sample in mixed]
-    for group in families.groups(encoded):
+    for group in padding.groups(encoded):
         assert family.loss(loaded, loaded.model, family.collate(loaded, group, False)).isfinite()
 
 
 @pytest.fixture(scope="module")
 def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return qwen2_vl.load(str(tiny.qwen3_vl(tmp_path_factory.mktemp("qwen3"))), Wanted())
+    return Qwen2VL().load(str(tiny.qwen3_vl(tmp_path_factory.mktemp("qwen3"))), LoadOptions())
 
 
 @pytest.mark.parametrize("fps", [1, 24, 25, 30, 30000 / 1001, 60])
@@ -109,7 +112,7 @@ def test_the_times_shown_are_those_since_the_videos_start(
     """As upstream's own processor shows them of the video's metadata."""
     frames = clip(0, "a dog", prompt=ASK, frames=len(numbers))
     sample = replace(frames, times=tuple(number / fps for number in numbers))
-    ids = qwen2_vl.encode(qwen3, sample, 4096).tokens["input_ids"]
+    ids = Qwen2VL().encode(qwen3, sample, 4096).tokens["input_ids"]
     ours = qwen3.processor.tokenizer.decode(ids)
     times = 1 if len(numbers) > 1 else 2  # a patch takes two frames
     asked = [{"type": "video"}, {"type": "text", "text": ASK}]
@@ -129,8 +132,8 @@ def test_the_times_shown_are_those_since_the_videos_start(
 def test_seconds_between_frames_do_not_follow_from_where_a_clip_starts(tmp_path: Path) -> None:
     """Qwen2.5 is told the seconds that a patch of two frames takes."""
     checkpoint = str(tiny.qwen2_5_vl(tmp_path))
-    loaded = qwen2_vl.load(checkpoint, Wanted())
+    loaded = Qwen2VL().load(checkpoint, LoadOptions())
     for start in (0.0, 90.0):
         times = tuple(start + 1.5 * frame for frame in range(4))
-        seen = qwen2_vl.encode(loaded, replace(clip(0, "a dog"), times=times), 4096).vision
+        seen = Qwen2VL().encode(loaded, replace(clip(0, "a dog"), times=times), 4096).vision
         assert seen["second_per_grid_ts"].tolist() == pytest.approx([3.0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from spark_trainer.packing import segments
+from spark_trainer.families.kinds.packing import segments
 
 LENGTHS = [3, 1, 6, 2]
 

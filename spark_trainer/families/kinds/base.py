@@ -1,0 +1,248 @@
+"""What every family says and does, whatever its kind.
+
+A family is a class without state: declarations at its head, then the few verbs that are its own.
+`loaded.model` is the network as it was loaded; `model` is the network in training, which may wrap
+it for several processes.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from spark_trainer.config import Run
+from spark_trainer.data.encoded import Store
+from spark_trainer.data.sample import Needs, Sample
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.export import Loading
+from spark_trainer.families.kinds.generated import Generated
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.kinds.reading import Parts, Reader
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The measure of held-out samples by which one update is better than another.
+
+    Attributes:
+        metric: its name in the metrics, a mean over what `Batch.num_targets` counts.
+        better: which of two values is.
+        words: what people call it.
+    """
+
+    metric: str
+    better: Literal["lower", "higher"]
+    words: str
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Tell whether a value is better than the best so far."""
+        if best is None:
+            return True
+        return value < best if self.better == "lower" else value > best
+
+
+HELD_OUT_LOSS = Objective("held_out_loss", "lower", "held-out loss")
+
+
+class Kind(ABC):
+    """What the loop, and whatever else trains, asks of any family.
+
+    Attributes:
+        trained_as: values of `train.model_type` under which families of this kind are trained, its
+            own first.
+        model_types: values of `model_type` in a checkpoint's config.json that a family trains, or
+            of `_class_name` in a pipeline's model_index.json.
+        tag: what the hub calls such a model.
+        parts: part of the model -> expressions that the beginning of its parameters' names
+            matches; the longest match decides.
+        frozen: parts that stay as they are, unless the run's `freeze` says otherwise.
+        lora_targets: expression over the full names of the layers that get a low-rank adapter.
+        one_frame: whether a sample is one frame; else all frames of a video at once.
+        packs: whether samples may stand one after the other in one row.
+        mostly_frozen: whether all weights are loaded in the run's precision, because few learn;
+            those that do are held in float32 in any case.
+        objective: what decides which update is best, where the method does not.
+    """
+
+    trained_as: ClassVar[tuple[str, ...]]
+    model_types: ClassVar[tuple[str, ...]]
+    tag: ClassVar[str]
+    parts: ClassVar[Mapping[str, tuple[str, ...]]]
+    frozen: ClassVar[tuple[str, ...]] = ()
+    lora_targets: ClassVar[str]
+    one_frame: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
+    mostly_frozen: ClassVar[bool] = False
+    objective: ClassVar[Objective] = HELD_OUT_LOSS
+
+    @property
+    def needs(self) -> Needs:
+        """What is read of a video beside its frames."""
+        return Needs()
+
+    @property
+    def trained_components(self) -> tuple[str, ...]:
+        """The components of a pipeline that are trained; none where there is no pipeline."""
+        return ()
+
+    def completed(self, run: Run) -> Run:
+        """Return the run with what the checkpoint decides where the settings are silent.
+
+        Raises:
+            OSError: there is no such checkpoint.
+        """
+        return run
+
+    @abstractmethod
+    def load(self, name: str, options: LoadOptions) -> Loaded:
+        """Load a hub id or folder; never pickled weights.
+
+        Raises:
+            OSError: it lacks a file, or holds no safetensors weights.
+            ValueError: it can't be loaded in the way that the options ask for.
+        """
+
+    def check(self, loaded: Loaded, run: Run) -> None:  # noqa: B027  # most have nothing to check
+        """Stop before any work where samples of these settings can't be learnt.
+
+        Raises:
+            ValueError: the message names the setting and what was expected.
+        """
+
+    def part(self, parameter: str) -> str:
+        """Return the part that a parameter belongs to: the longest matching beginning."""
+        matches = [
+            (found.end(), name)
+            for name, starts in self.parts.items()
+            for start in starts
+            if (found := re.match(start, parameter))
+        ]
+        return max(matches)[1]
+
+    def freeze(self, model: "torch.nn.Module", run: Run) -> None:
+        """Hold the parts still that the run, or the family, wants held.
+
+        Raises:
+            ValueError: a name that is no part of this family, or nothing is left to train.
+        """
+        frozen = self.frozen if run.freeze is None else run.freeze
+        if unknown := set(frozen) - set(self.parts):
+            raise ValueError(
+                f"train.freeze: no part {sorted(unknown)[0]!r}; "
+                f"expected some of: {', '.join(self.parts)}"
+            )
+        if set(frozen) == set(self.parts):
+            raise ValueError("train.freeze: every part is frozen, nothing is left to train")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(self.part(name) not in frozen)
+        _widen(model)
+
+    def add_adapters(self, model: Any, run: Run) -> None:
+        """Freeze the model and add low-rank adapters to its layers.
+
+        Raises:
+            ValueError: no layer has one of the names.
+        """
+        from peft import LoraConfig
+
+        targets = self.lora_targets if run.lora.targets is None else list(run.lora.targets)
+        config = LoraConfig(
+            r=run.lora.rank,
+            lora_alpha=run.lora.alpha,  # type: ignore[arg-type]  # a float is as good
+            lora_dropout=run.lora.dropout,
+            target_modules=targets,
+        )
+        try:
+            self.insert(config, model)
+        except ValueError as error:
+            raise ValueError(f"train.lora.targets: {error}") from None
+        _widen(model)
+
+    @abstractmethod
+    def insert(self, config: Any, model: Any) -> None:
+        """Put adapters of PEFT's configuration into a model, so that they alone learn."""
+
+    @abstractmethod
+    def checkpoint_gradients(self, model: Any) -> None:
+        """Let a model keep less for its backward pass and compute it a second time."""
+
+    @abstractmethod
+    def readers(
+        self, loaded: Loaded, parts: Parts, run: Run, device: "torch.device", store: Store
+    ) -> tuple[Reader, Reader]:
+        """Return what reads the training and the held-out part.
+
+        Args:
+            loaded: the model and what feeds it; what the loss needs of it goes to the device.
+            parts: the samples.
+            run: the settings.
+            device: where the model is.
+            store: what frozen encoders made ahead.
+        """
+
+    @abstractmethod
+    def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
+        """Return the sum of the losses of the batch's targets."""
+
+    @abstractmethod
+    def show(
+        self, loaded: Loaded, model: Any, samples: Iterable[Sample], run: Run
+    ) -> Iterator[Generated]:
+        """Yield what a model makes of held-out samples."""
+
+    def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
+        """Return metrics of what was shown, from the records of `Generated.save`."""
+        return {}
+
+    @abstractmethod
+    def export(self, folder: Path, run: Run, loaded: Loaded) -> None:
+        """Write trained weights as upstream's classes load them.
+
+        Args:
+            folder: an empty one.
+            run: the settings.
+            loaded: the trained model, whole, and what feeds it.
+        """
+
+    @abstractmethod
+    def loading(self, folder: Path, run: Run) -> Loading:
+        """Return how upstream's classes load what `export` wrote, for the model's card."""
+
+    def load_encoders(self, run: Run, device: "torch.device") -> Loaded:
+        """Load the frozen encoders that see samples ahead of the training.
+
+        Raises:
+            OSError: they can't be loaded.
+            ValueError: samples of these settings can't be learnt, or the kind has no such encoders.
+        """
+        raise ValueError(f"train.encode: {run.model_name} has nothing to encode ahead")
+
+    def encode_sample(self, loaded: Loaded, sample: Sample) -> "dict[str, torch.Tensor]":
+        """Return what the frozen encoders make of a sample, whatever is said about it.
+
+        Raises:
+            Unusable: it can't be learnt from.
+        """
+        raise NotImplementedError
+
+    def encode_text(self, loaded: Loaded, text: str) -> "dict[str, torch.Tensor]":
+        """Return what the frozen encoders make of a text.
+
+        Raises:
+            Unusable: it can't be learnt from.
+        """
+        raise NotImplementedError
+
+
+def _widen(model: "torch.nn.Module") -> None:
+    """Hold what learns in float32, whatever the rest is in: updates of 1e-5 are lost in less."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))

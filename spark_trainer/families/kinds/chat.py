@@ -1,0 +1,230 @@
+"""Families whose checkpoints bring a chat template: conversations about images and videos.
+
+A sample is one exchange in the checkpoint's own chat template. Its prompt is tokenised exactly as
+for generation, with the images in it; the answer's tokens follow, and only they are learnt.
+
+Shapes: B rows, L tokens, N tokens that are predicted, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.data import control
+from spark_trainer.data.sample import Sample, Unusable
+from spark_trainer.families.kinds import padding
+from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
+from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.families.kinds.padding import PER_TOKEN
+from spark_trainer.families.kinds.vision_language import VisionLanguage
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+PROMPT = "Describe the video."
+
+
+class ChatModel(VisionLanguage):
+    """A family that is asked and answers; a row may hold several exchanges."""
+
+    packs = True
+
+    def sees_video(self, loaded: Loaded) -> bool:
+        """Tell whether a video goes in as such; else its frames do, as images."""
+        return True
+
+    def adapted(self, sample: Sample) -> Sample:
+        """Return a sample as the family's processor can take it."""
+        return sample
+
+    def positions(self, loaded: Loaded, encoded: Sequence[Encoded]) -> "torch.Tensor":
+        """Return the positions (1, L) of a packed row, which start again with every sample."""
+        import torch
+
+        return torch.cat([torch.arange(len(one.labels)) for one in encoded])[None]
+
+    def encode(self, loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
+        """Return one exchange as tokens; see `VisionLanguage`.
+
+        Raises:
+            Unusable: prompt and images alone fill `max_length`, or a text holds a control token.
+            ValueError: the chat template does not repeat the answer.
+        """
+        sample = self.adapted(sample)
+        control.refuse(
+            loaded.processor, f"video {sample.video}: its text", sample.prompt, sample.answer
+        )
+        inputs, rest = _asked(loaded.processor, sample, self.sees_video(loaded))
+        tokens = {name: inputs.pop(name)[0] for name in list(inputs) if name in PER_TOKEN}
+        asked = tokens["input_ids"]
+        room = max_length - len(asked)
+        if room < 1:
+            raise Unusable(
+                f"video {sample.video}: prompt and images are {len(asked)} tokens, "
+                f"train.max_length is {max_length}; raise it, or lower train.clip.num_frames or "
+                "train.clip.max_side_px"
+            )
+        answer = loaded.processor.tokenizer(rest, add_special_tokens=False).input_ids
+        if answer[-1] not in _ends(loaded):
+            answer = [*answer, _ends(loaded)[0]]
+        return answered(tokens, inputs, answer, room)
+
+    def collate(self, loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch:
+        """Return padded rows, or one packed row, and the positions worth a prediction."""
+        if packed:
+            tensors = self._packed(loaded, encoded)
+            num_tokens = tensors["input_ids"].numel()
+        else:
+            tensors = padding.pad(encoded, loaded.processor.tokenizer.pad_token_id or 0)
+            num_tokens = int(tensors["attention_mask"].sum())
+        labels = tensors["labels"]
+        tensors |= {"logits_to_keep": _predicting(labels)}
+        return Batch(tensors, padding.num_learnt(labels), num_tokens)
+
+    def _packed(self, loaded: Loaded, encoded: Sequence[Encoded]) -> dict[str, Any]:
+        """Return all samples one after the other in one row, each attending only to itself."""
+        import torch
+
+        tensors: dict[str, Any] = {
+            name: torch.cat([one.tokens[name] for one in encoded])[None]
+            for name in encoded[0].tokens.keys() - {"attention_mask"}
+        }
+        tensors["labels"] = torch.cat([one.labels for one in encoded])[None]
+        tensors["position_ids"] = self.positions(loaded, encoded)
+        tensors["packed_lengths"] = [len(one.labels) for one in encoded]
+        return tensors | padding.join([one.vision for one in encoded])
+
+    def logits(
+        self, loaded: Loaded, model: Any, batch: Batch
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """See `VisionLanguage`; scores are made only where one is needed."""
+        labels_BN = batch.tensors["labels"][:, batch.tensors["logits_to_keep"] + 1]
+        return model(**batch.inputs, use_cache=False).logits, labels_BN
+
+    def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
+        inputs = ask(loaded.processor, self.adapted(sample), self.sees_video(loaded))
+        weight = next(model.parameters())
+        moved = {name: value.to(weight.device) for name, value in inputs.items()}
+        ids_BL = model.generate(
+            **moved, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True
+        )
+        said = ids_BL[0, inputs["input_ids"].shape[1] :]
+        return str(loaded.processor.tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+
+def answered(
+    tokens: "dict[str, torch.Tensor]",
+    vision: "dict[str, torch.Tensor]",
+    answer: list[int],
+    room: int,
+) -> Encoded:
+    """Return a question with its answer behind it.
+
+    Args:
+        tokens: tensors (L) of the question's tokens.
+        vision: tensors of its images.
+        answer: the answer's tokens, its end among them.
+        room: how many of them there is room for.
+    """
+    import torch
+
+    asked, said = tokens["input_ids"], torch.tensor(answer[:room])
+    longer = {"input_ids": torch.cat([asked, said])}
+    for name in tokens.keys() - {"input_ids"}:
+        value = 1 if name == "attention_mask" else 0
+        longer[name] = torch.cat([tokens[name], torch.full_like(said, value)])
+    labels = torch.cat([torch.full_like(asked, IGNORED), said])
+    return Encoded(longer, labels, vision, len(answer) > room)
+
+
+def ask(processor: Any, sample: Sample, as_video: bool) -> "dict[str, torch.Tensor]":
+    """Return a question as generation takes it: the prompt up to the answer, and the frames."""
+    inputs, _ = _asked(processor, sample, as_video)
+    return inputs
+
+
+def _asked(processor: Any, sample: Sample, as_video: bool) -> "tuple[dict[str, torch.Tensor], str]":
+    """Return a question as generation takes it, and the text from where the answer starts."""
+    prompt, rest = _render(processor, sample, as_video)
+    return _inputs(processor, sample, prompt, as_video), rest
+
+
+def _render(processor: Any, sample: Sample, as_video: bool) -> tuple[str, str]:
+    """Return the exchange as text, up to where the answer starts, and from there on."""
+    seen = [{"type": "video"}] if as_video else [{"type": "image"} for _ in sample.images]
+    question = {"type": "text", "text": PROMPT if sample.prompt is None else sample.prompt}
+    asked = [{"role": "user", "content": [*seen, question]}]
+    said = {"role": "assistant", "content": [{"type": "text", "text": sample.answer}]}
+    prompt = processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    whole = processor.apply_chat_template([*asked, said], tokenize=False)
+    if whole.startswith(prompt):
+        return str(prompt), str(whole[len(prompt) :].rstrip())
+    # LLaVA-OneVision's template puts a space before an answer's line break, and none when it asks
+    # for one. What generation will see is what is trained on.
+    start = whole.rfind(sample.answer)
+    if start < 0:
+        raise ValueError(f"train.model_name: its chat template changes the answer: {whole[:400]!r}")
+    return str(prompt), str(whole[start:].rstrip())
+
+
+def _inputs(
+    processor: Any, sample: Sample, prompt: str, as_video: bool
+) -> "dict[str, torch.Tensor]":
+    """Return what upstream's processor makes of the prompt and the frames."""
+    import torch
+
+    seen: dict[str, Any] = {"images": [list(sample.images)]}
+    if as_video:
+        seen = {
+            "videos": [_of_one_size(sample.images)],
+            "video_metadata": [_metadata(sample)],
+            "do_sample_frames": False,
+        }
+    bos = processor.tokenizer.bos_token
+    twice = bool(bos) and prompt.startswith(bos)  # the template wrote it already
+    made = processor(text=[prompt], **seen, add_special_tokens=not twice, return_tensors="pt")
+    return {name: torch.as_tensor(value) for name, value in made.items()}
+
+
+def _of_one_size(images: "Sequence[Image]") -> "list[Image]":
+    """Return a video's frames in their commonest size; upstream's processors stack them.
+
+    A frame of another size, as where a phone was turned, keeps its shape between bars.
+    """
+    from PIL import ImageOps
+
+    sizes = [image.size for image in images]
+    size = max(sizes, key=sizes.count)
+    return [image if image.size == size else ImageOps.pad(image, size) for image in images]
+
+
+def _metadata(sample: Sample) -> Any:
+    """Return the frames' times in the form in which upstream's video processors take them.
+
+    A frame's place is its time, at a rate of 1: what a processor writes is then the time since the
+    video's start, and the rate that it works out is that of these frames, however few of the
+    video's they are.
+    """
+    from transformers.video_utils import VideoMetadata
+
+    first, last = sample.times[0], sample.times[-1]
+    gaps = len(sample.times) - 1
+    spacing_s = (last - first) / gaps if gaps and last > first else 1.0
+    return VideoMetadata(
+        total_num_frames=spacing_s * len(sample.times), fps=1.0, frames_indices=list(sample.times)
+    )
+
+
+def _ends(loaded: Loaded) -> list[int]:
+    """Return the tokens at which generation stops."""
+    known = loaded.model.generation_config.eos_token_id
+    ends = known if isinstance(known, list) else [known]
+    found = [
+        token for token in (*ends, loaded.processor.tokenizer.eos_token_id) if token is not None
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _predicting(labels_BL: "torch.Tensor") -> "torch.Tensor":
+    """Return the positions (N) whose next token is learnt in any row."""
+    return (labels_BL[:, 1:] != IGNORED).any(0).nonzero().squeeze(1)

@@ -1,0 +1,106 @@
+"""Readers of clips, for the families that make videos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from spark_trainer.data import control, encoded
+from spark_trainer.data.encoded import EMPTY, TEXT, Store
+from spark_trainer.data.sample import Sample
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.families.kinds.reading import Reader
+
+if TYPE_CHECKING:
+    import torch
+
+    from spark_trainer.families.kinds.diffusion import Diffusion
+
+SEEDS, DROPOUT = "seeds", "guidance_dropout"  # in a batch, beside its tensors
+
+
+@dataclass(frozen=True)
+class Clips(Reader):
+    """Reads clips whose frames workers decode; the frozen encoders run on the device.
+
+    `guidance_dropout` is how often a condition is left out, `empty` the embedding of no text where
+    the family is told a text.
+    """
+
+    family: "Diffusion"
+    loaded: Loaded
+    guidance_dropout: float
+    empty: "torch.Tensor | None"
+
+    def read(self, number: int) -> Sample:
+        clip = self.samples[number]
+        self.family.refuse(self.loaded, clip)
+        return clip
+
+    def collated(self, read: list[Sample]) -> list[Batch]:
+        """See `Reader`; nothing is encoded yet."""
+        alike = _grouped(read, [(clip.frame_size, len(clip.images)) for clip in read])
+        return [
+            Batch({"clips": group, SEEDS: [clip.seed for clip in group]}, len(group))
+            for group in alike
+        ]
+
+    def ready(self, batch: Batch, device: "torch.device") -> Batch:
+        """See `Reader`; the frozen encoders see the clips."""
+        tensors = self.family.collate([self._encoded(clip) for clip in batch.tensors["clips"]])
+        tensors |= {SEEDS: batch.tensors[SEEDS], DROPOUT: self.guidance_dropout}
+        return batch._replace(tensors=tensors).to(device)
+
+    def _encoded(self, clip: Sample) -> "dict[str, torch.Tensor]":
+        made = self.family.encode_sample(self.loaded, clip)
+        if self.empty is None:
+            return made
+        return made | self.family.encode_text(self.loaded, clip.answer) | {EMPTY: self.empty}
+
+
+class CachedClip(NamedTuple):
+    """What was kept of a clip, and the seed by which it is learnt from."""
+
+    tensors: "dict[str, torch.Tensor]"
+    seed: int
+
+
+@dataclass(frozen=True)
+class CachedClips(Reader):
+    """Reads what the frozen encoders made of every clip before the training began."""
+
+    family: "Diffusion"
+    loaded: Loaded
+    guidance_dropout: float
+    store: Store
+
+    def read(self, number: int) -> CachedClip:
+        plan = self.samples.plan(number)
+        name = f"video {plan.entry['id']}"
+        if self.family.text_conditioned:
+            control.refuse(self.loaded.processor, f"{name}: its text", plan.answer)
+        tensors = encoded.read(self.store.clip(self.samples, plan), name)
+        if self.family.text_conditioned:
+            tensors[TEXT] = encoded.read(self.store.text(plan.answer), name)[TEXT]
+            tensors[EMPTY] = encoded.read(self.store.text(""), name)[TEXT]
+        return CachedClip(tensors, plan.seed)
+
+    def collated(self, read: list[CachedClip]) -> list[Batch]:
+        shapes = [
+            tuple((name, *value.shape) for name, value in one.tensors.items() if name != TEXT)
+            for one in read
+        ]
+        return [self._batch(group) for group in _grouped(read, shapes)]
+
+    def _batch(self, clips: list[CachedClip]) -> Batch:
+        tensors = self.family.collate([clip.tensors for clip in clips])
+        tensors |= {SEEDS: [clip.seed for clip in clips], DROPOUT: self.guidance_dropout}
+        return Batch(tensors, len(clips))
+
+
+def _grouped(things: Sequence[Any], keys: Sequence[Any]) -> list[list[Any]]:
+    """Return things of one key together, in the order in which the keys come."""
+    groups: dict[Any, list[Any]] = {}
+    for thing, key in zip(things, keys, strict=True):
+        groups.setdefault(key, []).append(thing)
+    return list(groups.values())

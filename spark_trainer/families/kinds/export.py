@@ -1,0 +1,26 @@
+"""What `final/` says of itself: how upstream's classes load what is in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spark_trainer.config import Run
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded: by which library, as what hubs call it, by which lines of Python."""
+
+    library: str
+    tag: str
+    lines: str
+
+
+def saves_adapter(run: Run) -> bool:
+    """Tell whether a run leaves low-rank adapters alone, without the weights below them."""
+    return run.finetune != "full" and run.save == "adapter"
+
+
+def local_base(run: Run) -> str | None:
+    """Return the name of the folder that a run's base lies in; None where the base is a hub's."""
+    path = Path(run.model_name).expanduser()
+    return path.resolve().name if path.exists() else None

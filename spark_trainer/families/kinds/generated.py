@@ -1,0 +1,118 @@
+"""What a model makes of held-out samples while it trains, as people look at it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.data import video
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHEET_COLUMNS = 8  # most frames of a clip on a contact sheet
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Frames of one size, and their rate in frames a second."""
+
+    images: "Sequence[Image]"
+    fps: float
+
+
+@dataclass(frozen=True)
+class Generated(ABC):
+    """What was made of a sample of a video, beside the caption that the manifest has."""
+
+    video: str
+    caption: str
+
+    @abstractmethod
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write its files in a folder; returns what the list beside the folder says of it."""
+
+    @abstractmethod
+    def described(self, folder: Path) -> str:
+        """Return what the log says of it."""
+
+    def rows(self) -> "list[Image]":
+        """Return its rows of a contact sheet."""
+        return []
+
+    def animation(self) -> Animation | None:
+        """Return what moves, for TensorBoard."""
+        return None
+
+
+@dataclass(frozen=True)
+class GeneratedText(Generated):
+    """A text about a clip."""
+
+    generated: str
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """See `Generated`; there are no files."""
+        return {"video": self.video, "caption": self.caption, "generated": self.generated}
+
+    def described(self, folder: Path) -> str:
+        return f"{self.generated!r} (manifest: {self.caption!r})"
+
+
+@dataclass(frozen=True)
+class GeneratedVideo(Generated):
+    """A video, beside the clip whose conditions it was made from."""
+
+    fps: float
+    truth: "Sequence[Image]"
+    made: "Sequence[Image]"
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """See `Generated`; the video is an MP4."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(folder)
+        video.write(path, self.made, self.fps)
+        return {
+            "video": self.video,
+            "caption": self.caption,
+            "file": f"{folder.name}/{path.name}",
+        }
+
+    def described(self, folder: Path) -> str:
+        return str(self._path(folder))
+
+    def rows(self) -> "list[Image]":
+        """See `Generated`: a row of the clip's own frames, and one of those made."""
+        return [_row(self.truth), _row(self.made)]
+
+    def animation(self) -> Animation:
+        return Animation(self.made, self.fps)
+
+    def _path(self, folder: Path) -> Path:
+        return folder / f"{self.video}.mp4"
+
+
+def _row(images: "Sequence[Image]") -> "Image":
+    """Return some of the frames beside each other, evenly chosen."""
+    from PIL import Image
+
+    count = min(SHEET_COLUMNS, len(images))
+    chosen = [images[round(i * (len(images) - 1) / max(1, count - 1))] for i in range(count)]
+    width, height = chosen[0].size
+    row = Image.new("RGB", (width * count, height))
+    for column, image in enumerate(chosen):
+        row.paste(image, (column * width, 0))
+    return row
+
+
+def sheet(rows: "Sequence[Image]") -> "Image":
+    """Return a contact sheet: the rows below each other."""
+    from PIL import Image
+
+    made = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
+    top = 0
+    for row in rows:
+        made.paste(row, (0, top))
+        top += row.height
+    return made

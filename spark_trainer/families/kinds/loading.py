@@ -1,0 +1,100 @@
+"""How weights are loaded: what a run asks for, and checkpoints that transformers reads."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.config import Run
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How weights are loaded.
+
+    Attributes:
+        from_scratch: random weights of the checkpoint's configuration.
+        encoders_only: a pipeline's network stays on the disk; `model` has its `config` alone.
+        dtype: of torch, `auto` as it was saved, None for float32.
+        four_bit: in 4 bits (QLoRA).
+        attention: the implementation of attention, as `train.attention` names it.
+        packed: samples will stand one after the other in one row.
+        sharded: processes will hold parts of the weights and gather them as modules are called,
+            so a forward pass must call the same modules as often whatever is in the batch.
+    """
+
+    from_scratch: bool = False
+    encoders_only: bool = False
+    dtype: "torch.dtype | str | None" = None
+    four_bit: bool = False
+    attention: str = "auto"
+    packed: bool = False
+    sharded: bool = False
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and the processor, or the pipeline, that feeds it."""
+
+    model: Any
+    processor: Any
+
+
+def dtype(run: Run) -> "torch.dtype | None":
+    """Return the precision of a run's arithmetic, None for float32."""
+    import torch
+
+    return {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}[run.mixed_precision]
+
+
+def image_to_text(name: str, options: LoadOptions) -> Loaded:
+    """Load an image-to-text checkpoint with upstream's class; never pickled weights.
+
+    Args:
+        name: hub id or local folder.
+        options: how.
+
+    Raises:
+        OSError: the folder lacks a file, or holds no safetensors weights.
+        ValueError: packed rows are wanted of a model whose attention is not all causal and full.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        BitsAndBytesConfig,
+    )
+
+    auto = AutoModelForImageTextToText
+    processor = AutoProcessor.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name)
+    chosen: dict[str, Any] = {"dtype": options.dtype or "float32"}
+    if attention := _attention(config, options):
+        chosen["attn_implementation"] = attention
+    if options.from_scratch:
+        return Loaded(auto.from_config(config, **chosen), processor)
+    if options.four_bit:
+        chosen["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=options.dtype,
+        )
+    return Loaded(auto.from_pretrained(name, use_safetensors=True, **chosen), processor)
+
+
+def _attention(config: Any, options: LoadOptions) -> Any:
+    """Return the implementation of attention, by part where packed rows need their own."""
+    if not options.packed or options.attention not in ("auto", "sdpa"):
+        return None if options.attention == "auto" else options.attention
+    from spark_trainer.families.kinds.packing import SEGMENTS
+
+    text = config.get_text_config()
+    layers = set(text.to_dict().get("layer_types") or ["full_attention"])
+    if layers != {"full_attention"} or text.to_dict().get("sliding_window"):
+        raise ValueError(
+            "train.packing: the language model has layers of other than full attention; "
+            "expected train.packing: false, or train.attention: flash_attention_2"
+        )
+    return {"": "sdpa", "text_config": SEGMENTS}

@@ -1,0 +1,166 @@
+"""Families that write text about images and videos.
+
+Shapes: B rows, L tokens, N tokens that are predicted, V vocabulary.
+"""
+
+import shutil
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.config import Run
+from spark_trainer.data.encoded import Store
+from spark_trainer.data.sample import Sample
+from spark_trainer.families.kinds import export, loading, padding
+from spark_trainer.families.kinds.base import Kind
+from spark_trainer.families.kinds.batch import Batch, Encoded
+from spark_trainer.families.kinds.export import Loading
+from spark_trainer.families.kinds.generated import Generated, GeneratedText
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.kinds.reading import Parts, Reader
+
+if TYPE_CHECKING:
+    import torch
+
+GREY_PX = 64  # side of the picture that shows whether a family can encode at all
+LOADING = """\
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("final")
+model = AutoModelForImageTextToText.from_pretrained("final")"""
+# transformers finds the base that an adapter names, where PEFT is installed.
+LOADING_ADAPTER = f"# Needs PEFT; the base is the one that adapter_config.json names.\n{LOADING}"
+
+
+class VisionLanguage(Kind):
+    """A family whose samples become tokens where they are decoded, and whose loss is of tokens."""
+
+    trained_as = ("vision_language",)
+
+    @abstractmethod
+    def encode(self, loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
+        """Return one sample as tensors; the answer and its end are learnt, nothing else.
+
+        Args:
+            loaded: the model and its processor.
+            sample: frames, prompt and answer.
+            max_length: tokens at most; a longer answer is cut, an image never.
+
+        Raises:
+            Unusable: prompt and images leave no room, or a text holds a control token.
+        """
+
+    @abstractmethod
+    def collate(self, loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch:
+        """Return padded rows, or one packed row, with everything that upstream's processor made.
+
+        A packed row has positions that start again with every sample, and `packed_lengths`.
+        """
+
+    @abstractmethod
+    def logits(
+        self, loaded: Loaded, model: Any, batch: Batch
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return scores (B, N, V) and the labels (B, N) that they are the scores of."""
+
+    @abstractmethod
+    def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
+        """Return what the model says, greedily, to the prompt exactly as `encode` tokenises it."""
+
+    def load(self, name: str, options: LoadOptions) -> Loaded:
+        return loading.image_to_text(name, options)
+
+    def insert(self, config: Any, model: Any) -> None:
+        model.add_adapter(config)
+
+    def checkpoint_gradients(self, model: Any) -> None:
+        """See `Kind`.
+
+        transformers lets the output of every embedding need a gradient, the patches' of a frozen
+        vision tower too, which is then computed again and differentiated for nothing. Only
+        checkpointing that re-enters the backward pass would need that.
+        """
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.disable_input_require_grads()
+
+    def readers(
+        self, loaded: Loaded, parts: Parts, run: Run, device: "torch.device", store: Store
+    ) -> tuple[Reader, Reader]:
+        training, validation = (
+            Texts(samples, self, loaded, run.max_length, run.packing) for samples in parts
+        )
+        return training, validation
+
+    def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
+        """Return the sum of the answers' token losses, in nats."""
+        from spark_trainer.losses.next_token import token_loss
+
+        return token_loss(*self.logits(loaded, model, batch))
+
+    def show(
+        self, loaded: Loaded, model: Any, samples: Iterable[Sample], run: Run
+    ) -> Iterator[Generated]:
+        """Yield what the model says about each video."""
+        import torch
+
+        for sample in samples:
+            with torch.no_grad():
+                text = self.generate(loaded, model, sample, run.max_new_tokens)
+            yield GeneratedText(sample.video, sample.answer, text)
+
+    def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
+        """Return BLEU, ROUGE-L and CIDEr of what was said."""
+        from spark_trainer.scores import scores
+
+        if not shown:
+            return {}
+        return scores([one["generated"] for one in shown], [one["caption"] for one in shown])
+
+    def export(self, folder: Path, run: Run, loaded: Loaded) -> None:
+        loaded.model.save_pretrained(folder)
+        if run.finetune != "full" and run.save == "merged":
+            self._merge(folder, run)
+        loaded.processor.save_pretrained(folder)
+
+    def _merge(self, folder: Path, run: Run) -> None:
+        """Put the adapter in `folder` into a freshly loaded base, which is exact whatever it was
+        trained over: four-bit weights would be rounded a second time."""
+        from peft import PeftModel
+
+        base = self.load(run.model_name, LoadOptions(dtype="auto")).model
+        merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        shutil.rmtree(folder)
+        merged.save_pretrained(folder)
+
+    def loading(self, folder: Path, run: Run) -> Loading:
+        if export.saves_adapter(run):
+            return Loading("peft", self.tag, LOADING_ADAPTER)
+        return Loading("transformers", self.tag, LOADING)
+
+
+@dataclass(frozen=True)
+class Texts(Reader):
+    """Reads samples of families that write: workers make their tokens and pixels."""
+
+    family: VisionLanguage
+    loaded: Loaded
+    max_length: int
+    packed: bool
+
+    def read(self, number: int) -> Encoded:
+        return self.family.encode(self.loaded, self.samples[number], self.max_length)
+
+    def prove(self) -> None:
+        """See `Reader`: a grey picture would do for every sample."""
+        from PIL import Image
+
+        images = (Image.new("RGB", (GREY_PX, GREY_PX)),) * (1 if self.family.one_frame else 2)
+        grey = Sample("grey", images, (0.0, 1.0)[: len(images)], None, "grey")
+        self.collated([self.family.encode(self.loaded, grey, self.max_length)])
+
+    def collated(self, read: list[Encoded]) -> list[Batch]:
+        return [
+            self.family.collate(self.loaded, group, self.packed) for group in padding.groups(read)
+        ]

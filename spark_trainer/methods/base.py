@@ -1,0 +1,75 @@
+"""What a method of training decides: what an update makes of its samples, and what is better.
+
+An update asks in this order: `prepare` turns what was read into batches, and may use the live model
+to do so; then the targets of all batches and processes are counted; then each batch goes through
+`loss`, whose sum is divided by that count. A method that generates answers and scores them does so
+in `prepare`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spark_trainer.config import Run
+from spark_trainer.data.encoded import Store
+from spark_trainer.data.sample import Sample
+from spark_trainer.families.kinds.base import Kind, Objective
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.generated import Generated
+from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.families.kinds.reading import Parts, Reader, ReadResult
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """How a family learns in one run.
+
+    Attributes:
+        model_types: values of `train.model_type` that choose this method.
+        run: the settings.
+        family: the checkpoint's family.
+        loaded: its model, as it was loaded, and what feeds it.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+    run: Run
+    family: Kind
+    loaded: Loaded
+
+    @property
+    def objective(self) -> Objective:
+        """What decides which update is best: the family's own measure, if the method has none."""
+        return self.family.objective
+
+    def readers(self, parts: Parts, device: "torch.device", store: Store) -> tuple[Reader, Reader]:
+        """Return what reads the training and the held-out part; see `Kind.readers`."""
+        return self.family.readers(self.loaded, parts, self.run, device, store)
+
+    @abstractmethod
+    def prepare(self, model: Any, read: Sequence[ReadResult]) -> list[Batch]:
+        """Return the batches of an update; nothing of them is counted yet.
+
+        Args:
+            model: the network in training.
+            read: what this process read for the update.
+        """
+
+    @abstractmethod
+    def loss(self, model: Any, batch: Batch) -> "torch.Tensor":
+        """Return the sum of the losses of the batch's targets, with a gradient."""
+
+    @abstractmethod
+    def held_out(self, model: Any, batch: Batch) -> "torch.Tensor":
+        """Return the sum of the objective over the targets of a held-out batch."""
+
+    def show(self, model: Any, samples: Iterable[Sample]) -> Iterator[Generated]:
+        """Yield what the model makes of held-out samples; see `Kind.show`."""
+        return self.family.show(self.loaded, model, samples, self.run)
+
+    def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
+        """Return metrics of what was shown; see `Kind.scores`."""
+        return self.family.scores(shown)
