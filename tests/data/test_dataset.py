@@ -13,7 +13,8 @@ from PIL import Image
 from spark_trainer.config import Run, Split
 from spark_trainer.data import dataset
 from spark_trainer.data.dataset import VideoFrameDataset, part_of
-from spark_trainer.data.sample import Unusable
+from spark_trainer.data.sample import Needs, Unusable
+from spark_trainer.families.animatediff import AnimateDiff
 
 HASHES = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
 
@@ -51,9 +52,11 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def read(manifest: Path, one_frame: bool, **settings: Any) -> VideoFrameDataset:
+def read(
+    manifest: Path, one_frame: bool, needs: Needs = Needs(), **settings: Any
+) -> VideoFrameDataset:
     run = Run(split={"validation": 0}, **settings)
-    return dataset.read(manifest, manifest.parent / "data", run, one_frame)["train"]
+    return dataset.read(manifest, manifest.parent / "data", run, one_frame, needs)["train"]
 
 
 def greens(data: VideoFrameDataset, number: int) -> list[int]:
@@ -134,8 +137,9 @@ def test_lengths_follow_the_samples(manifest: Path) -> None:
 def test_a_text_makes_no_clip_of_diffusion_longer(manifest: Path) -> None:
     """Its embedding is filled up to one length: the batches would only be sorted by captions."""
     keys = {"clip": {"num_frames": 2, "sizes": [[8, 8]], "fps": 1}, "model_type": "diffusion"}
+    needs = AnimateDiff().needs
     data, longer = (
-        read(manifest, False, text={"answer": text}, **keys)
+        read(manifest, False, needs, text={"answer": text}, **keys)
         for text in ("{caption}", "{caption}" * 9)
     )
     assert (longer.lengths() == data.lengths()).all()
