@@ -35,7 +35,7 @@ from spark_trainer import pipelines
 from spark_trainer.config import Run
 from spark_trainer.families import Loaded
 from spark_trainer.train import optim
-from spark_trainer.train.sharding import DTYPES
+from spark_trainer.train.strategies.base import DTYPES
 
 MAX_GIB = 74  # of the 79.2 that an 80 GB card has for all
 GIB = 2**30

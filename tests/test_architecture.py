@@ -156,7 +156,7 @@ def test_a_family_imports_no_other_family() -> None:
 
 def test_the_loop_knows_no_family_by_name() -> None:
     names = {path.stem for path in (PACKAGE / "families").glob("*.py")} - {"__init__"}
-    for path in sorted((PACKAGE / "train").glob("*.py")):
+    for path in sorted((PACKAGE / "train").rglob("*.py")):
         words = {
             node.value
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

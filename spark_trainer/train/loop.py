@@ -23,8 +23,8 @@ from spark_trainer.train import (
     finish,
     optim,
     setup,
-    sharding,
     stop,
+    strategies,
 )
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.state import State
@@ -59,11 +59,11 @@ class Trainer:
             Stopped: it was asked to; the update that it was at is finished and saved.
         """
         step, total = self._prepare()
-        share = self._share(step)
+        sampler = self._sampler(step)
         pin = self.accelerator.device.type == "cuda"
-        self.taken = data.training(self.training, share, self.run.num_workers, pin)
+        self.taken = data.training(self.training, sampler, self.run.num_workers, pin)
         with contextlib.closing(self.taken):
-            step = self._updates_to(total, step, share.num_batches)
+            step = self._updates_to(total, step, sampler.num_batches)
         finish.finish(self, step)
 
     def _updates_to(self, total: int, step: int, num_calls: int) -> int:
@@ -94,12 +94,12 @@ class Trainer:
     def _prepare(self) -> tuple[int, int]:
         """Everything around the model; returns the update to go on from and the last one."""
         run, accelerator = self.run, self.accelerator
-        share = self._share(0)
+        sampler = self._sampler(0)
         epochs = run.num_epochs * len(self.training.samples)
-        total = run.max_steps or math.ceil(epochs / share.update_size)
+        total = run.max_steps or math.ceil(epochs / sampler.update_size)
         if run.compile:
             self.loaded.model.compile()
-        self.way = sharding.of(run, accelerator)
+        self.strategy = strategies.of(run)(run, accelerator)
         schedules = []
 
         def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -107,16 +107,16 @@ class Trainer:
             schedules.append(optim.schedule(made, run, total))
             return made
 
-        self.model = self.way.prepare(self.loaded.model.train(), optimizer)
+        self.model = self.strategy.prepare(self.loaded.model.train(), optimizer)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = optim.average(self.weights, run)
         [self.schedule] = schedules
         folder = self.folder / "checkpoints"
-        self.state = State(self.way, folder, self.order["seal"], self.schedule, self.ema)
+        self.state = State(self.strategy, folder, self.order["seal"], self.schedule, self.ema)
         self.saved, self.progress = self.state.resume()
         self.progress = self.progress or dict.fromkeys(COUNTS, 0.0) | {"evaluated": -1}
         self.updates = Updates(
-            self.way,
+            self.strategy,
             self.training,
             self.model,
             self.weights,
@@ -175,8 +175,8 @@ class Trainer:
         """Whether this process was asked to stop."""
         return int(bool(self.asked and self.asked.number))
 
-    def _share(self, updates_done: int) -> data.Share:
-        return data.Share(
+    def _sampler(self, updates_done: int) -> data.DistributedBatchSampler:
+        return data.DistributedBatchSampler(
             self.run.samples_per_update,
             self.run.batch_size,
             self.accelerator.process_index,
@@ -214,15 +214,15 @@ class Trainer:
         accelerator, stopping = self.accelerator, self._stopping
         with self.averaged():
             values = evaluation.held_out_loss(
-                self.way, self.model, self.validation, self.run, stopping
+                self.strategy, self.model, self.validation, self.run, stopping
             )
             if values is not None and not math.isfinite(values["held_out_loss"]):
                 raise TrainingError(f"the held-out loss is no number at step {step}")
-            if values is not None and (self.tracker or self.way.shares_weights):
+            if values is not None and (self.tracker or self.strategy.shards_weights):
                 model = accelerator.unwrap_model(self.model)
                 # Those that take part together can't leave off one by one.
-                alone = (lambda: 0) if self.way.shares_weights else stopping
-                with self.way.outermost():
+                alone = (lambda: 0) if self.strategy.shards_weights else stopping
+                with self.strategy.gather_root():
                     values |= evaluation.show(
                         model, self.validation, self.run, self.tracker, step, alone
                     )

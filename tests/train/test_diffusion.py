@@ -286,8 +286,8 @@ def test_shapes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_p
         "animatediff", clip=chosen, batch_size=3, gradient_accumulation_steps=2, encode=when
     )
     trainer = loop.prepare(write_run(made))
-    share = trainer._share(0)
-    batches = share.batches(trainer.training.samples)
+    sampler = trainer._sampler(0)
+    batches = sampler.batches(trainer.training.samples)
     seen = set()
     for _ in range(12):
         for batch in trainer.training[next(batches)].batches:
