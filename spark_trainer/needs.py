@@ -16,7 +16,7 @@ from spark_trainer import captioners, detectors, families, gpu, steps, templates
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import models
 from spark_trainer.errors import told
-from spark_trainer.train import zero
+from spark_trainer.train.strategies import deepspeed_config
 from spark_trainer.transcribers import weights
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
@@ -246,7 +246,7 @@ def _deepspeed(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         if wanted.use_deepspeed:
             try:
-                zero.read(wanted, f"train.runs.{name}")
+                deepspeed_config.read(wanted, f"train.runs.{name}")
             except ConfigError as error:
                 yield str(error)
 

@@ -12,7 +12,7 @@ from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.methods.base import Method
 from spark_trainer.train import data
-from spark_trainer.train.sharding import Whole
+from spark_trainer.train.strategies.base import Strategy
 from spark_trainer.train.tracking import Tracker
 
 Stopping = Callable[[], int]  # whether this process was asked to stop
@@ -20,7 +20,7 @@ Stopping = Callable[[], int]  # whether this process was asked to stop
 
 @torch.no_grad()  # inference mode would mark gathered weights, which then can't be trained
 def held_out(
-    strategy: Whole, method: Method, model: Any, reader: Reader, stopping: Stopping
+    strategy: Strategy, method: Method, model: Any, reader: Reader, stopping: Stopping
 ) -> dict[str, float] | None:
     """Return the mean objective over the validation part, all processes together.
 
@@ -49,7 +49,7 @@ def held_out(
             sums[2] += len(read.reasons)
             yield from read.batches
 
-    for batch, counts in strategy.together(own(), lambda: reader[[0]].batches[0]):
+    for batch, counts in strategy.padded_batches(own(), lambda: reader[[0]].batches[0]):
         ready = reader.ready(batch, accelerator.device)
         with strategy.autocast():
             value = method.held_out(model, ready)

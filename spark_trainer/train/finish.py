@@ -11,7 +11,7 @@ from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.scores import SCORES
 from spark_trainer.train import checkpoints, final, setup
 from spark_trainer.train.setup import TrainingError
-from spark_trainer.train.sharding import WEIGHTS
+from spark_trainer.train.strategies.base import WEIGHTS
 
 if TYPE_CHECKING:
     from spark_trainer.train.loop import Trainer
@@ -68,12 +68,14 @@ def _trained(trainer: "Trainer", checkpoint: Path | None) -> Loaded:
     was learnt into it; the others get the model that they have.
     """
     method, updates = trainer.setup.method, trainer.updates
-    if not updates.strategy.in_step:
+    if not updates.strategy.lockstep:
         if checkpoint:
             trainer.state.load(checkpoint)
         model = trainer.setup.accelerator.unwrap_model(updates.model)
         return replace(method.loaded, model=model)
-    learnt = load_file(checkpoint / WEIGHTS) if checkpoint else updates.strategy.learnt()
+    learnt = (
+        load_file(checkpoint / WEIGHTS) if checkpoint else updates.strategy.trainable_state_dict()
+    )
     if trainer.tracker is None:
         return method.loaded
     loaded = setup.model(trainer.run, method.family)

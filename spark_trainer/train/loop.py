@@ -12,7 +12,7 @@ import torch
 
 from spark_trainer import log
 from spark_trainer.config import Run
-from spark_trainer.train import checkpoints, data, evaluation, finish, optim, sharding, stop
+from spark_trainer.train import checkpoints, data, evaluation, finish, optim, stop, strategies
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import Setup, TrainingError
 from spark_trainer.train.state import State
@@ -47,7 +47,7 @@ class Trainer:
         total = run.max_steps or math.ceil(epochs / run.samples_per_update)
         if run.compile:
             setup.loaded.model.compile()
-        strategy = sharding.of(run, accelerator)
+        strategy = strategies.of(run)(run, accelerator)
         schedules = []
 
         def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -164,7 +164,7 @@ class Trainer:
             )
             if values is not None and not math.isfinite(values[objective.metric]):
                 raise TrainingError(f"the {objective.words} is no number at step {step}")
-            if values is not None and (self.tracker or updates.strategy.shares_weights):
+            if values is not None and (self.tracker or updates.strategy.shards_weights):
                 values |= self._shown(step)
         updates.model.train()
         stopped = torch.tensor([self.stopping()], device=accelerator.device)
@@ -179,8 +179,8 @@ class Trainer:
         setup, strategy = self.setup, self.updates.strategy
         model = setup.accelerator.unwrap_model(self.updates.model)
         # Those that take part together can't leave off one by one.
-        alone = (lambda: 0) if strategy.shares_weights else self.stopping
-        with strategy.outermost():
+        alone = (lambda: 0) if strategy.shards_weights else self.stopping
+        with strategy.gather_root():
             return evaluation.show(setup.method, model, setup.validation, self.tracker, step, alone)
 
     @contextlib.contextmanager

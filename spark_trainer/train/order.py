@@ -14,7 +14,8 @@ from spark_trainer.data import encoded, models
 from spark_trainer.data.files import digest, holds, read_state, write_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import continued, zero
+from spark_trainer.train import continued
+from spark_trainer.train.strategies import deepspeed_config
 
 VERSION = 2  # raised when the same data and settings give other weights
 SEAL_DIGITS = 8
@@ -97,7 +98,7 @@ def from_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> Or
 
 def _check(run: Run, key: str) -> None:
     if run.use_deepspeed:
-        zero.read(run, key)
+        deepspeed_config.read(run, key)
 
 
 def _order(

@@ -7,7 +7,7 @@ import torch
 
 from spark_trainer import environment, gpu, log
 from spark_trainer.errors import MACHINE_STATUS, MachineError, UserError, of_machine
-from spark_trainer.train import group, setup, stop
+from spark_trainer.train import processes, setup, stop
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import TrainingError
 
@@ -48,6 +48,6 @@ def _fail(error: Exception, machine: bool) -> None:
 
 def _end(words: str, status: int) -> None:
     """Leave the reason for the process that started this one, or say it where there is none."""
-    if not group.say(words):
+    if not processes.report(words):
         print(f"spark_trainer: {words}", file=sys.stderr)
     sys.exit(status)

@@ -18,7 +18,7 @@ from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.reading import Parts, Reader
 from spark_trainer.methods.base import Method
-from spark_trainer.train import sharding
+from spark_trainer.train import strategies
 
 
 class TrainingError(RuntimeError):
@@ -70,16 +70,16 @@ def _launched(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
     run = Run(**order["settings"])
     _check_devices(order)
     _check_precision(run, order["device"])
-    made = sharding.accelerator(run, order)
+    strategy = strategies.of(run)
+    made = strategy.make_accelerator(run, order)
     got = (made.num_processes, made.device.type)
     if got != (order["processes"], order["device"]):
         raise TrainingError(
             f"asked for {order['processes']} processes on {order['device']}, "
             f"got {got[0]} on {got[1]}"
         )
-    way = sharding.of(run, made)
-    if not way.got():
-        raise TrainingError(f"asked for {way.NAME}, got {made.distributed_type.value}")
+    if not strategy(run, made).is_active():
+        raise TrainingError(f"asked for {strategy.NAME}, got {made.distributed_type.value}")
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
     return run, order, made

@@ -16,7 +16,7 @@ from spark_trainer.methods.base import Method
 from spark_trainer.train import flops
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import TrainingError
-from spark_trainer.train.sharding import Whole
+from spark_trainer.train.strategies.base import Strategy
 from spark_trainer.train.tracking import peak_memory_gb
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ MAX_BAD_LOSSES = 3  # updates in a row whose loss is no number
 class Updates:
     """Makes the updates of one process; all processes make theirs together."""
 
-    strategy: Whole
+    strategy: Strategy
     method: Method
     reader: Reader
     model: Any  # as the strategy has prepared it
@@ -83,7 +83,7 @@ class Updates:
     def _backward(self, batches: list[Batch], targets: torch.Tensor) -> torch.Tensor:
         """Add the gradients of all batches; returns the sum of their losses."""
         total = torch.zeros((), device=self.accelerator.device)
-        rounds = self.strategy.rounds(len(batches))
+        rounds = self.strategy.num_passes(len(batches))
         for number in range(1, rounds + 1):
             # Where processes keep in step, one with fewer batches repeats its last one for nothing.
             batch = batches[min(number, len(batches)) - 1]
@@ -96,7 +96,7 @@ class Updates:
         ready = self.reader.ready(batch, self.accelerator.device)
         counted = self.peak_tflops and used
         with (
-            self.strategy.accumulating(last),
+            self.strategy.accumulate(last),
             self.meter.over(ready) if counted else contextlib.nullcontext(),
         ):
             with self.strategy.autocast():

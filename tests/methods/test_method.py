@@ -87,7 +87,7 @@ def test_targets_are_counted_after_a_method_made_its_batches(make: Any) -> None:
 
     def noted(*arguments: Any) -> torch.Tensor:
         loss = plain(trainer.setup.method.family, *arguments)
-        losses.append((loss.requires_grad, float(loss)))
+        losses.append((loss.requires_grad, float(loss.detach())))
         return loss
 
     with pytest.MonkeyPatch.context() as patch:

@@ -19,9 +19,8 @@ from spark_trainer.train import encode, launch, order, setup
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.order import Order
 from tests.families import tiny, tiny_pipelines
-
-from .conftest import metrics, reseal, write_run
-from .test_diffusion import FPS, FRAMES, ids, write_video
+from tests.train.conftest import metrics, reseal, write_run
+from tests.train.test_diffusion import FPS, FRAMES, ids, write_video
 
 SMALL = {"batch_size": 1, "global_batch_size": 4, "max_steps": 3, "eval_steps": 3}
 SAME = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm", "bleu"}
@@ -33,7 +32,7 @@ OTHERWISE = {"svd": 1e-4}
 
 # How a model is shared out -> settings, and DeepSpeed's file.
 OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
-WAYS: dict[str, dict[str, Any]] = {
+SHARDED: dict[str, dict[str, Any]] = {
     "zero1": {"stage": 1},
     "zero2": {"stage": 2},
     "zero2_offload": {"stage": 2, **OFFLOAD},
@@ -58,17 +57,17 @@ def fresh_accelerator() -> Iterator[None]:
 
 
 @pytest.fixture
-def way(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+def strategy(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """Settings of a run that shares a model out between two processes."""
 
-    def way(name: str) -> dict[str, Any]:
+    def strategy(name: str) -> dict[str, Any]:
         if name == "fsdp":
             return {"fsdp": True, "cpu_processes": 2}
         path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({"zero_optimization": WAYS[name]}))
+        path.write_text(json.dumps({"zero_optimization": SHARDED[name]}))
         return {"use_deepspeed": True, "deepspeed_config": str(path), "cpu_processes": 2}
 
-    return way
+    return strategy
 
 
 @pytest.fixture
@@ -152,7 +151,7 @@ def held(made: Order) -> list[int]:
     return numbers
 
 
-# One of each kind is shared out in every way, the others in the one that cuts up the most.
+# One of each kind is shared out in every strategy, the others in the one that cuts up the most.
 EQUAL = {
     "blip": ("zero2", "zero3_offload", "fsdp"),
     "qwen2_vl": ("zero2", "zero3_offload", "fsdp"),
@@ -167,12 +166,14 @@ EQUAL = {
 
 @pytest.mark.long
 @pytest.mark.parametrize(("variant", "names"), EQUAL.items(), ids=EQUAL)
-def test_two_that_share_equal_one(variant: str, names: tuple[str, ...], of: Make, way: Any) -> None:
+def test_two_that_share_equal_one(
+    variant: str, names: tuple[str, ...], of: Make, strategy: Any
+) -> None:
     one = of("one", variant)
     Trainer.build(setup.prepare(write_run(one))).train()
     curve, exact, whole = metrics(one.folder), weights(one), held(one)
     for name in names:
-        made = of(name, variant, **way(name))
+        made = of(name, variant, **strategy(name))
         close(curve, fit(made))
         ours = weights(made)
         assert ours.keys() == exact.keys()
@@ -187,8 +188,10 @@ def test_two_that_share_equal_one(variant: str, names: tuple[str, ...], of: Make
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["zero2", "zero3_offload", "fsdp"])
-def test_a_killed_run_goes_on_bit_by_bit(name: str, of: Make, way: Any, tmp_path: Path) -> None:
-    keys = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2, **way(name)}
+def test_a_killed_run_goes_on_bit_by_bit(
+    name: str, of: Make, strategy: Any, tmp_path: Path
+) -> None:
+    keys = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2, **strategy(name)}
     calm, killed = (of(run, "blip", **keys) for run in ("calm", "killed"))
     curve = fit(calm)
     path = order.write(tmp_path / "state", killed)
@@ -210,13 +213,13 @@ def test_a_killed_run_goes_on_bit_by_bit(name: str, of: Make, way: Any, tmp_path
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["zero1", "zero2_offload", "zero3", "fsdp"])
-def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, way: Any) -> None:
+def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, strategy: Any) -> None:
     """What else a run may ask for, beside being shared out."""
     keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16", "final": "best"}
     keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
     one = of("one", "qwen2_vl", **keys)
     Trainer.build(setup.prepare(write_run(one))).train()
-    made = of("shared", "qwen2_vl", **keys, **way(name))
+    made = of("shared", "qwen2_vl", **keys, **strategy(name))
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
     assert transformers.AutoModelForImageTextToText.from_pretrained(made.folder / "final")
@@ -224,13 +227,13 @@ def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, way: Any) ->
 
 
 @pytest.mark.long
-def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, way: Any) -> None:
+def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, strategy: Any) -> None:
     """How a network goes on one GPU that can't hold it: a frozen base, fetched layer by layer."""
     keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16"}
     keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
     one = of("one", "wan_animate", **keys)
     Trainer.build(setup.prepare(write_run(one))).train()
-    made = of("alone", "wan_animate", **keys, **way("zero3_offload") | {"cpu_processes": 1})
+    made = of("alone", "wan_animate", **keys, **strategy("zero3_offload") | {"cpu_processes": 1})
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
     assert held_out(made)[-1] < held_out(made)[0]
@@ -242,12 +245,12 @@ def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, way: Any) -> None
 
 @pytest.mark.long
 def test_a_run_that_does_not_get_deepspeed_stops(
-    of: Make, way: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    of: Make, strategy: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Accelerate drops it without a word where it is told to use the CPU."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     with pytest.raises(launch.LaunchError, match="asked for DeepSpeed, got MULTI_CPU"):
-        fit(of("dropped", "blip", **way("zero2")))
+        fit(of("dropped", "blip", **strategy("zero2")))
     assert "Traceback" not in capfd.readouterr().err
 
 
