@@ -42,7 +42,7 @@ class Method(ABC):
 
     @property
     def objective(self) -> Objective:
-        """What decides which update is best: the family's own measure, if the method has none."""
+        """Return what decides which update is best: the family's, if the method has none."""
         return self.family.objective
 
     def readers(self, parts: Parts, device: "torch.device", store: Store) -> tuple[Reader, Reader]:

@@ -55,7 +55,7 @@ def write(
 
 
 def _head(run: Run, loading: Loading) -> dict[str, Any]:
-    """What hubs read; a folder of this machine would name no base there."""
+    """Return what hubs read; a folder of this machine would name no base there."""
     head: dict[str, Any] = {"library_name": loading.library, "pipeline_tag": loading.tag}
     if saves_adapter(run):
         head |= {"base_model_relation": "adapter", "tags": ["lora"]}
@@ -72,13 +72,13 @@ def _shown(run: Run) -> str:
 
 
 def _where(run: Run) -> str:
-    """Where the lines take the base from, if it is no hub's."""
+    """Tell where the lines take the base from, if it is no hub's."""
     name = local_base(run)
     return f" The base that it was trained from is a local model, `{name}`." if name else ""
 
 
 def _losses(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the held-out part says, where there is one."""
+    """Return what the held-out part says, where there is one."""
     if summary["first_loss"] is None:
         return []
     return [
@@ -88,9 +88,9 @@ def _losses(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def licence(model_name: str) -> dict[str, Any]:
-    """The terms that a checkpoint's own card names, spelt as there; none where there is no card.
+    """Return the terms that a checkpoint's own card names, spelt as there.
 
-    A link that is relative leads to the base's files.
+    None where there is no card. A link that is relative leads to the base's files.
     """
     from huggingface_hub import ModelCard, hf_hub_download
 

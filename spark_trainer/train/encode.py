@@ -96,7 +96,9 @@ class Pending:
 
 
 def refusal(error: Exception, name: str) -> Unusable:
-    """Why something can't be encoded; an error that nobody foresaw is logged where it came from.
+    """Return why something can't be encoded.
+
+    An error that nobody foresaw is logged where it came from.
 
     Raises:
         OSError: the machine failed.
@@ -112,7 +114,7 @@ def refusal(error: Exception, name: str) -> Unusable:
 
 
 def _collected(order: Order, data: Path, folder: Path) -> Path:
-    """The manifest's lines of some data."""
+    """Write the manifest's lines of some data; returns the file."""
     target, parts = folder / "manifest.jsonl", folder / "parts.json"
     write_json(parts, [[str(data), None]])
     launch.collect(order, parts if order.index else data, target)
@@ -142,7 +144,7 @@ def _due(order: Order, family: "Kind", manifest: Path) -> Pending:
 
 @contextmanager
 def _place(run: Run, granted: int) -> Iterator[str]:
-    """Where the encoders run."""
+    """Hold the device on which the encoders run."""
     if granted and gpu.visible():
         with device("train", "cuda", 1.0, granted, "encode") as place:
             yield place
@@ -176,7 +178,7 @@ def _encode(due: Pending, run: Run, family: "Kind", place: str, threads: int) ->
 
 
 def _decoded(due: Pending, num_workers: int) -> "Iterator[Sample | Exception]":
-    """The samples that are due, decoded ahead by worker processes."""
+    """Yield the samples that are due, decoded ahead by worker processes."""
     from torch.utils.data import DataLoader
 
     loader: DataLoader[Any] = DataLoader(

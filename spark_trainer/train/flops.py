@@ -40,7 +40,7 @@ PEAK_TFLOPS = {
 
 
 def peak_tflops(device: torch.device, given: float | None) -> float | None:
-    """Peak of a device, from the configuration or the table; None where neither knows."""
+    """Return the peak of a device, configured or of the table; None where neither knows."""
     if given is not None or device.type != "cuda":
         return given
     name = torch.cuda.get_device_name(device)
@@ -70,8 +70,10 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _again() -> bool:
-    """Whether checkpointing computes something again: only then does a backward pass build what
-    another one could go through."""
+    """Tell whether checkpointing computes something again.
+
+    Only then does a backward pass build what another one could go through.
+    """
     return torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
 
 
@@ -84,7 +86,7 @@ class Meter:
 
     @contextlib.contextmanager
     def over(self, ready: Batch) -> Iterator[None]:
-        """Around the forward and the backward pass over a batch."""
+        """Count the forward and the backward pass over a batch."""
         key, number = _shape(ready), ready.num_tokens or ready.num_targets
         if key in self._each:
             yield
@@ -95,13 +97,13 @@ class Meter:
         self._needed += self._each[key] * number
 
     def take(self) -> float:
-        """What was needed since the last call."""
+        """Return what was needed since the last call."""
         needed, self._needed = self._needed, 0.0
         return needed
 
 
 def _shape(ready: Batch) -> Any:
-    """What batches have in common whose FLOPs grow with the number of clips, or of tokens."""
+    """Return what batches share whose FLOPs grow with the number of clips, or of tokens."""
     if ready.num_tokens:
         return None
     shapes = {n: v.shape[1:] for n, v in ready.tensors.items() if isinstance(v, torch.Tensor)}

@@ -73,12 +73,12 @@ class Trainer:
 
     @property
     def run(self) -> Run:
-        """The settings."""
+        """Return the settings."""
         return self.setup.run
 
     @property
     def progress(self) -> Progress:
-        """What is counted and what was found so far."""
+        """Return what was counted and found so far."""
         return self.updates.progress
 
     def train(self) -> None:

@@ -39,7 +39,7 @@ def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:
 def schedule(
     optimizer: torch.optim.Optimizer, run: Run, total: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Linear warm-up, then the configured shape over `total` updates."""
+    """Return a linear warm-up, then the configured shape over `total` updates."""
     from transformers import get_scheduler  # five seconds, behind the checks of what was granted
 
     name = run.schedule if run.schedule != "constant" else "constant_with_warmup"
@@ -63,7 +63,7 @@ def move(schedule: torch.optim.lr_scheduler.LRScheduler, updates: int) -> None:
 
 
 def average(weights: list[torch.Tensor], run: Run) -> "EMAModel | None":
-    """The moving average of the weights, where the run wants one."""
+    """Return the moving average of the weights, where the run wants one."""
     if not run.ema_decay:
         return None
     from diffusers.training_utils import EMAModel

@@ -39,7 +39,7 @@ class Setup:
 
     @property
     def loaded(self) -> Loaded:
-        """The model as it was loaded, and what feeds it."""
+        """Return the model as it was loaded, and what feeds it."""
         return self.method.loaded
 
 

@@ -91,7 +91,7 @@ class Tracker:
 
 
 def _wandb(folder: Path, project: str) -> Any:
-    """A Weights & Biases run that goes on where an interrupted one stopped.
+    """Return a Weights & Biases run that goes on where an interrupted one stopped.
 
     Raises:
         ValueError: the package is not installed.
@@ -106,7 +106,7 @@ def _wandb(folder: Path, project: str) -> Any:
 
 
 def peak_memory_gb() -> float:
-    """Most memory this process held so far: the GPU's where there is one, else the process's."""
+    """Return the most memory held so far: the GPU's where there is one, else the process's."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
@@ -114,7 +114,7 @@ def peak_memory_gb() -> float:
 
 
 def _step(line: str) -> int:
-    """The update of a line; one that a crash cut short counts as later than any other."""
+    """Return the update of a line; one that a crash cut short counts as later than any other."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError):

@@ -17,9 +17,9 @@ from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from tests.families import tiny, tiny_pipelines
 from tests.families.conftest import clip
-from tests.families.golden import FILMS, VARIANTS
+from tests.families.golden import DIFFUSION, VARIANTS
 
-ARE_TOLD = sorted({*FILMS} - {"svd"})  # which reads no text
+ARE_TOLD = sorted({*DIFFUSION} - {"svd"})  # which reads no text
 PIECES = (
     "a dog",
     " ",

@@ -29,7 +29,7 @@ from .conftest import ANSWERS, clip
 
 FOLDER = Path(__file__).parent / "golden"
 UPDATES = 6
-FILMS = ("animatediff", "svd", "wan_animate")  # the families that make videos
+DIFFUSION = ("animatediff", "svd", "wan_animate")  # the families that make videos
 VARIANTS = (
     "blip",
     "blip2",
@@ -47,7 +47,7 @@ VARIANTS = (
 def losses(variant: str) -> str:
     """One loss per line, in nats a token or of a clip, each before its update."""
     with tempfile.TemporaryDirectory() as name:
-        made = tiny_pipelines if variant in FILMS else tiny
+        made = tiny_pipelines if variant in DIFFUSION else tiny
         checkpoint = str(getattr(made, variant)(Path(name)))
         family = families.find(checkpoint)
         loaded = family.load(checkpoint, LoadOptions())
@@ -58,7 +58,7 @@ def losses(variant: str) -> str:
     schedule = optim.schedule(optimizer, run, UPDATES)
     lines = []
     for update in range(UPDATES):
-        batch = (_clips if variant in FILMS else _texts)(family, loaded, update)
+        batch = (_clips if variant in DIFFUSION else _texts)(family, loaded, update)
         loss = family.loss(loaded, loaded.model, batch) / batch.num_targets
         lines.append(f"{loss.item():.8f}\n")
         loss.backward()
@@ -115,7 +115,7 @@ def main() -> int:
     parser.add_argument("--fix", action="store_true", help="write the files")
     fix = parser.parse_args().fix
     differs = False
-    for variant in (*VARIANTS, *FILMS):
+    for variant in (*VARIANTS, *DIFFUSION):
         path, new = FOLDER / f"{variant}.txt", losses(variant)
         old = path.read_text() if path.exists() else ""
         if fix:

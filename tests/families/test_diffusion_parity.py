@@ -34,16 +34,18 @@ from spark_trainer.families.kinds.diffusion import Diffusion
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 
 from . import tiny_pipelines
-from .golden import FILMS
+from .golden import DIFFUSION
 from .parity import SIZE, batch_of, changed, ours, seeded, upstream
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: getattr(tiny_pipelines, name)(tmp_path_factory.mktemp(name)) for name in FILMS}
+    return {
+        name: getattr(tiny_pipelines, name)(tmp_path_factory.mktemp(name)) for name in DIFFUSION
+    }
 
 
-@pytest.fixture(params=FILMS)
+@pytest.fixture(params=DIFFUSION)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

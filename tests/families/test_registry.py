@@ -10,7 +10,7 @@ from spark_trainer.data import encoded, models
 from spark_trainer.data.files import file_digest
 
 from . import tiny, tiny_pipelines
-from .golden import FILMS
+from .golden import DIFFUSION
 
 # What named the components of any pipeline that encode nothing, before families said it.
 TRAINED = ("unet", "transformer", "motion_adapter")
@@ -29,7 +29,7 @@ def test_every_family_declares_what_its_kind_asks_for() -> None:
         assert all(methods.find(one) for one in family.trained_as), name
 
 
-@pytest.mark.parametrize("name", FILMS)
+@pytest.mark.parametrize("name", DIFFUSION)
 def test_what_was_encoded_ahead_keeps_its_name(name: str, tmp_path: Path) -> None:
     """A store that was filled before is taken over: its folder's name follows from this."""
     folder = getattr(tiny_pipelines, name)(tmp_path / "pipeline")

@@ -39,8 +39,8 @@ from .conftest import write_run
 
 WRITES = ("blip", "blip2", "internvl", "llava", "qwen2_vl")
 OTHERS = ("blip2_t5", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")  # of the same
-FILMS = ("svd", "animatediff", "wan_animate")
-FAMILIES = (*WRITES, *FILMS)
+DIFFUSION = ("svd", "animatediff", "wan_animate")
+FAMILIES = (*WRITES, *DIFFUSION)
 STRATEGIES = ("ddp", "zero2", "zero3", "fsdp")
 FPS = 8
 
@@ -115,7 +115,7 @@ class Store:
     def checkpoint(self, family: str) -> Path:
         path = self.folder / family
         if not path.exists():
-            getattr(tiny_pipelines if family in FILMS else tiny, family)(path)
+            getattr(tiny_pipelines if family in DIFFUSION else tiny, family)(path)
         return path
 
     def prepare(self, cell: Cell, **more: Any) -> Setup:
@@ -152,7 +152,7 @@ class Store:
             **cell.settings,
             **more,
         }
-        if cell.family in FILMS:
+        if cell.family in DIFFUSION:
             frames = 5 if cell.family == "wan_animate" else 3
             settings |= {"model_type": "diffusion", "encode": "each_step"}
             settings["clip"] = {"num_frames": frames, "fps": FPS, "sizes": [[32, 32]]}

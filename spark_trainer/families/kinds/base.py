@@ -82,12 +82,12 @@ class Kind(ABC):
 
     @property
     def needs(self) -> Needs:
-        """What is read of a video beside its frames."""
+        """Return what is read of a video beside its frames."""
         return Needs()
 
     @property
     def trained_components(self) -> tuple[str, ...]:
-        """The components of a pipeline that are trained; none where there is no pipeline."""
+        """Return the components of a pipeline that are trained; none where there is none."""
         return ()
 
     def completed(self, run: Run) -> Run:

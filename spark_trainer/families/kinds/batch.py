@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a forward pass takes: all but the labels."""
+        """Return what a forward pass takes: all but the labels."""
         return {name: value for name, value in self.tensors.items() if name != "labels"}
 
     def to(self, device: "torch.device") -> "Batch":
