@@ -47,16 +47,16 @@ def finish(trainer: "Trainer", step: int) -> None:
         "skipped_samples": found["skipped"],
         "cut_texts": found["cut"],
     }
-    lineage = read_json(folder / "lineage.json")
+    lineage = read_json(folder.lineage)
     with trainer.averaged():
-        final.write(folder / "final", run, trainer.family, loaded, lineage, summary)
-    write_json(folder / "trained.json", summary)
+        final.write(folder.final, run, trainer.family, loaded, lineage, summary)
+    write_json(folder.summary, summary)
 
 
 def _best(trainer: "Trainer") -> Path:
     """The checkpoint of the least held-out loss; checked by the main process, which reads it."""
-    best = checkpoints.path(trainer.state.folder, int(trainer.progress["best_step"]))
-    if trainer.tracker and (wrong := checkpoints.fault(best, trainer.order["seal"])):
+    best = trainer.folder.checkpoint(int(trainer.progress["best_step"]))
+    if trainer.tracker and (wrong := checkpoints.fault(best, trainer.launched.run_id)):
         raise TrainingError(f"train.final: the best weights can't be used: {best}: {wrong}")
     return best
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +15,8 @@ from accelerate import Accelerator
 from spark_trainer import log
 from spark_trainer.config import Run
 from spark_trainer.families import Family, Loaded
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.train import (
     checkpoints,
     data,
@@ -39,9 +40,9 @@ COUNTS = ("seen", "skipped", "cut")  # samples since the first update
 class Trainer:
     """One process of one run."""
 
-    folder: Path
+    folder: RunFolder
     run: Run
-    order: dict[str, Any]
+    launched: LaunchedRun
     accelerator: Accelerator
     family: Family
     loaded: Loaded
@@ -111,8 +112,8 @@ class Trainer:
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = optim.average(self.weights, run)
         [self.schedule] = schedules
-        folder = self.folder / "checkpoints"
-        self.state = State(self.strategy, folder, self.order["seal"], self.schedule, self.ema)
+        run_id = self.launched.run_id
+        self.state = State(self.strategy, self.folder, run_id, self.schedule, self.ema)
         self.saved, self.progress = self.state.resume()
         self.progress = self.progress or dict.fromkeys(COUNTS, 0.0) | {"evaluated": -1}
         self.updates = Updates(
@@ -135,14 +136,14 @@ class Trainer:
         if step > total:
             raise TrainingError(
                 f"train.num_epochs, train.max_steps: {total} updates in all, but "
-                f"{self.order['continued']} is at {step} already"
+                f"{self.launched.continued_from} is at {step} already"
             )
         text = "resumed at update %d of %d"
         log.logger.info(text if self.saved >= 0 else "started at update %d of %d", step, total)
-        if self.order.get("continued"):
+        if self.launched.continued_from:
             text = "continues %s by a %s schedule over %d updates: the learning rate is now %.4g"
             rate = float(self.schedule.get_last_lr()[0])
-            log.logger.info(text, self.order["continued"], self.run.schedule, total, rate)
+            log.logger.info(text, self.launched.continued_from, self.run.schedule, total, rate)
         return step
 
     def _evaluated(self, step: int, total: int) -> bool:
@@ -258,8 +259,8 @@ class Trainer:
         self.state.save(step, self.progress)
         self.saved = step
         if self.accelerator.is_main_process:
-            best = checkpoints.path(self.state.folder, int(self.progress.get("best_step", 0)))
-            checkpoints.rotate(self.state.folder, self.run.keep_checkpoints, best)
+            best = self.folder.checkpoint(int(self.progress.get("best_step", 0)))
+            checkpoints.rotate(self.folder, self.run.keep_checkpoints, best)
 
 
 def prepare(folder: Path, asked: stop.Asked | None = None) -> Trainer:
@@ -269,12 +270,13 @@ def prepare(folder: Path, asked: stop.Asked | None = None) -> Trainer:
         TrainingError: the processes, device or precision are not those that were asked for.
         ValueError: the checkpoint is of no known family, or a part of the data is empty.
     """
-    run, order, accelerator = setup.accelerator(folder)
-    parts = setup.parts(folder, Path(order["data_root"]), run, setup.find(run))
+    here = RunFolder(folder)
+    run, launched, accelerator = setup.accelerator(here)
+    parts = setup.parts(here, launched.data_root, run, setup.find(run))
     family, loaded = setup.model(run)
     device = accelerator.device
-    training, validation = setup.readers(parts, order, run, family, loaded, device)
-    return Trainer(folder, run, order, accelerator, family, loaded, training, validation, asked)
+    training, validation = setup.readers(parts, launched, run, family, loaded, device)
+    return Trainer(here, run, launched, accelerator, family, loaded, training, validation, asked)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from spark_trainer import families, log, pipelines
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
-from spark_trainer.data.files import read_json
 from spark_trainer.data.sample import Needs
 from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Wanted
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.train import data, optim, strategies
 from spark_trainer.train.strategies.base import DTYPES
 
@@ -24,34 +25,34 @@ class TrainingError(RuntimeError):
     """Training can't go on; the message says why."""
 
 
-def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
-    """The run's settings, its order, and the processes and device that it got.
+def accelerator(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
+    """Read the run, and return it with its settings and the processes and device that it got.
 
     Raises:
         TrainingError: they are not those that were asked for, or lack the precision.
     """
-    order = read_json(folder / "run.json")
-    run = Run(**order["settings"])
-    _check_devices(order)
-    _check_precision(run, order["device"])
+    launched = LaunchedRun.read(folder)
+    run = launched.settings
+    _check_devices(launched)
+    _check_precision(run, launched.device)
     strategy = strategies.of(run)
-    made = strategy.make_accelerator(run, order)
+    made = strategy.make_accelerator(run, launched)
     got = (made.num_processes, made.device.type)
-    if got != (order["processes"], order["device"]):
+    if got != (launched.processes, launched.device):
         raise TrainingError(
-            f"asked for {order['processes']} processes on {order['device']}, "
+            f"asked for {launched.processes} processes on {launched.device}, "
             f"got {got[0]} on {got[1]}"
         )
     if not strategy(run, made).is_active():
         raise TrainingError(f"asked for {strategy.NAME}, got {made.distributed_type.value}")
     if made.is_main_process:
-        log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
-    return sized(run), order, made
+        log.start(f"training on {got[0]} × {got[1]}", folder.log)
+    return sized(run), launched, made
 
 
-def _check_devices(order: dict[str, Any]) -> None:
-    wanted = order["processes"] // order["nodes"]
-    if order["device"] == "cuda" and (found := torch.cuda.device_count()) < wanted:
+def _check_devices(launched: LaunchedRun) -> None:
+    wanted = launched.processes_per_node
+    if launched.device == "cuda" and (found := torch.cuda.device_count()) < wanted:
         raise TrainingError(f"asked for {wanted} processes on cuda, torch finds {found} GPUs here")
 
 
@@ -182,13 +183,13 @@ def _recompute(family: Family, model: Any) -> None:
         model.disable_input_require_grads()
 
 
-def parts(folder: Path, root: Path, run: Run, family: Family) -> Parts:
+def parts(folder: RunFolder, root: Path, run: Run, family: Family) -> Parts:
     """The training and the validation part of the data; light beside a model.
 
     Raises:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
-    manifest = folder / "manifest.jsonl"
+    manifest = folder.manifest
     needs = family.NEEDS if isinstance(family, Films) else Needs()
     found = dataset.read(manifest, root, run, family.ONE_FRAME, needs)
     _check_part("train", found["train"], manifest, run)
@@ -198,7 +199,7 @@ def parts(folder: Path, root: Path, run: Run, family: Family) -> Parts:
 
 
 def readers(
-    parts: Parts, order: dict[str, Any], run: Run, family: Family, loaded: Loaded, device: Any
+    parts: Parts, launched: LaunchedRun, run: Run, family: Family, loaded: Loaded, device: Any
 ) -> tuple[data.Reader, data.Reader]:
     """What reads the training and the validation part."""
     training, validation = parts
@@ -211,7 +212,7 @@ def readers(
         )
     if run.encoded_ahead:
         pipelines.place(loaded, device, family.EACH_STEP)
-        store = Store(Path(order["encoded"]), order["versions"])
+        store = Store(launched.encoded, launched.step_fingerprints)
         return (
             data.Kept(training, family, loaded, run.guidance_dropout, store),
             data.Kept(validation, family, loaded, 0.0, store),

@@ -7,7 +7,6 @@ import resource
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from spark_trainer import log
 from spark_trainer.data import video
 from spark_trainer.data.files import canonical_json, write_json, write_text
+from spark_trainer.runs.folder import RunFolder
 
 SHEET_COLUMNS = 8  # most frames of a clip on a contact sheet
 
@@ -35,17 +35,19 @@ class Film:
 class Tracker:
     """Writes the metrics of one run; lines after the resumed update (-1: none) are taken back."""
 
-    def __init__(self, folder: Path, resumed_step: int, wandb_project: str | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, resumed_step: int, wandb_project: str | None = None
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
-        self._path = folder / "metrics.jsonl"
+        self._path = folder.metrics
         if self._path.exists():
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _step(line) <= resumed_step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+        self._events = SummaryWriter(str(folder.events), purge_step=resumed_step + 1)
         self._wandb = _wandb(folder, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -61,7 +63,7 @@ class Tracker:
 
     def samples(self, step: int, samples: list[dict[str, Any]]) -> None:
         """Record generated captions beside those of the manifest."""
-        write_json(self._folder / "samples" / f"step_{step:08d}.json", samples)
+        write_json(self._folder.sample(step), samples)
         for sample in samples:
             text = "sample at step %d, %s: %r (manifest: %r)"
             short = sample["video"][:12]
@@ -69,19 +71,19 @@ class Tracker:
 
     def films(self, step: int, films: Iterable[Film]) -> None:
         """Record generated videos, and a sheet whose rows are a clip's own frames and the made."""
-        name = f"step_{step:08d}"
-        folder = self._folder / "samples" / name
+        listing = self._folder.sample(step)
+        folder = listing.with_suffix("")
         listed, rows = [], []
         for film in films:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{film.video}.mp4"
             video.write(path, film.made, film.fps)
             rows += [_row(film.truth), _row(film.made)]
-            file = f"{name}/{path.name}"
+            file = f"{folder.name}/{path.name}"
             listed.append({"video": film.video, "caption": film.caption, "file": file})
             self._animation(f"sample/{film.video[:12]}", step, film)
             log.logger.info("sample at step %d, %s: %s", step, film.video[:12], path)
-        write_json(folder.with_suffix(".json"), listed)
+        write_json(listing, listed)
         if rows:
             sheet = _stacked(rows)
             sheet.save(folder / "sheet.png")
@@ -111,7 +113,7 @@ class Tracker:
             self._wandb.finish()
 
 
-def _wandb(folder: Path, project: str) -> Any:
+def _wandb(folder: RunFolder, project: str) -> Any:
     """A Weights & Biases run that goes on where an interrupted one stopped.
 
     Raises:

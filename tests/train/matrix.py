@@ -28,8 +28,8 @@ from torch.utils._pytree import tree_leaves
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import loop, order
-from spark_trainer.train.strategies import deepspeed_config
+from spark_trainer.runs import configured
+from spark_trainer.train import loop
 from spark_trainer.train.topology import STORE_VARIABLE, Topology
 from tests.families import tiny, tiny_pipelines
 
@@ -118,14 +118,9 @@ class Store:
 
     def prepare(self, cell: Cell, **more: Any) -> loop.Trainer:
         """The trainer of a cell."""
-        made = order.from_manifest(f"run{self.made}", self._run(cell, more), self._layout())
+        made = configured.spec_on_manifest(f"run{self.made}", self._run(cell, more), self._layout())
         self.made += 1
-        folder = write_run(made)
-        if made.settings.use_deepspeed:
-            path = folder / "run.json"
-            filled = deepspeed_config.filled(deepspeed_config.read(made.settings), made.settings, 1)
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"deepspeed": filled}))
-        return loop.prepare(folder)
+        return loop.prepare(write_run(made))
 
     def _layout(self) -> Layout:
         return Layout(self.folder / "state")
@@ -261,7 +256,7 @@ def run(store: Store, cell: Cell) -> None:
         AssertionError: something was not as it has to be.
     """
     trainer = store.prepare(cell)
-    model, told = trainer.loaded.model, trainer.folder / "metrics.jsonl"
+    model, told = trainer.loaded.model, trainer.folder.path / "metrics.jsonl"
     with watched(model) as watch:
         trainer.train()
     differentiated = sorted(watch.differentiated)
@@ -274,7 +269,7 @@ def run(store: Store, cell: Cell) -> None:
     assert [line["step"] for line in steps] == [1, 2]
     assert all(line["mfu"] > 0 and line["grad_norm"] > 0 for line in steps), steps
     assert sum("held_out_loss" in line for line in lines) == 2
-    assert sorted((trainer.folder / "samples").glob("step_00000002*"))
+    assert sorted((trainer.folder.path / "samples").glob("step_00000002*"))
 
 
 def fresh() -> None:
