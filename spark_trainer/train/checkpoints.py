@@ -106,12 +106,19 @@ def rotate(folder: RunFolder, keep: int, best: Path) -> None:
 
 
 def adopt(source: Path, folder: RunFolder, run_id: str) -> None:
-    """Copy a checkpoint of another run, as one of this run."""
+    """Copy a checkpoint of another run, as one of this run, whose patience begins anew.
+
+    After an early stop a run would stop again at once.
+    """
     temporary = begin(folder)
     for name in read_json(source / DIGESTS)["files"]:
         target = temporary / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target)
+    saved = read_json(temporary / STEP)
+    if "stale" in saved["progress"]:
+        saved["progress"]["stale"] = 0
+        write_json(temporary / STEP, saved)
     commit(temporary, step_of(source), run_id)
 
 

@@ -64,6 +64,22 @@ def test_another_schedule_jumps_to_where_it_is_then(make: Any) -> None:
     assert rates == pytest.approx([5e-4, 3.75e-4, 2.5e-4, 1.25e-4])
 
 
+def test_after_an_early_stop_patience_begins_anew(make: Any) -> None:
+    settings = {"learning_rate": 0.02, "schedule": "constant", "max_steps": 200, "eval_steps": 2}
+    settings |= {"early_stopping": 3}
+    base = write_run(make("slow", **settings))
+    stopped = int(train(base)[-1]["step"])
+    longer = make("slow", **settings | {"continue_from": "slow"})
+    folder = write_run(longer)
+    continued.begin(RunFolder(base), RunFolder(folder), longer.run_id, str)
+    curve = train(folder)
+    evaluated = [int(line["step"]) for line in curve if "held_out_loss" in line]
+    assert evaluated[:3] == [stopped + 2, stopped + 4, stopped + 6]
+    # What was counted since is kept where the run itself is interrupted.
+    shutil.rmtree(RunFolder(folder).saved_checkpoints()[-1])
+    assert train(folder) == curve
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
