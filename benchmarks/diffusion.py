@@ -29,15 +29,16 @@ import transformers
 from measure import Target
 
 from spark_trainer import environment, families
-from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data import manifest as written
 from spark_trainer.data.encoded import Store
-from spark_trainer.data.files import file_digest, read_json
+from spark_trainer.data.files import file_digest
 from spark_trainer.data.layout import Layout
 from spark_trainer.families.kinds.clips import CachedClips
 from spark_trainer.families.kinds.loading import LoadOptions
 from spark_trainer.media.source import opened
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun
 
 MAX_LOOP_RATIO = 1.02
 MAX_KEPT_SHARE = 1 / 1.5  # seconds of a step whose clips are kept over those of one that encodes
@@ -117,13 +118,13 @@ def manifest(folder: Path, clips: Path) -> Path:
 
 def bare(folder: Path) -> Iterator[tuple[float, float]]:
     """The bare loop's steps of a run."""
-    order = read_json(folder / "run.json")
-    run = Run(**order["settings"])
+    launched = LaunchedRun.read(RunFolder(folder))
+    run = launched.settings
     family: Any = families.find(run.model_name)
     loaded = family.load(run.model_name, LoadOptions())
-    root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
+    root, manifest = launched.data_root, folder / "manifest.jsonl"
     samples = dataset.read(manifest, root, run, False, family.needs)["train"]
-    store = Store(Path(order["encoded"]), order["versions"])
+    store = Store(launched.encoded, launched.step_fingerprints)
     yield from train_bare.steps(
         run, CachedClips(samples, family, loaded, run.guidance_dropout, store)
     )

@@ -23,11 +23,12 @@ from measure import Target
 from train_setup import SMALL
 
 from spark_trainer import families
-from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.files import read_json
 from spark_trainer.families.kinds.loading import LoadOptions
 from spark_trainer.families.kinds.vision_language import Texts
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun
 
 MAX_LOOP_RATIO = 1.02
 MAX_TRL_SHARE = 1 / 1.5  # TRL's tokens/s over ours
@@ -38,11 +39,11 @@ FEW = 1_000  # lines of the short manifest
 
 def bare(folder: Path) -> Iterator[tuple[float, float]]:
     """The bare loop's steps of a run."""
-    order = read_json(folder / "run.json")
-    run = Run(**order["settings"])
+    launched = LaunchedRun.read(RunFolder(folder))
+    run = launched.settings
     family = families.find(run.model_name)
     loaded = family.load(run.model_name, LoadOptions(packed=run.packing))
-    root, manifest = Path(order["data_root"]), folder / "manifest.jsonl"
+    root, manifest = launched.data_root, folder / "manifest.jsonl"
     samples = dataset.read(manifest, root, run, family.one_frame)["train"]
     yield from train_bare.steps(run, Texts(samples, family, loaded, run.max_length, run.packing))
 

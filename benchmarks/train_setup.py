@@ -19,9 +19,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from spark_trainer import log
 from spark_trainer.config import Run
+from spark_trainer.data import joining
 from spark_trainer.data import manifest as written
 from spark_trainer.data.layout import Layout, frame_name
-from spark_trainer.train import encode, launch, order
+from spark_trainer.runs import configured
+from spark_trainer.train import encode, launch
 from spark_trainer.train.topology import Topology
 
 SPECIALS = {
@@ -203,14 +205,14 @@ def run_folder(name: str, base: Path, device: str = "cpu", **settings: Any) -> P
         "min_gpus": 0,
         "gpus": int(device == "cuda"),
     }
-    made = order.from_manifest(name, Run(**(common | settings)), Layout(base / "state"))
-    made.folder.mkdir(parents=True)
+    made = configured.spec_on_manifest(name, Run(**(common | settings)), Layout(base / "state"))
+    made.folder.path.mkdir(parents=True)
     source = Path(made.settings.manifest_path or "")
-    launch.collect(made, source, made.folder / "manifest.jsonl")
+    joining.collect(source, None, made.folder.manifest, made.folder.rejected)
     if made.settings.encoded_ahead:
         encode.run(made, source, granted_gpus=made.settings.gpus, threads=os.cpu_count() or 1)
-    launch._describe(made, made.folder / "manifest.jsonl", Topology(1, 1, device), None)
-    return made.folder
+    launch._describe(made, Topology(1, 1, device), None)
+    return made.folder.path
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import manifest
 from spark_trainer.data.dataset import part_of
-from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import frame_name
 from spark_trainer.families.kinds import chat
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun
 
 
 class Clock(TrainerCallback):
@@ -85,15 +86,15 @@ def config(folder: Path, run: Run, device: str) -> SFTConfig:
 def main() -> None:
     """Train, and write what the steps took to `trl.json` in the run folder."""
     folder = Path(sys.argv[1])
-    order = read_json(folder / "run.json")
-    run = Run(**order["settings"])
+    launched = LaunchedRun.read(RunFolder(folder))
+    run = launched.settings
     model = AutoModelForImageTextToText.from_pretrained(run.model_name, dtype="float32")
     families.find(run.model_name).freeze(model, run)
     clock = Clock()
     clock.trainer = SFTTrainer(
         model,
-        config(folder, run, order["device"]),
-        train_dataset=samples(folder, Path(order["data_root"]), run),
+        config(folder, run, launched.device),
+        train_dataset=samples(folder, launched.data_root, run),
         processing_class=AutoProcessor.from_pretrained(run.model_name),
         callbacks=[clock],
     )

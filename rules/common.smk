@@ -12,6 +12,7 @@ from spark_trainer.data import files, index
 from spark_trainer.data.layout import Layout
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
+from spark_trainer.runs.folder import RunFolder
 
 environment.prefer_this_interpreter()
 environment.prefer_huge_pages()
@@ -28,7 +29,7 @@ with console.one_line():
     # A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
     GRAPH = VideoGraph(CONFIG, INDEX, workflow.local_exec and workflow.is_main_process)
     RUNS = RunGraph(GRAPH)
-    RUNS.orders  # a run that can't be is said before the graph is built
+    RUNS.specs  # a run that can't be is said before the graph is built
 
 LAYOUT = GRAPH.layout
 journal.name_file()

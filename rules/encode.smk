@@ -17,7 +17,7 @@ rule encode_shard:
     resources:
         gpu=of_encode(lambda run, shard: RUNS.encode_gpus(run)),
     params:
-        order=of_encode(lambda run, shard: RUNS.order_file(run)),
+        spec=of_encode(lambda run, shard: RUNS.spec_file(run)),
     shell:
-        "python -m spark_trainer encode --order {params.order:q} --data {input.data:q}"
+        "python -m spark_trainer encode --spec {params.spec:q} --data {input.data:q}"
         " --marker {output.marker:q} --threads {threads} --gpus {resources.gpu} --log {log:q}"

@@ -1,4 +1,4 @@
-"""What the rules of training runs ask: their data, their orders, what they are granted."""
+"""What the rules of training runs ask: their data, their specs, what they are granted."""
 
 
 def of_run(ask):

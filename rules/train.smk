@@ -4,13 +4,13 @@ rule train_run:
         data=of_run(RUNS.data),
         encoded=of_run(RUNS.encoded),
     output:
-        summary="{runs}/{run}-{seal}/trained.json",
+        summary=RunFolder(Path("{runs}/{run}-{run_id}")).summary,
     log:
-        "logs/train/{runs}/{run}-{seal}.log",
+        "logs/train/{runs}/{run}-{run_id}.log",
     wildcard_constraints:
         runs=r".+",
         run="|".join(CONFIG.runs) or "none",
-        seal=r"[0-9a-f]{8}",
+        run_id=r"[0-9a-f]{8}",
     conda:
         "../envs/train.yaml"
     threads: 8
@@ -23,9 +23,9 @@ rule train_run:
         tasks_per_gpu=asked(lambda wanted: 0, several=True),
         slurm_extra=asked(lambda wanted: f"--gpus-per-node={wanted.gpus}", several=True),
     params:
-        order=of_run(RUNS.order_file),
+        spec=of_run(RUNS.spec_file),
         data=of_run(RUNS.data_file),
     shell:
-        "python -m spark_trainer fit --order {params.order:q}"
+        "python -m spark_trainer fit --spec {params.spec:q}"
         " --gpus {resources.gpu} --nodes {resources.nodes} --threads {threads}"
         " --log {log:q} --data {params.data:q}"

@@ -12,6 +12,7 @@ from spark_trainer.data import manifest
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import SHOWN, Trouble
+from spark_trainer.runs.folder import RunFolder
 
 
 def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> None:
@@ -47,7 +48,7 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
 
     Args:
         config: the validated configuration.
-        runs: each run's name and where its `trained.json` is, or will be.
+        runs: each run's name and where its summary is, or will be.
         troubles: files and folders that the index had to leave out this time.
     """
     layout = Layout(Path(config.output_dir))
@@ -91,20 +92,20 @@ def _left_out(troubles: Sequence[Trouble]) -> str:
 
 def _trained(path: Path) -> str:
     summary = read_json(path)
-    samples = sorted((path.parent / "samples").glob("step_*.json"))
+    folder = RunFolder(path.parent)
+    samples = folder.sample_lists()
     before, after = (read_json(samples[i])[:1] if samples else [] for i in (0, -1))
     said = [
         f"\n            held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
         f" (manifest: {_short(new['caption'])})"
         if "generated" in new
-        else f"\n            held-out video {path.parent / 'samples' / new['file']}"
+        else f"\n            held-out video {folder.samples / new['file']}"
         for old, new in zip(before, after, strict=True)
     ]
     first, last = summary["first_loss"], summary["last_loss"]
     loss = "nothing held out" if first is None else f"held-out loss {first:.3f} → {last:.3f}"
     return (
-        f"{loss} in {summary['steps']} steps on {summary['device']}, "
-        f"{path.parent / 'final'}{''.join(said)}"
+        f"{loss} in {summary['steps']} steps on {summary['device']}, {folder.final}{''.join(said)}"
     )
 
 

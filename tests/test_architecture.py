@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "slurm": {"log"},
     "holder": set(),
     "lock": {"data", "holder"},
-    "data": {"config", "holder", "media"},
+    "data": {"config", "holder", "log", "media"},
     "captioners": {"config", "data", "environment", "families"},
     "transcribers": {"config", "data"},
     "detectors": {"config", "data"},
@@ -60,16 +60,16 @@ MAY_IMPORT = {
         "transcribers",
         "workers",
     },
-    "graph": {"config", "data", "steps", "train"},
+    "graph": {"config", "data", "runs", "steps", "train"},
     "scores": set(),
     "losses": set(),
     "gallery": {"data"},
     "families": {"config", "data", "log", "losses", "media", "scores"},
     "methods": {"config", "data", "families", "losses"},
-    "runs": {"config", "data"},
+    "runs": {"config", "data", "families"},
     "train": {
         *("config", "data", "environment", "families", "gpu", "log", "losses", "methods"),
-        *("scores", "steps"),
+        *("runs", "scores", "steps"),
     },
 }
 HEAVY_AT_TOP = {"losses", "train"}  # whoever imports these wants tensors
@@ -278,6 +278,33 @@ def test_environments_agree_with_what_is_installed(path: Path) -> None:
     for pin in pins:
         name, _, version = pin.partition("==")
         assert metadata.version(name).partition("+")[0] == version, pin
+
+
+# Of a run folder: what may be written nowhere else, and what is also a plain word.
+RUN_FILES = {
+    *("run.json", "lineage.json", "manifest.jsonl", "rejected.jsonl", "metrics.jsonl"),
+    *("trained.json", "train.log", ".holder"),
+}
+RUN_NAME = re.compile(rf"(^|/)({'|'.join(map(re.escape, sorted(RUN_FILES)))}|step_[*\[]?)$")
+RUN_FOLDERS = {"checkpoints", "final", "nodes", "samples", "tensorboard"}
+
+
+def test_the_names_in_a_run_folder_stand_in_one_module() -> None:
+    home = {"runs/folder.py", "data/layout.py"}  # the latter has those that a search looks for
+    wrong = []
+    for path in (path for path in MODULES if path.relative_to(PACKAGE).as_posix() not in home):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and RUN_NAME.search(text):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {text}")
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+                right = node.right.value if isinstance(node.right, ast.Constant) else None
+                if right in RUN_FOLDERS:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: / {right!r}")
+    assert not wrong, "\n".join(wrong)
+    spelled = (PACKAGE / "runs/folder.py").read_text(encoding="utf-8")
+    spelled += (PACKAGE / "data/layout.py").read_text(encoding="utf-8")
+    assert all(f'"{name}"' in spelled for name in RUN_FILES | RUN_FOLDERS)
 
 
 def test_files_stay_short() -> None:

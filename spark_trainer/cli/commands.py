@@ -89,8 +89,10 @@ def train(options: argparse.Namespace) -> int:
     """Train the configured runs on an existing manifest, without Snakemake."""
     from spark_trainer import gpu, needs
     from spark_trainer.data.layout import Layout
+    from spark_trainer.runs import configured
     from spark_trainer.train import encode as encoding
-    from spark_trainer.train import launch, order
+    from spark_trainer.train import launch
+    from spark_trainer.train.strategies import deepspeed_config
 
     log.start("train")
     log.facts()
@@ -98,18 +100,21 @@ def train(options: argparse.Namespace) -> int:
     layout = Layout(Path(settings.output_dir))
     wanted, said = _wanted(options, settings, layout, len(gpu.visible()))
     _tell(said)
-    orders = [order.from_manifest(name, run, layout) for name, run in wanted.items()]
+    for run in wanted.values():
+        if run.use_deepspeed:
+            deepspeed_config.read(run)
+    specs = [configured.spec_on_manifest(name, run, layout) for name, run in wanted.items()]
     needs.before(settings, needs.Due((), wanted, len(gpu.visible())))
-    for made in orders:
-        run = made.settings
+    for spec in specs:
+        run = spec.settings
         data, granted = Path(run.manifest_path or ""), len(gpu.visible()) * run.nodes
         try:
             if run.encoded_ahead:
-                encoding.run(made, data, granted, options.threads)
-            launch.fit(made, data, granted, options.threads, run.nodes)
+                encoding.run(spec, data, granted, options.threads)
+            launch.fit(spec, data, granted, options.threads, run.nodes)
         except launch.LaunchError as error:
             raise UserError(str(error)) from None
-        print(made.folder / "trained.json", file=sys.stderr)
+        print(spec.folder.summary, file=sys.stderr)
     return 0
 
 

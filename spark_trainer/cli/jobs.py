@@ -42,13 +42,12 @@ def part(options: argparse.Namespace) -> int:
 
 def join(options: argparse.Namespace) -> int:
     """Join the manifest; called by the rules."""
-    from spark_trainer.data import meta
+    from spark_trainer.data import joining, meta
     from spark_trainer.data.files import write_json
-    from spark_trainer.steps import manifest
 
     log.start("manifest", options.log)
     unseal(options.seal)
-    counts = manifest.join(options.parts, options.index, options.manifest, options.rejected)
+    counts = joining.join(options.parts, options.index, options.manifest, options.rejected)
     write_json(options.manifest.with_suffix(".features.json"), meta.features())
     write_json(options.seal, counts)
     return 0
@@ -57,13 +56,14 @@ def join(options: argparse.Namespace) -> int:
 def encode(options: argparse.Namespace) -> int:
     """Show a shard's clips to diffusion's frozen encoders; called by the rules."""
     from spark_trainer.data.files import write_json
+    from spark_trainer.runs.spec import RunSpec
     from spark_trainer.train import encode as encoding
-    from spark_trainer.train import launch, order
+    from spark_trainer.train import launch
 
-    made = order.read(options.order)
+    spec = RunSpec.read(options.spec)
     log.start(f"encode {options.data}", options.log)
     try:
-        counts = encoding.run(made, options.data, options.gpus, options.threads)
+        counts = encoding.run(spec, options.data, options.gpus, options.threads)
     except launch.LaunchError as error:
         raise UserError(str(error)) from None
     write_json(options.marker, counts)
@@ -71,13 +71,14 @@ def encode(options: argparse.Namespace) -> int:
 
 
 def fit(options: argparse.Namespace) -> int:
-    """Carry out one training order; called by the rules."""
-    from spark_trainer.train import launch, order
+    """Train one run; called by the rules."""
+    from spark_trainer.runs.spec import RunSpec
+    from spark_trainer.train import launch
 
-    made = order.read(options.order)
-    log.start(f"train {made.name}", options.log)
+    spec = RunSpec.read(options.spec)
+    log.start(f"train {spec.name}", options.log)
     try:
-        launch.fit(made, options.data, options.gpus, options.threads, options.nodes or 1)
+        launch.fit(spec, options.data, options.gpus, options.threads, options.nodes or 1)
     except launch.LaunchError as error:
         raise UserError(str(error)) from None
     return 0
@@ -85,11 +86,12 @@ def fit(options: argparse.Namespace) -> int:
 
 def node(options: argparse.Namespace) -> int:
     """Train on this node of several; started by `fit` through Slurm."""
+    from spark_trainer.runs.folder import RunFolder
     from spark_trainer.train import launch
 
     log.start("train on a node")
     try:
-        return launch.on_node(Path(options.folder), options.threads)
+        return launch.on_node(RunFolder(Path(options.folder)), options.threads)
     except launch.LaunchError as error:
         raise UserError(str(error)) from None
 
@@ -98,8 +100,8 @@ FLAGS = {
     step: "settings shard folder video marker threads gpus log",
     part: "settings shard marker log",
     join: "index manifest rejected seal log parts",
-    encode: "order marker gpus threads log data",
-    fit: "order gpus nodes threads log data",
+    encode: "spec marker gpus threads log data",
+    fit: "spec gpus nodes threads log data",
     node: "folder threads",
 }
 NUMBERS = {"gpus", "nodes", "threads"}

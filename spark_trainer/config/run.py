@@ -102,7 +102,7 @@ class Run(Section):
         description="Go on from the newest checkpoint of another run, instead of from the start: "
         "its name, its seal, both, or its folder. All that decides results must be the same but "
         "num_epochs and max_steps.",
-        json_schema_extra=Runtime,  # what it goes on from is sealed by the order
+        json_schema_extra=Runtime,  # the run id counts what it goes on from
     )
     max_skipped: float = Field(
         0.01,

@@ -34,6 +34,9 @@ OURS = (
     "rejected_v1.jsonl",
 )
 
+# What tells a run folder, to the search for videos as well; `runs/folder.py` names the rest.
+RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
+
 
 @dataclass(frozen=True)
 class Video:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from spark_trainer.config import Config, ConfigError
 from spark_trainer.data.files import Broken, read_json
-from spark_trainer.data.layout import OURS, Layout, record_name
+from spark_trainer.data.layout import OURS, RUN_CONFIG, RUN_FILE, RUN_LINEAGE, Layout, record_name
 
 SHOWN = 10  # of a kind that may fill a screen
 OF_A_STORE = re.compile(r"/([0-9a-f]{2})/\1[0-9a-f]{62}$")
@@ -197,7 +197,7 @@ def written_here(path: str, names: set[str], in_store: bool = False) -> bool:
     """
     if "spark_trainer.log" in names:
         return True
-    if "config.yaml" in names and names & {"run.json", "lineage.json"}:
+    if RUN_CONFIG in names and names & {RUN_FILE, RUN_LINEAGE}:
         return True
     if {"keypoints.npz", "pose.mp4"} <= names:
         return True

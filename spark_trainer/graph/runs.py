@@ -6,8 +6,10 @@ from pathlib import Path
 
 from spark_trainer.errors import UserError
 from spark_trainer.graph.videos import VideoGraph
-from spark_trainer.train import encode, order
-from spark_trainer.train.order import Order
+from spark_trainer.runs import configured
+from spark_trainer.runs.spec import RunSpec
+from spark_trainer.train import encode
+from spark_trainer.train.strategies import deepspeed_config
 
 
 @dataclass(frozen=True)
@@ -17,40 +19,44 @@ class RunGraph:
     videos: VideoGraph
 
     @cached_property
-    def orders(self) -> dict[str, Order]:
-        """Name -> what the run was asked to do."""
-        return order.orders(self.videos.config, self.videos.index, self.videos.fingerprints)
+    def specs(self) -> dict[str, RunSpec]:
+        """Name -> the run as it was asked for.
+
+        Raises:
+            ConfigError: one can't be; the message names the key.
+        """
+        for name, run in self.videos.config.runs.items():
+            if run.use_deepspeed:
+                deepspeed_config.read(run, f"train.runs.{name}")
+        return configured.specs(self.videos.config, self.videos.index, self.videos.fingerprints)
 
     def data(self, run: str) -> list[Path]:
         """Name what a run waits for: its own manifest, else the parts of the one built here."""
-        given = self.orders[run].settings.manifest_path
+        given = self.specs[run].settings.manifest_path
         return [Path(given)] if given else self.videos.markers("manifest")
 
     def data_file(self, run: str) -> Path:
         """Name a run's own manifest, or write the list of the parts."""
-        given = self.orders[run].settings.manifest_path
+        given = self.specs[run].settings.manifest_path
         return Path(given) if given else self.videos.part_list()
-
-    def trained(self, run: str) -> Path:
-        """Name the summary of a finished run, in the folder that its settings and data name."""
-        return self.orders[run].folder / "trained.json"
 
     @property
     def summaries(self) -> dict[str, Path]:
-        """Name -> where the run's summary is, or will be."""
-        return {run: self.trained(run) for run in self.orders}
+        """Name -> the summary of the finished run, in the folder that its id names."""
+        return {run: spec.folder.summary for run, spec in self.specs.items()}
 
-    def order_file(self, run: str) -> Path:
-        """Write the order that a run's job reads."""
-        return order.write(self.videos.layout.state, self.orders[run])
+    def spec_file(self, run: str) -> Path:
+        """Write the spec that a run's job reads."""
+        return self.specs[run].write(self.videos.layout)
 
     def encoded(self, run: str) -> list[Path]:
         """Name the markers over what a run's frozen encoders made of its data."""
-        made = self.orders[run]
-        if not made.settings.encoded_ahead:
+        spec = self.specs[run]
+        if not spec.settings.encoded_ahead:
             return []
         shards = [shard.name for shard in self.videos.index.shards]
-        return [made.encode_marker(name) for name in ([made.given] if made.given else shards)]
+        names = [spec.manifest_digest] if spec.manifest_digest else shards
+        return [spec.encode_marker(name) for name in names]
 
     def reader(self, encoders: str, shard: str, fingerprint: str) -> str:
         """Find a run that takes what is kept under a marker of `encode`.
@@ -59,17 +65,17 @@ class RunGraph:
             UserError: none does.
         """
         marker = self.videos.layout.encode_marker(encoders, shard, fingerprint)
-        for name, made in self.orders.items():
-            if made.settings.encoded_ahead and made.encode_marker(shard) == marker:
+        for name, spec in self.specs.items():
+            if spec.settings.encoded_ahead and spec.encode_marker(shard) == marker:
                 return name
         raise UserError(f"no run has the encoders and the settings of {marker}")
 
     def to_encode(self, run: str, shard: str) -> Path:
         """Name the manifest's part for a shard, or the run's own manifest."""
-        given = self.orders[run].settings.manifest_path
+        given = self.specs[run].settings.manifest_path
         graph = self.videos
         return Path(given) if given else graph.marker("manifest", graph.index.shard_of(shard))
 
     def encode_gpus(self, run: str) -> int:
         """Count the GPUs that a job of `encode` asks for."""
-        return encode.gpus(self.orders[run], self.videos.local)
+        return encode.gpus(self.specs[run], self.videos.local)

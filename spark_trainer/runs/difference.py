@@ -90,7 +90,7 @@ def difference(a: Record, b: Record) -> Difference:
         _changes(a.parameters, b.parameters),
         _changes(a.results, b.results),
         _changes(a.origin, b.origin),
-        Clips() if same else _clips(a.folder / "manifest.jsonl", b.folder / "manifest.jsonl"),
+        Clips() if same else _clips(a.folder.manifest, b.folder.manifest),
     )
 
 

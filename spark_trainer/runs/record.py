@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.data.files import canonical_json, read_json
+from spark_trainer.runs import folder, spec
+from spark_trainer.runs.folder import RunFolder
 
 SCORES = ("bleu", "rouge_l", "cider")
 NAMED = 10  # things of a kind that a list names; the others are counted
@@ -27,7 +29,7 @@ class Record:
     is the code, the packages and the hardware.
     """
 
-    folder: Path
+    folder: RunFolder
     started: float
     finished: bool
     parameters: Values
@@ -38,7 +40,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """`<run>-<seal>`, as its folder is called."""
+        """`<run>-<run id>`, as its folder is called."""
         return self.folder.name
 
     def json(self) -> str:
@@ -49,43 +51,44 @@ class Record:
 def find(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     """The runs directly below the folders, oldest first, and a line for each unreadable one."""
     records, complaints = [], []
-    for path in (path for folder in folders for path in folder.glob("*/run.json")):
+    for run in (run for path in folders for run in folder.below(path)):
         try:
-            records.append(read(path.parent))
+            records.append(read(run))
         except RunError as error:
             complaints.append(f"left out: {error}")
     return sorted(records, key=lambda record: (record.started, record.name)), complaints
 
 
-def read(folder: Path) -> Record:
+def read(run: RunFolder) -> Record:
     """Read one run folder.
 
     Raises:
         RunError: a file of it is missing or damaged.
     """
     try:
-        return _read(folder)
+        return _read(run)
     except (OSError, ValueError) as error:
-        raise RunError(f"{folder}: {error}") from None
+        raise RunError(f"{run}: {error}") from None
     except KeyError as error:
-        raise RunError(f"{folder}: no {error} in run.json or lineage.json") from None
+        files = f"{run.run_file.name} or {run.lineage.name}"
+        raise RunError(f"{run}: no {error} in {files}") from None
 
 
-def _read(folder: Path) -> Record:
-    order, lineage = read_json(folder / "run.json"), read_json(folder / "lineage.json")
-    results, trained = _results(folder / "metrics.jsonl"), folder / "trained.json"
-    if trained.exists():
+def _read(run: RunFolder) -> Record:
+    parameters, lineage = spec.settings(run), read_json(run.lineage)
+    results, finished = _results(run.metrics), run.summary.exists()
+    if finished:
         results |= {
             key: value
-            for key, value in read_json(trained).items()
+            for key, value in read_json(run.summary).items()
             if isinstance(value, int | float) and key not in lineage
         }
     elsewhere = ("manifest_sha256", "model_name", "run", "seal", "videos")
     return Record(
-        folder=folder,
-        started=(folder / "run.json").stat().st_mtime,
-        finished=trained.exists(),
-        parameters=_flat(order["settings"]),
+        folder=run,
+        started=run.run_file.stat().st_mtime,
+        finished=finished,
+        parameters=_flat(parameters),
         results=results,
         origin=_flat({key: value for key, value in lineage.items() if key not in elsewhere}),
         manifest_sha256=lineage["manifest_sha256"],
@@ -94,13 +97,13 @@ def _read(folder: Path) -> Record:
 
 
 def choose(records: Sequence[Record], wanted: str) -> Record:
-    """The run meant by a folder's path, `<run>-<seal>`, a name, a seal, or the beginning of one.
+    """Find the run meant by a folder, `<run>-<run id>`, a name, an id, or the beginning of one.
 
     Raises:
         RunError: nothing, or more than one, answers to it; the message lists the candidates.
     """
-    if (Path(wanted) / "run.json").is_file():
-        return read(Path(wanted).resolve())
+    if RunFolder(Path(wanted)).exists():
+        return read(RunFolder(Path(wanted).resolve()))
     names = {record.folder: (record.name, *record.name.rsplit("-", 1)) for record in records}
     whole = [run for run in records if wanted in names[run.folder]]
     begun = [run for run in records if any(n.startswith(wanted) for n in names[run.folder])]
@@ -120,7 +123,7 @@ def some(things: Iterable[str]) -> list[str]:
 
 
 def _results(path: Path) -> Values:
-    """Steps, losses and scores of `metrics.jsonl`, under the names that `trained.json` uses."""
+    """Steps, losses and scores of the metrics, under the names that the summary uses."""
     found: Values = {}
     for line in _lines(path):
         found["steps"] = line["step"]

@@ -1,15 +1,13 @@
-"""From records to the manifest: a part per shard, then one join.
+"""From records to a part of the manifest for each shard; `data/joining.py` joins them.
 
 A part is the shard's own marker, so one added video re-reads the records of one shard only.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import log
-from spark_trainer.data import files, manifest, parts
+from spark_trainer.data import manifest, parts
 from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.meta import KEYS, filled
@@ -40,39 +38,6 @@ def part(
     parts.write(marker, entries)
 
 
-def join(listed: Path, sources: Path, accepted: Path, refused: Path) -> dict[str, int]:
-    """Join the parts into a manifest and a list of rejected videos, both sorted by id.
-
-    Args:
-        listed: the list of the parts; thousands of them would not fit on a command line.
-        sources: the snapshot of the video folders that says which videos are here.
-        accepted: the manifest to write.
-        refused: the list of rejected videos to write.
-
-    Returns:
-        Counts: videos, rejected.
-
-    Raises:
-        Broken: a part is not whole, and is removed, so that the next call makes it again.
-    """
-    files.sweep(accepted.parent)  # what an attempt of the same build left, if it was killed
-    counts = {"videos": 0, "rejected": 0}
-    try:
-        with manifest.writing(accepted) as accept, manifest.writing(refused) as refuse:
-            for entry, names in parts.merged(listed, sources):
-                meta = _sources(names) | entry["meta"]
-                if "reason" in entry:
-                    refuse({key: entry[key] for key in ("id", "reason", "step")} | meta)
-                else:
-                    accept(entry | {"meta": meta})
-                counts["rejected" if "reason" in entry else "videos"] += 1
-    except files.Broken as error:
-        error.path.unlink(missing_ok=True)
-        raise
-    log.logger.info("manifest: %(videos)d videos, %(rejected)d rejected", counts)
-    return counts
-
-
 def seal(index_digest: str, fingerprint: str) -> str:
     """Names one manifest: the state of the video folders and every step's fingerprint."""
     return digest([index_digest, fingerprint])[:16]
@@ -96,7 +61,7 @@ def _entry(layout: Layout, video: Video, steps: tuple[str, ...]) -> manifest.Ent
 
 
 def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dict[str, Any]:
-    """Every documented key but those of `_pose` and `_sources`, null where nothing is known."""
+    """Every documented key but those of `_pose` and of the sources, null where nothing is known."""
     said = {
         "caption": caption.get("caption"),
         "transcript": transcript.get("text"),
@@ -135,9 +100,3 @@ def _pose(folder: str, pose: Facts) -> dict[str, Any]:
     """Where the person's skeleton and face lie, and in which frames they are missing."""
     found = pose | {"dir": folder} if pose.get("status") == "ok" else None
     return {"pose": filled(found, KEYS["pose"]), "no_pose": pose.get("why")}
-
-
-def _sources(names: list[str]) -> dict[str, Any]:
-    """Where the content lies, relative to the searched folder, as text whatever its bytes."""
-    shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]
-    return {"source_path": shown[0], "sources": shown}

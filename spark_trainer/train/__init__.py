@@ -1,1 +1,1 @@
-"""One training run: its order, its launch, and the only loop."""
+"""One training run: its launch, and the only loop."""

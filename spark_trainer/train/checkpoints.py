@@ -14,6 +14,7 @@ from typing import Any
 
 from spark_trainer.data.files import file_digest, read_json, write_json
 from spark_trainer.errors import MachineError
+from spark_trainer.runs.folder import RunFolder, step_name, step_of
 
 DIGESTS = "digests.json"
 STEP = "step.json"
@@ -22,30 +23,15 @@ BROKEN = "broken_"
 READERS = 4  # files that are read at once
 
 
-def path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of an update lies."""
-    return folder / f"step_{step:08d}"
-
-
-def listed(folder: Path) -> list[Path]:
-    """Everything that is named as a checkpoint, oldest first."""
-    return sorted(folder.glob("step_" + 8 * "[0-9]"))
-
-
-def step_of(checkpoint: Path) -> int:
-    """The update that a checkpoint's name says."""
-    return int(checkpoint.name.removeprefix("step_"))
-
-
-def begin(folder: Path) -> Path:
-    """An empty folder to write a checkpoint in."""
-    temporary = folder / WRITING
+def begin(folder: RunFolder) -> Path:
+    """Make an empty folder to write a checkpoint in."""
+    temporary = folder.checkpoints / WRITING
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     return temporary
 
 
-def seal(temporary: Path, step: int, run: str) -> Path:
+def commit(temporary: Path, step: int, run_id: str) -> Path:
     """Flush what was written, write the digests and give the checkpoint its name.
 
     A crash at any moment leaves the checkpoint before; so does a disk that is full.
@@ -58,12 +44,12 @@ def seal(temporary: Path, step: int, run: str) -> Path:
         facts = dict(
             zip(names, readers.map(lambda name: _facts(temporary / name), names), strict=True)
         )
-    write_json(temporary / DIGESTS, {"run": run, "step": step, "files": facts})
+    write_json(temporary / DIGESTS, {"run": run_id, "step": step, "files": facts})
     for name in [*names, DIGESTS]:
         _flush(temporary / name)
     for inside, _, _ in os.walk(temporary, topdown=False):
         _flush(Path(inside))
-    target = path(temporary.parent, step)
+    target = temporary.with_name(step_name(step))
     if target.exists():
         _aside(target, "replaced_")
     temporary.rename(target)
@@ -72,22 +58,24 @@ def seal(temporary: Path, step: int, run: str) -> Path:
     return target
 
 
-def abandon(folder: Path, step: int, error: Exception) -> MachineError:
+def abandon(folder: RunFolder, step: int, error: Exception) -> MachineError:
     """Give back the space of a checkpoint that can't be written; returns what to say."""
-    shutil.rmtree(folder / WRITING, ignore_errors=True)
-    known = listed(folder)
+    shutil.rmtree(folder.checkpoints / WRITING, ignore_errors=True)
+    known = folder.saved_checkpoints()
     kept = f"the one before is kept: {known[-1]}" if known else "there is none before it"
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return MachineError(f"{path(folder, step)}: the checkpoint can't be written: {why}; {kept}")
+    return MachineError(
+        f"{folder.checkpoint(step)}: the checkpoint can't be written: {why}; {kept}"
+    )
 
 
-def fault(checkpoint: Path, run: str) -> str | None:
-    """What is wrong with a checkpoint of a run; None if it is whole."""
+def fault(checkpoint: Path, run_id: str) -> str | None:
+    """Tell what is wrong with a checkpoint of a run; None if it is whole."""
     try:
         if not (checkpoint / DIGESTS).is_file() and os.path.lexists(checkpoint / DIGESTS):
             return f"{DIGESTS} is no file"
         told = read_json(checkpoint / DIGESTS)
-        if told["run"] != run:
+        if told["run"] != run_id:
             return f"it is of another run, {told['run']}"
         if told["step"] != step_of(checkpoint):
             return f"it is of update {told['step']}"
@@ -100,31 +88,38 @@ def fault(checkpoint: Path, run: str) -> str | None:
         return f"{DIGESTS} is damaged"
 
 
-def newest(folder: Path, run: str, say: Callable[[str], object]) -> Path | None:
-    """The newest whole checkpoint of a run; broken ones after it are named and set aside."""
-    for checkpoint in reversed(listed(folder)):
-        wrong = fault(checkpoint, run)
+def newest(folder: RunFolder, run_id: str, say: Callable[[str], object]) -> Path | None:
+    """Find the newest whole checkpoint of a run; broken ones after it are named and set aside."""
+    for checkpoint in reversed(folder.saved_checkpoints()):
+        wrong = fault(checkpoint, run_id)
         if wrong is None:
             return checkpoint
         say(f"{checkpoint} is broken and left out: {wrong}; it is now {_aside(checkpoint, BROKEN)}")
     return None
 
 
-def rotate(folder: Path, keep: int, best: Path) -> None:
+def rotate(folder: RunFolder, keep: int, best: Path) -> None:
     """Delete all but the newest checkpoints and the best one."""
-    for old in listed(folder)[:-keep]:
+    for old in folder.saved_checkpoints()[:-keep]:
         if old != best:
             shutil.rmtree(old)
 
 
-def adopt(source: Path, folder: Path, run: str) -> None:
-    """Copy a checkpoint of another run, as one of this run."""
+def adopt(source: Path, folder: RunFolder, run_id: str) -> None:
+    """Copy a checkpoint of another run, as one of this run, whose patience begins anew.
+
+    After an early stop a run would stop again at once.
+    """
     temporary = begin(folder)
     for name in read_json(source / DIGESTS)["files"]:
         target = temporary / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target)
-    seal(temporary, step_of(source), run)
+    saved = read_json(temporary / STEP)
+    if "stale" in saved["progress"]:
+        saved["progress"]["stale"] = 0
+        write_json(temporary / STEP, saved)
+    commit(temporary, step_of(source), run_id)
 
 
 def _aside(checkpoint: Path, prefix: str) -> Path:

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer import environment, gpu, log
 from spark_trainer.config import Run
-from spark_trainer.data import dataset, encoded
+from spark_trainer.data import dataset, encoded, joining
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import write_json
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.errors import of_machine, unexpected
+from spark_trainer.runs.spec import RunSpec
 from spark_trainer.steps.device import asked, device
-from spark_trainer.train import launch
 from spark_trainer.train.launch import LaunchError
-from spark_trainer.train.order import Order
 
 if TYPE_CHECKING:
     import torch
@@ -27,18 +26,18 @@ if TYPE_CHECKING:
     from spark_trainer.families.kinds.base import Kind
 
 
-def gpus(order: Order, local: bool) -> int:
+def gpus(spec: RunSpec, local: bool) -> int:
     """GPUs that the step's job asks Snakemake for."""
-    return asked("auto" if order.settings.allow_cpu else "cuda", 1.0, local)
+    return asked("auto" if spec.settings.allow_cpu else "cuda", 1.0, local)
 
 
-def run(order: Order, data: Path, granted_gpus: int, threads: int) -> dict[str, int]:
+def run(spec: RunSpec, data: Path, granted_gpus: int, threads: int) -> dict[str, int]:
     """Keep what a run takes of some data: every variant of training clips, and what is held out.
 
     Files are written one by one, so a killed job loses only the clip that it had in hand.
 
     Args:
-        order: a run; what others with its encoders and settings take is the same.
+        spec: a run; what others with its encoders and settings take is the same.
         data: a shard's part of the manifest, or a given manifest.
         granted_gpus: GPUs that may be used, as Snakemake counted them.
         threads: cores that may be used.
@@ -52,13 +51,13 @@ def run(order: Order, data: Path, granted_gpus: int, threads: int) -> dict[str, 
     from spark_trainer.train import setup
 
     try:
-        family = setup.find(order.settings)
-        order = replace(order, settings=family.completed(order.settings))
+        family = setup.find(spec.settings)
+        spec = replace(spec, settings=family.completed(spec.settings))
         with tempfile.TemporaryDirectory() as folder:
-            due = _due(order, family, _collected(order, data, Path(folder)))
+            due = _due(spec, family, _collected(spec, data, Path(folder)))
             if due.clips or due.texts:
-                with _place(order.settings, granted_gpus) as place:
-                    _encode(due, order.settings, family, place, threads)
+                with _place(spec.settings, granted_gpus) as place:
+                    _encode(due, spec.settings, family, place, threads)
     except (OSError, ValueError) as error:
         raise LaunchError(f"encode: {error}") from error
     counts = {"kept": due.kept, "made": due.made, "unusable": due.unusable}
@@ -113,18 +112,19 @@ def refusal(error: Exception, name: str) -> Unusable:
     return Unusable(f"{name}: {unexpected(error)}")
 
 
-def _collected(order: Order, data: Path, folder: Path) -> Path:
+def _collected(spec: RunSpec, data: Path, folder: Path) -> Path:
     """Write the manifest's lines of some data; returns the file."""
-    target, parts = folder / "manifest.jsonl", folder / "parts.json"
+    target, parts = folder / "accepted.jsonl", folder / "parts.json"
     write_json(parts, [[str(data), None]])
-    launch.collect(order, parts if order.index else data, target)
+    listed = parts if spec.index else data
+    joining.collect(listed, spec.index, target, folder / "refused.jsonl")
     return target
 
 
-def _due(order: Order, family: "Kind", manifest: Path) -> Pending:
-    due, store, taken = Pending(), Store(order.encoded, order.versions), set[Path]()
+def _due(spec: RunSpec, family: "Kind", manifest: Path) -> Pending:
+    due, store, taken = Pending(), Store(spec.encoded, spec.step_fingerprints), set[Path]()
     texts = {""} if family.needs.text else set()
-    parts = dataset.read(manifest, order.data_root, order.settings, family.one_frame, family.needs)
+    parts = dataset.read(manifest, spec.data_root, spec.settings, family.one_frame, family.needs)
     for samples in (parts["train"], parts["validation"]):
         for number in range(samples.num_clips):
             try:

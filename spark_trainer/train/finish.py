@@ -47,16 +47,16 @@ def finish(trainer: "Trainer", step: int) -> None:
         "skipped_samples": progress.skipped,
         "cut_texts": progress.cut,
     }
-    lineage = read_json(start.folder / "lineage.json")
+    lineage = read_json(start.folder.lineage)
     with trainer.averaged():
-        final.write(start.folder / "final", run, start.method.family, loaded, lineage, summary)
-    write_json(start.folder / "trained.json", summary)
+        final.write(start.folder.final, run, start.method.family, loaded, lineage, summary)
+    write_json(start.folder.summary, summary)
 
 
 def _best(trainer: "Trainer") -> Path:
     """Return the checkpoint of the best objective; checked by the main process, which reads it."""
-    best = checkpoints.path(trainer.state.folder, trainer.progress.best_step or 0)
-    if trainer.tracker and (wrong := checkpoints.fault(best, trainer.state.run)):
+    best = trainer.setup.folder.checkpoint(trainer.progress.best_step or 0)
+    if trainer.tracker and (wrong := checkpoints.fault(best, trainer.state.run_id)):
         raise TrainingError(f"train.final: the best weights can't be used: {best}: {wrong}")
     return best
 

@@ -12,24 +12,23 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from spark_trainer.errors import UserError
+from spark_trainer.runs.folder import RunFolder
 
-NAME = ".holder"
 PATIENCE_SECONDS = 10.0  # for processes that are about to end
 PAUSE_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[int]:
+def held(folder: RunFolder) -> Iterator[int]:
     """Hold a run folder; yields the descriptor that the run's processes inherit.
 
     Raises:
         UserError: another holds it; the message names host, process and command.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.holder, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _take(descriptor, folder)
         told = {"host": socket.gethostname(), "pid": os.getpid(), "command": sys.argv}
@@ -41,7 +40,7 @@ def held(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, folder: Path) -> None:
+def _take(descriptor: int, folder: RunFolder) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

@@ -1,39 +1,33 @@
-"""From an order to a run folder: check the devices, write the lineage, start the processes."""
+"""From a spec to a run folder: check the devices, write the lineage, start the processes."""
 
 import contextlib
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from spark_trainer import __version__, gpu, log
+from spark_trainer import gpu, log
 from spark_trainer.config import ConfigError, Run
-from spark_trainer.data import manifest
+from spark_trainer.data import joining, manifest
 from spark_trainer.data.dataset import part_of
-from spark_trainer.data.files import file_digest, read_json, write_json, write_text
+from spark_trainer.data.files import write_json, write_text
 from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped
-from spark_trainer.steps.manifest import join
-from spark_trainer.train import continued, holder, processes, stop
-from spark_trainer.train.order import Order
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun, RunSpec
+from spark_trainer.train import continued, holder, lineage, processes, stop
 from spark_trainer.train.strategies import deepspeed_config
 from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology
-
-PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
 
 
 class LaunchError(RuntimeError):
     """A run that can't start as it was asked to; the message says what is missing."""
 
 
-def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 1) -> None:
-    """Carry out an order; a run that was interrupted goes on from its last checkpoint.
+def fit(spec: RunSpec, data: Path, granted_gpus: int, threads: int, nodes: int = 1) -> None:
+    """Train a run; one that was interrupted goes on from its last checkpoint.
 
     Several nodes need an allocation of Slurm, in which this runs. From here `srun` starts
     `python -m spark_trainer node` once on each node, this one included (`--overlap`, because the
@@ -43,7 +37,7 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 
     on a disk that all nodes share.
 
     Args:
-        order: what to train.
+        spec: what to train.
         data: a manifest, or the list of the parts of the one that the workflow builds.
         granted_gpus: GPUs that may be used, on all nodes together, as Snakemake counted them.
         threads: cores that may be used on a node.
@@ -54,24 +48,24 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 
         MachineError: they failed, but another try may succeed.
         UserError: another holds the run folder.
     """
-    with holder.held(order.folder) as lock:
-        topology = _topology(order.settings, granted_gpus, nodes)
-        local = order.folder / "manifest.jsonl"
-        _gather(order, data, local, topology)
+    folder = spec.folder
+    with holder.held(folder) as lock:
+        topology = _topology(spec.settings, granted_gpus, nodes)
+        _gather(spec, data, topology)
         if nodes > 1:
-            _describe(order, local, topology, None)
-            ending = processes.run([processes.srun(topology, order.folder, threads)], held=[lock])
+            _describe(spec, topology, None)
+            ending = processes.run([processes.srun(topology, folder.path, threads)], held=[lock])
         else:
-            with _leased(order.name, topology) as lease:
-                _describe(order, local, topology, lease)
-                program = _program(order.folder)
-                ending = processes.start(program, order.settings, topology, threads, lease, lock)
-    _conclude(order, ending)
+            with _leased(spec.name, topology) as lease:
+                _describe(spec, topology, lease)
+                program = _program(folder)
+                ending = processes.start(program, spec.settings, topology, threads, lease, lock)
+    _conclude(spec, ending)
 
 
-def _gather(order: Order, data: Path, local: Path, topology: Topology) -> None:
-    """Everything that the processes read, with a stop where they can't begin."""
-    run = order.settings
+def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
+    """Write what the processes read beside the run itself; stop where they can't begin."""
+    run, folder = spec.settings, spec.folder
     if run.samples_per_update % topology.world_size:
         raise LaunchError(
             f"train.global_batch_size: {run.samples_per_update} samples can't be shared "
@@ -79,10 +73,10 @@ def _gather(order: Order, data: Path, local: Path, topology: Topology) -> None:
             f"expected a multiple of {topology.world_size}"
         )
     try:
-        collect(order, data, local)
-        parts = {part_of(entry["id"], run.split) for entry in manifest.read(local)}
-        if order.base:
-            continued.begin(order.base, order.folder, order.seal, log.logger.warning)
+        joining.collect(data, spec.index, folder.manifest, folder.rejected)
+        parts = {part_of(entry["id"], run.split) for entry in manifest.read(folder.manifest)}
+        if spec.base:
+            continued.begin(spec.base, folder, spec.run_id, log.logger.warning)
     except ValueError as error:
         raise LaunchError(str(error)) from None
     if not parts:
@@ -90,12 +84,12 @@ def _gather(order: Order, data: Path, local: Path, topology: Topology) -> None:
     for part in ("train", "validation") if run.holds_out else ("train",):
         if part not in parts:
             raise LaunchError(
-                f"train.split: no video in the part {part!r} of {local}; change "
+                f"train.split: no video in the part {part!r} of {folder.manifest}; change "
                 "split.validation or split.seed, or add videos"
             )
 
 
-def _conclude(order: Order, ending: processes.Ending) -> None:
+def _conclude(spec: RunSpec, ending: processes.Ending) -> None:
     """End as the processes did.
 
     Raises:
@@ -106,7 +100,7 @@ def _conclude(order: Order, ending: processes.Ending) -> None:
     if ending.status == 0:
         return
     told = ending.reason or _unsaid(ending)
-    text = f"run {order.name}: {told}; see {order.folder}/train.log"
+    text = f"run {spec.name}: {told}; see {spec.folder.log}"
     if ending.asked:
         raise Stopped(text, stop.STATUS[ending.asked])
     if ending.status == MACHINE_STATUS or ending.status > processes.BY_SIGNAL:
@@ -122,20 +116,20 @@ def _unsaid(ending: processes.Ending) -> str:
     return f"ended with status {ending.status}"
 
 
-def on_node(folder: Path, threads: int) -> int:
-    """This node's part of a run on several nodes; returns the status of its processes.
+def on_node(folder: RunFolder, threads: int) -> int:
+    """Train this node's part of a run on several nodes; returns the status of its processes.
 
     Raises:
         LaunchError: fewer GPUs here than the first node has.
     """
-    order = read_json(folder / "run.json")
-    topology = Topology(order["nodes"], order["processes"] // order["nodes"], order["device"])
+    launched = LaunchedRun.read(folder)
+    topology = Topology(launched.nodes, launched.processes_per_node, launched.device)
     rendezvous = Rendezvous.of_slurm_job()
-    with _leased(order["name"], topology) as lease:
+    with _leased(launched.name, topology) as lease:
         devices = list(lease.devices) if lease else []
         found = {"host": platform.node(), "devices": devices}
-        write_json(folder / "nodes" / f"{rendezvous.node}.json", found)
-        run = Run(**order["settings"])
+        write_json(folder.node(rendezvous.node), found)
+        run = launched.settings
         ending = processes.start(
             _program(folder), run, topology, threads, lease, rendezvous=rendezvous
         )
@@ -144,7 +138,7 @@ def on_node(folder: Path, threads: int) -> int:
     return ending.status
 
 
-def _program(folder: Path) -> list[str]:
+def _program(folder: RunFolder) -> list[str]:
     return ["-m", "spark_trainer.train.loop", str(folder)]
 
 
@@ -165,32 +159,21 @@ def _leased(name: str, topology: Topology) -> Iterator[gpu.Lease | None]:
         raise LaunchError(str(error)) from None
 
 
-def _describe(order: Order, data: Path, topology: Topology, lease: gpu.Lease | None) -> None:
+def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> None:
     """Write what the run is made of, and what its processes read."""
-    folder, run = order.folder, order.settings
-    lineage = _lineage(order, data, topology)
-    write_json(folder / "lineage.json", lineage | {"devices": list(lease.devices) if lease else []})
-    write_text(folder / "config.yaml", yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
-    told = {
-        "name": order.name,
-        "seal": order.seal,
-        "settings": run.model_dump(mode="json"),
-        "data_root": str(order.data_root),
-        "encoded": str(order.encoded),
-        "versions": order.versions,
-        "origin": order.origin,
-        "continued": order.base.name if order.base else None,
-        "nodes": topology.nodes,
-        "processes": topology.world_size,
-        "device": topology.device,
-    }
+    folder, run = spec.folder, spec.settings
+    deepspeed = None
     if run.use_deepspeed:
         try:
             values = deepspeed_config.read(run)
-            told["deepspeed"] = deepspeed_config.filled(values, run, topology.world_size)
         except ConfigError as error:
             raise LaunchError(str(error)) from None
-    write_json(folder / "run.json", told)
+        deepspeed = deepspeed_config.filled(values, run, topology.world_size)
+    launched = LaunchedRun.of(spec, topology.nodes, topology.world_size, topology.device, deepspeed)
+    devices = {"devices": list(lease.devices) if lease else []}
+    write_json(folder.lineage, lineage.of(launched, folder.manifest) | devices)
+    write_text(folder.config, yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
+    launched.write(folder)
 
 
 def _topology(run: Run, granted: int, nodes: int) -> Topology:
@@ -220,65 +203,3 @@ def _topology(run: Run, granted: int, nodes: int) -> Topology:
         f"{max(1, run.min_gpus)}; to train on the CPU set train.allow_cpu: true and "
         "train.min_gpus: 0"
     )
-
-
-def collect(order: Order, data: Path, target: Path) -> None:
-    """Write the run's own manifest: what was trained on stays known whatever is built later."""
-    if order.index is None:
-        for _ in manifest.read(data):  # what is wrong in it is named by its own name
-            pass
-        shutil.copyfile(data, target)
-    else:
-        join(data, order.index, target, target.with_name("rejected.jsonl"))
-
-
-def _lineage(order: Order, data: Path, topology: Topology) -> dict[str, Any]:
-    """What this run is made of: clips, origin of captions, code, packages, hardware."""
-    videos = {
-        entry["id"]: {
-            "source_path": entry["meta"].get("source_path"),
-            "captioner": entry["meta"].get("captioner"),
-            "captioner_model": entry["meta"].get("captioner_model"),
-        }
-        for entry in manifest.read(data)
-    }
-    versions = {name: _version(name) for name in PACKAGES}
-    return {
-        "run": order.name,
-        "seal": order.seal,
-        "continued_from": order.base.name if order.base else None,
-        "manifest_sha256": file_digest(data),
-        "model_name": order.settings.model_name,
-        "videos": videos,
-        "spark_trainer": __version__,
-        "code": _revision(),
-        "packages": {name: version for name, version in versions.items() if version},
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "device": topology.device,
-        "nodes": topology.nodes,
-        "processes": topology.world_size,
-        "gpus": [str(found) for found in gpu.devices()],
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _revision() -> str | None:
-    """The commit of the code, marked when files were edited; None outside a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return described.stdout.strip() or None

@@ -62,8 +62,7 @@ class Trainer:
         weights = [p for p in model.parameters() if p.requires_grad]
         average = optim.average(weights, run)
         [schedule] = schedules
-        folder = setup.folder / "checkpoints"
-        state = State(strategy, folder, setup.order["seal"], schedule, average)
+        state = State(strategy, setup.folder, setup.launched.run_id, schedule, average)
         saved, progress = state.resume()
         inside = setup.method, setup.training, model, weights, schedule, average
         updates = Updates(strategy, *inside, progress, stopping)
@@ -98,7 +97,7 @@ class Trainer:
 
     def _begin(self) -> int:
         """Say where the run begins or goes on; returns the update that it is at."""
-        step, continued = max(0, self.saved), self.setup.order.get("continued")
+        step, continued = max(0, self.saved), self.setup.launched.continued_from
         if step > self.total:
             raise TrainingError(
                 f"train.num_epochs, train.max_steps: {self.total} updates in all, but "
@@ -224,8 +223,8 @@ class Trainer:
         self.state.save(step, self.progress)
         self.saved = step
         if self.setup.accelerator.is_main_process:
-            best = checkpoints.path(self.state.folder, self.progress.best_step or 0)
-            checkpoints.rotate(self.state.folder, self.run.keep_checkpoints, best)
+            best = self.setup.folder.checkpoint(self.progress.best_step or 0)
+            checkpoints.rotate(self.setup.folder, self.run.keep_checkpoints, best)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from spark_trainer import families, log, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
-from spark_trainer.data.files import read_json
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.reading import Parts, Reader
 from spark_trainer.methods.base import Method
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.train import strategies
 
 
@@ -29,9 +30,9 @@ class TrainingError(RuntimeError):
 class Setup:
     """What a process of a run starts from."""
 
-    folder: Path
+    folder: RunFolder
     run: Run
-    order: dict[str, Any]
+    launched: LaunchedRun
     accelerator: Accelerator
     method: Method
     training: Reader
@@ -50,44 +51,45 @@ def prepare(folder: Path) -> Setup:
         TrainingError: the processes, device or precision are not those that were asked for.
         ValueError: the checkpoint is of no known family, or a part of the data is empty.
     """
-    run, order, accelerator = _launched(folder)
+    here = RunFolder(folder)
+    run, launched, accelerator = _launched(here)
     family = find(run)
     run = family.completed(run)
-    samples = _parts(folder, Path(order["data_root"]), run, family)
+    samples = _parts(here, launched.data_root, run, family)
     method = methods.find(run.model_type)(run, family, model(run, family))
-    store = Store(Path(order["encoded"]), order["versions"])
+    store = Store(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, store)
-    return Setup(folder, run, order, accelerator, method, training, validation)
+    return Setup(here, run, launched, accelerator, method, training, validation)
 
 
-def _launched(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
-    """Return the run's settings, its order, and the processes and device that it got.
+def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
+    """Read the run, and return it with its settings and the processes and device that it got.
 
     Raises:
         TrainingError: they are not those that were asked for, or lack the precision.
     """
-    order = read_json(folder / "run.json")
-    run = Run(**order["settings"])
-    _check_devices(order)
-    _check_precision(run, order["device"])
+    launched = LaunchedRun.read(folder)
+    run = launched.settings
+    _check_devices(launched)
+    _check_precision(run, launched.device)
     strategy = strategies.of(run)
-    made = strategy.make_accelerator(run, order)
+    made = strategy.make_accelerator(run, launched)
     got = (made.num_processes, made.device.type)
-    if got != (order["processes"], order["device"]):
+    if got != (launched.processes, launched.device):
         raise TrainingError(
-            f"asked for {order['processes']} processes on {order['device']}, "
+            f"asked for {launched.processes} processes on {launched.device}, "
             f"got {got[0]} on {got[1]}"
         )
     if not strategy(run, made).is_active():
         raise TrainingError(f"asked for {strategy.NAME}, got {made.distributed_type.value}")
     if made.is_main_process:
-        log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
-    return run, order, made
+        log.start(f"training on {got[0]} × {got[1]}", folder.log)
+    return run, launched, made
 
 
-def _check_devices(order: dict[str, Any]) -> None:
-    wanted = order["processes"] // order["nodes"]
-    if order["device"] == "cuda" and (found := torch.cuda.device_count()) < wanted:
+def _check_devices(launched: LaunchedRun) -> None:
+    wanted = launched.processes_per_node
+    if launched.device == "cuda" and (found := torch.cuda.device_count()) < wanted:
         raise TrainingError(f"asked for {wanted} processes on cuda, torch finds {found} GPUs here")
 
 
@@ -165,13 +167,13 @@ def _keep_packing(model: torch.nn.Module) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def _parts(folder: Path, root: Path, run: Run, family: Kind) -> Parts:
+def _parts(folder: RunFolder, root: Path, run: Run, family: Kind) -> Parts:
     """Return the training and the validation part of the data; light beside a model.
 
     Raises:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
-    manifest = folder / "manifest.jsonl"
+    manifest = folder.manifest
     found = dataset.read(manifest, root, run, family.one_frame, family.needs)
     _check_part("train", found["train"], manifest, run)
     if run.holds_out:

@@ -20,6 +20,7 @@ import torch
 from spark_trainer import log
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import MachineError
+from spark_trainer.runs.folder import RunFolder
 from spark_trainer.train import checkpoints, nest, optim
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.strategies.base import WEIGHTS, Strategy
@@ -35,8 +36,8 @@ class State:
     """The parts of a run that change from update to update."""
 
     strategy: Strategy
-    folder: Path  # of the checkpoints
-    run: str  # whose checkpoints they are
+    folder: RunFolder
+    run_id: str  # whose checkpoints it reads and writes
     schedule: torch.optim.lr_scheduler.LRScheduler
     average: "EMAModel | None"
 
@@ -53,7 +54,7 @@ class State:
 
     def _save(self, step: int, progress: Progress) -> None:
         accelerator = self.strategy.accelerator
-        temporary = self.folder / checkpoints.WRITING
+        temporary = self.folder.checkpoints / checkpoints.WRITING
         if accelerator.is_main_process:
             checkpoints.begin(self.folder)
         accelerator.wait_for_everyone()
@@ -67,7 +68,7 @@ class State:
             write_json(temporary / checkpoints.STEP, self._told(step, progress))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            checkpoints.seal(temporary, step, self.run)
+            checkpoints.commit(temporary, step, self.run_id)
         accelerator.wait_for_everyone()
 
     def _told(self, step: int, progress: Progress) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class State:
         """
         found: list[Any] = [None]
         if self.strategy.accelerator.is_main_process:
-            found = [checkpoints.newest(self.folder, self.run, log.logger.warning)]
+            found = [checkpoints.newest(self.folder, self.run_id, log.logger.warning)]
         if torch.distributed.is_initialized():
             torch.distributed.broadcast_object_list(found)
         if found[0] is None:
@@ -105,7 +106,7 @@ class State:
         if saved["shares"] != layout:
             raise ValueError(
                 f"{checkpoint}: written by {saved['shares']}, this run is {layout}; go "
-                f"on as it was written, or delete {self.folder} to begin anew"
+                f"on as it was written, or delete {self.folder.checkpoints} to begin anew"
             )
         accelerator = self.strategy.accelerator
         self.strategy.load(checkpoint)
@@ -122,9 +123,7 @@ class State:
 
         With more processes than before those that were none have states of their own.
         """
-        drawn = _random(
-            checkpoints.path(self.folder, step), self.strategy.accelerator.process_index
-        )
+        drawn = _random(self.folder.checkpoint(step), self.strategy.accelerator.process_index)
         if drawn.exists():
             _draw_as(nest.load(drawn))
 

@@ -6,7 +6,6 @@ import math
 import resource
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,25 @@ import torch
 from spark_trainer import log
 from spark_trainer.data.files import canonical_json, write_json, write_text
 from spark_trainer.families.kinds.generated import Animation, Generated, sheet
+from spark_trainer.runs.folder import RunFolder
 
 
 class Tracker:
     """Writes the metrics of one run; lines after the resumed update (-1: none) are taken back."""
 
-    def __init__(self, folder: Path, resumed_step: int, wandb_project: str | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, resumed_step: int, wandb_project: str | None = None
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
-        self._path = folder / "metrics.jsonl"
+        self._path = folder.metrics
         if self._path.exists():
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _step(line) <= resumed_step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+        self._events = SummaryWriter(str(folder.events), purge_step=resumed_step + 1)
         self._wandb = _wandb(folder, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -50,7 +52,8 @@ class Tracker:
         Returns:
             the records, as the list in `samples/` has them.
         """
-        folder = self._folder / "samples" / f"step_{step:08d}"
+        listing = self._folder.sample(step)
+        folder = listing.with_suffix("")
         records, rows = [], []
         for one in shown:
             records.append(one.save(folder))
@@ -59,7 +62,7 @@ class Tracker:
                 self._animation(f"sample/{one.video[:12]}", step, moving)
             text = "sample at step %d, %s: %s"
             log.logger.info(text, step, one.video[:12], one.described(folder))
-        write_json(folder.with_suffix(".json"), records)
+        write_json(listing, records)
         if rows:
             made = sheet(rows)
             made.save(folder / "sheet.png")
@@ -90,7 +93,7 @@ class Tracker:
             self._wandb.finish()
 
 
-def _wandb(folder: Path, project: str) -> Any:
+def _wandb(folder: RunFolder, project: str) -> Any:
     """Return a Weights & Biases run that goes on where an interrupted one stopped.
 
     Raises:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from spark_trainer.data import manifest, meta
-from spark_trainer.steps.manifest import _meta, _pose, _sources
+from spark_trainer.data.joining import _sources
+from spark_trainer.steps.manifest import _meta, _pose
 
 SEGMENT = {"text": "a", "start": 1, "end": 2.5, "words": [{"text": "a", "start": 1, "end": 2}]}
 CAPTION = {"caption": "c", "model": "m", "revision": "r", "prompt": None, "score": 1}

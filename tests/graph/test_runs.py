@@ -47,9 +47,9 @@ def test_a_run_waits_for_its_own_manifest_or_for_the_parts(runs: RunGraph, tmp_p
 
 def test_a_run_is_found_where_its_settings_and_data_say(runs: RunGraph) -> None:
     assert runs.summaries.keys() == {"captions", "given", "film", "film_given", "each_step"}
-    assert runs.trained("captions").name == "trained.json"
+    assert runs.summaries["captions"].name == "trained.json"
     assert len(set(runs.summaries.values())) == 5
-    assert read_json(runs.order_file("given"))["name"] == "given"
+    assert read_json(runs.spec_file("given"))["name"] == "given"
 
 
 def test_what_is_encoded_ahead_is_waited_for(runs: RunGraph) -> None:

@@ -16,6 +16,7 @@ from transformers import (
 
 from spark_trainer import gallery
 from spark_trainer.config import ConfigError
+from spark_trainer.data import joining
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.scores import ClipScore, agreement
@@ -82,7 +83,7 @@ def test_the_page_shows_what_each_caption_scored(
     (listed,) = output.glob(".spark/shards/*.json")
     manifest.part(layout, layout.read_shard(listed), ("frames", "select"), "0" * 16, marker)
     write_json(output / "parts.json", [[str(marker), str(listed)]])
-    manifest.join(output / "parts.json", sources, layout.manifest, layout.rejected)
+    joining.join(output / "parts.json", sources, layout.manifest, layout.rejected)
     gallery.write(layout.manifest, output / "page.html", 1)
     page = (output / "page.html").read_text(encoding="utf-8")
     assert {one["score"] for one in record["captions"].values()} == {2.0, 7.0, 11.0}

@@ -12,8 +12,10 @@ from PIL import Image
 from spark_trainer.config import Run
 from spark_trainer.data.files import file_digest, read_json, write_json
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import checkpoints, encode, order
-from spark_trainer.train.order import Order
+from spark_trainer.runs import configured
+from spark_trainer.runs.spec import LaunchedRun, RunSpec
+from spark_trainer.train import checkpoints, encode
+from spark_trainer.train.strategies import deepspeed_config
 from tests.families import tiny
 
 WORDS = ["beagle", "snow leopard", "web site", "bubble", "poodle", "lamp"]
@@ -47,9 +49,9 @@ def manifest(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(checkpoint: Path, manifest: Path, tmp_path: Path) -> Any:
-    """Make an order, with settings laid over small ones."""
+    """Make the spec of a run, with settings laid over small ones."""
 
-    def make(name: str = "run", **settings: Any) -> Order:
+    def make(name: str = "run", **settings: Any) -> RunSpec:
         small: dict[str, Any] = {
             "model_name": str(checkpoint),
             "manifest_path": str(manifest),
@@ -65,36 +67,28 @@ def make(checkpoint: Path, manifest: Path, tmp_path: Path) -> Any:
             "allow_cpu": True,
             "min_gpus": 0,
         }
-        return order.from_manifest(name, Run(**(small | settings)), Layout(tmp_path / "state"))
+        run = Run(**(small | settings))
+        return configured.spec_on_manifest(name, run, Layout(tmp_path / "state"))
 
     return make
 
 
-def write_run(made: Order, processes: int = 1) -> Path:
+def write_run(made: RunSpec, processes: int = 1) -> Path:
     """What `encode` and `launch` leave for the processes, without starting them."""
-    made.folder.mkdir(parents=True)
+    folder = made.folder
+    folder.path.mkdir(parents=True)
     manifest = Path(made.settings.manifest_path or "")
     if made.settings.encoded_ahead:
         encode.run(made, manifest, granted_gpus=0, threads=1)
-    (made.folder / "manifest.jsonl").write_bytes(manifest.read_bytes())
-    write_json(
-        made.folder / "run.json",
-        {
-            "seal": made.seal,
-            "origin": made.origin,
-            "continued": made.base.name if made.base else None,
-            "settings": made.settings.model_dump(mode="json"),
-            "data_root": str(made.data_root),
-            "encoded": str(made.encoded),
-            "versions": made.versions,
-            "nodes": 1,
-            "processes": processes,
-            "device": "cpu",
-        },
-    )
+    folder.manifest.write_bytes(manifest.read_bytes())
+    deepspeed = None
+    if made.settings.use_deepspeed:
+        values = deepspeed_config.read(made.settings)
+        deepspeed = deepspeed_config.filled(values, made.settings, processes)
+    LaunchedRun.of(made, 1, processes, "cpu", deepspeed).write(folder)
     lineage = {"run": made.name, "manifest_sha256": "", "spark_trainer": "", "code": ""}
-    write_json(made.folder / "lineage.json", lineage)
-    return made.folder
+    write_json(folder.lineage, lineage)
+    return folder.path
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

@@ -28,10 +28,10 @@ from torch.utils._pytree import tree_leaves
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import order, setup
+from spark_trainer.runs import configured
+from spark_trainer.train import setup
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import Setup
-from spark_trainer.train.strategies import deepspeed_config
 from spark_trainer.train.topology import STORE_VARIABLE, Topology
 from tests.families import tiny, tiny_pipelines
 
@@ -120,14 +120,9 @@ class Store:
 
     def prepare(self, cell: Cell, **more: Any) -> Setup:
         """What the trainer of a cell starts from."""
-        made = order.from_manifest(f"run{self.made}", self._run(cell, more), self._layout())
+        made = configured.spec_on_manifest(f"run{self.made}", self._run(cell, more), self._layout())
         self.made += 1
-        folder = write_run(made)
-        if made.settings.use_deepspeed:
-            path = folder / "run.json"
-            filled = deepspeed_config.filled(deepspeed_config.read(made.settings), made.settings, 1)
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"deepspeed": filled}))
-        return setup.prepare(folder)
+        return setup.prepare(write_run(made))
 
     def _layout(self) -> Layout:
         return Layout(self.folder / "state")
@@ -263,7 +258,7 @@ def run(store: Store, cell: Cell) -> None:
         AssertionError: something was not as it has to be.
     """
     start = store.prepare(cell)
-    model, told = start.loaded.model, start.folder / "metrics.jsonl"
+    model, told = start.loaded.model, start.folder.path / "metrics.jsonl"
     with watched(model) as watch:
         Trainer.build(start).train()
     differentiated = sorted(watch.differentiated)
@@ -276,7 +271,7 @@ def run(store: Store, cell: Cell) -> None:
     assert [line["step"] for line in steps] == [1, 2]
     assert all(line["mfu"] > 0 and line["grad_norm"] > 0 for line in steps), steps
     assert sum("held_out_loss" in line for line in lines) == 2
-    assert sorted((start.folder / "samples").glob("step_00000002*"))
+    assert sorted((start.folder.path / "samples").glob("step_00000002*"))
 
 
 def fresh() -> None:

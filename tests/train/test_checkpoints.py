@@ -13,6 +13,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer.errors import MachineError
+from spark_trainer.runs.folder import RunFolder
 from spark_trainer.train import checkpoints, nest, setup
 from spark_trainer.train.loop import Trainer
 
@@ -49,7 +50,7 @@ def run(make: Any, trained: dict[str, Path], tmp_path_factory: Any, tmp_path: Pa
     return shutil.copytree(trained["run"], tmp_path / "copy")
 
 
-def seal_of(run: Path) -> str:
+def id_of(run: Path) -> str:
     return str(json.loads((run / "run.json").read_text())["seal"])
 
 
@@ -102,14 +103,15 @@ DAMAGES: list[Callable[[Path], object]] = [
 def test_a_damaged_file_is_named_and_the_one_before_taken(
     run: Path, name: str, damage: Callable[[Path], object]
 ) -> None:
-    folder, said = run / "checkpoints", []
-    damage(checkpoints.path(folder, 6) / name)
-    assert checkpoints.newest(folder, seal_of(run), said.append) == checkpoints.path(folder, 4)
+    folder, said = RunFolder(run), []
+    damage(folder.checkpoint(6) / name)
+    assert checkpoints.newest(folder, id_of(run), said.append) == folder.checkpoint(4)
     [message] = said
     assert "step_00000006 is broken and left out: " in message
     assert name == "digests.json" or name in message  # whose own bytes may speak of others
-    assert [path.name for path in checkpoints.listed(folder)] == ["step_00000002", "step_00000004"]
-    assert (folder / "broken_step_00000006").exists()
+    names = [path.name for path in folder.saved_checkpoints()]
+    assert names == ["step_00000002", "step_00000004"]
+    assert (run / "checkpoints/broken_step_00000006").exists()
 
 
 def otherwise(checkpoint: Path, kind: str) -> None:
@@ -118,7 +120,7 @@ def otherwise(checkpoint: Path, kind: str) -> None:
             (checkpoint / "custom_checkpoint_0.pkl").write_bytes(b"x")
         case "another update":
             shutil.rmtree(checkpoint)
-            shutil.copytree(checkpoints.path(checkpoint.parent, 2), checkpoint)
+            shutil.copytree(checkpoint.with_name("step_00000002"), checkpoint)
         case "another run":
             told = json.loads((checkpoint / "digests.json").read_text())
             (checkpoint / "digests.json").write_text(json.dumps(told | {"run": "0badf00d"}))
@@ -157,16 +159,16 @@ def otherwise(checkpoint: Path, kind: str) -> None:
     ],
 )
 def test_a_folder_that_is_no_checkpoint_of_the_run(run: Path, kind: str, reason: str) -> None:
-    folder, said = run / "checkpoints", []
-    otherwise(checkpoints.path(folder, 6), kind)
-    assert checkpoints.newest(folder, seal_of(run), said.append) == checkpoints.path(folder, 4)
+    folder, said = RunFolder(run), []
+    otherwise(folder.checkpoint(6), kind)
+    assert checkpoints.newest(folder, id_of(run), said.append) == folder.checkpoint(4)
     assert reason in said[0]
 
 
 def test_the_run_goes_on_from_the_one_before_and_keeps_the_broken_one(run: Path) -> None:
     calm = metrics(run)
     folder = run / "checkpoints"
-    cut(checkpoints.path(folder, 6) / "optimizer.safetensors")
+    cut(RunFolder(run).checkpoint(6) / "optimizer.safetensors")
     (folder / checkpoints.WRITING).mkdir()
     (folder / checkpoints.WRITING / "half").write_bytes(b"x" * 1000)
     (folder / "step_00000005.tmp").mkdir()
@@ -185,7 +187,7 @@ def test_the_run_goes_on_from_the_one_before_and_keeps_the_broken_one(run: Path)
 def test_without_a_whole_one_it_begins_anew_and_no_line_stays_twice(run: Path) -> None:
     calm = metrics(run)
     for step in (2, 4, 6):
-        flip(checkpoints.path(run / "checkpoints", step) / "trainable.safetensors")
+        flip(RunFolder(run).checkpoint(step) / "trainable.safetensors")
     assert train(run) == calm
 
 
@@ -205,7 +207,7 @@ def test_nothing_in_a_checkpoint_runs_code(
 ) -> None:
     """Pickles under every name that ever held one, the digests made to fit."""
     monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
-    last = checkpoints.path(run / "checkpoints", 6)
+    last = RunFolder(run).checkpoint(6)
     names = ["custom_checkpoint_0.pkl", "optimizer.bin", "scheduler.bin", "random_states_0.pkl"]
     told = json.loads((last / "digests.json").read_text())
     for name in names:
@@ -222,7 +224,7 @@ def test_a_pickle_in_place_of_tensors_runs_nothing(
     run: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
-    last = checkpoints.path(run / "checkpoints", 6)
+    last = RunFolder(run).checkpoint(6)
     torch.save(Evil(), last / name)
     reseal(last)
     with pytest.raises(Exception, match=r"(?i)header|safetensor|invalid"):
@@ -237,7 +239,7 @@ def test_dropout_goes_on_where_it_was(make: Any, checkpoint: Path, tmp_path: Pat
     folder = write_run(make(**settings))
     calm = train(folder)
     for step in (4, 6):
-        shutil.rmtree(checkpoints.path(folder / "checkpoints", step))
+        shutil.rmtree(RunFolder(folder).checkpoint(step))
     for one, other in zip(calm, train(folder), strict=True):
         assert {k: v for k, v in one.items() if k != "mfu"} == {
             k: v for k, v in other.items() if k != "mfu"
@@ -250,7 +252,7 @@ def test_a_disk_that_is_full_keeps_the_one_before(run: Path, monkeypatch: Any) -
     import signal
 
     folder = run / "checkpoints"
-    shutil.rmtree(checkpoints.path(folder, 6))
+    shutil.rmtree(RunFolder(run).checkpoint(6))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))

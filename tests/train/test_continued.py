@@ -10,7 +10,8 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer.config import ConfigError, Run
-from spark_trainer.train import checkpoints, continued, setup
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.train import continued, setup
 from spark_trainer.train.loop import Trainer
 
 from .conftest import metrics, write_run
@@ -37,19 +38,20 @@ def test_a_longer_run_goes_on_from_a_finished_one(make: Any) -> None:
     base = write_run(make("slow", **SHORT))
     train(base)
     longer = make("slow", **SHORT | {"max_steps": 6, "continue_from": "slow"})
-    assert (longer.base, longer.folder != base) == (base, True)
+    assert (longer.base, longer.folder.path != base) == (RunFolder(base), True)
     folder = write_run(longer)
     said: list[str] = []
-    continued.begin(base, folder, longer.seal, said.append)
+    continued.begin(RunFolder(base), RunFolder(folder), longer.run_id, said.append)
     assert said == [f"going on from {base}/checkpoints/step_00000004"]
     assert train(folder) == [line for line in whole if line["step"] > 4]
     assert "continues slow-" in (folder / "train.log").read_text()
     # Once begun, the name means what it meant, though two runs bear it now.
     again = make("slow", **SHORT | {"max_steps": 6, "continue_from": "slow"})
-    assert (again.base, again.seal) == (base, longer.seal)
+    assert (again.base, again.run_id) == (RunFolder(base), longer.run_id)
     with pytest.raises(ConfigError, match=r"train\.continue_from: 'slow' is several runs in "):
         make("slow", **SHORT | {"max_steps": 9, "continue_from": "slow"})
-    assert make("slow", **SHORT | {"max_steps": 9, "continue_from": longer.seal}).base == folder
+    further = make("slow", **SHORT | {"max_steps": 9, "continue_from": longer.run_id})
+    assert further.base == RunFolder(folder)
 
 
 def test_another_schedule_jumps_to_where_it_is_then(make: Any) -> None:
@@ -58,9 +60,25 @@ def test_another_schedule_jumps_to_where_it_is_then(make: Any) -> None:
     assert train(base)[-2]["learning_rate"] == pytest.approx(2.5e-4)
     longer = make("slow", **settings | {"max_steps": 8, "continue_from": "slow"})
     folder = write_run(longer)
-    continued.begin(base, folder, longer.seal, str)
+    continued.begin(RunFolder(base), RunFolder(folder), longer.run_id, str)
     rates = [line["learning_rate"] for line in train(folder) if "loss" in line]
     assert rates == pytest.approx([5e-4, 3.75e-4, 2.5e-4, 1.25e-4])
+
+
+def test_after_an_early_stop_patience_begins_anew(make: Any) -> None:
+    settings = {"learning_rate": 0.02, "schedule": "constant", "max_steps": 200, "eval_steps": 2}
+    settings |= {"early_stopping": 3}
+    base = write_run(make("slow", **settings))
+    stopped = int(train(base)[-1]["step"])
+    longer = make("slow", **settings | {"continue_from": "slow"})
+    folder = write_run(longer)
+    continued.begin(RunFolder(base), RunFolder(folder), longer.run_id, str)
+    curve = train(folder)
+    evaluated = [int(line["step"]) for line in curve if "held_out_loss" in line]
+    assert evaluated[:3] == [stopped + 2, stopped + 4, stopped + 6]
+    # What was counted since is kept where the run itself is interrupted.
+    shutil.rmtree(RunFolder(folder).saved_checkpoints()[-1])
+    assert train(folder) == curve
 
 
 @pytest.mark.parametrize(
@@ -75,7 +93,7 @@ def test_another_schedule_jumps_to_where_it_is_then(make: Any) -> None:
 )
 def test_what_can_not_go_on_is_named(make: Any, settings: dict[str, Any], message: str) -> None:
     base = write_run(make("slow", **SHORT))
-    checkpoints.path(base / "checkpoints", 4).mkdir(parents=True)
+    RunFolder(base).checkpoint(4).mkdir(parents=True)
     with pytest.raises(ConfigError, match=rf"train\.continue_from: .*{message}"):
         make("slow", **SHORT | {"max_steps": 8, "continue_from": "slow"} | settings)
 
@@ -93,20 +111,20 @@ def test_other_data_and_no_checkpoint_are_named(make: Any, manifest: Path) -> No
 def test_a_broken_checkpoint_of_the_other_stays_where_it_is(make: Any) -> None:
     base = write_run(make("slow", **SHORT))
     train(base)
-    last = checkpoints.path(base / "checkpoints", 4)
+    last = RunFolder(base).checkpoint(4)
     (last / "step.json").write_text("{}")
     longer = make("slow", **SHORT | {"max_steps": 6, "continue_from": "slow"})
     folder = write_run(longer)
     said: list[str] = []
-    continued.begin(base, folder, longer.seal, said.append)
+    continued.begin(RunFolder(base), RunFolder(folder), longer.run_id, said.append)
     assert "step_00000004 is broken and left out: step.json" in said[0]
     assert last.exists()
     assert min(line["step"] for line in train(folder)) == 3
     shutil.rmtree(folder / "checkpoints")
-    for saved in checkpoints.listed(base / "checkpoints"):
+    for saved in RunFolder(base).saved_checkpoints():
         (saved / "digests.json").unlink()
     with pytest.raises(ConfigError, match=r"no checkpoint in .* is whole"):
-        continued.begin(base, folder, longer.seal, str)
+        continued.begin(RunFolder(base), RunFolder(folder), longer.run_id, str)
 
 
 SAME = [
@@ -165,9 +183,9 @@ def test_a_changed_interval_takes_effect_in_the_same_folder(make: Any) -> None:
     made = make("run", **SHORT)
     folder = write_run(made)
     train(folder)
-    shutil.rmtree(checkpoints.path(folder / "checkpoints", 4))
+    shutil.rmtree(RunFolder(folder).checkpoint(4))
     other = make("run", **SHORT | {"eval_steps": 1})
-    assert other.folder == folder
+    assert other.folder.path == folder
     told = json.loads((folder / "run.json").read_text())
     told["settings"] = other.settings.model_dump(mode="json")
     (folder / "run.json").write_text(json.dumps(told))

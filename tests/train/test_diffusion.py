@@ -26,10 +26,11 @@ from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.train import data, order, setup
+from spark_trainer.runs import configured
+from spark_trainer.runs.spec import RunSpec
+from spark_trainer.train import data, setup
 from spark_trainer.train.launch import LaunchError
 from spark_trainer.train.loop import Trainer
-from spark_trainer.train.order import Order
 from tests import cards
 from tests.families import tiny_pipelines
 
@@ -98,12 +99,12 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-Make = Callable[..., Order]
+Make = Callable[..., RunSpec]
 
 
 @pytest.fixture
 def make(folders: dict[str, Path], manifest: Path, tmp_path: Path) -> Make:
-    def make(name: str, run: str = "run", **settings: Any) -> Order:
+    def make(name: str, run: str = "run", **settings: Any) -> RunSpec:
         clip = {"num_frames": FRAMES[name], "fps": FPS, "sizes": [[32, 32]]}
         small: dict[str, Any] = {
             "model_name": str(folders[name]),
@@ -123,7 +124,8 @@ def make(folders: dict[str, Path], manifest: Path, tmp_path: Path) -> Make:
             "allow_cpu": True,
             "min_gpus": 0,
         }
-        return order.from_manifest(run, Run(**(small | settings)), Layout(tmp_path / "state"))
+        made = Run(**(small | settings))
+        return configured.spec_on_manifest(run, made, Layout(tmp_path / "state"))
 
     return make
 
@@ -266,7 +268,7 @@ def test_bf16_holds_only_what_learns_in_float32(make: Make) -> None:
     made = make("wan_animate", "close", mixed_precision="bf16")
     close = held_out(train(write_run(made)))
     assert close[4] == pytest.approx(exact[4], rel=0.03)
-    model = setup.prepare(made.folder).loaded.model
+    model = setup.prepare(made.folder.path).loaded.model
     wide = {n for n, p in model.named_parameters() if p.dtype == torch.float32}
     learns = {n for n, p in model.named_parameters() if p.requires_grad}
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}

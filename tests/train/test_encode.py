@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from spark_trainer.config import Split
 from spark_trainer.data.dataset import part_of
-from spark_trainer.train import encode, order
+from spark_trainer.data.layout import Layout
+from spark_trainer.runs.spec import RunSpec
+from spark_trainer.train import encode
 from spark_trainer.train.launch import LaunchError
-from spark_trainer.train.order import Order
 
 from .conftest import write_run
 from .test_diffusion import FAMILIES, Make, folders, make, manifest, train
@@ -30,7 +32,7 @@ __all__ = ["folders", "make", "manifest"]  # fixtures
 CHANCE = {"sampling": "random", "reference": "random", "variants": 2}
 
 
-def run(made: Order) -> dict[str, int]:
+def run(made: RunSpec) -> dict[str, int]:
     return encode.run(made, Path(made.settings.manifest_path or ""), granted_gpus=0, threads=1)
 
 
@@ -132,11 +134,11 @@ def test_frames_that_were_replaced_are_encoded_again(make: Make, manifest: Path)
 def test_other_steps_behind_the_frames_are_other_clips(make: Make) -> None:
     """Of the workflow's own data: the video and the steps decide, not the files' times."""
     made = make("svd")
-    built = order.Order(**(vars(made) | {"versions": {"frames": "1", "pose": "1"}}))
+    built = replace(made, step_fingerprints={"frames": "1", "pose": "1"})
     assert run(built)["made"] == 6
-    posed = order.Order(**(vars(built) | {"versions": {"frames": "1", "pose": "2"}}))
+    posed = replace(built, step_fingerprints={"frames": "1", "pose": "2"})
     assert run(posed)["made"] == 0  # SVD reads no pose
-    extracted = order.Order(**(vars(built) | {"versions": {"frames": "2", "pose": "1"}}))
+    extracted = replace(built, step_fingerprints={"frames": "2", "pose": "1"})
     assert run(extracted)["made"] == 6
 
 
@@ -205,7 +207,7 @@ def test_a_killed_job_leaves_whole_files_and_makes_only_the_rest(
     made = make("wan_animate")
     marker = tmp_path / "marker.json"
     job = [sys.executable, "-m", "spark_trainer", "encode", "--marker", str(marker)]
-    job += ["--order", str(order.write(tmp_path / "state", made)), "--threads", "1"]
+    job += ["--spec", str(made.write(Layout(tmp_path / "state"))), "--threads", "1"]
     job += ["--data", made.settings.manifest_path or "", "--gpus", "0"]
     job += ["--log", str(tmp_path / "log")]
 

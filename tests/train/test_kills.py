@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from spark_trainer import gpu
-from spark_trainer.train import checkpoints
 
 from .conftest import dropping, metrics
 from .test_checkpoints import DAMAGES, FILES
@@ -50,8 +49,8 @@ def test_twenty_kills_and_broken_checkpoints(make: Any, checkpoint: Path, tmp_pa
             pass
         process.communicate()
         until(lambda: not running(made), 20)
-        assert not (made.folder / "trained.json").exists(), "it was done before it was killed"
-        saved = checkpoints.listed(made.folder / "checkpoints")
+        assert not (made.folder.path / "trained.json").exists(), "it was done before it was killed"
+        saved = made.folder.saved_checkpoints()
         if saved and chance.random() < 0.5:
             chance.choice(DAMAGES)(saved[-1] / chance.choice(FILES))
             broken += 1
@@ -59,4 +58,4 @@ def test_twenty_kills_and_broken_checkpoints(make: Any, checkpoint: Path, tmp_pa
     last.communicate()
     assert last.returncode == 0
     assert broken > 5
-    assert metrics(made.folder) == metrics(calm.folder)
+    assert metrics(made.folder.path) == metrics(calm.folder.path)

@@ -1,4 +1,4 @@
-"""From an order to finished weights, and stops before it."""
+"""From a spec to finished weights, and stops before it."""
 
 import hashlib
 import itertools
@@ -33,8 +33,8 @@ no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU"
 def test_trains_and_records_its_lineage(make: Any, manifest: Path) -> None:
     made = make(max_steps=2)
     launch.fit(made, manifest, granted_gpus=8, threads=2)
-    assert (made.folder / "trained.json").exists()
-    lineage = json.loads((made.folder / "lineage.json").read_text())
+    assert (made.folder.path / "trained.json").exists()
+    lineage = json.loads((made.folder.path / "lineage.json").read_text())
     assert lineage["manifest_sha256"] == hashlib.sha256(manifest.read_bytes()).hexdigest()
     assert len(lineage["videos"]) == 12
     assert lineage["packages"]["transformers"]
@@ -53,11 +53,11 @@ def test_devices_are_free_when_the_launch_is_killed(
     spawn = multiprocessing.get_context("spawn")
     launching = spawn.Process(target=launch.fit, args=(made, manifest, 1, 1))
     launching.start()
-    _until(lambda: (made.folder / "run.json").exists())
+    _until(lambda: (made.folder.path / "run.json").exists())
     (holder,) = gpu.holders()
     assert (holder.device, holder.fraction, holder.what) == ("5", 1, "train run")
     assert holder.pid == launching.pid
-    assert json.loads((made.folder / "lineage.json").read_text())["devices"] == ["5"]
+    assert json.loads((made.folder.path / "lineage.json").read_text())["devices"] == ["5"]
     launching.kill()
     launching.join()
     _until(lambda: not gpu.holders())
@@ -224,8 +224,9 @@ def test_two_nodes_form_one_group(
     two = make("two", nodes=2, fsdp=sharded, **settings)
     launch.fit(two, manifest, granted_gpus=0, threads=2, nodes=2)
     assert "--nodes 2 --ntasks 2 --ntasks-per-node 1" in (tmp_path / "bin/asked").read_text()
-    assert json.loads((two.folder / "trained.json").read_text())["processes"] == 2
-    assert sorted(path.name for path in (two.folder / "nodes").iterdir()) == ["0.json", "1.json"]
-    for a, b in zip(metrics(one.folder), metrics(two.folder), strict=True):
+    assert json.loads((two.folder.path / "trained.json").read_text())["processes"] == 2
+    nodes = (two.folder.path / "nodes").iterdir()
+    assert sorted(path.name for path in nodes) == ["0.json", "1.json"]
+    for a, b in zip(metrics(one.folder.path), metrics(two.folder.path), strict=True):
         same = {"step", "loss", "held_out_loss", "grad_norm"} & a.keys()
         assert {k: b[k] for k in same} == pytest.approx({k: a[k] for k in same}, rel=1e-3)

@@ -145,7 +145,7 @@ def test_held_out_samples_that_cannot_be_read_are_counted(make: Any) -> None:
     for frame in made.data_root.rglob("frame_000002.jpg"):
         frame.unlink()
     rows = [line for line in train(write_run(made)) if "held_out_loss" in line]
-    held = json.loads((made.folder / "trained.json").read_text())["validation_videos"]
+    held = json.loads((made.folder.path / "trained.json").read_text())["validation_videos"]
     assert [line["held_out_skipped"] for line in rows] == [held] * 3
 
 
@@ -234,8 +234,8 @@ def test_a_gpu_without_bf16_is_named(make: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
     folder = write_run(make(mixed_precision="bf16"))
-    order = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(order | {"device": "cuda"}))
+    told = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(told | {"device": "cuda"}))
     with pytest.raises(TrainingError, match=r"train\.mixed_precision: Tesla P100 has no bf16"):
         setup.prepare(folder)
 
@@ -303,8 +303,8 @@ def test_two_processes_equal_one(make: Any, variant: str, tmp_path: Path) -> Non
     alone = train(write_run(make("one", **settings)))
     made = make("two", cpu_processes=2, **settings)
     launch.fit(made, Path(made.settings.manifest_path), granted_gpus=0, threads=2)
-    assert json.loads((made.folder / "trained.json").read_text())["processes"] == 2
-    for one, two in zip(alone, metrics(made.folder), strict=True):
+    assert json.loads((made.folder.path / "trained.json").read_text())["processes"] == 2
+    for one, two in zip(alone, metrics(made.folder.path), strict=True):
         same = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm"} & one.keys()
         assert {k: two[k] for k in same} == pytest.approx({k: one[k] for k in same}, rel=1e-3)
 
@@ -324,8 +324,8 @@ def test_a_run_goes_on_with_another_number_of_processes(make: Any) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    order = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(order | {"processes": 2}))
+    told = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(told | {"processes": 2}))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--nproc_per_node", "2"]
     subprocess.run([*launcher, *command[1:]], check=True, env=os.environ | CPU)

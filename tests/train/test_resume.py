@@ -17,9 +17,10 @@ from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer import families, gpu
 from spark_trainer.data.files import file_digest, read_json
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import checkpoints, setup
 from spark_trainer.train.loop import Trainer
-from spark_trainer.train.order import Order
 from tests.families import tiny, tiny_pipelines
 
 from .conftest import metrics, write_run
@@ -43,10 +44,10 @@ DROPS = ("blip2", "blip2_t5")  # upstream's own dropout is none in the others
 
 
 @pytest.fixture
-def of(make: Any, tmp_path: Path) -> Callable[..., Order]:
-    """An order for a family, with frames that are drawn anew in every epoch."""
+def of(make: Any, tmp_path: Path) -> Callable[..., RunSpec]:
+    """The spec of a run on a family, with frames that are drawn anew in every epoch."""
 
-    def of(variant: str, **settings: Any) -> Order:
+    def of(variant: str, **settings: Any) -> RunSpec:
         clip: dict[str, Any] = {"num_frames": FRAMES.get(variant, 2), "sampling": "random"}
         if variant in WRITE:
             checkpoint = getattr(tiny, variant)(tmp_path / variant)
@@ -82,7 +83,7 @@ def everything(folder: Path) -> dict[str, Any]:
     """What each checkpoint holds, and `final/`: the digest of every file of tensors."""
     saved = {
         f"{one.name}/{name}": facts
-        for one in checkpoints.listed(folder / "checkpoints")
+        for one in RunFolder(folder).saved_checkpoints()
         for name, facts in read_json(one / checkpoints.DIGESTS)["files"].items()
     }
     final = (folder / "final").rglob("*.safetensors")
@@ -93,7 +94,7 @@ def everything(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("settings", [FULL, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("variant", [*WRITE, *FRAMES])
 def test_each_update_is_one_to_go_on_from(
-    variant: str, settings: dict[str, Any], of: Callable[..., Order]
+    variant: str, settings: dict[str, Any], of: Callable[..., RunSpec]
 ) -> None:
     """Upstream's own dropout and the adapters', in one process and with workers."""
     folder = write_run(of(variant, **settings))
@@ -106,7 +107,7 @@ def test_each_update_is_one_to_go_on_from(
         shutil.copytree(calm, folder)
         (folder / "trained.json").unlink()
         shutil.rmtree(folder / "final")
-        for later in checkpoints.listed(folder / "checkpoints")[step:]:
+        for later in RunFolder(folder).saved_checkpoints()[step:]:
             shutil.rmtree(later)
         assert train(folder) == curve
         assert everything(folder) == kept

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from spark_trainer import gpu
-from spark_trainer.train import holder, order
-from spark_trainer.train.order import Order
+from spark_trainer.data.layout import Layout
+from spark_trainer.runs.spec import RunSpec
+from spark_trainer.train import holder
 
 from .conftest import metrics
 
@@ -29,10 +30,10 @@ ALONE = {**SLOW, "num_workers": 1}
 WAYS = {"one": {}, "two": {"cpu_processes": 2}}
 
 
-def start(made: Order, state: Path, **options: Any) -> psutil.Popen:
+def start(made: RunSpec, state: Path, **options: Any) -> psutil.Popen:
     """The command that a rule runs."""
-    path = order.write(state, made)
-    command = [sys.executable, "-m", "spark_trainer", "fit", "--order", str(path), "--gpus", "0"]
+    path = made.write(Layout(state))
+    command = [sys.executable, "-m", "spark_trainer", "fit", "--spec", str(path), "--gpus", "0"]
     command += ["--threads", "2", "--data", str(made.settings.manifest_path)]
     return psutil.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
@@ -45,12 +46,12 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-def updates(made: Order) -> int:
-    path = made.folder / "metrics.jsonl"
+def updates(made: RunSpec) -> int:
+    path = made.folder.path / "metrics.jsonl"
     return path.read_text().count('"loss"') if path.exists() else 0
 
 
-def running(made: Order) -> list[psutil.Process]:
+def running(made: RunSpec) -> list[psutil.Process]:
     """Every process that trains in the folder, workers included."""
     name, found = str(made.folder), []
     for process in psutil.process_iter():
@@ -71,7 +72,7 @@ def calm(make: Any, tmp_path: Path) -> Callable[[str], list[dict[str, float]]]:
         process = start(made, tmp_path / "state")
         process.communicate()
         assert process.returncode == 0
-        return metrics(made.folder)
+        return metrics(made.folder.path)
 
     return calm
 
@@ -92,13 +93,13 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     assert "the same command goes on from there" in last
     assert "Traceback" not in said
     assert not running(made)
-    assert [int(path.name[5:]) for path in (made.folder / "checkpoints").iterdir()] == [
+    assert [int(path.name[5:]) for path in (made.folder.path / "checkpoints").iterdir()] == [
         int(found[1])
     ]
     again = start(made, tmp_path / "state")
     again.communicate()
     assert again.returncode == 0
-    assert metrics(made.folder) == calm(way)
+    assert metrics(made.folder.path) == calm(way)
 
 
 def test_ctrl_c_in_a_terminal_is_heard_once_and_a_second_one_at_once(
@@ -191,4 +192,4 @@ def test_a_message_of_a_process_is_the_last_line(make: Any, tmp_path: Path) -> N
     assert process.returncode == 1
     assert "Traceback" not in said
     assert "train.freeze: no part 'ears'" in said.strip().splitlines()[-1]
-    assert json.loads((made.folder / "run.json").read_text())["seal"] == made.seal
+    assert json.loads((made.folder.path / "run.json").read_text())["seal"] == made.run_id

@@ -13,6 +13,7 @@ from torch._C._distributed_c10d import FileStore
 
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.train.topology import STORE_VARIABLE
 
 WEIGHTS = "trainable.safetensors"  # in a checkpoint, whole
@@ -31,14 +32,14 @@ class Strategy(ABC):
         self.run, self.accelerator = run, accelerator
 
     @classmethod
-    def make_accelerator(cls, run: Run, launched: dict[str, Any]) -> Accelerator:
+    def make_accelerator(cls, run: Run, launched: LaunchedRun) -> Accelerator:
         """Return the processes and devices of a run; `setup` checks that they are as asked.
 
         Args:
             run: the settings.
-            launched: the content of `run.json`.
+            launched: the device and the number of processes.
         """
-        on_cpu = launched["device"] == "cpu"
+        on_cpu = launched.device == "cpu"
         join_process_group("gloo" if on_cpu else "nccl")
         return Accelerator(
             mixed_precision=run.mixed_precision, cpu=on_cpu, kwargs_handlers=cls.handlers(run)

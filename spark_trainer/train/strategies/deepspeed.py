@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupKwargs
 
 from spark_trainer.config import Run
+from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.train.strategies import deepspeed_build
 from spark_trainer.train.strategies.base import Context, MakeOptimizer, join_process_group
 from spark_trainer.train.strategies.sharded import Sharded
@@ -22,17 +23,17 @@ class DeepSpeed(Sharded):
     NAME = "DeepSpeed"
 
     @classmethod
-    def make_accelerator(cls, run: Run, launched: dict[str, Any]) -> Accelerator:
+    def make_accelerator(cls, run: Run, launched: LaunchedRun) -> Accelerator:
         """Return the processes and devices of a run.
 
         Raises:
             MachineError: another process has begun to compile what DeepSpeed needs, and hangs.
         """
-        backend = "gloo" if launched["device"] == "cpu" else "nccl"
+        backend = "gloo" if launched.device == "cpu" else "nccl"
         join_process_group(backend)
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         # On a CPU `cpu=True` would silently mean DDP, and no backend a process that is alone.
-        plugin = DeepSpeedPlugin(hf_ds_config=launched["deepspeed"], zero3_init_flag=False)
+        plugin = DeepSpeedPlugin(hf_ds_config=launched.deepspeed, zero3_init_flag=False)
         with deepspeed_build.limited():
             made = Accelerator(
                 mixed_precision=run.mixed_precision,

@@ -15,9 +15,10 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from spark_trainer import families
-from spark_trainer.train import encode, launch, order, setup
+from spark_trainer.data.layout import Layout
+from spark_trainer.runs.spec import RunSpec
+from spark_trainer.train import encode, launch, setup
 from spark_trainer.train.loop import Trainer
-from spark_trainer.train.order import Order
 from tests.families import tiny, tiny_pipelines
 from tests.train.conftest import metrics, reseal, write_run
 from tests.train.test_diffusion import FPS, FRAMES, ids, write_video
@@ -46,7 +47,7 @@ SHARDED: dict[str, dict[str, Any]] = {
     "fsdp": {},
 }
 
-Make = Callable[..., Order]
+Make = Callable[..., RunSpec]
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ def strategy(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
 def films(make: Make, tmp_path: Path) -> Make:
     """As `make`, for a family that makes videos; those held out and sizes can't be dealt evenly."""
 
-    def films(name: str, variant: str, **settings: Any) -> Order:
+    def films(name: str, variant: str, **settings: Any) -> RunSpec:
         root = tmp_path / f"{variant}-data"
         path = root / "manifest_v1.jsonl"
         if not root.exists():
@@ -102,9 +103,9 @@ def films(make: Make, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def of(make: Make, films: Make, tmp_path: Path) -> Make:
-    """An order for a variant of a family."""
+    """The spec of a run on a variant of a family."""
 
-    def of(name: str, variant: str, **settings: Any) -> Order:
+    def of(name: str, variant: str, **settings: Any) -> RunSpec:
         folder = tmp_path / variant
         if variant in FRAMES:
             if not folder.exists():
@@ -120,12 +121,12 @@ def of(make: Make, films: Make, tmp_path: Path) -> Make:
     return of
 
 
-def fit(made: Order) -> list[dict[str, float]]:
+def fit(made: RunSpec) -> list[dict[str, float]]:
     data = Path(made.settings.manifest_path or "")
     if made.settings.encoded_ahead:
         encode.run(made, data, granted_gpus=0, threads=1)
     launch.fit(made, data, granted_gpus=0, threads=2)
-    return metrics(made.folder)
+    return metrics(made.folder.path)
 
 
 def close(one: list[dict[str, float]], other: list[dict[str, float]]) -> None:
@@ -134,20 +135,21 @@ def close(one: list[dict[str, float]], other: list[dict[str, float]]) -> None:
         assert {k: b[k] for k in same} == pytest.approx({k: a[k] for k in same}, rel=RELATIVE)
 
 
-def weights(made: Order) -> dict[str, Any]:
+def weights(made: RunSpec) -> dict[str, Any]:
     """What `final/` holds."""
-    [path] = (made.folder / "final").rglob("*.safetensors")
+    [path] = (made.folder.path / "final").rglob("*.safetensors")
     return load_file(path)
 
 
-def held_out(made: Order) -> list[float]:
+def held_out(made: RunSpec) -> list[float]:
     """The held-out losses of a run."""
-    return [line["held_out_loss"] for line in metrics(made.folder) if "held_out_loss" in line]
+    return [line["held_out_loss"] for line in metrics(made.folder.path) if "held_out_loss" in line]
 
 
-def held(made: Order) -> list[int]:
+def held(made: RunSpec) -> list[int]:
     """Bytes of the optimizer's state in each process."""
-    numbers: list[int] = json.loads((made.folder / "trained.json").read_text())["optimizer_bytes"]
+    summary = json.loads((made.folder.path / "trained.json").read_text())
+    numbers: list[int] = summary["optimizer_bytes"]
     return numbers
 
 
@@ -171,7 +173,7 @@ def test_two_that_share_equal_one(
 ) -> None:
     one = of("one", variant)
     Trainer.build(setup.prepare(write_run(one))).train()
-    curve, exact, whole = metrics(one.folder), weights(one), held(one)
+    curve, exact, whole = metrics(one.folder.path), weights(one), held(one)
     for name in names:
         made = of(name, variant, **strategy(name))
         close(curve, fit(made))
@@ -194,19 +196,19 @@ def test_a_killed_run_goes_on_bit_by_bit(
     keys = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2, **strategy(name)}
     calm, killed = (of(run, "blip", **keys) for run in ("calm", "killed"))
     curve = fit(calm)
-    path = order.write(tmp_path / "state", killed)
-    command = [sys.executable, "-m", "spark_trainer", "fit", "--order", str(path), "--gpus", "0"]
+    path = killed.write(Layout(tmp_path / "state"))
+    command = [sys.executable, "-m", "spark_trainer", "fit", "--spec", str(path), "--gpus", "0"]
     command += ["--threads", "2", "--data", str(killed.settings.manifest_path)]
     process = psutil.Popen(command)
-    while process.poll() is None and not (killed.folder / "checkpoints/step_00000004").exists():
+    while process.poll() is None and not killed.folder.checkpoint(4).exists():
         time.sleep(0.01)
     for one in [*process.children(recursive=True), process]:
         with contextlib.suppress(psutil.NoSuchProcess):  # some end with those killed before them
             one.kill()
     process.wait()
-    assert not (killed.folder / "trained.json").exists()
+    assert not (killed.folder.path / "trained.json").exists()
     assert fit(killed) == curve
-    assert "resumed at update" in (killed.folder / "train.log").read_text()
+    assert "resumed at update" in (killed.folder.path / "train.log").read_text()
     ours, theirs = weights(killed), weights(calm)
     assert all(ours[key].equal(value) for key, value in theirs.items())
 
@@ -222,7 +224,7 @@ def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, strategy: An
     made = of("shared", "qwen2_vl", **keys, **strategy(name))
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
-    assert transformers.AutoModelForImageTextToText.from_pretrained(made.folder / "final")
+    assert transformers.AutoModelForImageTextToText.from_pretrained(made.folder.path / "final")
     assert weights(made).keys() == weights(one).keys()
 
 
@@ -238,9 +240,8 @@ def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, strategy: Any) ->
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
     assert held_out(made)[-1] < held_out(made)[0]
     assert weights(made).keys() == weights(one).keys()
-    assert (
-        "ZeRO-3 on 1 processes" in (made.folder / "checkpoints/step_00000003/step.json").read_text()
-    )
+    saved = made.folder.path / "checkpoints/step_00000003/step.json"
+    assert "ZeRO-3 on 1 processes" in saved.read_text()
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CAPTIONS = {"dog.mp4": "a dog runs", "cat.mp4": "a cat sleeps", "park.mp4": "people in a park"}
 STARTED = time.mktime((2026, 10, 19, 14, 3, 0, 0, 0, -1))
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from spark_trainer.config import ConfigError
-from spark_trainer.train import order
 
 
 @pytest.mark.parametrize(
@@ -19,23 +18,16 @@ from spark_trainer.train import order
     ],
     ids=str,
 )
-def test_seal_follows_what_decides_the_weights(
+def test_the_id_follows_what_decides_the_weights(
     make: Any, settings: dict[str, Any], same: bool
 ) -> None:
-    assert (make().seal == make(**settings).seal) is same
+    assert (make().run_id == make(**settings).run_id) is same
 
 
-def test_seal_follows_the_data_and_the_checkpoint(
-    make: Any, manifest: Path, checkpoint: Path
-) -> None:
-    before = make().seal
+def test_the_id_follows_the_data_and_the_checkpoint(make: Any, manifest: Path) -> None:
+    before = make().run_id
     manifest.write_text(manifest.read_text().replace("beagle", "lamp"))
-    assert make().seal != before
-
-
-def test_an_order_survives_its_file(make: Any, tmp_path: Path) -> None:
-    made = make()
-    assert order.read(order.write(tmp_path, made)) == made
+    assert make().run_id != before
 
 
 def test_a_missing_manifest_names_the_key(make: Any) -> None:

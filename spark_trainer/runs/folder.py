@@ -1,0 +1,130 @@
+"""The folder of a training run; the only module that spells the names in it.
+
+run.json                the run as it was launched: what its processes read
+config.yaml             its settings, for people
+manifest.jsonl          what it is trained on
+rejected.jsonl          the videos that the manifest leaves out, with reasons
+lineage.json            clips, who captioned them, code, packages, hardware
+nodes/<number>.json     host and devices of each node, where there are several
+metrics.jsonl           a line for each update and each evaluation
+tensorboard/            the same as events
+samples/step_<update>…  what the model made of held-out clips
+checkpoints/step_<update>/  what the run goes on from
+train.log               the log of its processes
+final/                  the trained model, and its card
+trained.json            the summary, written last
+.holder                 who trains in the folder
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spark_trainer.data.layout import RUN_CONFIG, RUN_FILE, RUN_LINEAGE
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run folder, wherever it lies."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """`<run>-<run id>`, as the folder is called."""
+        return self.path.name
+
+    @property
+    def run_file(self) -> Path:
+        return self.path / RUN_FILE
+
+    @property
+    def config(self) -> Path:
+        return self.path / RUN_CONFIG
+
+    @property
+    def lineage(self) -> Path:
+        return self.path / RUN_LINEAGE
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        return self.path / "rejected.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def final(self) -> Path:
+        return self.path / "final"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "trained.json"
+
+    @property
+    def holder(self) -> Path:
+        return self.path / ".holder"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def node(self, number: int) -> Path:
+        return self.path / "nodes" / f"{number}.json"
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the folder of the checkpoint of an update."""
+        return self.checkpoints / step_name(step)
+
+    def saved_checkpoints(self) -> list[Path]:
+        """List what is named as a checkpoint, oldest first, whole or not."""
+        return sorted(self.checkpoints.glob(f"{STEP}{8 * '[0-9]'}"))
+
+    def sample(self, step: int) -> Path:
+        """Return the list of the samples of an update; videos lie in the folder beside it."""
+        return self.samples / f"{step_name(step)}.json"
+
+    def sample_lists(self) -> list[Path]:
+        """List what `sample` names and is there, oldest first."""
+        return sorted(self.samples.glob(f"{STEP}*.json"))
+
+    def exists(self) -> bool:
+        """Tell whether a run was launched here."""
+        return self.run_file.is_file()
+
+
+STEP = "step_"
+
+
+def step_name(step: int) -> str:
+    """Return what the things of one update are called."""
+    return f"{STEP}{step:08d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the update that a checkpoint's name says."""
+    return int(checkpoint.name.removeprefix(STEP))
+
+
+def below(folder: Path) -> list[RunFolder]:
+    """List the run folders directly below a folder, by name."""
+    return [RunFolder(path.parent) for path in sorted(folder.glob(f"*/{RUN_FILE}"))]

@@ -1,0 +1,66 @@
+"""What a run is made of: clips, who captioned them, code, packages, hardware."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from spark_trainer import __version__, gpu
+from spark_trainer.data import manifest
+from spark_trainer.data.files import file_digest
+from spark_trainer.runs.spec import LaunchedRun
+
+PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
+
+
+def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
+    """Describe a run on a manifest as `lineage.json` holds it."""
+    videos = {
+        entry["id"]: {
+            "source_path": entry["meta"].get("source_path"),
+            "captioner": entry["meta"].get("captioner"),
+            "captioner_model": entry["meta"].get("captioner_model"),
+        }
+        for entry in manifest.read(data)
+    }
+    versions = {name: _version(name) for name in PACKAGES}
+    return {
+        "run": launched.name,
+        "seal": launched.run_id,
+        "continued_from": launched.continued_from,
+        "manifest_sha256": file_digest(data),
+        "model_name": launched.settings.model_name,
+        "videos": videos,
+        "spark_trainer": __version__,
+        "code": _revision(),
+        "packages": {name: version for name, version in versions.items() if version},
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "device": launched.device,
+        "nodes": launched.nodes,
+        "processes": launched.processes,
+        "gpus": [str(found) for found in gpu.devices()],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """Name the commit of the code, marked when files were edited; None outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return described.stdout.strip() or None
