@@ -147,12 +147,12 @@ class Clips:
         raise AssertionError("unreachable")
 
 
-def cut(folder: Path, names: Iterable[str] = CUTS) -> Clips:
+def cut(folder: Path, names: Iterable[str] = CUTS, width_px: int = 160) -> Clips:
     """Cut the demo's clips into a folder."""
     for name in names:
         source, target = REPO / f"config/demo/clips/{name}.mp4", folder / f"{name}.mp4"
         command = [ffmpeg.binary(), "-v", "error", "-i", str(source), "-t", "2"]
-        command += ["-vf", "scale=160:-2", "-c:v", "mpeg4", "-c:a", "aac", str(target)]
+        command += ["-vf", f"scale={width_px}:-2", "-c:v", "mpeg4", "-c:a", "aac", str(target)]
         subprocess.run(command, check=True)
     return Clips(folder)
 
