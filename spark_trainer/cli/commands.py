@@ -28,7 +28,7 @@ def preprocess(options: argparse.Namespace) -> int:
                 section = section.setdefault(key, {})
             section[path[-1]] = value
     below = _read_yaml(options.config)
-    given = {flag: getattr(options, flag) for flag in flags.SWITCHES}
+    given = {flag: getattr(options, flag) for flag in PREPROCESS_FLAGS}
     given = {flag: value for flag, value in given.items() if value is not None}
     enabled, said = flags.switches(config.load(below), given)
     for name, value in enabled.items():

@@ -13,7 +13,7 @@ import av
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLIPS = ROOT / "config/demo/clips"
 PARTS = ("Snakefile", "rules", "envs", "profiles", "config")
 
