@@ -143,7 +143,18 @@ def train_flags(parser: argparse.ArgumentParser) -> None:
     """What `train` takes."""
     for name in TRAIN_FLAGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=count, default=1)
+
+
+def count(text: str) -> int:
+    """Read a number of threads.
+
+    Raises:
+        ValueError: it is no whole number above 0.
+    """
+    if (count := int(text)) < 1:
+        raise ValueError(text)
+    return count
 
 
 def validate(options: argparse.Namespace) -> int:

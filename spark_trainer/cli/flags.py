@@ -1,6 +1,7 @@
 """Flags laid over a configuration: a flag wins, and what it takes back is said."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Config, Run
@@ -55,7 +56,7 @@ def over_run(
             said.append(f"{key}.{name}: {values.pop(name)} is taken back by {shown}")
 
     for flag, value in given.items():
-        if value == getattr(run, flag) and flag in ("model_name", "model_type"):
+        if flag in ("model_name", "model_type") and _same(value, getattr(run, flag)):
             if flag == "model_name" and run.from_scratch:
                 said.append(f"{key}.from_scratch: true stays, --model-name names the same model")
             continue
@@ -72,6 +73,11 @@ def over_run(
         values["gpus"] = here
     values.update(given)
     return values, said
+
+
+def _same(a: str, b: str) -> bool:
+    """Tell whether two names are one, or are one folder spelt in two ways."""
+    return a == b or (Path(a).exists() and Path(a).resolve() == Path(b).resolve())
 
 
 def switches(config: Config, given: Mapping[str, Any]) -> tuple[dict[str, bool], list[str]]:

@@ -1,5 +1,6 @@
 """What flags bring along and take back, and how that is said."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,17 @@ def test_the_same_model_keeps_its_random_weights_and_says_so() -> None:
     values, said = flags.over_run(run, {"model_name": "some/model"}, "train", 0)
     assert (values["from_scratch"], values["learning_rate"]) == (True, 0.5)
     assert said == ["train.from_scratch: true stays, --model-name names the same model"]
+
+
+def test_a_folder_is_the_same_however_it_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = Run(model_name="model", from_scratch=True)
+    for name in ("./model", str(tmp_path / "model")):
+        values, _ = flags.over_run(run, {"model_name": name}, "train", 0)
+        assert values["from_scratch"]
 
 
 def test_another_model_takes_random_weights_and_their_rate_back() -> None:
