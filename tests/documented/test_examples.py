@@ -18,10 +18,10 @@ import yaml
 from spark_trainer import gpu
 from tests import ffmpeg
 from tests.families import tiny
+from tests.whisper_weights import base as whisper_base
 
 from .clone import Clone, Trained
 from .pages import ROOT, commands
-from .test_commands import whisper_base
 
 pytestmark = [
     pytest.mark.long,
