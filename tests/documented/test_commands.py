@@ -20,10 +20,9 @@ from tests.whisper_weights import base as whisper_base
 
 from .clone import Clone
 from .pages import ROOT, commands
-from .test_examples import TEXT
+from .test_examples import SHOWN, SPEAKER
 
 no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
-SPEAKER = ROOT / "tests/assets/speaker.mp4"
 VIDEOS = 6  # of the demo, besides one that is broken; one of them has two names
 DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 DAY: dict[str, Callable[[Clone, str], None]] = {}
@@ -316,18 +315,12 @@ NOBODY = {
     "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
     "uv pip install wandb": "needs the package index",
 }
-NOT_YET = {  # no test runs these as they stand; each one's family has tests of its own
-    *("config/train_vl_example.yaml", "config/train_diffusion_example.yaml"),
-    *("config/preprocess_example.yaml", "config/examples/svd.yaml"),
-    *("config/examples/animatediff.yaml", "config/examples/wan_animate.yaml"),
-}
 BENCHMARK = re.compile(r"uv run (--group bench )?python benchmarks/\w+\.py")  # an hour in all
 NEW_FAMILY = re.compile(r".*\bidefics3\b")  # the example of docs/new-family.md
 
 
 def test_every_command_of_the_pages_is_known() -> None:
-    shown = {f"config/{example.path}" for example in TEXT} | NOT_YET
-    examples = {line for line in commands() if any(path in line for path in shown)}
+    examples = {line for line in commands() if any(f"config/{path}" in line for path in SHOWN)}
     apart = {line for line in commands() if BENCHMARK.fullmatch(line) or NEW_FAMILY.match(line)}
     known = {*DAY, *ELSEWHERE, *NOBODY, *examples, *apart}
     assert known == set(commands())

@@ -9,6 +9,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ import yaml
 
 from spark_trainer import gpu
 from tests import ffmpeg
-from tests.families import tiny
+from tests.families import tiny, tiny_pipelines
 from tests.whisper_weights import base as whisper_base
 
 from .clone import Clone, Trained
-from .pages import ROOT, commands
+from .pages import ROOT, commands, python_block
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU"),
 ]
+SPEAKER = ROOT / "tests/assets/speaker.mp4"
 CLIPS = ("cup", "globe-reading", "title", "bunny")
 COPIES = 5  # of each clip, every one of another content
 SECONDS = 5
@@ -42,6 +44,7 @@ HERE: dict[str, Any] = {
         "split": {"validation": 0.2, "seed": 1},
     },
 }
+SHORT: dict[str, Any] = {"max_steps": 1, "num_sampling_steps": 2, "num_samples": 1}
 ADAPTED = r"(language_model\.)?(model\.)?(language_model\.)?layers\..*(q|k|v|o|gate|up|down)_proj"
 
 
@@ -77,7 +80,38 @@ TEXT = [
     Example("examples/internvl.yaml", tiny.internvl, ADAPTED, 16),
     Example("examples/qwen2_vl.yaml", tiny.qwen2_vl, ADAPTED, 32),
     Example("examples/llava.yaml", tiny.llava_onevision, ADAPTED, 16),
+    Example("train_vl_example.yaml", tiny.qwen2_vl, ADAPTED, 64, run="fast"),
 ]
+SVD = partial(
+    Example,
+    stand_in=tiny_pipelines.svd,
+    learnt=".*temporal|.*time_mixer|.*time_pos_embed",
+    part="unet",
+    here=SHORT | {"clip": {"sizes": [[64, 64]]}},
+)
+FILMS = [
+    SVD("examples/svd.yaml", samples=16, here=SVD.keywords["here"] | {"max_steps": 2}),
+    SVD("train_diffusion_example.yaml", samples=8),
+]
+
+
+ANIMATEDIFF = Example(
+    "examples/animatediff.yaml",
+    lambda folder: folder,  # the page's own code makes it
+    ".*",
+    samples=32,
+    part="motion_adapter",
+    here=SHORT | {"clip": {"sizes": [[32, 32]]}},
+)
+WAN = Example(
+    "examples/wan_animate.yaml",
+    tiny_pipelines.wan_animate,
+    "",
+    samples=8,
+    here=SHORT | {"clip": {"sizes": [[32, 32]]}},
+)
+PREPARING = "preprocess_example.yaml"
+SHOWN = {example.path for example in (*TEXT, *FILMS, ANIMATEDIFF, WAN)} | {PREPARING}
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +180,55 @@ def test_it_trains_the_model_that_it_names(clone: Clone, example: Example) -> No
         assert not (made.folder / "final/model.safetensors").exists()
     else:
         made.learnt(start, example.learnt)
+
+
+@pytest.mark.parametrize("example", FILMS, ids=lambda example: example.path)
+def test_it_trains_what_makes_videos(clone: Clone, example: Example) -> None:
+    made, start = run(clone, example)
+    check(example, made)
+    made.learnt(start, example.learnt, example.part)
+    assert list(made.folder.glob("samples/*/*.mp4"))
+
+
+def test_animatediff_from_the_pages_own_pipeline(clone: Clone) -> None:
+    """The page's code puts the folder together of which the example trains the motion modules."""
+    clone.stand_in("guoyww/animatediff-motion-adapter-v1-5-2", tiny_pipelines.motion_adapter)
+    clone.stand_in("stable-diffusion-v1-5/stable-diffusion-v1-5", tiny_pipelines.stable_diffusion)
+    code = clone.folder / "pipeline.py"
+    code.write_text(python_block("training.md", "adapter = MotionAdapter"))
+    clone.type(f"python {code.name}")
+    made, start = run(clone, ANIMATEDIFF)
+    check(ANIMATEDIFF, made)
+    made.learnt(start, ANIMATEDIFF.learnt, ANIMATEDIFF.part)
+    assert not (made.folder / "final/unet").exists()
+
+
+def test_wan_animate_from_raw_video(tmp_path: Path) -> None:
+    clone = Clone.of(tmp_path)
+    clone.stand_in(BLIP, tiny.blip)
+    clone.stand_in("Systran/faster-whisper-base", whisper_base)
+    write_copies(clone, SPEAKER)
+    made, _ = run(clone, WAN)
+    check(WAN, made)
+    assert list(made.folder.glob("final/*lora*.safetensors"))
+    assert not (made.folder / "final/transformer").exists()
+    assert list(made.folder.glob("samples/*/*.mp4"))
+
+
+def test_the_preparing_example(clone: Clone) -> None:
+    """Its manifest, and the page's code that reads it as a data set."""
+    [line] = [line for line in commands() if PREPARING in line]
+    here = {key: HERE[key] for key in ("caption", "transcript")}
+    clone.type(f"{line} --config {overlay(here)}")
+    lines = clone.manifest()
+    assert len(lines) == len(CLIPS) * COPIES
+    assert all(one["meta"]["captioner"] == "blip" for one in lines)
+    assert all(len(one["meta"]["frame_times"]) == SECONDS for one in lines)
+    names = {one["meta"]["source_path"]: one["meta"]["transcript"] for one in lines}
+    assert "dashwood" in names["globe-reading.mp4"].lower()
+    pytest.importorskip("datasets")
+    code = python_block("training.md", "from datasets import").replace(
+        "load_dataset(", "d = load_dataset("
+    )
+    (clone.folder / "read.py").write_text(code + "\nprint(d['train'].num_rows)\n")
+    assert clone.type("python read.py").stdout.split()[-1] == str(len(lines))
