@@ -53,7 +53,9 @@ class Clone:
 
     def type(self, line: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a line of a page in a shell; it must end with this status."""
-        kept = {key: value for key, value in os.environ.items() if "SPARK_TRAINER" not in key}
+        # A table is as wide as the terminal, of which COLUMNS tells; here is none.
+        unset = ("SPARK_TRAINER", "COLUMNS")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
         hub = {"HF_HUB_CACHE": str(self.folder / "hub"), "HF_HUB_OFFLINE": "1"}
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
