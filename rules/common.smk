@@ -16,6 +16,7 @@ from spark_trainer.runs.folder import RunFolder
 
 environment.prefer_this_interpreter()
 environment.prefer_huge_pages()
+environment.collect_seldom()
 
 with console.one_line(f"{console.configuration()}: "):
     CONFIG = settings.load(config)

@@ -105,6 +105,9 @@ class Trainer:
             )
         text = "resumed at update %d of %d"
         log.logger.info(text if self.saved >= 0 else "started at update %d of %d", step, self.total)
+        if self.run.warmup_steps >= self.total:
+            text = "train.warmup_steps: %d of %d updates in all: the learning rate stays below %g"
+            log.logger.warning(text, self.run.warmup_steps, self.total, self.run.learning_rate)
         if continued:
             text = "continues %s by a %s schedule over %d updates: the learning rate is now %.4g"
             rate = float(self.state.schedule.get_last_lr()[0])
