@@ -8,11 +8,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import captioners, detectors, families, gpu, steps, templates, transcribers
+from spark_trainer import (
+    captioners,
+    detectors,
+    environment,
+    families,
+    gpu,
+    steps,
+    templates,
+    transcribers,
+)
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import models
 from spark_trainer.errors import told
@@ -75,10 +83,10 @@ def before(config: Config, due: Due) -> None:
 
 def _packages(config: Config, due: Due) -> Iterator[str]:
     """Packages that are not installed, each with the key that asks for it."""
-    for package, key in dict(_needed(config, due)).items() if due.here else ():
-        try:
-            metadata.version(package)
-        except metadata.PackageNotFoundError:
+    needed = dict(_needed(config, due)) if due.here else {}
+    installed = environment.versions(needed)
+    for package, key in needed.items():
+        if package not in installed:
             yield f"{key} needs the package {package}, which is not installed here"
 
 

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from spark_trainer.errors import UserError
+
 
 def expanded(path: str) -> str:
     """Put the home folder for `~`, and values for `$NAME` and `${NAME}`.
@@ -59,7 +61,7 @@ DEVICE = "`cuda` stops where there is no GPU; `auto` then takes the CPU; `cpu` l
 SHARE = "Share of a GPU that a job takes; at 0.5 two jobs run on one."
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that can't be used; the message names the key and what was expected."""
 
 

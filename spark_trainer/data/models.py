@@ -5,16 +5,17 @@ from pathlib import Path
 
 from spark_trainer.config import ConfigError
 from spark_trainer.data.files import digest, file_digest, read_json, tree_digest, write_json
-from spark_trainer.errors import cause
+from spark_trainer.errors import ABSENT, MachineError, cause, of_machine
 
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"}
 
 WEIGHTS = {".safetensors", ".bin"}  # ending of a file with weights; the last is CTranslate2's
 HUB_SECONDS = 5.0  # until the hub counts as out of reach
+BUSY = (408, 425, 429)  # what a server answers that may answer otherwise later
 
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:
-    """A hub id stands for itself, at a revision; a local file or folder for its content's digest.
+    """Return a hub id at its revision, or the digest of a local file's or folder's content.
 
     The digest is kept in `cache` beside the sizes and times it was taken at, because reading
     gigabytes of weights at every start would cost more than the start.
@@ -67,7 +68,7 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
 
 
 def unavailable(name: str, revision: str | None = None) -> str | None:
-    """Why a checkpoint is neither on this machine nor at the hub; None where it is.
+    """Return why a checkpoint is neither on this machine nor at the hub; None where it is.
 
     What is here is not asked for elsewhere. A network that is down is not the name's fault, so the
     two are told apart.
@@ -98,8 +99,31 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
     return None
 
 
+def unusable(message: str, error: Exception) -> ConfigError | MachineError:
+    """Return what to raise where a checkpoint can't be loaded, by whose trouble it is.
+
+    It is the machine's where a disk, the network or the hub fails: another try may succeed.
+
+    Args:
+        message: of the error.
+        error: what the loading ended with; upstream hides the trouble below errors of its own.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, HfHubHTTPError):
+            status = below.response.status_code
+            busy = status in BUSY or status >= 500
+            return MachineError(message) if busy else ConfigError(message)
+        if of_machine(below) and not isinstance(below, ABSENT):
+            return MachineError(message)
+        below = below.__cause__ or below.__context__
+    return ConfigError(message)
+
+
 def _cached(name: str, revision: str | None) -> bool:
-    """Whether the hub's cache holds weights of a checkpoint beside what describes it."""
+    """Tell whether the hub's cache holds weights of a checkpoint beside what describes it."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("config.json", "model_index.json"):

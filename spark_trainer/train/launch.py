@@ -7,18 +7,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from spark_trainer import __version__, gpu, log
+from spark_trainer import __version__, environment, gpu, log
 from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import manifest
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.files import file_digest, read_json, write_json, write_text
-from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped
+from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
 from spark_trainer.steps.manifest import join
 from spark_trainer.train import continued, holder, processes, stop
 from spark_trainer.train.order import Order
@@ -28,7 +27,7 @@ from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology
 PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
 
 
-class LaunchError(RuntimeError):
+class LaunchError(UserError):
     """A run that can't start as it was asked to; the message says what is missing."""
 
 
@@ -145,7 +144,7 @@ def on_node(folder: Path, threads: int) -> int:
 
 
 def _program(folder: Path) -> list[str]:
-    return ["-m", "spark_trainer.train.loop", str(folder)]
+    return ["-m", "spark_trainer.train.process", str(folder)]
 
 
 @contextlib.contextmanager
@@ -242,7 +241,6 @@ def _lineage(order: Order, data: Path, topology: Topology) -> dict[str, Any]:
         }
         for entry in manifest.read(data)
     }
-    versions = {name: _version(name) for name in PACKAGES}
     return {
         "run": order.name,
         "seal": order.seal,
@@ -252,7 +250,7 @@ def _lineage(order: Order, data: Path, topology: Topology) -> dict[str, Any]:
         "videos": videos,
         "spark_trainer": __version__,
         "code": _revision(),
-        "packages": {name: version for name, version in versions.items() if version},
+        "packages": environment.versions(PACKAGES),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": topology.device,
@@ -260,13 +258,6 @@ def _lineage(order: Order, data: Path, topology: Topology) -> dict[str, Any]:
         "processes": topology.world_size,
         "gpus": [str(found) for found in gpu.devices()],
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _revision() -> str | None:

@@ -1,7 +1,4 @@
-"""The only training loop: it knows a family's verbs and no model.
-
-Started by `processes` as `python -m spark_trainer.train.loop <run folder>`, once per process.
-"""
+"""The only training loop: it knows a family's verbs and no model."""
 
 import contextlib
 import math
@@ -15,6 +12,7 @@ from accelerate import Accelerator
 
 from spark_trainer import log
 from spark_trainer.config import Run
+from spark_trainer.errors import Stopped
 from spark_trainer.families import Family, Loaded
 from spark_trainer.train import (
     checkpoints,
@@ -28,7 +26,6 @@ from spark_trainer.train import (
 )
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.state import State
-from spark_trainer.train.stop import Stopped
 from spark_trainer.train.tracking import Tracker
 from spark_trainer.train.updates import Updates
 
@@ -164,12 +161,14 @@ class Trainer:
             self.tracker.close()
         if self.saved >= 0:
             where = f"stopped at update {step} of {total}, checkpoint {self.saved} is saved"
-            raise Stopped(f"{where}; the same command goes on from there", self._signal())
+            raise Stopped(f"{where}; the same command goes on from there", self._status())
         text = "stopped before the first update; the same command begins again"
-        raise Stopped(text, self._signal())
+        raise Stopped(text, self._status())
 
-    def _signal(self) -> int:
-        return self.asked.number if self.asked and self.asked.number else stop.SIGNALS[0]
+    def _status(self) -> int:
+        """Return the exit status of a process that this signal ends."""
+        number = self.asked.number if self.asked else 0
+        return stop.STATUS[number or stop.SIGNALS[0]]
 
     def _stopping(self) -> int:
         """Whether this process was asked to stop."""
@@ -275,9 +274,3 @@ def prepare(folder: Path, asked: stop.Asked | None = None) -> Trainer:
     device = accelerator.device
     training, validation = setup.readers(parts, order, run, family, loaded, device)
     return Trainer(folder, run, order, accelerator, family, loaded, training, validation, asked)
-
-
-if __name__ == "__main__":
-    from spark_trainer.train.process import main
-
-    main()

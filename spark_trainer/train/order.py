@@ -90,7 +90,7 @@ def from_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> Or
     path = Path(run.manifest_path or "")
     if not path.is_file():
         raise ConfigError(f"{key}.manifest_path: no such file: {path}")
-    data = models.identity(str(path), layout.state / "models.json")
+    data = models.identity(str(path), layout.model_digests)
     made = _order(name, run, data, layout, None, None, key)
     return replace(made, given=data[: encoded.DIGITS])
 
@@ -109,7 +109,7 @@ def _order(
     versions: dict[str, str] | None,
     key: str,
 ) -> Order:
-    cache = layout.state / "models.json"
+    cache = layout.model_digests
     weights = models.identity(run.model_name, cache)
     value = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
     origin = {"data": digest(data)[:ORIGIN_DIGITS], "weights": digest(weights)[:ORIGIN_DIGITS]}

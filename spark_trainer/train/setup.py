@@ -13,6 +13,7 @@ from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import read_json
 from spark_trainer.data.sample import Needs
+from spark_trainer.errors import UserError
 from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Wanted
 from spark_trainer.train import data, optim, strategies
 from spark_trainer.train.strategies.base import DTYPES
@@ -20,7 +21,7 @@ from spark_trainer.train.strategies.base import DTYPES
 Parts = tuple[dataset.VideoFrameDataset, dataset.VideoFrameDataset]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training can't go on; the message says why."""
 
 

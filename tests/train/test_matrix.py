@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ import torch
 from spark_trainer.train import loop
 
 from . import matrix
+from .conftest import fresh
 from .matrix import Cell, Live, Store
 
 # Of the largest gradient: the same products, of which some are made twice.
@@ -29,12 +29,6 @@ VARIANTS = [
     for tune in ("full", "lora")
 ]
 CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    matrix.fresh()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +82,7 @@ def passes(store: Store, family: str, finetune: str, recomputed: bool) -> tuple[
         Pass(trainer, counted=False)  # what is made once and kept
         found = Pass(trainer, counted=False), Pass(trainer, counted=True)
     assert not watch.differentiated
-    matrix.fresh()
+    fresh()
     return found
 
 
