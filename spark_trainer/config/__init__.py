@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from spark_trainer.config.audio import Audio
 from spark_trainer.config.caption import Caption, Captioning
-from spark_trainer.config.dataset import Clip, Split, Text
+from spark_trainer.config.dataset import Sampling, Split, Text
 from spark_trainer.config.frames import Frames
 from spark_trainer.config.index import Index
 from spark_trainer.config.pose import Pose
@@ -27,7 +27,6 @@ __all__ = [
     "Audio",
     "Caption",
     "Captioning",
-    "Clip",
     "Config",
     "ConfigError",
     "Frames",
@@ -35,6 +34,7 @@ __all__ = [
     "Lora",
     "Pose",
     "Run",
+    "Sampling",
     "Section",
     "Select",
     "Split",

@@ -60,7 +60,7 @@ class Text(Section):
         return value
 
 
-class Clip(Section):
+class Sampling(Section):
     """Which frames of a video a sample shows."""
 
     num_frames: NumFrames | Annotated[tuple[NumFrames, ...], Field(min_length=1)] = Field(
@@ -130,7 +130,7 @@ class Clip(Section):
         return tuple(sorted(set(several), reverse=True))
 
     @model_validator(mode="after")
-    def _one_way(self) -> "Clip":
+    def _one_way(self) -> "Sampling":
         if isinstance(self.num_frames, tuple) and not (self.fps or self.stride):
             raise ConfigError("num_frames: expected one number without fps or stride")
         if self.fps and self.stride:

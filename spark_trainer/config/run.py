@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from spark_trainer.config import fitting
-from spark_trainer.config.dataset import Clip, Split, Text
+from spark_trainer.config.dataset import Sampling, Split, Text
 from spark_trainer.config.section import Fraction, PathText, Positive, ResultText, Runtime, Section
 
 
@@ -41,7 +41,7 @@ class Run(Section):
     )
     split: Split = Field(default_factory=Split)
     text: Text = Field(default_factory=Text)
-    clip: Clip = Field(default_factory=Clip)
+    clip: Sampling = Field(default_factory=Sampling)
 
     finetune: Literal["full", "lora", "qlora"] = Field(
         "full",

@@ -1,4 +1,4 @@
-"""Which weights a model name stands for, so that a swapped checkpoint is another fingerprint."""
+"""Identifying and checking a model's weights before any job loads them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,11 @@ HUB_SECONDS = 5.0  # until the hub counts as out of reach
 
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:
-    """A hub id stands for itself, at a revision; a local file or folder for its content's digest.
+    """Return what a model's name stands for, so that other weights give another fingerprint.
 
-    The digest is kept in `cache` beside the sizes and times it was taken at, because reading
-    gigabytes of weights at every start would cost more than the start.
+    A hub id stands for itself, with its revision; a local file or folder for its content's digest.
+    The digest is kept in `cache` beside the files' sizes and times, because reading gigabytes of
+    weights at every start would cost more than the start.
     """
     path = Path(name).expanduser()
     if not path.exists():
@@ -38,9 +39,9 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
 
     Args:
         name: hub id, or local folder; a hub id is taken as it is.
-        model_types: values of `model_type` in config.json that are fine; any are if none is named.
-        key: what the message names.
-        reads_text: whether it needs a tokenizer; else it sees pictures alone.
+        model_types: allowed values of `model_type` in config.json; any where none is given.
+        key: the setting that the message names.
+        reads_text: whether the model needs a tokenizer; without, it takes images alone.
 
     Raises:
         ConfigError: no such folder, a file is missing, or it is another kind of checkpoint.
@@ -67,10 +68,10 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
 
 
 def unavailable(name: str, revision: str | None = None) -> str | None:
-    """Why a checkpoint is neither on this machine nor at the hub; None where it is.
+    """Tell why a checkpoint is neither on this machine nor at the hub; None where it is.
 
-    What is here is not asked for elsewhere. A network that is down is not the name's fault, so the
-    two are told apart.
+    The hub is asked only for what is not on this machine. The reason tells a name that the hub
+    doesn't know from a network that is down.
     """
     if Path(name).expanduser().exists():
         return None
@@ -99,7 +100,7 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
 
 
 def _cached(name: str, revision: str | None) -> bool:
-    """Whether the hub's cache holds weights of a checkpoint beside what describes it."""
+    """Tell whether the hub's cache holds a checkpoint's weights, not its configuration alone."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("config.json", "model_index.json"):

@@ -1,4 +1,4 @@
-"""What is asked and said about a video: the run's templates, filled from a manifest line."""
+"""Prompts and answers about a video: the run's templates, filled from a manifest line."""
 
 from collections.abc import Iterator, Mapping
 from string import Formatter
@@ -10,10 +10,10 @@ from spark_trainer.data.sample import Unusable
 
 
 def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
-    """Prompt and answer of each sample of a manifest line.
+    """Yield the prompt and the answer of each sample of a manifest line.
 
     Raises:
-        Unusable: there are no frames, or nothing to say.
+        Unusable: there are no frames, or no answer.
     """
     if entry["frames_dir"] is None:
         raise Unusable("without frames")
