@@ -186,7 +186,7 @@ def _detection() -> str:
 
 
 def _graph(calculator: str, sides: str, inner: str) -> str:
-    """A graph in protobuf's text form around one of MediaPipe's own."""
+    """Write a graph in protobuf's text form around one of MediaPipe's own."""
     node = f'calculator: "{calculator}"\ninput_stream: "IMAGE:picture"\n{inner}'
     return f'input_stream: "picture"\n{sides}node {{\n{node}}}\n'
 
@@ -204,11 +204,11 @@ def _person(found: Found) -> Person:
     mask = bindings.get_image(found["mask"]).numpy_view().copy()
     if len(points["face"]):
         points["face"] = points["face"][list(FACE)]
-    made = {
+    parts = {
         name: _inside(one if len(one) else np.zeros((POINTS[name], 3), np.float32))
         for name, one in (points | {"body": body}).items()
     }
-    return Person(**made, mask=mask)
+    return Person(**parts, mask=mask)
 
 
 def _points(packet: Any) -> "NDArray[np.float32]":
