@@ -239,7 +239,7 @@ def runs(options: argparse.Namespace) -> int:
 
 def runs_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `runs`."""
-    named = "`diff` and two runs: names, seals, folders, or the beginning of a name or seal"
+    named = "`diff` and two runs: names, run ids, folders, or the beginning of a name or run id"
     parser.add_argument("diff", nargs="*", metavar="diff A B", help=named)
     parser.add_argument("--output-dir", type=Path, help="instead of where the configuration says")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
