@@ -68,7 +68,7 @@ def problems(text: Text, names: set[str], ours: bool = False) -> Iterator[str]:
             if field and field not in names and not text.each:
                 yield f"text.{key}: {_without(field, names)}"
             elif field and not _fits(field, form or "", conversion, ours):
-                yield f"text.{key}: {field!r} can't be shown in the way of {template!r}"
+                yield f"text.{key}: {field!r} doesn't fit the template {template!r}"
 
 
 def _without(field: str, names: set[str]) -> str:

@@ -196,7 +196,7 @@ def load(config: Config, index_digest: str) -> Index:
     layout = Layout(Path(config.output_dir))
     path = layout.index(index_digest)
     if not _whole(path, index_digest):
-        raise ConfigError(f"{path}: gone, or not what its name says; run snakemake again")
+        raise ConfigError(f"{path}: missing or broken; run snakemake again")
     return Index(layout, read_json(path), config)
 
 

@@ -81,9 +81,9 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
         if not _cached(name, revision):
             HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
     except errors.HFValidationError:
-        return "there is no such folder, and no model of the hub can be called so"
+        return "there is no such folder, and a hub id can't have this form"
     except errors.GatedRepoError:
-        return "the hub has it for those alone who asked on its page and did `hf auth login`"
+        return "access is gated: ask for it on the model's page, then `hf auth login`"
     except errors.RepositoryNotFoundError:
         return "there is no such folder, and the hub knows no such model (or it is private)"
     except errors.RevisionNotFoundError:

@@ -64,7 +64,7 @@ def on_grid(times: tuple[float, ...], pose: Mapping[str, Any]) -> tuple[float, .
     numbers = [min(number, pose["frames"] - 1) for number in numbers]
     for first, last in pose.get("person_lost", ()):
         if any(first <= number <= last for number in numbers):
-            raise Unusable(f"nobody is found in the frames {first} to {last} of its pose")
+            raise Unusable(f"no person in the frames {first} to {last} of its pose")
     return tuple(number / pose["fps"] for number in numbers)
 
 
@@ -77,7 +77,7 @@ def size(meta: Mapping[str, Any], sizes: Sequence[Size]) -> Size:
     if len(sizes) == 1:
         return sizes[0]
     if not meta.get("width") or not meta.get("height"):
-        raise Unusable("without width and height, which choose among clip.sizes")
+        raise Unusable("without width and height, by which clip.sizes are chosen")
     shape = math.log(meta["width"] / meta["height"])
     return min(sizes, key=lambda one: abs(math.log(one[0] / one[1]) - shape))
 

@@ -29,7 +29,7 @@ def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]
         prompt = None if text.prompt is None else _fill(text.prompt, values, text)
         answer = _fill(text.answer, values, text)
         if not answer:
-            raise Unusable("nothing to say")
+            raise Unusable("its answer is empty")
         yield prompt, answer
 
 
@@ -45,7 +45,7 @@ def _fill(template: str, values: Mapping[str, Any], text: Text) -> str:
     try:
         filled = template.format_map(values).strip()
     except (ValueError, LookupError) as error:
-        raise Unusable(f"its values can't be shown in the way of {template!r}: {error}") from None
+        raise Unusable(f"its values don't fit the template {template!r}: {error}") from None
     if len(filled) > text.max_characters:
         raise Unusable(
             f"a text of {len(filled):,} characters; text.max_characters is {text.max_characters:,}"

@@ -95,7 +95,9 @@ def hold() -> None:
         try:
             _adopted.append(registry.adopt(Path(name)))
         except FileNotFoundError:
-            raise NoDevice(f"the lease {name} is gone, its GPU may be another's by now") from None
+            raise NoDevice(
+                f"the lease {name} is gone, and another process may hold its GPU"
+            ) from None
 
 
 def holders() -> list[Holder]:
