@@ -117,7 +117,7 @@ def _strided(
 def _paced(
     known: tuple[float, ...], settings: Sampling, num_frames: int, draw: random.Random | None
 ) -> tuple[float, ...]:
-    """Return the times of the frames on disk that are nearest to `clip.fps`."""
+    """Return the times of the frames on disk nearest to moments that are 1 / `clip.fps` apart."""
     step = 1 / (settings.fps or 1)
     span = (num_frames - 1) * step
     choices = sum(time + span <= known[-1] + 1e-3 for time in known)
