@@ -25,8 +25,10 @@ def steps(run: Run, reader: data.Reader) -> Iterator[tuple[float, float]]:
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = optim.optimizer(model, run)
     schedule = optim.schedule(optimizer, run, run.max_steps)
-    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
-    numbers = list(itertools.islice(share.batches(reader.samples), run.max_steps))
+    sampler = data.DistributedBatchSampler(
+        run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0
+    )
+    numbers = list(itertools.islice(sampler.batches(reader.samples), run.max_steps))
     loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)
     model.train()
     batches = iter(loader)

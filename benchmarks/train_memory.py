@@ -61,8 +61,10 @@ def main() -> None:
     samples = dataset.read(path, shared.parent, run, family.ONE_FRAME)["train"]
     open_s = time.perf_counter() - began
     reader = data.Texts(samples, family, loaded, run.max_length, run.packing)
-    share = data.Share(run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0)
-    taken = data.training(reader, share, num_workers=1, pin=False)
+    sampler = data.DistributedBatchSampler(
+        run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0
+    )
+    taken = data.training(reader, sampler, num_workers=1, pin=False)
     for _ in range(BATCHES):
         assert not next(taken).reasons
     (worker,) = multiprocessing.active_children()

@@ -22,7 +22,7 @@ from spark_trainer.config import Run
 from spark_trainer.data import manifest as written
 from spark_trainer.data.layout import Layout, frame_name
 from spark_trainer.train import encode, launch, order
-from spark_trainer.train.processes import Place
+from spark_trainer.train.topology import Topology
 
 SPECIALS = {
     "pad_token": "<|endoftext|>",
@@ -209,7 +209,7 @@ def run_folder(name: str, base: Path, device: str = "cpu", **settings: Any) -> P
     launch.collect(made, source, made.folder / "manifest.jsonl")
     if made.settings.encoded_ahead:
         encode.run(made, source, granted_gpus=made.settings.gpus, threads=os.cpu_count() or 1)
-    launch._describe(made, made.folder / "manifest.jsonl", Place(1, 1, device), None)
+    launch._describe(made, made.folder / "manifest.jsonl", Topology(1, 1, device), None)
     return made.folder
 
 

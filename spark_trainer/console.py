@@ -71,7 +71,7 @@ def one_line(before: str = "") -> Iterator[None]:
             raise KeyboardInterrupt
         yield
     except Exception as error:
-        if not isinstance(error, config.ConfigError | UserError) and not of_machine(error):
+        if not isinstance(error, UserError) and not of_machine(error):
             raise
         text = "\n".join(f"{before}{line}" for line in told(error).splitlines())
         if log.started("build"):

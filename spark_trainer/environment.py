@@ -1,4 +1,4 @@
-"""What jobs inherit, and how their own processes end."""
+"""What jobs inherit, how their own processes end, and which packages they run on."""
 
 import contextlib
 import ctypes
@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,15 @@ def _pass_on(before: Any, number: int, frame: Any) -> None:
                 process.send_signal(number)
     if callable(before):
         before(number, frame)
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of packages, for a record of what was made with them.
+
+    One that is not installed is left out.
+    """
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -4,14 +4,19 @@ Exit status, class or errno decide it, never the words of a message: those hold 
 """
 
 LONGEST_REASON = 400  # characters: some libraries put the whole input into a message
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 MACHINE_STATUS = 75  # of a process that may succeed when it is tried again (EX_TEMPFAIL)
 
 
-class UserError(Exception):
+class SparkTrainerError(Exception):
+    """The root of every error that SparkTrainer raises itself; its message is for users."""
+
+
+class UserError(SparkTrainerError):
     """Something that the user can mend; the message says what."""
 
 
-class Stopped(Exception):
+class Stopped(SparkTrainerError):
     """A run that was asked to stop and did; `status` is what its command ends with."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -19,11 +24,11 @@ class Stopped(Exception):
         self.status = status
 
 
-class Refused(ValueError):
+class Refused(SparkTrainerError, ValueError):
     """The input's trouble; the message is the reason that users read."""
 
 
-class MachineError(RuntimeError):
+class MachineError(SparkTrainerError, RuntimeError):
     """The machine's trouble (memory, disk, network, a killed process): another try may succeed."""
 
 
@@ -39,7 +44,7 @@ def of_machine(error: BaseException) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """The machine's trouble in a line that names the path, where there is one."""
+    """Return the machine's trouble in a line that names the path, where there is one."""
     if isinstance(error, OSError) and error.errno is not None:
         paths = [name for name in (error.filename, error.filename2) if name is not None]
         return ": ".join([error.strerror or type(error).__name__, *map(str, paths)])
@@ -49,7 +54,7 @@ def told(error: BaseException) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """The system's words for the trouble below an error of a library, else the error's own."""
+    """Return the system's words for the trouble below a library's error, else the error's own."""
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, OSError) and below.strerror:
@@ -59,6 +64,6 @@ def cause(error: BaseException) -> str:
 
 
 def unexpected(error: BaseException) -> str:
-    """What a record or a log says of an error that nobody foresaw."""
+    """Return what a record or a log says of an error that nobody foresaw."""
     text = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {text[:LONGEST_REASON]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spark_trainer.data import files
 from spark_trainer.data.files import digest, read_json, write_json
-from spark_trainer.errors import MACHINE_STATUS
+from spark_trainer.errors import MACHINE_STATUS, SparkTrainerError
 
 _FINGERPRINT = re.compile(r"\.[0-9a-f]{16}$")
 KILLED = "ended without a message: it was killed, or its machine went down"
@@ -32,7 +32,7 @@ class Job:
         return " ".join([*folders, _FINGERPRINT.sub("", file)])
 
 
-class Hopeless(Exception):
+class Hopeless(SparkTrainerError):
     """An earlier attempt of this job failed in a way that another one can't mend."""
 
     def __init__(self, before: Job) -> None:

@@ -8,15 +8,23 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import captioners, detectors, families, gpu, steps, templates, transcribers
+from spark_trainer import (
+    captioners,
+    detectors,
+    environment,
+    families,
+    gpu,
+    steps,
+    templates,
+    transcribers,
+)
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import models
 from spark_trainer.errors import told
-from spark_trainer.train import zero
+from spark_trainer.train.strategies import deepspeed_config
 from spark_trainer.transcribers import weights
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
@@ -75,10 +83,10 @@ def before(config: Config, due: Due) -> None:
 
 def _packages(config: Config, due: Due) -> Iterator[str]:
     """Find packages that are not installed, each with the key that needs it."""
-    for package, key in dict(_needed(config, due)).items() if due.here else ():
-        try:
-            metadata.version(package)
-        except metadata.PackageNotFoundError:
+    needed = dict(_needed(config, due)) if due.here else {}
+    installed = environment.versions(needed)
+    for package, key in needed.items():
+        if package not in installed:
             yield f"{key} needs the package {package}, which is not installed here"
 
 
@@ -245,7 +253,7 @@ def _deepspeed(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         if wanted.use_deepspeed:
             try:
-                zero.read(wanted, f"train.runs.{name}")
+                deepspeed_config.read(wanted, f"train.runs.{name}")
             except ConfigError as error:
                 yield str(error)
 

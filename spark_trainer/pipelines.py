@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Unusable
 from spark_trainer.families import Batch, Loaded, Wanted
+from spark_trainer.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
@@ -130,12 +131,7 @@ def _four_bit(wanted: Wanted, network: str) -> Any:
 
     return PipelineQuantizationConfig(
         quant_backend="bitsandbytes_4bit",
-        quant_kwargs={
-            "load_in_4bit": True,
-            "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_use_double_quant": True,
-            "bnb_4bit_compute_dtype": wanted.dtype,
-        },
+        quant_kwargs=nf4(wanted.dtype),
         components_to_quantize=[network],
     )
 

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from spark_trainer import environment
-from spark_trainer.errors import MachineError, Refused
+from spark_trainer.errors import MachineError, Refused, SparkTrainerError
 
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
 TRIES = 3  # of a call whose process is killed or crashes
@@ -128,7 +128,7 @@ class Workers:
         return answer["result"]
 
 
-class _Died(Exception):
+class _Died(SparkTrainerError):
     """A process ended, or was ended, without an answer."""
 
     def __init__(self, status: int | None) -> None:

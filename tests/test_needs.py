@@ -1,5 +1,6 @@
 """What a build needs, told before its first job: nothing of it is a stand-in but the hub."""
 
+import errno
 import http.server
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from spark_trainer import config, needs, steps
+from spark_trainer.config import ConfigError
 from spark_trainer.data import models
+from spark_trainer.errors import MachineError
 from spark_trainer.needs import Due
 
 WITHOUT = {"transcript": {"enabled": False}, "caption": {"enabled": False}}
@@ -107,6 +110,36 @@ def test_a_network_that_is_down_is_not_the_names_fault(
     said = models.unavailable("some/public") or ""
     assert said.startswith("it is not on this machine, and the hub can't be asked (")
     assert said.endswith("(Connection refused)")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("some/trouble", MachineError), ("some/none", ConfigError), ("some/gated", ConfigError)],
+)
+def test_whose_trouble_the_hubs_answer_is(asking: str, name: str, kind: type[Exception]) -> None:
+    from huggingface_hub import HfApi, errors
+
+    with pytest.raises(errors.HfHubHTTPError) as caught:
+        HfApi().model_info(name)
+    error = OSError("We couldn't connect to load the files")  # as transformers says it
+    error.__cause__ = caught.value
+    assert type(models.unusable("x: it can't be loaded", error)) is kind
+
+
+@pytest.mark.parametrize(
+    ("below", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), MachineError),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), MachineError),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), ConfigError),
+        (ValueError("no safetensors"), ConfigError),
+    ],
+    ids=str,
+)
+def test_whose_trouble_a_failed_load_is(below: Exception, kind: type[Exception]) -> None:
+    error = OSError("it can't be loaded")
+    error.__cause__ = below
+    assert type(models.unusable("x: it can't be loaded", error)) is kind
 
 
 def test_offline_what_is_cached_is_fine(

@@ -22,7 +22,7 @@ NEEDS_GPU = True
 def _inputs(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
-    """No prompt is no text: of an empty one only its end token would be left."""
+    """Leave out an empty prompt: of it only its end token would be left."""
     return dict(processor(images=images[0], text=prompt or None, return_tensors="pt"))
 
 

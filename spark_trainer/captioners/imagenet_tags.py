@@ -7,7 +7,7 @@ This is no caption model. It names an ImageNet class where both networks agree e
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.captioners.base import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ImagenetTags(Captioner):
         return pixels | {"length": len(images)}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str]:
-        """The tags of each video: classes whose probability, averaged over its frames, suffices."""
+        """Return the tags of each video: classes likely enough on the average of its frames."""
         import torch
 
         with torch.inference_mode():
@@ -80,7 +80,7 @@ class ImagenetTags(Captioner):
 
 
 def _pixels(images: "Sequence[Image]", side_px: int) -> "torch.Tensor":
-    """Letterboxed pixels (N, 3, side, side): squashing a wide frame changes what it shows."""
+    """Return letterboxed pixels (N, 3, side, side): squashing a wide frame changes it."""
     import numpy as np
     import torch
     from PIL import ImageOps

@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import captioners, chat, families
-from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer import chat, families
+from spark_trainer.captioners import backends
+from spark_trainer.captioners.base import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.data import models
 from spark_trainer.data.sample import Sample
+from spark_trainer.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
@@ -23,14 +26,14 @@ Inputs = Callable[[Any, "Sequence[Image]", Sequence[float], str], dict[str, Any]
 def image(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
-    """One image and a prompt, by the processor alone."""
+    """Prepare one image and a prompt by the processor alone."""
     return dict(processor(images=images[0], text=prompt, return_tensors="pt"))
 
 
 def conversation(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
-    """An image, or several as a video, and a question, in the checkpoint's chat template."""
+    """Prepare an image, or several as a video, and a question, in the chat template."""
     sample = Sample("", tuple(images), tuple(times), prompt, answer="")
     return chat.ask(processor, sample, as_video=len(images) > 1)
 
@@ -47,6 +50,7 @@ class Network(Captioner):
 
     Raises:
         ConfigError: the checkpoint is not there, incomplete, or another backend's.
+        MachineError: the disk, the network or the hub fails.
     """
 
     def __init__(
@@ -57,14 +61,12 @@ class Network(Captioner):
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forks
         torch.set_num_threads(threads)
-        module, name = (
-            captioners.backend(settings.captioner_backend),
-            captioners.model_name(settings),
-        )
+        module = backends.backend(settings.captioner_backend)
+        name = backends.model_name(settings)
         self._settings, self._inputs, self._echo = settings, inputs, echo
         self._sees_video = module.SEES_VIDEO
-        self._prompt = captioners.prompt(settings)
-        where = captioners.key(settings)
+        self._prompt = backends.prompt(settings)
+        where = backends.key(settings)
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("caption.device: a GPU is here, but this PyTorch can't use it")
         try:
@@ -85,11 +87,11 @@ class Network(Captioner):
                 **_weights(settings, device),
             ).eval()
         except OSError as error:
-            raise ConfigError(f"{where}: {name} can't be loaded: {error}") from error
+            raise models.unusable(f"{where}: {name} can't be loaded: {error}", error) from error
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Commit of a hub id, dtype and device."""
+        """Return the commit of a hub id, dtype and device."""
         weight = self._model.dtype
         commit = getattr(self._model.config, "_commit_hash", None)
         return {
@@ -140,7 +142,7 @@ class Network(Captioner):
         return [text.strip() for text in texts]
 
     def _collate(self, batch: Sequence[Prepared]) -> "dict[str, torch.Tensor]":
-        """Rows filled up on the left, so that each goes on where its prompt ends."""
+        """Pad the rows on the left, so that each goes on where its prompt ends."""
         from torch.nn.utils.rnn import pad_sequence
 
         rows = {name for name in batch[0] if name in families.PER_TOKEN}
@@ -161,7 +163,7 @@ class Network(Captioner):
 
 
 def _weights(settings: Captioning, device: str) -> dict[str, Any]:
-    """How the weights are loaded."""
+    """Return upstream's options to load the weights."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -172,17 +174,12 @@ def _weights(settings: Captioning, device: str) -> dict[str, Any]:
     if settings.quantization == "8bit":
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     elif settings.quantization == "4bit":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=options["dtype"],
-        )
+        options["quantization_config"] = BitsAndBytesConfig(**nf4(options["dtype"]))
     return options
 
 
 def _decoding(settings: Captioning) -> dict[str, Any]:
-    """What `generate` is told; nothing is drawn, so the same frames give the same caption."""
+    """Return the options of `generate`; nothing is drawn: same frames, same caption."""
     decoding: dict[str, Any] = {
         "max_new_tokens": settings.max_new_tokens,
         "num_beams": settings.num_beams,

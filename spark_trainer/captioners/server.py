@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from spark_trainer import captioners
-from spark_trainer.captioners import Captioner, Prepared, Shown, Trouble
+from spark_trainer.captioners import backends
+from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.data import models
 from spark_trainer.errors import LONGEST_REASON, MachineError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -25,7 +26,6 @@ PAUSES_S = (1.0, 4.0, 16.0)  # between tries of one request
 LONGEST_ANSWER = 1 << 24  # bytes: a hundred times the longest caption that is believed by default
 IN_A_ROW = 8  # requests without an answer, after which nobody is there
 OF_SETTINGS = (401, 403, 404)  # the key, the address, the model's name
-BUSY = (408, 425, 429)
 
 
 class _Nobody(Trouble):
@@ -45,13 +45,13 @@ class Server(Captioner):
                 f"caption.server_url: expected http://… or https://… (got {settings.server_url!r})"
             )
         self._settings = settings
-        self._model = captioners.model_name(settings)
-        self._prompt = captioners.prompt(settings)
+        self._model = backends.model_name(settings)
+        self._prompt = backends.prompt(settings)
         self._unanswered = 0  # in a row
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Who answered; the server alone knows the weights' commit."""
+        """Return who answered; the server alone knows the weights' commit."""
         return {"server": self._settings.server_url}
 
     def prepare(self, shown: Shown) -> Prepared:
@@ -78,7 +78,7 @@ class Server(Captioner):
             return list(pool.map(self._ask, batch))
 
     def _ask(self, one: Prepared) -> str | Trouble:
-        """The answer to a request, tried again while the server is busy or not there.
+        """Return the answer to a request, tried again while the server is busy or not there.
 
         Raises:
             ConfigError: as `caption`.
@@ -112,7 +112,7 @@ class Server(Captioner):
         return asked
 
     def _answer(self, question: dict[str, Any]) -> str | Trouble:
-        """One try.
+        """Send a request once and return the answer.
 
         Raises:
             ConfigError: the server knows no such model, address or key.
@@ -137,7 +137,7 @@ class Server(Captioner):
             return Trouble(f"{where}: {error}", machine=True)
         if status in OF_SETTINGS:
             raise ConfigError(f"{where}: {status} {_words(body)}")
-        if status in BUSY or status >= 500:
+        if status in models.BUSY or status >= 500:
             return Trouble(f"{where}: {status} {_words(body)}", machine=True)
         if status != 200:
             said = f"{status} {_words(body)}"
@@ -146,7 +146,7 @@ class Server(Captioner):
 
 
 def _body(response: Any, limit_s: float) -> bytes:
-    """What a server sends, up to a length and within a time.
+    """Read what a server sends, up to a length and within a time.
 
     Raises:
         TimeoutError: it takes longer.
@@ -162,12 +162,12 @@ def _body(response: Any, limit_s: float) -> bytes:
 
 
 def _words(body: bytes) -> str:
-    """The beginning of what a server says."""
+    """Return the beginning of what a server says."""
     return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
 
 
 def _text(body: bytes) -> str | Trouble:
-    """The caption in a server's answer."""
+    """Return the caption in a server's answer."""
     if len(body) > LONGEST_ANSWER:
         return Trouble(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
     try:

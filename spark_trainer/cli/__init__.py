@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer import config, console, failures, log
+from spark_trainer import console, failures, log
 from spark_trainer.cli import commands, jobs
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 
@@ -39,7 +39,7 @@ def _run(arguments: list[str]) -> int:
         status = USER_STATUS
     except (failures.Hopeless, Stopped) as error:
         return _failed(options, str(error), error.status)
-    except (config.ConfigError, UserError) as error:
+    except UserError as error:
         return _failed(options, str(error), USER_STATUS)
     except Exception as error:
         if of_machine(error):

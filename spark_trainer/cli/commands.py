@@ -103,12 +103,9 @@ def train(options: argparse.Namespace) -> int:
     for made in orders:
         run = made.settings
         data, granted = Path(run.manifest_path or ""), len(gpu.visible()) * run.nodes
-        try:
-            if run.encoded_ahead:
-                encoding.run(made, data, granted, options.threads)
-            launch.fit(made, data, granted, options.threads, run.nodes)
-        except launch.LaunchError as error:
-            raise UserError(str(error)) from None
+        if run.encoded_ahead:
+            encoding.run(made, data, granted, options.threads)
+        launch.fit(made, data, granted, options.threads, run.nodes)
         print(made.folder / "trained.json", file=sys.stderr)
     return 0
 

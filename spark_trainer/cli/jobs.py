@@ -5,7 +5,6 @@ from pathlib import Path
 
 from spark_trainer import log
 from spark_trainer.cli.commands import unseal
-from spark_trainer.errors import UserError
 
 
 def step(options: argparse.Namespace) -> int:
@@ -58,14 +57,11 @@ def encode(options: argparse.Namespace) -> int:
     """Encode a shard's clips with diffusion's frozen encoders; called by the rules."""
     from spark_trainer.data.files import write_json
     from spark_trainer.train import encode as encoding
-    from spark_trainer.train import launch, order
+    from spark_trainer.train import order
 
     made = order.read(options.order)
     log.start(f"encode {options.data}", options.log)
-    try:
-        counts = encoding.run(made, options.data, options.gpus, options.threads)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
+    counts = encoding.run(made, options.data, options.gpus, options.threads)
     write_json(options.marker, counts)
     return 0
 
@@ -76,10 +72,7 @@ def fit(options: argparse.Namespace) -> int:
 
     made = order.read(options.order)
     log.start(f"train {made.name}", options.log)
-    try:
-        launch.fit(made, options.data, options.gpus, options.threads, options.nodes or 1)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
+    launch.fit(made, options.data, options.gpus, options.threads, options.nodes or 1)
     return 0
 
 
@@ -88,10 +81,7 @@ def node(options: argparse.Namespace) -> int:
     from spark_trainer.train import launch
 
     log.start("train on a node")
-    try:
-        return launch.on_node(Path(options.folder), options.threads)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
+    return launch.on_node(Path(options.folder), options.threads)
 
 
 FLAGS = {

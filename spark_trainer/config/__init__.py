@@ -15,9 +15,10 @@ from spark_trainer.config.caption import Caption, Captioning
 from spark_trainer.config.dataset import Sampling, Split, Text
 from spark_trainer.config.frames import Frames
 from spark_trainer.config.index import Index
+from spark_trainer.config.model import Lora
 from spark_trainer.config.pose import Pose
 from spark_trainer.config.reading import validated
-from spark_trainer.config.run import Lora, Run
+from spark_trainer.config.run import Run
 from spark_trainer.config.section import ConfigError, PathTexts, ResultText, Section
 from spark_trainer.config.select import Select
 from spark_trainer.config.train import Train

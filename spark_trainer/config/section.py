@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from spark_trainer.errors import UserError
+
 
 def expanded(path: str) -> str:
     """Replace `~` by the home folder, and `$NAME` and `${NAME}` by their values.
@@ -58,7 +60,7 @@ DEVICE = "`cuda` needs a GPU and stops without one; `auto` then uses the CPU; `c
 SHARE = "Share of a GPU for one job; with 0.5 two jobs run on one GPU."
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that can't be used; the message names the key and what was expected."""
 
 

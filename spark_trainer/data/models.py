@@ -5,12 +5,13 @@ from pathlib import Path
 
 from spark_trainer.config import ConfigError
 from spark_trainer.data.files import digest, file_digest, read_json, tree_digest, write_json
-from spark_trainer.errors import cause
+from spark_trainer.errors import ABSENT, MachineError, cause, of_machine
 
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"}
 
 WEIGHTS = {".safetensors", ".bin"}  # ending of a file with weights; the last is CTranslate2's
 HUB_SECONDS = 5.0  # until the hub counts as out of reach
+BUSY = (408, 425, 429)  # HTTP statuses of a server that may answer later
 
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:
@@ -97,6 +98,29 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
     except Exception as error:  # of the HTTP library that the hub's client happens to use
         return f"it is not on this machine, and the hub can't be asked ({cause(error)})"
     return None
+
+
+def unusable(message: str, error: Exception) -> ConfigError | MachineError:
+    """Return the error to raise where a checkpoint can't be loaded, by the cause.
+
+    Where a disk, the network or the hub fails, it is the machine's, as another try may succeed.
+
+    Args:
+        message: message of the new error.
+        error: error of the loading; upstream wraps the first cause in errors of its own.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, HfHubHTTPError):
+            status = below.response.status_code
+            busy = status in BUSY or status >= 500
+            return MachineError(message) if busy else ConfigError(message)
+        if of_machine(below) and not isinstance(below, ABSENT):
+            return MachineError(message)
+        below = below.__cause__ or below.__context__
+    return ConfigError(message)
 
 
 def _cached(name: str, revision: str | None) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.config import Sampling
 from spark_trainer.data import video
 from spark_trainer.data.layout import Layout, frame_name
-from spark_trainer.errors import of_machine
+from spark_trainer.errors import ABSENT, Refused, of_machine
 from spark_trainer.media import pictures
 from spark_trainer.media.render import Deinterlace
 
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # width and height in pixels
 REFERENCE = "reference"
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-class Unusable(ValueError):
+class Unusable(Refused):
     """A sample can't be used; the message says why."""
 
 

@@ -19,6 +19,7 @@ from spark_trainer.data import models
 from spark_trainer.data.files import read_json
 from spark_trainer.detectors import POINTS, Detector, Follow, Person, mediapipe, wholebody
 from spark_trainer.detectors.box import follow, inside
+from spark_trainer.memory import fitting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,8 @@ def load(settings: Pose, device: str, threads: int) -> Detector:
 
     Raises:
         ConfigError: a checkpoint is not there, not cached while there is no network, of another
-            kind, has no label `person` or another number of keypoints, or does not fit into memory.
+            kind, or has no label `person` or another number of keypoints.
+        MachineError: the disk, the network or the hub fails, or one does not fit into memory.
     """
     with _fitting(device):
         return VitPose(settings, device, threads)
@@ -261,7 +263,7 @@ def _pretrained(settings: Pose, key: str, device: str) -> tuple[Any, Any]:
             name, **options, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"pose.{key}: {name} can't be loaded: {error}") from error
+        raise models.unusable(f"pose.{key}: {name} can't be loaded: {error}", error) from error
     return loaded.eval().to(device), prepares
 
 
@@ -278,15 +280,8 @@ def _hushed() -> Iterator[None]:
         os.close(kept)
 
 
-@contextlib.contextmanager
-def _fitting(device: str) -> Iterator[None]:
-    """Name the settings to change where a GPU's memory runs out: no video is the cause."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"pose: one picture does not fit into the memory of {device}; expected a smaller "
-            f"pose.keypoint_model or pose.mask_model, or a larger pose.gpu_fraction ({error})"
-        ) from error
+def _fitting(device: str) -> contextlib.AbstractContextManager[None]:
+    return fitting(
+        f"pose: one picture does not fit into the memory of {device}; expected a smaller "
+        "pose.keypoint_model or pose.mask_model, or a larger pose.gpu_fraction"
+    )

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Needs, Sample
+from spark_trainer.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
@@ -222,12 +223,7 @@ def load(name: str, wanted: Wanted) -> Loaded:
     if wanted.from_scratch:
         return Loaded(auto.from_config(config, **options), processor)
     if wanted.four_bit:
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=wanted.dtype,
-        )
+        options["quantization_config"] = BitsAndBytesConfig(**nf4(wanted.dtype))
     return Loaded(auto.from_pretrained(name, use_safetensors=True, **options), processor)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from spark_trainer.errors import UserError
 from spark_trainer.gpu import driver, registry
 from spark_trainer.gpu.registry import Holder
 
@@ -23,7 +24,7 @@ logger = logging.getLogger("spark_trainer")
 _adopted: list[int] = []
 
 
-class NoDevice(RuntimeError):
+class NoDevice(UserError):
     """A lease that no waiting can bring; the message names the numbers."""
 
 

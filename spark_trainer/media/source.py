@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.errors import Refused
+from spark_trainer.media.clock import CENTURIES_S, Clock, drop_absurd_times
 
 # FFmpeg's names of the formats that cameras, recorders and editors write, sound alone included.
 # Any other is refused before it is opened: a list of files would read what lies beside it.
@@ -26,9 +27,6 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BUFFER_BYTES = 1 << 18  # read at once; PyAV's 32 KiB would call Python eight times as often
 
 FORGETS_CLOCK = 0x0200  # AVFMT_TS_DISCONT: formats whose time stamps may begin anew
-JUMP_BACK_S = 0.1  # FFmpeg's own limits, in fftools' ts_discontinuity_detect
-JUMP_AHEAD_S = 10.0
-CENTURIES_S = 1e10  # a wall clock's seconds since 1970 are 1.8e9
 PAUSE_S = 3600.0  # between two frames, in any format; beyond it the time stamp is damage
 
 
@@ -59,21 +57,21 @@ class Source:
 
     @property
     def format(self) -> str:
-        """FFmpeg's name of the container's format, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+        """Return FFmpeg's name of the container's format, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
         return str(self.container.format.name)
 
     @property
     def duration(self) -> float | None:
-        """Seconds that the container claims."""
+        """Return the seconds that the container claims."""
         return self.container.duration / 1e6 if self.container.duration else None
 
     @property
     def video(self) -> Any | None:
-        """The first video stream that is no cover."""
+        """Return the first video stream that is no cover."""
         return next(iter(_videos(self.container)), None)
 
     def complaint(self, stream: Any) -> str | None:
-        """What is wrong with the file or one of its streams, if anything; the first thing said.
+        """Return what is wrong with the file or one of its streams, if anything; the first said.
 
         FFmpeg decodes a little of every stream to learn what it is, so the decoders of others
         speak up too.
@@ -91,7 +89,7 @@ class Source:
         self.heard.append((0, speaker, error.strerror))
 
     def packets(self, stream: Any) -> Iterator[Any]:
-        """Packets of a stream from where the file is read, then None: give what you still hold.
+        """Yield a stream's packets from where the file is read; then None: give what you hold.
 
         Time stamps go on where a transport stream begins anew. Such a jump is told by all streams
         together, so those of a file stay on one clock.
@@ -108,7 +106,7 @@ class Source:
         yield None
 
     def _demuxed(self, streams: list[Any]) -> Iterator[Any]:
-        """Packets until the end, or until the container can't be read any further.
+        """Yield packets until the end, or until the container can't be read any further.
 
         At the end of a file in whose middle a stream began, PyAV fails by an `IndexError`.
         """
@@ -119,7 +117,7 @@ class Source:
                 if packet.size:
                     if packet.has_sidedata("encryption_info"):
                         raise Unreadable("it is encrypted, and no key is given to a decoder")
-                    _sane(packet)
+                    drop_absurd_times(packet)
                     yield packet
         except IndexError:
             return
@@ -127,7 +125,7 @@ class Source:
             self._complain(self.format, error)
 
     def decoded(self, stream: Any) -> Iterator[tuple[Any, Any]]:
-        """Frames of a stream, each with the packet that completed it, None at the end.
+        """Yield frames of a stream, each with the packet that completed it, None at the end.
 
         A packet that can't be decoded is a complaint; the next ones may be fine.
         """
@@ -144,41 +142,8 @@ class Source:
                 yield frame, packet
 
 
-def _sane(packet: Any) -> None:
-    """Take away time stamps that no recording has."""
-    for name in ("pts", "dts"):
-        ticks = getattr(packet, name)
-        if ticks is not None and abs(ticks * packet.time_base) > CENTURIES_S:
-            setattr(packet, name, None)
-
-
-class Clock:
-    """Makes one clock of time stamps that may begin anew in the middle of a file."""
-
-    def __init__(self) -> None:
-        self._offset_s = 0.0
-        self._due_s: dict[int, float] = {}  # stream -> when its next packet is due
-
-    def correct(self, packet: Any) -> None:
-        """Move the time stamps of a packet; packets come in the file's order."""
-        if packet.dts is None:
-            return
-        base = packet.time_base
-        time = float(packet.dts * base) + self._offset_s
-        due = self._due_s.get(packet.stream_index)
-        latest = max(self._due_s.values(), default=time)
-        if due is not None and (time < due - JUMP_BACK_S or time > latest + JUMP_AHEAD_S):
-            self._offset_s += due - time
-            time = due
-        self._due_s[packet.stream_index] = time + float((packet.duration or 0) * base)
-        ticks = round(self._offset_s / base)
-        packet.dts += ticks
-        if packet.pts is not None:
-            packet.pts += ticks
-
-
 def _decoder(stream: Any) -> Any:
-    """What decodes a stream: libvpx where it has an alpha plane, which FFmpeg's own leave out."""
+    """Return a stream's decoder: libvpx for an alpha plane, which FFmpeg's own leave out."""
     from av import CodecContext
 
     context = stream.codec_context
@@ -190,7 +155,7 @@ def _decoder(stream: Any) -> Any:
 
 
 def codec_name(stream: Any) -> str:
-    """FFmpeg's name of a stream's codec; `unknown` where it has no decoder for it."""
+    """Return FFmpeg's name of a stream's codec; `unknown` where it has no decoder for it."""
     return str(stream.codec_context.name) if stream.codec_context else "unknown"
 
 
@@ -276,7 +241,7 @@ def _videos(container: Any) -> list[Any]:
 
 
 def _origin(container: Any) -> float:
-    """Seconds at which the first picture or sound starts; subtitles and covers don't count."""
+    """Return the second at which the first picture or sound starts, whatever subtitles do."""
     starts = [
         float(stream.start_time * stream.time_base)
         for stream in (*_videos(container), *container.streams.audio)
@@ -286,7 +251,7 @@ def _origin(container: Any) -> float:
 
 
 def _why(path: Path, heard: list[Any], error: Any) -> str:
-    """Why a file can't be opened, in FFmpeg's own words unless it is plain text."""
+    """Return why a file can't be opened, in FFmpeg's own words unless it is plain text."""
     from av import ContainerFormat
 
     with open(path, "rb") as file:
@@ -303,7 +268,7 @@ def _why(path: Path, heard: list[Any], error: Any) -> str:
 
 
 def _cut(container: Any, file: io.FileIO) -> str | None:
-    """How the file shows that its end is missing.
+    """Return how the file shows that its end is missing.
 
     Three signs that no whole file has: the index points past the end (MP4, MOV), the RIFF header
     promises more (AVI), the last packet of a transport stream is incomplete.

@@ -253,7 +253,7 @@ def _grouped(things: list[Any], keys: list[Any]) -> list[list[Any]]:
 
 
 @dataclass(frozen=True)
-class Share:
+class DistributedBatchSampler:
     """This process's part of every update: each `world`-th sample, `batch_size` at a time."""
 
     update_size: int
@@ -279,26 +279,28 @@ class Share:
 
 
 class _Sampler:
-    """A share as torch's loader takes it."""
+    """Yield the batches of a `DistributedBatchSampler` to torch's loader."""
 
-    def __init__(self, share: Share, samples: VideoFrameDataset) -> None:
-        self._share, self._samples = share, samples
+    def __init__(self, sampler: DistributedBatchSampler, samples: VideoFrameDataset) -> None:
+        self._sampler, self._samples = sampler, samples
 
     def __iter__(self) -> Iterator[list[int]]:
-        return self._share.batches(self._samples)
+        return self._sampler.batches(self._samples)
 
 
-def training(reader: Reader, share: Share, num_workers: int, pin: bool) -> "Ahead":
-    """Batches of this process's share, for ever."""
+def training(
+    reader: Reader, sampler: DistributedBatchSampler, num_workers: int, pin: bool
+) -> "Ahead":
+    """Yield this process's batches, for ever."""
     loader: DataLoader[Any] = DataLoader(
         _Guarded(reader),  # type: ignore[arg-type]  # anything that is indexed will do
-        sampler=_Sampler(share, reader.samples),  # type: ignore[arg-type]
+        sampler=_Sampler(sampler, reader.samples),  # type: ignore[arg-type]
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin,
         worker_init_fn=environment.work_on,
         # Without one of its own it draws from the generator that a resume has just restored.
-        generator=torch.Generator().manual_seed(share.seed),
+        generator=torch.Generator().manual_seed(sampler.seed),
     )
     made = iter(loader)
     # Torch's own such call was made as it started its workers, so this one comes before it.

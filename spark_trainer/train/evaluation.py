@@ -11,7 +11,7 @@ from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample
 from spark_trainer.families import Batch, Films, Generates
 from spark_trainer.train import data
-from spark_trainer.train.sharding import Whole
+from spark_trainer.train.strategies.base import Strategy
 from spark_trainer.train.tracking import Film, Tracker
 
 Stopping = Callable[[], int]  # whether this process was asked to stop
@@ -19,7 +19,7 @@ Stopping = Callable[[], int]  # whether this process was asked to stop
 
 @torch.no_grad()  # inference mode would mark gathered weights, which then can't be trained
 def held_out_loss(
-    way: Whole, model: Any, reader: data.Reader, run: Run, stopping: Stopping
+    strategy: Strategy, model: Any, reader: data.Reader, run: Run, stopping: Stopping
 ) -> dict[str, float] | None:
     """Mean loss over the validation part, all processes together; None if one was asked to stop.
 
@@ -30,7 +30,7 @@ def held_out_loss(
 
     Unwrapped, because a process without a held-out batch would leave the others waiting.
     """
-    accelerator = way.accelerator
+    accelerator = strategy.accelerator
     model = accelerator.unwrap_model(model).eval()
     sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
 
@@ -45,9 +45,9 @@ def held_out_loss(
             sums[2] += len(taken.reasons)
             yield from taken.batches
 
-    for batch, counts in way.together(own(), lambda: reader[[0]].batches[0]):
+    for batch, counts in strategy.padded_batches(own(), lambda: reader[[0]].batches[0]):
         ready = reader.ready(batch, accelerator.device)
-        with way.autocast():
+        with strategy.autocast():
             loss = reader.family.loss(reader.loaded, model, ready)
         if counts:
             sums[0] += loss.double()

@@ -8,7 +8,7 @@ from spark_trainer import pipelines
 from spark_trainer.config import Run
 from spark_trainer.families import Family, Films, Loaded, Wanted
 from spark_trainer.train import card
-from spark_trainer.train.sharding import DTYPES
+from spark_trainer.train.strategies.base import DTYPES
 
 TEXT_USE = """\
 from transformers import AutoModelForImageTextToText, AutoProcessor

@@ -11,7 +11,7 @@ from spark_trainer.families import Loaded
 from spark_trainer.scores import SCORES
 from spark_trainer.train import checkpoints, final, setup
 from spark_trainer.train.setup import TrainingError
-from spark_trainer.train.sharding import WEIGHTS
+from spark_trainer.train.strategies.base import WEIGHTS
 
 if TYPE_CHECKING:
     from spark_trainer.train.loop import Trainer
@@ -24,7 +24,7 @@ def finish(trainer: "Trainer", step: int) -> None:
         TrainingError: the best weights are wanted, and not there or damaged.
     """
     run, folder, accelerator = trainer.run, trainer.folder, trainer.accelerator
-    held = trainer.way.optimizer_bytes()
+    held = trainer.strategy.optimizer_bytes()
     loaded = _trained(trainer, _best(trainer) if run.final == "best" else None)
     if trainer.tracker is None:
         return
@@ -67,12 +67,14 @@ def _trained(trainer: "Trainer", checkpoint: Path | None) -> Loaded:
     Where no process holds everything, the main one loads the base a second time and puts what
     was learnt into it; the others get the model that they have.
     """
-    if not trainer.way.in_step:
+    if not trainer.strategy.lockstep:
         if checkpoint:
             trainer.state.load(checkpoint)
         model = trainer.accelerator.unwrap_model(trainer.model)
         return replace(trainer.loaded, model=model)
-    learnt = load_file(checkpoint / WEIGHTS) if checkpoint else trainer.way.learnt()
+    learnt = (
+        load_file(checkpoint / WEIGHTS) if checkpoint else trainer.strategy.trainable_state_dict()
+    )
     if trainer.tracker is None:
         return trainer.loaded
     _, loaded = setup.model(trainer.run)

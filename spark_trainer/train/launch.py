@@ -7,27 +7,27 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from spark_trainer import __version__, gpu, log
+from spark_trainer import __version__, environment, gpu, log
 from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import manifest
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.files import file_digest, read_json, write_json, write_text
-from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped
+from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
 from spark_trainer.steps.manifest import join
-from spark_trainer.train import continued, group, holder, processes, stop, zero
+from spark_trainer.train import continued, holder, processes, stop
 from spark_trainer.train.order import Order
-from spark_trainer.train.processes import Place
+from spark_trainer.train.strategies import deepspeed_config
+from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology
 
 PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
 
 
-class LaunchError(RuntimeError):
+class LaunchError(UserError):
     """A run that can't start as it was asked to; the message says what is missing."""
 
 
@@ -54,27 +54,28 @@ def fit(order: Order, data: Path, granted_gpus: int, threads: int, nodes: int = 
         UserError: another holds the run folder.
     """
     with holder.held(order.folder) as lock:
-        place = _place(order.settings, granted_gpus, nodes)
+        topology = _topology(order.settings, granted_gpus, nodes)
         local = order.folder / "manifest.jsonl"
-        _gather(order, data, local, place)
+        _gather(order, data, local, topology)
         if nodes > 1:
-            _describe(order, local, place, None)
-            ending = group.run([processes.srun(place, order.folder, threads)], held=[lock])
+            _describe(order, local, topology, None)
+            ending = processes.run([processes.srun(topology, order.folder, threads)], held=[lock])
         else:
-            with _leased(order.name, place) as lease:
-                _describe(order, local, place, lease)
+            with _leased(order.name, topology) as lease:
+                _describe(order, local, topology, lease)
                 program = _program(order.folder)
-                ending = processes.start(program, order.settings, place, threads, lease, lock)
+                ending = processes.start(program, order.settings, topology, threads, lease, lock)
     _conclude(order, ending)
 
 
-def _gather(order: Order, data: Path, local: Path, place: Place) -> None:
+def _gather(order: Order, data: Path, local: Path, topology: Topology) -> None:
     """Everything that the processes read, with a stop where they can't begin."""
     run = order.settings
-    if run.samples_per_update % place.total:
+    if run.samples_per_update % topology.world_size:
         raise LaunchError(
             f"train.global_batch_size: {run.samples_per_update} samples can't be shared "
-            f"evenly by {place.total} processes; expected a multiple of {place.total}"
+            f"evenly by {topology.world_size} processes; "
+            f"expected a multiple of {topology.world_size}"
         )
     try:
         collect(order, data, local)
@@ -93,7 +94,7 @@ def _gather(order: Order, data: Path, local: Path, place: Place) -> None:
             )
 
 
-def _conclude(order: Order, ending: group.Ending) -> None:
+def _conclude(order: Order, ending: processes.Ending) -> None:
     """End as the processes did.
 
     Raises:
@@ -103,20 +104,20 @@ def _conclude(order: Order, ending: group.Ending) -> None:
     """
     if ending.status == 0:
         return
-    told = ending.words or _unsaid(ending)
+    told = ending.reason or _unsaid(ending)
     text = f"run {order.name}: {told}; see {order.folder}/train.log"
     if ending.asked:
         raise Stopped(text, stop.STATUS[ending.asked])
-    if ending.status == MACHINE_STATUS or ending.status > group.BY_SIGNAL:
+    if ending.status == MACHINE_STATUS or ending.status > processes.BY_SIGNAL:
         raise MachineError(text)
     raise LaunchError(text)
 
 
-def _unsaid(ending: group.Ending) -> str:
+def _unsaid(ending: processes.Ending) -> str:
     if ending.asked:
         return "stopped where it was; the same command goes on from its newest checkpoint"
-    if ending.status > group.BY_SIGNAL:
-        return f"a training process was ended by signal {ending.status - group.BY_SIGNAL}"
+    if ending.status > processes.BY_SIGNAL:
+        return f"a training process was ended by signal {ending.status - processes.BY_SIGNAL}"
     return f"ended with status {ending.status}"
 
 
@@ -127,44 +128,46 @@ def on_node(folder: Path, threads: int) -> int:
         LaunchError: fewer GPUs here than the first node has.
     """
     order = read_json(folder / "run.json")
-    place = Place(order["nodes"], order["processes"] // order["nodes"], order["device"])
-    meeting = processes.meeting()
-    with _leased(order["name"], place) as lease:
+    topology = Topology(order["nodes"], order["processes"] // order["nodes"], order["device"])
+    rendezvous = Rendezvous.of_slurm_job()
+    with _leased(order["name"], topology) as lease:
         devices = list(lease.devices) if lease else []
         found = {"host": platform.node(), "devices": devices}
-        write_json(folder / "nodes" / f"{meeting.node}.json", found)
+        write_json(folder / "nodes" / f"{rendezvous.node}.json", found)
         run = Run(**order["settings"])
-        ending = processes.start(_program(folder), run, place, threads, lease, meeting=meeting)
-    if ending.words:
-        print(f"spark_trainer: {ending.words}", file=sys.stderr)
+        ending = processes.start(
+            _program(folder), run, topology, threads, lease, rendezvous=rendezvous
+        )
+    if ending.reason:
+        print(f"spark_trainer: {ending.reason}", file=sys.stderr)
     return ending.status
 
 
 def _program(folder: Path) -> list[str]:
-    return ["-m", "spark_trainer.train.loop", str(folder)]
+    return ["-m", "spark_trainer.train.process", str(folder)]
 
 
 @contextlib.contextmanager
-def _leased(name: str, place: Place) -> Iterator[gpu.Lease | None]:
+def _leased(name: str, topology: Topology) -> Iterator[gpu.Lease | None]:
     """Hold a whole GPU for each process of this node; waits for those that others hold.
 
     None on the CPU.
     """
-    if place.device == "cpu":
+    if topology.device == "cpu":
         yield None
         return
     try:
-        with gpu.lease(place.processes, what=f"train {name}") as lease:
+        with gpu.lease(topology.processes, what=f"train {name}") as lease:
             log.logger.info("gpu: leased %s", ", ".join(lease.devices))
             yield lease
     except gpu.NoDevice as error:
         raise LaunchError(str(error)) from None
 
 
-def _describe(order: Order, data: Path, place: Place, lease: gpu.Lease | None) -> None:
+def _describe(order: Order, data: Path, topology: Topology, lease: gpu.Lease | None) -> None:
     """Write what the run is made of, and what its processes read."""
     folder, run = order.folder, order.settings
-    lineage = _lineage(order, data, place)
+    lineage = _lineage(order, data, topology)
     write_json(folder / "lineage.json", lineage | {"devices": list(lease.devices) if lease else []})
     write_text(folder / "config.yaml", yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
     told = {
@@ -176,21 +179,22 @@ def _describe(order: Order, data: Path, place: Place, lease: gpu.Lease | None) -
         "versions": order.versions,
         "origin": order.origin,
         "continued": order.base.name if order.base else None,
-        "nodes": place.nodes,
-        "processes": place.total,
-        "device": place.device,
+        "nodes": topology.nodes,
+        "processes": topology.world_size,
+        "device": topology.device,
     }
     if run.use_deepspeed:
         try:
-            told["deepspeed"] = zero.filled(zero.read(run), run, place.total)
+            values = deepspeed_config.read(run)
+            told["deepspeed"] = deepspeed_config.filled(values, run, topology.world_size)
         except ConfigError as error:
             raise LaunchError(str(error)) from None
     write_json(folder / "run.json", told)
 
 
-def _place(run: Run, granted: int, nodes: int) -> Place:
+def _topology(run: Run, granted: int, nodes: int) -> Topology:
     """Processes to start on each node and their device, or a stop that says why not."""
-    if nodes > 1 and not os.environ.get(processes.SLURM_JOB):
+    if nodes > 1 and not os.environ.get(SLURM_JOB):
         raise LaunchError(
             f"{nodes} nodes need an allocation of Slurm; expected train.nodes: 1 outside of it"
         )
@@ -206,10 +210,10 @@ def _place(run: Run, granted: int, nodes: int) -> Place:
         if usable < run.gpus:
             text = "training on %d GPUs, %d were asked for"
             log.logger.warning(text, usable * nodes, run.gpus * nodes)
-        return Place(nodes, usable, "cuda")
+        return Topology(nodes, usable, "cuda")
     if usable == 0 and run.allow_cpu and run.min_gpus == 0:
         log.logger.warning("no GPU here: training on the CPU, because allow_cpu is true")
-        return Place(nodes, run.cpu_processes, "cpu")
+        return Topology(nodes, run.cpu_processes, "cpu")
     raise LaunchError(
         f"{present} GPUs present and {granted} granted, but the run needs at least "
         f"{max(1, run.min_gpus)}; to train on the CPU set train.allow_cpu: true and "
@@ -227,7 +231,7 @@ def collect(order: Order, data: Path, target: Path) -> None:
         join(data, order.index, target, target.with_name("rejected.jsonl"))
 
 
-def _lineage(order: Order, data: Path, place: Place) -> dict[str, Any]:
+def _lineage(order: Order, data: Path, topology: Topology) -> dict[str, Any]:
     """What this run is made of: clips, origin of captions, code, packages, hardware."""
     videos = {
         entry["id"]: {
@@ -237,7 +241,6 @@ def _lineage(order: Order, data: Path, place: Place) -> dict[str, Any]:
         }
         for entry in manifest.read(data)
     }
-    versions = {name: _version(name) for name in PACKAGES}
     return {
         "run": order.name,
         "seal": order.seal,
@@ -247,21 +250,14 @@ def _lineage(order: Order, data: Path, place: Place) -> dict[str, Any]:
         "videos": videos,
         "spark_trainer": __version__,
         "code": _revision(),
-        "packages": {name: version for name, version in versions.items() if version},
+        "packages": environment.versions(PACKAGES),
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "device": place.device,
-        "nodes": place.nodes,
-        "processes": place.total,
+        "device": topology.device,
+        "nodes": topology.nodes,
+        "processes": topology.world_size,
         "gpus": [str(found) for found in gpu.devices()],
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _revision() -> str | None:

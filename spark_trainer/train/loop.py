@@ -1,7 +1,4 @@
-"""The only training loop: it knows a family's verbs and no model.
-
-Started by `processes` as `python -m spark_trainer.train.loop <run folder>`, once per process.
-"""
+"""The only training loop: it knows a family's verbs and no model."""
 
 import contextlib
 import math
@@ -15,6 +12,7 @@ from accelerate import Accelerator
 
 from spark_trainer import log
 from spark_trainer.config import Run
+from spark_trainer.errors import Stopped
 from spark_trainer.families import Family, Loaded
 from spark_trainer.train import (
     checkpoints,
@@ -23,12 +21,11 @@ from spark_trainer.train import (
     finish,
     optim,
     setup,
-    sharding,
     stop,
+    strategies,
 )
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.state import State
-from spark_trainer.train.stop import Stopped
 from spark_trainer.train.tracking import Tracker
 from spark_trainer.train.updates import Updates
 
@@ -59,11 +56,11 @@ class Trainer:
             Stopped: it was asked to; the update that it was at is finished and saved.
         """
         step, total = self._prepare()
-        share = self._share(step)
+        sampler = self._sampler(step)
         pin = self.accelerator.device.type == "cuda"
-        self.taken = data.training(self.training, share, self.run.num_workers, pin)
+        self.taken = data.training(self.training, sampler, self.run.num_workers, pin)
         with contextlib.closing(self.taken):
-            step = self._updates_to(total, step, share.num_batches)
+            step = self._updates_to(total, step, sampler.num_batches)
         finish.finish(self, step)
 
     def _updates_to(self, total: int, step: int, num_calls: int) -> int:
@@ -94,12 +91,12 @@ class Trainer:
     def _prepare(self) -> tuple[int, int]:
         """Everything around the model; returns the update to go on from and the last one."""
         run, accelerator = self.run, self.accelerator
-        share = self._share(0)
+        sampler = self._sampler(0)
         epochs = run.num_epochs * len(self.training.samples)
-        total = run.max_steps or math.ceil(epochs / share.update_size)
+        total = run.max_steps or math.ceil(epochs / sampler.update_size)
         if run.compile:
             self.loaded.model.compile()
-        self.way = sharding.of(run, accelerator)
+        self.strategy = strategies.of(run)(run, accelerator)
         schedules = []
 
         def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -107,16 +104,16 @@ class Trainer:
             schedules.append(optim.schedule(made, run, total))
             return made
 
-        self.model = self.way.prepare(self.loaded.model.train(), optimizer)
+        self.model = self.strategy.prepare(self.loaded.model.train(), optimizer)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = optim.average(self.weights, run)
         [self.schedule] = schedules
         folder = self.folder / "checkpoints"
-        self.state = State(self.way, folder, self.order["seal"], self.schedule, self.ema)
+        self.state = State(self.strategy, folder, self.order["seal"], self.schedule, self.ema)
         self.saved, self.progress = self.state.resume()
         self.progress = self.progress or dict.fromkeys(COUNTS, 0.0) | {"evaluated": -1}
         self.updates = Updates(
-            self.way,
+            self.strategy,
             self.training,
             self.model,
             self.weights,
@@ -164,19 +161,21 @@ class Trainer:
             self.tracker.close()
         if self.saved >= 0:
             where = f"stopped at update {step} of {total}, checkpoint {self.saved} is saved"
-            raise Stopped(f"{where}; the same command goes on from there", self._signal())
+            raise Stopped(f"{where}; the same command goes on from there", self._status())
         text = "stopped before the first update; the same command begins again"
-        raise Stopped(text, self._signal())
+        raise Stopped(text, self._status())
 
-    def _signal(self) -> int:
-        return self.asked.number if self.asked and self.asked.number else stop.SIGNALS[0]
+    def _status(self) -> int:
+        """Return the exit status of a process that this signal ends."""
+        number = self.asked.number if self.asked else 0
+        return stop.STATUS[number or stop.SIGNALS[0]]
 
     def _stopping(self) -> int:
         """Whether this process was asked to stop."""
         return int(bool(self.asked and self.asked.number))
 
-    def _share(self, updates_done: int) -> data.Share:
-        return data.Share(
+    def _sampler(self, updates_done: int) -> data.DistributedBatchSampler:
+        return data.DistributedBatchSampler(
             self.run.samples_per_update,
             self.run.batch_size,
             self.accelerator.process_index,
@@ -214,15 +213,15 @@ class Trainer:
         accelerator, stopping = self.accelerator, self._stopping
         with self.averaged():
             values = evaluation.held_out_loss(
-                self.way, self.model, self.validation, self.run, stopping
+                self.strategy, self.model, self.validation, self.run, stopping
             )
             if values is not None and not math.isfinite(values["held_out_loss"]):
                 raise TrainingError(f"the held-out loss is no number at step {step}")
-            if values is not None and (self.tracker or self.way.shares_weights):
+            if values is not None and (self.tracker or self.strategy.shards_weights):
                 model = accelerator.unwrap_model(self.model)
                 # Those that take part together can't leave off one by one.
-                alone = (lambda: 0) if self.way.shares_weights else stopping
-                with self.way.outermost():
+                alone = (lambda: 0) if self.strategy.shards_weights else stopping
+                with self.strategy.gather_root():
                     values |= evaluation.show(
                         model, self.validation, self.run, self.tracker, step, alone
                     )
@@ -275,9 +274,3 @@ def prepare(folder: Path, asked: stop.Asked | None = None) -> Trainer:
     device = accelerator.device
     training, validation = setup.readers(parts, order, run, family, loaded, device)
     return Trainer(folder, run, order, accelerator, family, loaded, training, validation, asked)
-
-
-if __name__ == "__main__":
-    from spark_trainer.train.process import main
-
-    main()

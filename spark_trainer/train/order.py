@@ -13,7 +13,8 @@ from spark_trainer.data import encoded, models
 from spark_trainer.data.files import digest, holds, read_state, write_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import continued, zero
+from spark_trainer.train import continued
+from spark_trainer.train.strategies import deepspeed_config
 
 VERSION = 2  # raised when the same data and settings give other weights
 SEAL_DIGITS = 8
@@ -89,14 +90,14 @@ def from_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> Or
     path = Path(run.manifest_path or "")
     if not path.is_file():
         raise ConfigError(f"{key}.manifest_path: no such file: {path}")
-    data = models.identity(str(path), layout.state / "models.json")
+    data = models.identity(str(path), layout.model_digests)
     made = _order(name, run, data, layout, None, None, key)
     return replace(made, given=data[: encoded.DIGITS])
 
 
 def _check(run: Run, key: str) -> None:
     if run.use_deepspeed:
-        zero.read(run, key)
+        deepspeed_config.read(run, key)
 
 
 def _order(
@@ -108,7 +109,7 @@ def _order(
     versions: dict[str, str] | None,
     key: str,
 ) -> Order:
-    cache = layout.state / "models.json"
+    cache = layout.model_digests
     weights = models.identity(run.model_name, cache)
     value = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
     origin = {"data": digest(data)[:ORIGIN_DIGITS], "weights": digest(weights)[:ORIGIN_DIGITS]}

@@ -1,4 +1,7 @@
-"""One training process, from its start to the line and the status that it ends with."""
+"""One training process, from its start to the line and the status that it ends with.
+
+Started by `processes` as `python -m spark_trainer.train.process <run folder>`, once per process.
+"""
 
 import sys
 from pathlib import Path
@@ -6,14 +9,10 @@ from pathlib import Path
 import torch
 
 from spark_trainer import environment, gpu, log
-from spark_trainer.errors import MACHINE_STATUS, MachineError, UserError, of_machine
-from spark_trainer.train import group, loop, stop
-from spark_trainer.train.setup import TrainingError
+from spark_trainer.errors import MACHINE_STATUS, SparkTrainerError, Stopped, of_machine
+from spark_trainer.train import loop, processes, stop
 
-KNOWN = (
-    *(TrainingError, UserError, MachineError, gpu.NoDevice),
-    *(ValueError, OSError, torch.OutOfMemoryError),
-)
+KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 
 
 def main() -> None:
@@ -27,9 +26,9 @@ def main() -> None:
         # A process that leaves while another still writes may end with an error after all is done.
         trainer.accelerator.wait_for_everyone()
         trainer.accelerator.end_training()
-    except stop.Stopped as stopped:
+    except Stopped as stopped:
         log.logger.warning("%s", stopped)
-        _end(str(stopped), stop.STATUS[stopped.number])
+        _end(str(stopped), stopped.status)
     except Exception as error:
         lost = trainer is not None and trainer.taken is not None and trainer.taken.killed
         _fail(error, lost or of_machine(error))
@@ -47,6 +46,10 @@ def _fail(error: Exception, machine: bool) -> None:
 
 def _end(words: str, status: int) -> None:
     """Leave the reason for the process that started this one, or say it where there is none."""
-    if not group.say(words):
+    if not processes.report(words):
         print(f"spark_trainer: {words}", file=sys.stderr)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,101 +1,166 @@
-"""What starts a run's processes: on one machine, or through Slurm on each of several nodes."""
+"""The training processes of one node: started, told of signals, ended together.
+
+Started here and not by `accelerate launch` or torch's launcher: those listen on every network
+interface, leave processes behind when they are told to end, and turn every exit status into 1 below
+a trace. What the processes find in their environment is the same.
+"""
 
 import os
-import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spark_trainer import gpu
+from spark_trainer import environment, gpu
 from spark_trainer.config import Run
-from spark_trainer.train import group
+from spark_trainer.train.stop import Asked
+from spark_trainer.train.topology import STORE_VARIABLE, Rendezvous, Topology
 
-SLURM_JOB = "SLURM_JOB_ID"
-PORTS = range(15000, 30000)  # below those that Linux gives out by itself
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run's processes go: so many `processes` on each of `nodes`, each on a device."""
-
-    nodes: int
-    processes: int
-    device: str
-
-    @property
-    def total(self) -> int:
-        return self.nodes * self.processes
+REASONS_VARIABLE = "SPARK_TRAINER_REASONS"  # folder in which each process leaves why it ended
+POLL_SECONDS = 0.05
+BY_SIGNAL = 128  # and its number: the status of a process that a signal ended
+GRACE_SECONDS = 20.0  # for the others after one has failed
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where the processes of several nodes find each other, and which node this is."""
+class Ending:
+    """How the processes ended: a status as a shell has it, and what the first to fail said."""
 
-    node: int
-    address: str
-    port: int
-
-
-def srun(place: Place, folder: Path, threads: int) -> list[str]:
-    """What starts `on_node` on every node of the allocation.
-
-    Without `--cpu-bind=none` its processes would share one core of what the job has.
-    """
-    nodes = str(place.nodes)
-    options = ["--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--overlap"]
-    options += ["--cpus-per-task", str(threads), "--kill-on-bad-exit=1", "--cpu-bind=none"]
-    if place.device == "cuda":
-        options += ["--gpus-per-node", str(place.processes)]
-    node = ["-m", "spark_trainer", "node", "--folder", str(folder.absolute())]
-    return ["srun", *options, sys.executable, *node, "--threads", str(threads)]
-
-
-def meeting() -> Meeting:
-    """Where this job's nodes meet, as Slurm tells each of its tasks."""
-    listed = os.environ["SLURM_JOB_NODELIST"]
-    first = _scontrol("show", "hostnames", listed).split()[0]
-    told = re.search(r"\bNodeAddr=(\S+)", _scontrol("show", "node", first))
-    job = int(os.environ[SLURM_JOB])
-    port = PORTS[job % len(PORTS)]
-    return Meeting(int(os.environ["SLURM_NODEID"]), told[1] if told else first, port)
-
-
-def _scontrol(*question: str) -> str:
-    return subprocess.run(
-        ["scontrol", *question], capture_output=True, text=True, check=True
-    ).stdout
+    status: int
+    reason: str
+    asked: int  # the signal by which they were asked to stop, or 0
 
 
 def start(
     program: Sequence[str],
-    run: Run,
-    place: Place,
+    settings: Run,
+    topology: Topology,
     threads: int,
     lease: gpu.Lease | None,
     lock: int | None = None,
-    meeting: Meeting | None = None,
-) -> group.Ending:
+    rendezvous: Rendezvous | None = None,
+) -> Ending:
     """Start the processes of this node and wait for their end.
 
     Args:
-        program: what Python gets.
-        run: the settings.
-        place: where the processes go.
+        program: the arguments of Python.
+        settings: those of the run.
+        topology: where the processes go.
         threads: cores that they may use together.
         lease: the GPUs.
         lock: what holds the run's folder.
-        meeting: where those of several nodes meet.
+        rendezvous: where those of several nodes meet.
     """
-    variables = {"OMP_NUM_THREADS": str(max(1, threads // place.processes))}
+    variables = {"OMP_NUM_THREADS": str(max(1, threads // topology.processes))}
     # A GPU that was not granted would be taken where it is seen.
     variables |= lease.environment if lease else {gpu.VISIBLE_VARIABLE: ""}
-    places: list[dict[str, str]] = [{}]
-    if place.total > 1 or run.sharded:
-        where = (meeting.address, meeting.port) if meeting else None
-        places = group.places(place.processes, meeting.node if meeting else 0, place.nodes, where)
+    environments: list[dict[str, str]] = [{}]
+    if topology.world_size > 1 or settings.sharded:
+        environments = topology.environments(rendezvous)
     held = [*(lease.descriptors if lease else ()), *([] if lock is None else [lock])]
-    return group.run(
-        [[sys.executable, *program]] * len(places), [variables | one for one in places], held
-    )
+    commands = [[sys.executable, *program]] * len(environments)
+    return run(commands, [variables | one for one in environments], held)
+
+
+def srun(topology: Topology, folder: Path, threads: int) -> list[str]:
+    """Return the command that starts `launch.on_node` on every node of the allocation.
+
+    Without `--cpu-bind=none` its processes would share one core of what the job has.
+    """
+    nodes = str(topology.nodes)
+    options = ["--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--overlap"]
+    options += ["--cpus-per-task", str(threads), "--kill-on-bad-exit=1", "--cpu-bind=none"]
+    if topology.device == "cuda":
+        options += ["--gpus-per-node", str(topology.processes)]
+    node = ["-m", "spark_trainer", "node", "--folder", str(folder.absolute())]
+    return ["srun", *options, sys.executable, *node, "--threads", str(threads)]
+
+
+def run(
+    commands: Sequence[Sequence[str]],
+    environments: Sequence[dict[str, str]] = ({},),
+    held: Sequence[int] = (),
+) -> Ending:
+    """Run commands side by side and wait for all.
+
+    Signals are passed on. When one process fails, the others are asked to stop, then killed.
+
+    Args:
+        commands: one for each process.
+        environments: what each finds in its environment.
+        held: descriptors that the processes inherit.
+    """
+    with tempfile.TemporaryDirectory(prefix="spark_trainer_") as folder:
+        shared = {
+            REASONS_VARIABLE: folder,
+            STORE_VARIABLE: f"{folder}/store",
+            environment.PARENT_VARIABLE: str(os.getpid()),
+        }
+        started: list[subprocess.Popen[bytes]] = []
+        # SIGTERM for Ctrl-C as well: srun takes the other for a question.
+        asked = Asked(
+            lambda _: _signal(started, signal.SIGTERM), lambda: _signal(started, signal.SIGKILL)
+        )
+        try:
+            for command, variables in zip(commands, environments, strict=True):
+                started.append(_start(command, os.environ | shared | variables, held))
+            if asked.number:  # before all of them could hear it
+                _signal(started, signal.SIGTERM)
+            failed = _wait(started)
+        finally:
+            _signal(started, signal.SIGKILL)
+            for process in started:
+                process.wait()
+            asked.forget()
+        if failed is None:
+            return Ending(0, "", asked.number)
+        status = failed.returncode
+        reason = _reason(Path(folder), failed.pid)
+        return Ending(BY_SIGNAL - status if status < 0 else status, reason, asked.number)
+
+
+def report(reason: str) -> bool:
+    """Leave why this process ends for the one that started it; False where none listens."""
+    folder = os.environ.get(REASONS_VARIABLE)
+    if folder is None:
+        return False
+    (Path(folder) / str(os.getpid())).write_text(reason, encoding="utf-8")
+    return True
+
+
+def _start(
+    command: Sequence[str], variables: dict[str, str], held: Sequence[int]
+) -> "subprocess.Popen[bytes]":
+    """Start a command in a session of its own: Ctrl-C reaches it through this process, once."""
+    return subprocess.Popen(command, env=variables, pass_fds=held, start_new_session=True)
+
+
+def _signal(started: Sequence["subprocess.Popen[bytes]"], number: int) -> None:
+    for process in started:
+        process.send_signal(number)
+
+
+def _wait(started: Sequence["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes] | None":
+    """Wait for all; returns the first that failed."""
+    first, end = None, float("inf")
+    while any([process.poll() is None for process in started]) and time.monotonic() < end:  # noqa: C419
+        if first is None and (first := _failed(started)):
+            end = time.monotonic() + GRACE_SECONDS
+            _signal(started, signal.SIGTERM)
+        time.sleep(POLL_SECONDS)
+    return first or _failed(started)
+
+
+def _failed(started: Sequence["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes] | None":
+    """Return one that failed, best one that was killed: the others fail because it is gone."""
+    failed = [process for process in started if process.returncode]
+    return min(failed, key=lambda process: process.returncode > 0, default=None)
+
+
+def _reason(folder: Path, process: int) -> str:
+    path = folder / str(process)
+    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -13,14 +13,15 @@ from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import read_json
 from spark_trainer.data.sample import Needs
+from spark_trainer.errors import UserError
 from spark_trainer.families import Family, Films, Generates, Loaded, Reads, Wanted
-from spark_trainer.train import data, optim, sharding
-from spark_trainer.train.sharding import DTYPES
+from spark_trainer.train import data, optim, strategies
+from spark_trainer.train.strategies.base import DTYPES
 
 Parts = tuple[dataset.VideoFrameDataset, dataset.VideoFrameDataset]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training can't go on; the message says why."""
 
 
@@ -34,16 +35,16 @@ def accelerator(folder: Path) -> tuple[Run, dict[str, Any], Accelerator]:
     run = Run(**order["settings"])
     _check_devices(order)
     _check_precision(run, order["device"])
-    made = sharding.accelerator(run, order)
+    strategy = strategies.of(run)
+    made = strategy.make_accelerator(run, order)
     got = (made.num_processes, made.device.type)
     if got != (order["processes"], order["device"]):
         raise TrainingError(
             f"asked for {order['processes']} processes on {order['device']}, "
             f"got {got[0]} on {got[1]}"
         )
-    way = sharding.of(run, made)
-    if not way.got():
-        raise TrainingError(f"asked for {way.NAME}, got {made.distributed_type.value}")
+    if not strategy(run, made).is_active():
+        raise TrainingError(f"asked for {strategy.NAME}, got {made.distributed_type.value}")
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder / "train.log")
     return sized(run), order, made

@@ -21,7 +21,7 @@ from spark_trainer import log
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import MachineError
 from spark_trainer.train import checkpoints, nest, optim
-from spark_trainer.train.sharding import WEIGHTS, Whole
+from spark_trainer.train.strategies.base import WEIGHTS, Strategy
 
 if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel
@@ -33,7 +33,7 @@ AVERAGE = "average.safetensors"
 class State:
     """The parts of a run that change from update to update."""
 
-    way: Whole
+    strategy: Strategy
     folder: Path  # of the checkpoints
     run: str  # whose checkpoints they are
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -51,13 +51,13 @@ class State:
             raise checkpoints.abandon(self.folder, step, error) from None
 
     def _save(self, step: int, progress: dict[str, float]) -> None:
-        accelerator = self.way.accelerator
+        accelerator = self.strategy.accelerator
         temporary = self.folder / checkpoints.WRITING
         if accelerator.is_main_process:
             checkpoints.begin(self.folder)
         accelerator.wait_for_everyone()
-        learnt = self.way.learnt()
-        self.way.save(temporary)
+        learnt = self.strategy.trainable_state_dict()
+        self.strategy.save(temporary)
         nest.save(_random(temporary, accelerator.process_index), _draws())
         if accelerator.is_main_process:
             nest.write(temporary / WEIGHTS, learnt)
@@ -70,11 +70,11 @@ class State:
         accelerator.wait_for_everyone()
 
     def _told(self, step: int, progress: dict[str, float]) -> dict[str, Any]:
-        scaler = self.way.accelerator.scaler
+        scaler = self.strategy.accelerator.scaler
         return {
             "step": step,
             "progress": progress,
-            "shares": self.way.shares,
+            "shares": self.strategy.optimizer_layout,
             "moved": self.schedule.last_epoch,
             "scaler": scaler.state_dict() if scaler else None,
         }
@@ -88,7 +88,7 @@ class State:
             ValueError: its optimizer is shared out otherwise than this run's.
         """
         found: list[Any] = [None]
-        if self.way.accelerator.is_main_process:
+        if self.strategy.accelerator.is_main_process:
             found = [checkpoints.newest(self.folder, self.run, log.logger.warning)]
         if torch.distributed.is_initialized():
             torch.distributed.broadcast_object_list(found)
@@ -100,13 +100,14 @@ class State:
     def load(self, checkpoint: Path) -> dict[str, Any]:
         """Go on from a checkpoint; returns what its `step.json` says. All must call it."""
         saved: dict[str, Any] = read_json(checkpoint / checkpoints.STEP)
-        if saved["shares"] != self.way.shares:
+        layout = self.strategy.optimizer_layout
+        if saved["shares"] != layout:
             raise ValueError(
-                f"{checkpoint}: written by {saved['shares']}, this run is {self.way.shares}; go "
+                f"{checkpoint}: written by {saved['shares']}, this run is {layout}; go "
                 f"on as it was written, or delete {self.folder} to begin anew"
             )
-        accelerator = self.way.accelerator
-        self.way.load(checkpoint)
+        accelerator = self.strategy.accelerator
+        self.strategy.load(checkpoint)
         if self.average:
             self.average.load_state_dict(nest.load(checkpoint / AVERAGE))
             self.average.to(accelerator.device)
@@ -120,7 +121,9 @@ class State:
 
         With more processes than before those that were none have states of their own.
         """
-        drawn = _random(checkpoints.path(self.folder, step), self.way.accelerator.process_index)
+        drawn = _random(
+            checkpoints.path(self.folder, step), self.strategy.accelerator.process_index
+        )
         if drawn.exists():
             _draw_as(nest.load(drawn))
 

@@ -13,7 +13,7 @@ from spark_trainer import log
 from spark_trainer.families import Batch
 from spark_trainer.train import data, flops
 from spark_trainer.train.setup import TrainingError
-from spark_trainer.train.sharding import Whole
+from spark_trainer.train.strategies.base import Strategy
 from spark_trainer.train.tracking import peak_memory_gb
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ MAX_BAD_LOSSES = 3  # updates in a row whose loss is no number
 class Updates:
     """Makes the updates of one process; all processes make theirs together."""
 
-    way: Whole
+    strategy: Strategy
     reader: data.Reader
-    model: Any  # as the way has prepared it
+    model: Any  # as the strategy has prepared it
     weights: list[torch.Tensor]  # that learn
     schedule: torch.optim.lr_scheduler.LRScheduler
     average: "EMAModel | None"
@@ -39,7 +39,7 @@ class Updates:
     meter: flops.Meter = field(default_factory=flops.Meter)
 
     def __post_init__(self) -> None:
-        self.run, self.accelerator = self.way.run, self.way.accelerator
+        self.run, self.accelerator = self.strategy.run, self.strategy.accelerator
         self.peak_tflops = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
 
     def make(
@@ -77,7 +77,7 @@ class Updates:
     def _backward(self, batches: list[Batch], targets: torch.Tensor) -> torch.Tensor:
         """Gradients of all batches; returns the sum of their losses."""
         total = torch.zeros((), device=self.accelerator.device)
-        rounds = self.way.rounds(len(batches))
+        rounds = self.strategy.num_passes(len(batches))
         for number in range(1, rounds + 1):
             # Where processes keep in step, one with fewer batches repeats its last one for nothing.
             batch = batches[min(number, len(batches)) - 1]
@@ -90,19 +90,19 @@ class Updates:
         ready = self.reader.ready(batch, self.accelerator.device)
         counted = self.peak_tflops and used
         with (
-            self.way.accumulating(last),
+            self.strategy.accumulate(last),
             self.meter.over(ready) if counted else contextlib.nullcontext(),
         ):
-            with self.way.autocast():
+            with self.strategy.autocast():
                 family, loaded = self.reader.family, self.reader.loaded
                 loss: torch.Tensor = family.loss(loaded, self.model, ready) * used
             # Gradients are averaged over processes, so their number cancels here.
-            self.way.backward(loss * self.accelerator.num_processes / targets, last)
+            self.strategy.backward(loss * self.accelerator.num_processes / targets, last)
         return loss.detach()
 
     def _move(self) -> float:
         """Update the weights, the schedule and the average; returns the norm of the gradients."""
-        norm, moved = self.way.step(self.weights)
+        norm, moved = self.strategy.step(self.weights)
         if moved:
             self.schedule.step()
             if self.average:

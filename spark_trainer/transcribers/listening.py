@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from spark_trainer.errors import of_machine
+from spark_trainer.media.source import Unreadable
 from spark_trainer.transcribers import SAMPLE_RATE, WINDOW_S, Sound
 
 if TYPE_CHECKING:
@@ -17,10 +18,6 @@ AHEAD_S = 1800.0  # most sound that is read before the model needs it: 115 MB
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-
-
-class Unreadable(ValueError):
-    """A WAV file that can't be decoded; the message is the reason that users read."""
 
 
 def read(wav: Path) -> "np.ndarray":

@@ -2,21 +2,35 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 from spark_trainer.config import Run
 from spark_trainer.data.files import file_digest, read_json, write_json
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import checkpoints, encode, order
+from spark_trainer.train import checkpoints, encode, loop, order
 from spark_trainer.train.order import Order
 from tests.families import tiny
 
 WORDS = ["beagle", "snow leopard", "web site", "bubble", "poodle", "lamp"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    yield
+    fresh()
+
+
+def fresh() -> None:
+    """Forget what Accelerate keeps for a process: each run here is its own."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +109,16 @@ def write_run(made: Order, processes: int = 1) -> Path:
     lineage = {"run": made.name, "manifest_sha256": "", "spark_trainer": "", "code": ""}
     write_json(made.folder / "lineage.json", lineage)
     return made.folder
+
+
+def train(folder: Path) -> list[dict[str, float]]:
+    """Train the run of a folder in this process; returns its metrics."""
+    fresh()
+    try:
+        loop.prepare(folder).train()
+    finally:
+        fresh()
+    return metrics(folder)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

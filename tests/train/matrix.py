@@ -1,6 +1,6 @@
 """Short runs of every family and setting in this process, and what was seen of each.
 
-`python -m tests.train.matrix WAY FILE` makes those of one way of sharing a model out, in a single
+`python -m tests.train.matrix STRATEGY FILE` makes those of one strategy, in a single
 process, and writes what went wrong in each run: nothing, where all is well.
 """
 
@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from deepspeed.runtime import torch_autocast
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,16 +27,18 @@ from torch.utils._pytree import tree_leaves
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
-from spark_trainer.train import group, loop, order, zero
+from spark_trainer.train import loop, order
+from spark_trainer.train.strategies import deepspeed_config
+from spark_trainer.train.topology import STORE_VARIABLE, Topology
 from tests.families import tiny, tiny_pipelines
 
-from .conftest import write_run
+from .conftest import fresh, write_run
 
 WRITES = ("blip", "blip2", "internvl", "llava", "qwen2_vl")
 OTHERS = ("blip2_t5", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")  # of the same
 FILMS = ("svd", "animatediff", "wan_animate")
 FAMILIES = (*WRITES, *FILMS)
-WAYS = ("whole", "zero2", "zero3", "fsdp")
+STRATEGIES = ("ddp", "zero2", "zero3", "fsdp")
 FPS = 8
 
 
@@ -45,9 +46,9 @@ class Cell:
     """One run of the matrix."""
 
     def __init__(
-        self, family: str, finetune: str, precision: str, recomputed: bool, way: str
+        self, family: str, finetune: str, precision: str, recomputed: bool, strategy: str
     ) -> None:
-        self.family, self.way = family, way
+        self.family, self.strategy = family, strategy
         self.settings = {
             "finetune": finetune,
             "mixed_precision": precision,
@@ -57,22 +58,22 @@ class Cell:
     def __str__(self) -> str:
         again = "recomputed" if self.settings["gradient_checkpointing"] else "kept"
         first = f"{self.family}-{self.settings['finetune']}-{self.settings['mixed_precision']}"
-        return f"{first}-{again}-{self.way}"
+        return f"{first}-{again}-{self.strategy}"
 
 
-def cells(way: str, families: Iterable[str] = FAMILIES) -> list[Cell]:
-    """Those of a way; four bits are for families that write, and of one process that is alone.
+def cells(strategy: str, families: Iterable[str] = FAMILIES) -> list[Cell]:
+    """Those of a strategy; four bits are for families that write, and of one process that is alone.
 
     Shared out, each pair of settings meets in half of the runs: ZeRO-3 and FSDP2 take one half,
     ZeRO-2 the other.
     """
     found = []
     for family in families:
-        tunes = ["full", "lora", *(["qlora"] if way == "whole" and family in WRITES else [])]
+        tunes = ["full", "lora", *(["qlora"] if strategy == "ddp" and family in WRITES else [])]
         for tune, precision, again in product(tunes, ("no", "bf16"), (False, True)):
             odd = (tune == "lora") ^ (precision == "bf16") ^ again
-            if way == "whole" or odd == (way == "zero2"):
-                found.append(Cell(family, tune, precision, again, way))
+            if strategy == "ddp" or odd == (strategy == "zero2"):
+                found.append(Cell(family, tune, precision, again, strategy))
     return found
 
 
@@ -121,7 +122,7 @@ class Store:
         folder = write_run(made)
         if made.settings.use_deepspeed:
             path = folder / "run.json"
-            filled = zero.filled(zero.read(made.settings), made.settings, 1)
+            filled = deepspeed_config.filled(deepspeed_config.read(made.settings), made.settings, 1)
             path.write_text(json.dumps(json.loads(path.read_text()) | {"deepspeed": filled}))
         return loop.prepare(folder)
 
@@ -132,7 +133,7 @@ class Store:
         settings: dict[str, Any] = {
             "model_name": str(self.checkpoint(cell.family)),
             "manifest_path": str(self.manifest),
-            "output_dir": str(self.folder / "runs" / cell.way),
+            "output_dir": str(self.folder / "runs" / cell.strategy),
             "split": {"validation": 0.5},
             "lora": {"rank": 2},
             "batch_size": 1,
@@ -152,11 +153,11 @@ class Store:
             frames = 5 if cell.family == "wan_animate" else 3
             settings |= {"model_type": "diffusion", "encode": "each_step"}
             settings["clip"] = {"num_frames": frames, "fps": FPS, "sizes": [[32, 32]]}
-        if cell.way == "fsdp":
+        if cell.strategy == "fsdp":
             settings["fsdp"] = True
-        elif cell.way != "whole":
-            path = self.folder / f"{cell.way}.json"
-            stage = {"stage": int(cell.way[-1]), "stage3_param_persistence_threshold": 0}
+        elif cell.strategy != "ddp":
+            path = self.folder / f"{cell.strategy}.json"
+            stage = {"stage": int(cell.strategy[-1]), "stage3_param_persistence_threshold": 0}
             path.write_text(json.dumps({"zero_optimization": stage}))
             settings |= {"use_deepspeed": True, "deepspeed_config": str(path)}
         return Run(**settings)
@@ -275,18 +276,13 @@ def run(store: Store, cell: Cell) -> None:
     assert sorted((trainer.folder / "samples").glob("step_00000002*"))
 
 
-def fresh() -> None:
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-
-
-def main(way: str, file: Path, chosen: list[str]) -> None:
-    """All cells of a way, in a process that is alone."""
+def main(strategy: str, file: Path, chosen: list[str]) -> None:
+    """All cells of a strategy, in a process that is alone."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= group.places(1)[0] | {group.STORE_VARIABLE: f"{folder}/store"}
+        os.environ |= Topology(1, 1, "cpu").environments()[0] | {STORE_VARIABLE: f"{folder}/store"}
         store, told = Store(Path(folder)), {}
         torch_autocast.torch = AsOnCuda()
-        for cell in cells(way, chosen or FAMILIES):
+        for cell in cells(strategy, chosen or FAMILIES):
             try:
                 run(store, cell)
                 told[str(cell)] = ""

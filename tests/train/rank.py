@@ -11,11 +11,11 @@ from typing import Any
 
 import torch.distributed as dist
 
-from spark_trainer.train import sharding
+from spark_trainer.train.strategies.base import join_process_group
 
 
 def main() -> None:
-    sharding.meet("gloo")
+    join_process_group("gloo")
     local = int(os.environ["LOCAL_RANK"])
     seen: list[Any] = [None] * dist.get_world_size()
     devices = os.environ["CUDA_VISIBLE_DEVICES"].split(",")

@@ -15,7 +15,7 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.families import Wanted
-from spark_trainer.train.data import Reader, Share, Texts, held_out
+from spark_trainer.train.data import DistributedBatchSampler, Reader, Texts, held_out
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,17 @@ class Asked:
     def part(self, rank: int, start: int = 0, count: int = 4) -> list[list[list[int]]]:
         """The batches of a process, update by update."""
         size = self.world * self.each
-        share = Share(size, self.batch_size, rank, self.world, 3, self.bucketed, start)
-        found: Iterator[list[int]] = share.batches(Samples(self.total))
-        return [list(islice(found, share.num_batches)) for _ in range(count)]
+        sampler = DistributedBatchSampler(
+            size, self.batch_size, rank, self.world, 3, self.bucketed, start
+        )
+        found: Iterator[list[int]] = sampler.batches(Samples(self.total))
+        return [list(islice(found, sampler.num_batches)) for _ in range(count)]
 
     def whole(self) -> list[list[int]]:
         """The updates of one process that takes them at once."""
         size = self.world * self.each
-        share = Share(size, size, 0, 1, 3, self.bucketed, 0)
-        return list(islice(share.batches(Samples(self.total)), 4))
+        sampler = DistributedBatchSampler(size, size, 0, 1, 3, self.bucketed, 0)
+        return list(islice(sampler.batches(Samples(self.total)), 4))
 
 
 ANY = st.builds(

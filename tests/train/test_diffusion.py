@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -31,23 +30,12 @@ from spark_trainer.train.order import Order
 from tests import cards
 from tests.families import tiny_pipelines
 
-from .conftest import metrics, write_run
+from .conftest import metrics, train, write_run
 
 FAMILIES = ("svd", "animatediff", "wan_animate")
 FRAMES = {"svd": 3, "animatediff": 3, "wan_animate": 5}
 FPS = 8
 CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    fresh()
-
-
-def fresh() -> None:
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +112,6 @@ def make(folders: dict[str, Path], manifest: Path, tmp_path: Path) -> Make:
         return order.from_manifest(run, Run(**(small | settings)), Layout(tmp_path / "state"))
 
     return make
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    loop.prepare(folder).train()
-    fresh()
-    return metrics(folder)
 
 
 def held_out(curve: list[dict[str, float]]) -> dict[int, float]:
@@ -286,8 +268,8 @@ def test_shapes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_p
         "animatediff", clip=chosen, batch_size=3, gradient_accumulation_steps=2, encode=when
     )
     trainer = loop.prepare(write_run(made))
-    share = trainer._share(0)
-    batches = share.batches(trainer.training.samples)
+    sampler = trainer._sampler(0)
+    batches = sampler.batches(trainer.training.samples)
     seen = set()
     for _ in range(12):
         for batch in trainer.training[next(batches)].batches:
@@ -400,7 +382,7 @@ def test_a_killed_run_goes_on_bit_by_bit(make: Make) -> None:
     keys = {"max_steps": 16, "num_workers": 1, "num_samples": 1, "ema_decay": 0.9}
     calm = train(write_run(make("svd", "calm", **keys)))
     folder = write_run(make("svd", "killed", **keys))
-    command = [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
+    command = [sys.executable, "-m", "spark_trainer.train.process", str(folder)]
     environment = os.environ | CPU
     process = subprocess.Popen(command, start_new_session=True, env=environment)
     while process.poll() is None and not (folder / "checkpoints/step_00000006").exists():

@@ -137,8 +137,8 @@ def test_a_template_that_cannot_be_used_stops_at_once(tmp_path: Path, manifest: 
         made[[0, 1]]
 
 
-def share() -> data.Share:
-    return data.Share(2, 2, 0, 1, 0, False, 0)
+def sampler() -> data.DistributedBatchSampler:
+    return data.DistributedBatchSampler(2, 2, 0, 1, 0, False, 0)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -150,7 +150,7 @@ def test_what_stops_a_run_comes_as_itself_out_of_a_worker(
 
     monkeypatch.setattr(Texts, "read", fail)
     with pytest.raises(OSError, match="Input/output error") as caught:
-        next(data.training(blip, share(), num_workers, pin=False))
+        next(data.training(blip, sampler(), num_workers, pin=False))
     assert (caught.value.errno, caught.value.filename) == (5, "/mnt/disk")
 
 
@@ -159,7 +159,7 @@ def test_a_worker_that_is_killed_is_the_machines_trouble(
 ) -> None:
     monkeypatch.setattr(Texts, "read", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(MachineError, match="reading ahead"):
-        next(data.training(blip, share(), 1, pin=False))
+        next(data.training(blip, sampler(), 1, pin=False))
 
 
 def test_samples_that_do_not_go_together_go_alone(

@@ -21,7 +21,7 @@ from spark_trainer.config import Run
 from spark_trainer.gpu import registry
 from spark_trainer.train import data, launch, processes
 from spark_trainer.train.launch import LaunchError
-from spark_trainer.train.processes import Place
+from spark_trainer.train.topology import SLURM_JOB, Topology
 
 from .conftest import metrics
 from .test_resume import ROOT, configure
@@ -95,9 +95,9 @@ def test_an_update_takes_the_same_samples_on_any_number_of_gpus(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
     run = Run(batch_size=2, gradient_accumulation_steps=2, gpus=8)
-    place = launch._place(run, granted, 1)
-    assert place == Place(1, granted, "cuda")
-    taken = [_update(run, rank, place.total) for rank in range(place.total)]
+    topology = launch._topology(run, granted, 1)
+    assert topology == Topology(1, granted, "cuda")
+    taken = [_update(run, rank, topology.world_size) for rank in range(topology.world_size)]
     assert sorted(itertools.chain(*taken)) == sorted(_update(run, 0, 1))
     assert {len(numbers) for numbers in taken} == {32 // granted}
 
@@ -106,9 +106,9 @@ def _update(run: Run, rank: int, world: int) -> list[int]:
     """The samples of the third update that a process takes."""
     samples = type("Lengths", (), {"lengths": lambda self: np.ones(100, dtype=int)})()
     size = run.samples_per_update
-    share = data.Share(size, run.batch_size, rank, world, run.seed, True, 2)
-    batches = share.batches(samples)
-    return [number for _ in range(share.num_batches) for number in next(batches)]
+    sampler = data.DistributedBatchSampler(size, run.batch_size, rank, world, run.seed, True, 2)
+    batches = sampler.batches(samples)
+    return [number for _ in range(sampler.num_batches) for number in next(batches)]
 
 
 @no_gpu
@@ -121,10 +121,10 @@ def test_every_process_gets_a_gpu_of_its_own(
     monkeypatch.setenv(registry.FOLDER_VARIABLE, str(tmp_path / "leases"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "8,1,2,3,GPU-4,5,6,7,9")
     run = Run(gpus=8, fsdp=count == 1)  # one alone is in a group only where its model is shared out
-    place = launch._place(run, count, 1)
+    topology = launch._topology(run, count, 1)
     program = ["-m", "tests.train.rank", str(tmp_path / "seen.json")]
-    with launch._leased("run", place) as lease:
-        assert processes.start(program, run, place, 2, lease).status == 0
+    with launch._leased("run", topology) as lease:
+        assert processes.start(program, run, topology, 2, lease).status == 0
         assert lease
         devices = lease.devices
     seen = json.loads((tmp_path / "seen.json").read_text())
@@ -180,7 +180,7 @@ def test_fewer_gpus_than_the_run_needs_stop(make: Any, monkeypatch: pytest.Monke
 def test_several_nodes_need_slurm(
     make: Any, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(processes.SLURM_JOB, raising=False)
+    monkeypatch.delenv(SLURM_JOB, raising=False)
     with pytest.raises(LaunchError, match="2 nodes need an allocation of Slurm"):
         launch.fit(make(nodes=2), manifest, granted_gpus=0, threads=1, nodes=2)
 

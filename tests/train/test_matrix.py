@@ -1,4 +1,4 @@
-"""Every family in every precision, way of learning and way of being shared out takes two updates.
+"""Every family in every precision, way of learning and strategy takes two updates.
 
 Full and low-rank (and four bits, where a CPU can) × float32 and bf16 × gradient checkpointing on
 and off × one process that holds everything, ZeRO-2, ZeRO-3 and FSDP2, each with the held-out loss
@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,22 +18,17 @@ import torch
 from spark_trainer.train import loop
 
 from . import matrix
+from .conftest import fresh
 from .matrix import Cell, Live, Store
 
 # Of the largest gradient: the same products, of which some are made twice.
 APART = 1e-5
 VARIANTS = [
-    Cell(variant, tune, "bf16", True, "whole")
+    Cell(variant, tune, "bf16", True, "ddp")
     for variant in matrix.OTHERS
     for tune in ("full", "lora")
 ]
 CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    matrix.fresh()
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +37,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("cell", [*matrix.cells("whole"), *VARIANTS], ids=str)
+@pytest.mark.parametrize("cell", [*matrix.cells("ddp"), *VARIANTS], ids=str)
 def test_alone(cell: Cell, store: Store) -> None:
     matrix.run(store, cell)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("way", [way for way in matrix.WAYS if way != "whole"])
-def test_shared_out(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "strategy", [strategy for strategy in matrix.STRATEGIES if strategy != "ddp"]
+)
+def test_shared_out(strategy: str, tmp_path: Path) -> None:
     file = tmp_path / "told.json"
-    command = [sys.executable, "-m", "tests.train.matrix", way, str(file)]
+    command = [sys.executable, "-m", "tests.train.matrix", strategy, str(file)]
     subprocess.run(command, env=os.environ | CPU, check=True)
     told = json.loads(file.read_text())
-    assert told.keys() == {str(cell) for cell in matrix.cells(way)}
+    assert told.keys() == {str(cell) for cell in matrix.cells(strategy)}
     assert not {cell: words for cell, words in told.items() if words}
 
 
@@ -80,13 +76,13 @@ class Pass:
 
 def passes(store: Store, family: str, finetune: str, recomputed: bool) -> tuple[Pass, Pass]:
     """A plain one, and one whose FLOPs are counted."""
-    trainer = store.prepare(Cell(family, finetune, "no", recomputed, "whole"))
+    trainer = store.prepare(Cell(family, finetune, "no", recomputed, "ddp"))
     trainer._prepare()
     with matrix.watched(trainer.loaded.model) as watch:
         Pass(trainer, counted=False)  # what is made once and kept
         found = Pass(trainer, counted=False), Pass(trainer, counted=True)
     assert not watch.differentiated
-    matrix.fresh()
+    fresh()
     return found
 
 

@@ -13,15 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
-from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer import families, gpu
 from spark_trainer.data.files import file_digest, read_json
-from spark_trainer.train import checkpoints, loop
+from spark_trainer.train import checkpoints
 from spark_trainer.train.order import Order
 from tests.families import tiny, tiny_pipelines
 
-from .conftest import metrics, write_run
+from .conftest import metrics, train, write_run
 from .test_diffusion import FPS, FRAMES, ids, write_video
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -68,13 +67,6 @@ def of(make: Any, tmp_path: Path) -> Callable[..., Order]:
         return make(**given, **RUN, **settings)
 
     return of
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    loop.prepare(folder).train()
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    return metrics(folder)
 
 
 def everything(folder: Path) -> dict[str, Any]:

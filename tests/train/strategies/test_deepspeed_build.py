@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from filelock import FileLock
 
 from spark_trainer.errors import MachineError
-from spark_trainer.train import builds, group, loop, zero
-
-from .conftest import write_run
+from spark_trainer.train import loop
+from spark_trainer.train.strategies import deepspeed_build, deepspeed_config
+from spark_trainer.train.topology import Topology
+from tests.train.conftest import fresh, write_run
 
 
 @pytest.mark.long
@@ -24,17 +24,18 @@ def test_a_builder_that_never_ends_is_waited_for_so_long(
     made = make(use_deepspeed=True, deepspeed_config=str(config))
     folder = write_run(made)
     told = json.loads((folder / "run.json").read_text())
-    told["deepspeed"] = zero.filled(zero.read(made.settings), made.settings, 1)
+    told["deepspeed"] = deepspeed_config.filled(
+        deepspeed_config.read(made.settings), made.settings, 1
+    )
     (folder / "run.json").write_text(json.dumps(told))
-    for name, value in group.places(1)[0].items():
+    for name, value in Topology(1, 1, "cpu").environments()[0].items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
-    monkeypatch.setattr(builds, "LIMIT_SECONDS", 1.0)
+    monkeypatch.setattr(deepspeed_build, "LIMIT_SECONDS", 1.0)
     lock = tmp_path / "extensions" / "deepspeed_shm_comm" / "lock"
     lock.parent.mkdir(parents=True)
     try:
         with FileLock(lock), pytest.raises(MachineError, match=f"^{lock}: .*remove {lock.parent},"):
             loop.prepare(folder)
     finally:
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
+        fresh()

@@ -1,4 +1,4 @@
-"""DeepSpeed's shares of a checkpoint as nests: its own engine reads and writes pickles."""
+"""DeepSpeed's shards of a checkpoint as nests: its own engine reads and writes pickles."""
 
 from enum import Enum
 from pathlib import Path
@@ -11,8 +11,8 @@ from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngi
 from spark_trainer.train import nest
 
 
-class Nests(CheckpointEngine):  # type: ignore[misc]
-    """What DeepSpeed calls for each file of a checkpoint."""
+class NestEngine(CheckpointEngine):  # type: ignore[misc]
+    """Read and write each file of a checkpoint, as DeepSpeed asks for it."""
 
     def __init__(self, engine: Any) -> None:
         super().__init__()
@@ -35,15 +35,15 @@ class Nests(CheckpointEngine):  # type: ignore[misc]
 
     def load(self, path: str, map_location: Any = None) -> dict[str, Any]:
         state: dict[str, Any] = nest.load(Path(path))
-        if shares := state.get(OPTIMIZER_STATE_DICT):
+        if shards := state.get(OPTIMIZER_STATE_DICT):
             scaler = self._engine.optimizer.loss_scaler
-            vars(scaler).update(shares[LOSS_SCALER])
-            shares[LOSS_SCALER] = scaler
+            vars(scaler).update(shards[LOSS_SCALER])
+            shards[LOSS_SCALER] = scaler
         return state
 
 
-def _plain(shares: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's shares without objects; where its slices lie only conversions ask."""
-    values = {key: value for key, value in shares.items() if key != PARAM_SLICE_MAPPINGS}
-    values[LOSS_SCALER] = vars(shares[LOSS_SCALER])
+def _plain(shards: dict[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's shards without objects; only conversions ask where its slices lie."""
+    values = {key: value for key, value in shards.items() if key != PARAM_SLICE_MAPPINGS}
+    values[LOSS_SCALER] = vars(shards[LOSS_SCALER])
     return {k: v.value if isinstance(v, Enum) else v for k, v in values.items()}

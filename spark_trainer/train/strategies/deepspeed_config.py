@@ -27,7 +27,7 @@ FREE = {
 
 
 def read(run: Run, key: str = "train") -> dict[str, Any]:
-    """The file of a run that uses DeepSpeed, checked.
+    """Read the file of a run that uses DeepSpeed, and check it.
 
     Args:
         run: the settings.
@@ -50,13 +50,13 @@ def read(run: Run, key: str = "train") -> dict[str, Any]:
     stage = _at(values, "zero_optimization.stage")
     if stage not in STAGES:
         raise ConfigError(f"{name}: zero_optimization.stage: expected 1, 2 or 3 (got {stage!r})")
-    wanted = _wanted(run)
-    for dotted, allowed in wanted.items():
+    decided = _decided(run)
+    for dotted, allowed in decided.items():
         given = _at(values, dotted)
         if given not in (None, AUTO, allowed):
             text = f"{name}: {dotted}: expected {AUTO} or {json.dumps(allowed)}, as the run says"
             raise ConfigError(f"{text} (got {json.dumps(given)})")
-    known = FREE | {dotted.partition(".")[0] for dotted in wanted}
+    known = FREE | {dotted.partition(".")[0] for dotted in decided}
     if unknown := sorted(values.keys() - known):
         raise ConfigError(
             f"{name}: {unknown[0]}: expected none, the run decides it; "
@@ -65,8 +65,8 @@ def read(run: Run, key: str = "train") -> dict[str, Any]:
     return values
 
 
-def _wanted(run: Run) -> dict[str, Any]:
-    """What the run decides, by its place in the file."""
+def _decided(run: Run) -> dict[str, Any]:
+    """Return what the run decides, by its place in the file."""
     return {
         "train_batch_size": run.samples_per_update,
         "train_micro_batch_size_per_gpu": run.batch_size,
@@ -78,7 +78,7 @@ def _wanted(run: Run) -> dict[str, Any]:
 
 
 def _at(values: dict[str, Any], dotted: str) -> Any:
-    """The value at a path such as `bf16.enabled`; None where there is none."""
+    """Return the value at a path such as `bf16.enabled`; None where there is none."""
     found: Any = values
     for part in dotted.split("."):
         found = found.get(part) if isinstance(found, dict) else None
@@ -86,7 +86,7 @@ def _at(values: dict[str, Any], dotted: str) -> Any:
 
 
 def filled(values: dict[str, Any], run: Run, processes: int) -> dict[str, Any]:
-    """The file as DeepSpeed gets it.
+    """Return the file as DeepSpeed gets it.
 
     The loop accumulates by itself, because batches are weighed by their targets: for DeepSpeed
     there is one step of accumulation. The optimizer is PyTorch's AdamW also where it works on the

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from spark_trainer.config import ConfigError, Run
-from spark_trainer.train import zero
+from spark_trainer.train.strategies import deepspeed_config
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
 
 def run(path: Path, **settings: Any) -> Run:
@@ -25,7 +25,7 @@ def test_the_shipped_files_are_filled_from_the_run(stage: int) -> None:
         max_grad_norm=0.5,
         mixed_precision="bf16",
     )
-    filled = zero.filled(zero.read(made), made, processes=4)
+    filled = deepspeed_config.filled(deepspeed_config.read(made), made, processes=4)
     assert "auto" not in json.dumps(filled)
     assert filled["train_micro_batch_size_per_gpu"] == 3
     assert filled["train_batch_size"] == 12  # the loop itself accumulates
@@ -58,16 +58,16 @@ def test_what_contradicts_the_run_is_named(values: Any, message: str, tmp_path: 
     path = tmp_path / "zero.json"
     path.write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=rf"train\.runs\.x\.deepspeed_config: {path}: {message}"):
-        zero.read(run(path), "train.runs.x")
+        deepspeed_config.read(run(path), "train.runs.x")
 
 
 def test_a_file_that_is_not_there_or_no_json(tmp_path: Path) -> None:
     path = tmp_path / "zero.json"
     with pytest.raises(ConfigError, match=r"train\.deepspeed_config: no such file: .*zero\.json"):
-        zero.read(run(path))
+        deepspeed_config.read(run(path))
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"zero\.json: expected JSON"):
-        zero.read(run(path))
+        deepspeed_config.read(run(path))
 
 
 def test_only_what_decides_numbers_is_sealed(tmp_path: Path) -> None:

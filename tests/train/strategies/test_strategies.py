@@ -4,23 +4,22 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import transformers
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from spark_trainer import families
-from spark_trainer.train import encode, launch, loop, order
+from spark_trainer.config import Run
+from spark_trainer.train import encode, launch, loop, order, strategies
 from spark_trainer.train.order import Order
 from tests.families import tiny, tiny_pipelines
-
-from .conftest import metrics, reseal, write_run
-from .test_diffusion import FPS, FRAMES, ids, write_video
+from tests.train.conftest import metrics, reseal, write_run
+from tests.train.test_diffusion import FPS, FRAMES, ids, write_video
 
 SMALL = {"batch_size": 1, "global_batch_size": 4, "max_steps": 3, "eval_steps": 3}
 SAME = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm", "bleu"}
@@ -32,7 +31,7 @@ OTHERWISE = {"svd": 1e-4}
 
 # How a model is shared out -> settings, and DeepSpeed's file.
 OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
-WAYS: dict[str, dict[str, Any]] = {
+SHARDED: dict[str, dict[str, Any]] = {
     "zero1": {"stage": 1},
     "zero2": {"stage": 2},
     "zero2_offload": {"stage": 2, **OFFLOAD},
@@ -49,25 +48,18 @@ WAYS: dict[str, dict[str, Any]] = {
 Make = Callable[..., Order]
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-
-
 @pytest.fixture
-def way(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+def strategy(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """Settings of a run that shares a model out between two processes."""
 
-    def way(name: str) -> dict[str, Any]:
+    def strategy(name: str) -> dict[str, Any]:
         if name == "fsdp":
             return {"fsdp": True, "cpu_processes": 2}
         path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({"zero_optimization": WAYS[name]}))
+        path.write_text(json.dumps({"zero_optimization": SHARDED[name]}))
         return {"use_deepspeed": True, "deepspeed_config": str(path), "cpu_processes": 2}
 
-    return way
+    return strategy
 
 
 @pytest.fixture
@@ -120,6 +112,22 @@ def of(make: Make, films: Make, tmp_path: Path) -> Make:
     return of
 
 
+@pytest.mark.parametrize(
+    ("asked", "name", "sharded"),
+    [
+        ({}, "DDP", False),
+        ({"use_deepspeed": True, "deepspeed_config": "zero.json"}, "DeepSpeed", True),
+        ({"fsdp": True}, "FSDP2", True),
+    ],
+    ids=["ddp", "deepspeed", "fsdp"],
+)
+def test_a_run_gets_the_strategy_that_it_asks_for(
+    asked: dict[str, Any], name: str, sharded: bool
+) -> None:
+    found = strategies.of(Run(**asked))
+    assert (found.NAME, found.lockstep) == (name, sharded)
+
+
 def fit(made: Order) -> list[dict[str, float]]:
     data = Path(made.settings.manifest_path or "")
     if made.settings.encoded_ahead:
@@ -151,7 +159,7 @@ def held(made: Order) -> list[int]:
     return numbers
 
 
-# One of each kind is shared out in every way, the others in the one that cuts up the most.
+# One of each kind is shared out in every strategy, the others in the one that cuts up the most.
 EQUAL = {
     "blip": ("zero2", "zero3_offload", "fsdp"),
     "qwen2_vl": ("zero2", "zero3_offload", "fsdp"),
@@ -166,12 +174,14 @@ EQUAL = {
 
 @pytest.mark.long
 @pytest.mark.parametrize(("variant", "names"), EQUAL.items(), ids=EQUAL)
-def test_two_that_share_equal_one(variant: str, names: tuple[str, ...], of: Make, way: Any) -> None:
+def test_two_that_share_equal_one(
+    variant: str, names: tuple[str, ...], of: Make, strategy: Any
+) -> None:
     one = of("one", variant)
     loop.prepare(write_run(one)).train()
     curve, exact, whole = metrics(one.folder), weights(one), held(one)
     for name in names:
-        made = of(name, variant, **way(name))
+        made = of(name, variant, **strategy(name))
         close(curve, fit(made))
         ours = weights(made)
         assert ours.keys() == exact.keys()
@@ -186,8 +196,10 @@ def test_two_that_share_equal_one(variant: str, names: tuple[str, ...], of: Make
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["zero2", "zero3_offload", "fsdp"])
-def test_a_killed_run_goes_on_bit_by_bit(name: str, of: Make, way: Any, tmp_path: Path) -> None:
-    keys = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2, **way(name)}
+def test_a_killed_run_goes_on_bit_by_bit(
+    name: str, of: Make, strategy: Any, tmp_path: Path
+) -> None:
+    keys = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2, **strategy(name)}
     calm, killed = (of(run, "blip", **keys) for run in ("calm", "killed"))
     curve = fit(calm)
     path = order.write(tmp_path / "state", killed)
@@ -209,13 +221,13 @@ def test_a_killed_run_goes_on_bit_by_bit(name: str, of: Make, way: Any, tmp_path
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["zero1", "zero2_offload", "zero3", "fsdp"])
-def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, way: Any) -> None:
+def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, strategy: Any) -> None:
     """What else a run may ask for, beside being shared out."""
     keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16", "final": "best"}
     keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
     one = of("one", "qwen2_vl", **keys)
     loop.prepare(write_run(one)).train()
-    made = of("shared", "qwen2_vl", **keys, **way(name))
+    made = of("shared", "qwen2_vl", **keys, **strategy(name))
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
     assert transformers.AutoModelForImageTextToText.from_pretrained(made.folder / "final")
@@ -223,13 +235,13 @@ def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, way: Any) ->
 
 
 @pytest.mark.long
-def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, way: Any) -> None:
+def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, strategy: Any) -> None:
     """How a network goes on one GPU that can't hold it: a frozen base, fetched layer by layer."""
     keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16"}
     keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
     one = of("one", "wan_animate", **keys)
     loop.prepare(write_run(one)).train()
-    made = of("alone", "wan_animate", **keys, **way("zero3_offload") | {"cpu_processes": 1})
+    made = of("alone", "wan_animate", **keys, **strategy("zero3_offload") | {"cpu_processes": 1})
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
     assert held_out(made)[-1] < held_out(made)[0]
@@ -241,12 +253,12 @@ def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, way: Any) -> None
 
 @pytest.mark.long
 def test_a_run_that_does_not_get_deepspeed_stops(
-    of: Make, way: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    of: Make, strategy: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Accelerate drops it without a word where it is told to use the CPU."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     with pytest.raises(launch.LaunchError, match="asked for DeepSpeed, got MULTI_CPU"):
-        fit(of("dropped", "blip", **way("zero2")))
+        fit(of("dropped", "blip", **strategy("zero2")))
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -1,10 +1,9 @@
-"""A model shared out by PyTorch's FSDP2 (Zhao et al. 2023, arXiv:2304.11277).
+"""A model sharded by PyTorch's FSDP2 (Zhao et al. 2023, arXiv:2304.11277).
 
 By torch's own call: Accelerate's plugin takes no CPU, and nothing of it could be tested there.
 """
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,24 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from spark_trainer.train import nest
-from spark_trainer.train.sharding import DTYPES, WEIGHTS, Shared
+from spark_trainer.train.strategies.base import DTYPES, WEIGHTS, Context, MakeOptimizer
+from spark_trainer.train.strategies.sharded import Sharded
 
 
-class Fully(Shared):
+class FSDP(Sharded):
     """`fully_shard` over every repeated layer, then over what is left."""
 
     NAME = "FSDP2"
-    shares_weights = True
 
-    def got(self) -> bool:
+    @property
+    def shards_weights(self) -> bool:
+        return True
+
+    def is_active(self) -> bool:
         return torch.distributed.is_initialized()
 
-    def prepare(self, model: Any, make: Callable[[torch.nn.Module], torch.optim.Optimizer]) -> Any:
-        self.cast(model)
+    def prepare(self, model: Any, make_optimizer: MakeOptimizer) -> Any:
+        self.autocast_forward(model)
         where = self.accelerator.device
         options: dict[str, Any] = {
             "mesh": init_device_mesh(where.type, (self.accelerator.num_processes,)),
@@ -42,11 +45,8 @@ class Fully(Shared):
         for layer in layers(model):  # each is moved to its device and cut up, one by one
             fully_shard(layer, **options)
         self.model = fully_shard(model, **options)
-        self.optimizer = make(model)
+        self.optimizer = make_optimizer(model)
         return model
-
-    def accumulating(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
 
     def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
         norm: Any = torch.nn.utils.clip_grad_norm_(weights, self.run.max_grad_norm)
@@ -54,23 +54,23 @@ class Fully(Shared):
         self.optimizer.zero_grad()
         return float(norm.full_tensor()), True
 
-    def outermost(self) -> contextlib.AbstractContextManager[Any]:
+    def gather_root(self) -> Context:
         self.model.unshard()  # until the next backward pass
         return contextlib.nullcontext()
 
-    def learnt(self) -> dict[str, torch.Tensor]:
+    def trainable_state_dict(self) -> dict[str, torch.Tensor]:
         for module in self.model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # a pass without a backward one leaves the outermost gathered
-        return super().learnt()
+        return super().trainable_state_dict()
 
-    def state(self) -> dict[Any, dict[str, Any]]:
+    def optimizer_state(self) -> dict[Any, dict[str, Any]]:
         return {
             parameter: {name: _local(value) for name, value in values.items()}
-            for parameter, values in super().state().items()
+            for parameter, values in super().optimizer_state().items()
         }
 
-    def gathered(self, parameter: Any) -> torch.Tensor:
+    def gather_parameter(self, parameter: Any) -> torch.Tensor:
         value: torch.Tensor = parameter.full_tensor()
         return value
 
@@ -78,32 +78,32 @@ class Fully(Shared):
         state = self.optimizer.state_dict()
         for number, values in state["state"].items():
             state["state"][number] = {name: _local(value) for name, value in values.items()}
-        nest.save(folder / self._share, state)
+        nest.save(folder / self._shard_file, state)
 
     def load(self, folder: Path) -> None:
         whole: dict[str, Any] = load_file(folder / WEIGHTS)
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(self.model, whole, options=options)
-        state = nest.load(folder / self._share)
+        state = nest.load(folder / self._shard_file)
         groups = self.optimizer.param_groups
         for number, parameter in enumerate(p for group in groups for p in group["params"]):
             values = state["state"].get(number, {})
-            state["state"][number] = {k: _shared(v, parameter) for k, v in values.items()}
+            state["state"][number] = {k: _distributed(v, parameter) for k, v in values.items()}
         self.optimizer.load_state_dict(state)
 
     @property
-    def _share(self) -> str:
-        """The file of this process's part of the optimizer's state."""
+    def _shard_file(self) -> str:
+        """Name the file of this process's part of the optimizer's state."""
         return f"optimizer_{self.accelerator.process_index}.safetensors"
 
 
 def _local(value: Any) -> Any:
-    """What of a value this process holds."""
+    """Return the part of a value that this process holds."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def _shared(value: Any, parameter: Any) -> Any:
-    """What `_local` took out of the state of a parameter, as a part of it again."""
+def _distributed(value: Any, parameter: Any) -> Any:
+    """Return what `_local` took out of a parameter's state, as a part of it again."""
     if not isinstance(value, torch.Tensor) or value.shape != parameter.to_local().shape:
         return value
     where = parameter.device_mesh, parameter.placements
@@ -112,7 +112,7 @@ def _shared(value: Any, parameter: Any) -> Any:
 
 
 def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The repeated layers of a network: what its outermost lists of modules hold."""
+    """Return the repeated layers of a network: what its outermost lists of modules hold."""
     found: dict[str, torch.nn.Module] = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.ModuleList) and not any(

@@ -1,0 +1,47 @@
+"""What a run measures and keeps on the way."""
+
+from pydantic import Field
+
+from spark_trainer.config.section import Positive, Runtime, Section
+
+
+class Monitoring(Section):
+    """Evaluations, samples and checkpoints."""
+
+    eval_steps: int = Field(
+        100,
+        ge=1,
+        description="Updates between held-out losses and samples.",
+        json_schema_extra=Runtime,
+    )
+    checkpoint_steps: int = Field(
+        500, ge=1, description="Updates between checkpoints.", json_schema_extra=Runtime
+    )
+    keep_checkpoints: int = Field(
+        2,
+        ge=1,
+        description="Newest checkpoints kept; the best one is kept beside them.",
+        json_schema_extra=Runtime,
+    )
+    num_samples: int = Field(
+        4,
+        ge=0,
+        description="Held-out clips captioned, or made by diffusion, at each evaluation.",
+        json_schema_extra=Runtime,
+    )
+    num_sampling_steps: int = Field(
+        25, ge=1, description="Steps of denoising for such a clip.", json_schema_extra=Runtime
+    )
+    max_new_tokens: int = Field(
+        40, ge=1, description="Longest generated text in tokens.", json_schema_extra=Runtime
+    )
+    wandb_project: str | None = Field(
+        None,
+        description="Send metrics to this Weights & Biases project too.",
+        json_schema_extra=Runtime,
+    )
+    peak_tflops: Positive | None = Field(
+        None,
+        description="Peak of one device, for MFU; known for common GPUs.",
+        json_schema_extra=Runtime,
+    )

@@ -1,0 +1,73 @@
+"""Every process holds everything: one alone, or several that exchange gradients (DDP)."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from safetensors.torch import load_file
+
+from spark_trainer.config import Run
+from spark_trainer.train import nest
+from spark_trainer.train.strategies.base import WEIGHTS, Context, Strategy
+
+OPTIMIZER = "optimizer.safetensors"  # in a checkpoint
+
+
+class DDP(Strategy):
+    """PyTorch's DistributedDataParallel, by Accelerate."""
+
+    NAME = "DDP"
+    lockstep = False
+
+    @classmethod
+    def handlers(cls, run: Run) -> list[Any]:
+        # A part that only the user wants trained may hold weights that the loss never reaches, such
+        # as the last vision layer below LLaVA's features; DDP waits for them unless it is told.
+        return [DistributedDataParallelKwargs(find_unused_parameters=run.freeze is not None)]
+
+    @property
+    def optimizer_layout(self) -> str:
+        return "whole"
+
+    def is_active(self) -> bool:
+        return bool(self.accelerator.distributed_type != DistributedType.DEEPSPEED)
+
+    def autocast(self) -> Context:
+        context: Context = self.accelerator.autocast()
+        return context
+
+    def accumulate(self, last: bool) -> Context:
+        if last:
+            return contextlib.nullcontext()
+        context: Context = self.accelerator.no_sync(self.model)
+        return context
+
+    def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
+        norm = self.accelerator.clip_grad_norm_(weights, self.run.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(norm), not self.accelerator.optimizer_step_was_skipped
+
+    def gather_root(self) -> Context:
+        return contextlib.nullcontext()
+
+    def trainable_state_dict(self) -> dict[str, torch.Tensor]:
+        model = self.accelerator.unwrap_model(self.model)
+        seen = {p.data_ptr() for p in model.parameters() if not p.requires_grad}
+        kept: dict[str, torch.Tensor] = {}
+        for name, tensor in model.state_dict().items():
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                kept[name] = tensor.contiguous()
+        return kept
+
+    def save(self, folder: Path) -> None:
+        if self.accelerator.is_main_process:
+            nest.save(folder / OPTIMIZER, self.optimizer.state_dict())
+
+    def load(self, folder: Path) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        self.optimizer.load_state_dict(nest.load(folder / OPTIMIZER))
