@@ -77,8 +77,7 @@ def extract(
         max_frames: most frames to write.
 
     Returns:
-        Times and size of the frames; duration and rate, both as decoded and as the container
-        claims them.
+        Times and size of the frames; duration and rate, as decoded and as the container has them.
 
     Raises:
         Unreadable: the file is no video, holds no frame, or more than the limits allow.
