@@ -1,4 +1,4 @@
-"""Running out of memory: told from other errors, whichever library says it."""
+"""Recognising that memory ran out, in the errors of all libraries."""
 
 import contextlib
 import sys
@@ -7,8 +7,8 @@ from typing import Any
 
 from spark_trainer.errors import MachineError, SparkTrainerError
 
-# Of CTranslate2, and of PyTorch beside the class that it has for a GPU: its allocator for the CPU,
-# and cuDNN of a workspace that it can't get.
+# Messages of CTranslate2 and of PyTorch's allocator for the CPU, which has no class for it, and of
+# cuDNN when it gets no workspace.
 WORDS = (
     "out of memory",
     "can't allocate memory",
@@ -19,14 +19,14 @@ WORDS = (
 
 
 class OutOfMemory(MachineError):
-    """What can't be cut up further does not fit; the message says which settings to lower."""
+    """The smallest batch does not fit into memory; the message says which settings to lower."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of NumPy, PyTorch or CTranslate2 says that no memory is left."""
     if isinstance(error, SparkTrainerError):
         return isinstance(error, OutOfMemory)
-    torch: Any = sys.modules.get("torch")  # not there: the error can't be its own
+    torch: Any = sys.modules.get("torch")  # if it isn't loaded, the error isn't its own
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
@@ -35,10 +35,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def fitting(advice: str) -> Iterator[None]:
-    """Let running out of memory end with what to change: no video is to blame for it.
+    """Turn running out of memory into an error that says what to change: no video is the cause.
 
     Args:
-        advice: what does not fit, and which settings to lower.
+        advice: a message that says what does not fit, and which settings to lower.
 
     Raises:
         OutOfMemory: the memory ran out.

@@ -1,4 +1,4 @@
-"""How weights are held in four bits, whoever loads them."""
+"""The settings for weights in four bits."""
 
 from typing import TYPE_CHECKING, Any
 

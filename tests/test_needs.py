@@ -92,10 +92,10 @@ def run(tmp_path: Path, **keys: Any) -> dict[str, Any]:
         ("some/public", "v9", "the hub has no revision 'v9' of it"),
         ("some/none", None, "there is no such folder, and the hub knows no such model"),
         ("some/hidden", None, "there is no such folder, and the hub knows no such model"),
-        ("some/gated", None, "the hub has it for those alone who asked on its page"),
+        ("some/gated", None, "access is gated: ask for it on the model's page"),
         ("some/trouble", None, "it is not on this machine, and the hub answers 500"),
-        ("no hub id", None, "there is no such folder, and no model of the hub can be called so"),
-        ("./nowhere", None, "there is no such folder, and no model of the hub can be called so"),
+        ("no hub id", None, "there is no such folder, and a hub id can't have this form"),
+        ("./nowhere", None, "there is no such folder, and a hub id can't have this form"),
     ],
 )
 def test_what_the_hub_says(asking: str, name: str, revision: str | None, why: str | None) -> None:
@@ -183,12 +183,12 @@ def test_a_usable_run_is_fine(tmp_path: Path) -> None:
         ),
         (
             {"text": {"answer": "{source_path:d}"}},
-            ".text.answer: 'source_path' can't be shown in the way of '{source_path:d}'",
+            ".text.answer: 'source_path' doesn't fit the template '{source_path:d}'",
         ),
-        ({"text": {"answer": "{id:>9999999999}"}}, ".text.answer: 'id' can't be shown"),
+        ({"text": {"answer": "{id:>9999999999}"}}, ".text.answer: 'id' doesn't fit the template"),
         ({"text": {"each": "parts", "answer": "{x}"}}, ".text.each: no video will have 'parts'"),
         ({"output_dir": "/proc/runs"}, ".output_dir: /proc/runs can't be written: "),
-        ({"model_name": "./none"}, ".model_name: ./none: there is no such folder, and no model"),
+        ({"model_name": "./none"}, ".model_name: ./none: there is no such folder, and a hub id"),
     ],
 )
 def test_what_a_run_lacks_is_named_with_its_key(

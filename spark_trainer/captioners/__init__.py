@@ -30,12 +30,12 @@ def load(settings: Captioning, device: str = "cpu", threads: int = 1) -> Caption
     """Load the configured backend and its model.
 
     Args:
-        settings: one captioner's; `settings.device` is not read, the caller has decided.
+        settings: those of one captioner; `device` decides instead of `settings.device`.
         device: `cuda`, the first visible GPU, or `cpu`.
         threads: cores that the model may use on a CPU.
 
     Raises:
-        ConfigError: the checkpoint is not there, incomplete, or another backend's.
+        ConfigError: the checkpoint is missing, incomplete, or for another backend.
     """
     check(settings)
     if settings.engine == "server":
@@ -46,10 +46,10 @@ def load(settings: Captioning, device: str = "cpu", threads: int = 1) -> Caption
 
 
 def check(settings: Captioning) -> None:
-    """Refuse a checkpoint that can't serve, as far as that can be told without loading it.
+    """Refuse a checkpoint that the backend can't use, as far as small files show it.
 
     Raises:
-        ConfigError: a local checkpoint is not there, incomplete, or another backend's.
+        ConfigError: a local checkpoint is missing, incomplete, or for another backend.
     """
     name = model_name(settings)
     if name is not None and settings.engine == "transformers":

@@ -1,12 +1,12 @@
-"""The backends by name, and what each of them is configured to run.
+"""The backends by name, and the model and prompt of each.
 
 A backend's module is called like its configuration value and holds
 
     MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it runs
     DEFAULT_MODEL   hub id, None where the weights come with the installation
-    PROMPT          what is asked where the configuration says nothing
-    SEES_VIDEO      whether it sees several frames at once; else the middle one
-    NEEDS_GPU       whether it is too slow without
+    PROMPT          the prompt where the configuration has none
+    SEES_VIDEO      whether it takes several frames at once; else the middle one
+    NEEDS_GPU       whether it is too slow without a GPU
     load            (settings, device, threads) -> Captioner
 """
 

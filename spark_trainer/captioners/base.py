@@ -1,4 +1,4 @@
-"""The interface of every captioner: what it is shown, and what it answers."""
+"""The interface of every captioner, with its input and its errors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from spark_trainer.errors import MachineError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Prepared = dict[str, Any]  # what one video becomes on its way to the device
+Prepared = dict[str, Any]  # the model's inputs for one video
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a video gets no caption.
+    """The reason why a video gets no caption.
 
-    Of the machine's trouble nothing is held against the video, which is tried again. `details` are
-    for the log, such as the traceback of an error that nobody foresaw; with them the video is only
-    blamed where a plain grey picture still gets its caption. `unread`: a frame can't be read, which
-    may be no longer what was written.
+    `machine`: the machine is the cause, and the video is tried again. `details` are for the log,
+    such as the trace of an unexpected error; with them the video counts as the cause only if a
+    plain grey picture still gets a caption. `unread`: a frame's file can't be read, so it may no
+    longer be what was written.
     """
 
     why: str
@@ -39,7 +39,7 @@ class Shown:
     times: tuple[float, ...]
 
     def middle(self) -> "Shown":
-        """Return the one frame that stands for the video."""
+        """Return the middle frame alone, for models that take one image."""
         half = len(self.frames) // 2
         return Shown((self.frames[half],), (self.times[half],))
 
@@ -64,9 +64,9 @@ class Captioner(ABC):
 
     @abstractmethod
     def prepare(self, shown: Shown) -> Prepared:
-        """Turn one video into what the model takes; in other processes, without the device.
+        """Turn one video into the model's inputs; this runs in other processes, on the CPU.
 
-        `length` counts the tokens or images, so that a batch holds videos of like length.
+        `length` counts the tokens or images, so that a batch holds videos of similar length.
 
         Raises:
             Unusable: a frame is no picture.
@@ -79,7 +79,7 @@ class Captioner(ABC):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return what a record tells of the model beyond the settings: commit, dtype, device."""
+        """Return facts for the record beyond the settings: commit, dtype, device."""
         return {}
 
     def predict(self, image_path: Path) -> str:
@@ -90,7 +90,7 @@ class Captioner(ABC):
         """Return a caption for each video, given its frames in order of time, one second apart.
 
         Raises:
-            Unusable: a video gets none; the message says why.
+            Unusable: a video gets no caption; the message says why.
             MachineError: the same, but another try may succeed.
         """
         shown = [Shown(tuple(frames), tuple(map(float, range(len(frames))))) for frames in videos]

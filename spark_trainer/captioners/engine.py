@@ -1,8 +1,8 @@
-"""Many videos through one loaded model: frames read ahead, batches of like length.
+"""Captioning many videos with one loaded model, in batches of similar length.
 
-Worker processes read and prepare frames while the model writes. A batch that doesn't fit into
-memory is halved, and what was finished before it stays finished. A batch that fails otherwise is
-tried one by one, and a video is only blamed where a plain grey picture still gets its caption.
+Worker processes read and prepare frames while the model works. A batch that doesn't fit into memory
+is halved; captions that were finished before it stay. When a batch fails in another way, its videos
+are tried alone, and one counts as the cause only if a plain grey picture still gets a caption.
 """
 
 import tempfile
@@ -22,15 +22,15 @@ from spark_trainer.memory import OutOfMemory, is_out_of_memory
 LARGEST = 256  # videos in a batch
 WINDOW = 4  # batches among which videos are sorted by length
 GREY_PX = 64  # side of the picture that shows whether the model works at all
-LARGEST_WINDOW = 64  # videos, where a batch is not larger: a prepared video takes megabytes
-GAIN = 1.05  # by which twice the batch must be faster to be kept
+LARGEST_WINDOW = 64  # videos, unless a batch is larger: a prepared video takes megabytes
+GAIN = 1.05  # least speed-up for which a doubled batch is kept
 
 
 class BatchSize:
-    """How many videos make a batch: as configured, or found while working.
+    """The number of videos in a batch: as configured, or found while working.
 
     `auto` starts with one and doubles as long as that raises the videos per second. Running out of
-    memory halves either, for good.
+    memory halves the number for good, in both cases.
     """
 
     def __init__(self, wanted: Literal["auto"] | int) -> None:
@@ -75,9 +75,9 @@ def run(
         A video's number, its caption or why it has none, and the seconds that the model took.
 
     Raises:
-        OutOfMemory: one video alone does not fit, and none did before.
-        ConfigError: the settings let no picture be captioned.
-        MachineError: the device works no longer, or a worker process was killed.
+        OutOfMemory: the first video alone does not fit.
+        ConfigError: no picture can be captioned with these settings.
+        MachineError: the device has stopped working, or a worker process was killed.
     """
     size = BatchSize(batch_size)
     waiting: list[tuple[int, Prepared]] = []
@@ -112,7 +112,7 @@ def run(
 
 
 def trouble(error: Exception) -> Trouble:
-    """Return what an error says about a video that met it."""
+    """Return the reason why a video has no caption, from the error that it caused."""
     if isinstance(error, Unusable):
         return Trouble(str(error), unread=True)
     if of_machine(error):
@@ -125,7 +125,7 @@ def trouble(error: Exception) -> Trouble:
 def _texts(
     captioner: Captioner, batch: list[Prepared], done: int
 ) -> Sequence[str | Trouble] | None:
-    """Return what the model says of a batch; None where several do not fit at once."""
+    """Return the captions of a batch; None where several videos do not fit at once."""
     from accelerate.utils.memory import clear_device_cache
 
     try:
@@ -157,11 +157,11 @@ def _texts(
 
 
 def _check(captioner: Captioner, blamed: Trouble, done: int) -> None:
-    """See whether a video is to blame for an unforeseen error: a grey picture must still do.
+    """Test after an unexpected error whether a grey picture still gets a caption.
 
     Raises:
-        ConfigError: nothing was ever captioned with these settings.
-        MachineError: the device worked before.
+        ConfigError: it doesn't, and no video did before.
+        MachineError: it doesn't, but a video did before.
     """
     if not blamed.details:
         return
@@ -185,11 +185,11 @@ def _check(captioner: Captioner, blamed: Trouble, done: int) -> None:
 
 
 def _next(ready: Iterator[tuple[int, Any]]) -> tuple[int | None, Any]:
-    """Return the next prepared video, its number None after the last.
+    """Return the next prepared video and its number, which is None after the last.
 
     Raises:
-        ConfigError: the settings let none be prepared.
-        MachineError: a worker process is gone.
+        ConfigError: no video can be prepared with these settings.
+        MachineError: a worker process has ended.
     """
     try:
         number, prepared = next(ready, (None, None))

@@ -1,4 +1,4 @@
-"""What the backends that run a checkpoint with transformers do alike.
+"""The captioner of all backends that run a checkpoint with transformers.
 
 Shapes: B videos, L tokens.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-# (processor, images, times in seconds, prompt) -> what the processor makes of one video.
+# (processor, images, times in seconds, prompt) -> the processor's output for one video.
 Inputs = Callable[[Any, "Sequence[Image]", Sequence[float], str], dict[str, Any]]
 
 
@@ -42,14 +42,14 @@ class Network(Captioner):
     """A checkpoint and its processor.
 
     Args:
-        settings: one captioner's.
+        settings: those of one captioner.
         device: `cuda` or `cpu`.
         threads: cores on a CPU.
-        inputs: the backend's way to show images and ask about them.
-        echo: whether the caption begins with the prompt, where the model repeats it.
+        inputs: prepares images and prompt as the backend needs them.
+        echo: keep the prompt at the beginning of the caption, where the model repeats it.
 
     Raises:
-        ConfigError: the checkpoint is not there, incomplete, or another backend's.
+        ConfigError: the checkpoint is missing, incomplete, or for another backend.
         MachineError: the disk, the network or the hub fails.
     """
 
@@ -105,12 +105,12 @@ class Network(Captioner):
         return str(self._model.device.type)
 
     def prepare(self, shown: Shown) -> Prepared:
-        """See `Captioner`."""
+        """Read the frames, and prepare them and the prompt; see `Captioner`."""
         seen = shown if self._sees_video else shown.middle()
         images = seen.images(self._settings.max_side_px)
         inputs = self._inputs(self._processor, images, seen.times, self._prompt)
         length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
-        # In the model's precision already here: half the memory of what waits for the device.
+        # Converted here to the model's precision, so that waiting inputs take half the memory.
         dtype = self._model.dtype
         prepared = {
             name: value.to(dtype) if value.is_floating_point() else value
@@ -119,7 +119,7 @@ class Network(Captioner):
         return {**prepared, "length": length}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str]:
-        """See `Captioner`; images, videos, and videos that don't stack go one after the other."""
+        """Caption a batch; images and videos, and videos of other lengths, go separately."""
         groups: dict[Any, list[int]] = {}
         for number, one in enumerate(batch):
             groups.setdefault((*sorted(one), families.num_frames(one)), []).append(number)
@@ -142,7 +142,7 @@ class Network(Captioner):
         return [text.strip() for text in texts]
 
     def _collate(self, batch: Sequence[Prepared]) -> "dict[str, torch.Tensor]":
-        """Pad the rows on the left, so that each goes on where its prompt ends."""
+        """Pad the rows on the left, so that generated tokens follow each prompt directly."""
         from torch.nn.utils.rnn import pad_sequence
 
         rows = {name for name in batch[0] if name in families.PER_TOKEN}
@@ -179,7 +179,7 @@ def _weights(settings: Captioning, device: str) -> dict[str, Any]:
 
 
 def _decoding(settings: Captioning) -> dict[str, Any]:
-    """Return the options of `generate`; nothing is drawn: same frames, same caption."""
+    """Return the options of `generate`; without sampling: same frames, same caption."""
     decoding: dict[str, Any] = {
         "max_new_tokens": settings.max_new_tokens,
         "num_beams": settings.num_beams,

@@ -1,4 +1,4 @@
-"""Flags laid over a configuration: a flag wins, and what it takes back is said."""
+"""Flags laid over a configuration: a flag wins, and a message names what it takes back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,9 @@ AGAINST = {
     "batch_size": ("global_batch_size", "gradient_accumulation_steps"),
     "num_epochs": ("max_steps",),
 }
-FOR_RANDOM_WEIGHTS = ("learning_rate", "warmup_steps")  # they say nothing about trained ones
+FOR_RANDOM_WEIGHTS = ("learning_rate", "warmup_steps")  # they don't suit trained weights
 
-# What a switch of `preprocess` brings along: section and state -> the other's section and state.
+# A switch of `preprocess` that sets another: section and state -> section and state.
 WITH = {
     ("transcript", True): ("audio", True),
     ("caption", True): ("frames", True),
@@ -35,13 +35,13 @@ def over_run(
     """Lay the flags of `train` over a run.
 
     Args:
-        run: as the configuration has it.
+        run: the run of the configuration.
         given: the flags, each by its key of the run.
-        key: path of the run in the configuration, for what is said.
-        gpus: how many there are here; a batch size counts for each of them.
+        key: path of the run in the configuration, for messages.
+        gpus: number of GPUs here; a batch size counts for each of them.
 
     Returns:
-        The keys of the run that was asked for, and a line for each that a flag took back.
+        The keys of the resulting run, and a line for each that a flag took back.
     """
     values = run.model_dump(exclude_unset=True)
     said = []
@@ -71,14 +71,15 @@ def over_run(
 
 
 def switches(config: Config, given: Mapping[str, bool]) -> tuple[dict[str, bool], list[str]]:
-    """Tell which steps the switches of `preprocess` turn on or off beside their own.
+    """Return the steps that the switches of `preprocess` turn on or off.
 
     Args:
         config: the configuration without the flags.
         given: the switches that were given.
 
     Returns:
-        Section -> whether it is enabled, and a line for each that the configuration has otherwise.
+        Section -> whether it is enabled, and a line for each that differs from the configuration
+        without having a switch of its own.
     """
     found = {SWITCHES[flag]: value for flag, value in given.items()}
     said = []

@@ -1,4 +1,4 @@
-"""What the rules run."""
+"""The commands that the rules run."""
 
 import argparse
 from pathlib import Path
@@ -54,7 +54,7 @@ def join(options: argparse.Namespace) -> int:
 
 
 def encode(options: argparse.Namespace) -> int:
-    """Show a shard's clips to diffusion's frozen encoders; called by the rules."""
+    """Encode a shard's clips with diffusion's frozen encoders; called by the rules."""
     from spark_trainer.data.files import write_json
     from spark_trainer.train import encode as encoding
     from spark_trainer.train import order
@@ -67,7 +67,7 @@ def encode(options: argparse.Namespace) -> int:
 
 
 def fit(options: argparse.Namespace) -> int:
-    """Carry out one training order; called by the rules."""
+    """Train one run; called by the rules."""
     from spark_trainer.train import launch, order
 
     made = order.read(options.order)

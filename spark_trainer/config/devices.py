@@ -1,4 +1,4 @@
-"""Which devices a run asks for, and how the model is spread over them."""
+"""The devices of a run, and the strategy that spreads the model over them."""
 
 from pydantic import Field
 
@@ -9,48 +9,51 @@ class Devices(Section):
     """GPUs, nodes, processes and strategy."""
 
     num_workers: int = Field(
-        2, ge=0, description="Processes that decode ahead.", json_schema_extra=Runtime
+        2,
+        ge=0,
+        description="Processes that read samples before training needs them, for each GPU.",
+        json_schema_extra=Runtime,
     )
     gpus: int = Field(
         1,
         ge=0,
-        description="GPUs to ask Snakemake for, on each node.",
+        description="GPUs to ask for, on each node.",
         json_schema_extra=Runtime,
     )
     nodes: int = Field(
-        1, ge=1, description="Nodes; more than one on Slurm.", json_schema_extra=Runtime
+        1, ge=1, description="Nodes; more than one need Slurm.", json_schema_extra=Runtime
     )
     min_gpus: int = Field(
         1,
         ge=0,
-        description="Stop when fewer GPUs are granted on all nodes.",
+        description="Stop if fewer GPUs than this are granted, over all nodes.",
         json_schema_extra=Runtime,
     )
     allow_cpu: bool = Field(
         False,
-        description="Train on the CPU where there is no GPU, and say so.",
+        description="Train on the CPU if there is no GPU; the log says so.",
         json_schema_extra=Runtime,
     )
     cpu_processes: int = Field(
-        1, ge=1, description="Processes on a CPU without GPUs.", json_schema_extra=Runtime
+        1, ge=1, description="Training processes on the CPU.", json_schema_extra=Runtime
     )
     use_accelerate: bool = Field(
         True,
-        description="Start a process for each GPU, as `accelerate launch` does; false runs one "
-        "bare process.",
+        description="Start a process for each GPU, as `accelerate launch` does; false trains in a "
+        "single process.",
         json_schema_extra=Runtime,
     )
     use_deepspeed: bool = Field(
         False,
-        description="Share optimizer, gradients and weights out to the processes by DeepSpeed's "
-        "ZeRO; in bf16 and fp16 the weights themselves are held in 16 bits then.",
+        description="Shard optimizer, gradients and weights over the processes by DeepSpeed's "
+        "ZeRO; with bf16 and fp16 the model's weights are then held in 16 bits.",
     )
     deepspeed_config: str | None = Field(
         None,
         description="DeepSpeed's JSON file, such as config/deepspeed_zero2.json; batch sizes, "
-        "clipping and precision are this run's.",
+        "clipping and precision come from this run.",
         json_schema_extra=Runtime,
     )
     fsdp: bool = Field(
-        False, description="Share them out by PyTorch's FSDP2 instead; needs no other file."
+        False, description="Shard them by PyTorch's FSDP2 instead; it needs no other file."
     )

@@ -1,4 +1,4 @@
-"""What a run measures and keeps on the way."""
+"""The settings of evaluations, checkpoints and metrics."""
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ class Monitoring(Section):
     eval_steps: int = Field(
         100,
         ge=1,
-        description="Updates between held-out losses and samples.",
+        description="Updates between evaluations.",
         json_schema_extra=Runtime,
     )
     checkpoint_steps: int = Field(
@@ -20,17 +20,20 @@ class Monitoring(Section):
     keep_checkpoints: int = Field(
         2,
         ge=1,
-        description="Newest checkpoints kept; the best one is kept beside them.",
+        description="Number of newest checkpoints to keep; the best one is kept too.",
         json_schema_extra=Runtime,
     )
     num_samples: int = Field(
         4,
         ge=0,
-        description="Held-out clips captioned, or made by diffusion, at each evaluation.",
+        description="Held-out samples for which each evaluation generates a text or a video.",
         json_schema_extra=Runtime,
     )
     num_sampling_steps: int = Field(
-        25, ge=1, description="Steps of denoising for such a clip.", json_schema_extra=Runtime
+        25,
+        ge=1,
+        description="Denoising steps for each generated video.",
+        json_schema_extra=Runtime,
     )
     max_new_tokens: int = Field(
         40, ge=1, description="Longest generated text in tokens.", json_schema_extra=Runtime
@@ -42,6 +45,6 @@ class Monitoring(Section):
     )
     peak_tflops: Positive | None = Field(
         None,
-        description="Peak of one device, for MFU; known for common GPUs.",
+        description="Peak speed of one device, for MFU; without it that of a known GPU.",
         json_schema_extra=Runtime,
     )

@@ -16,13 +16,13 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
 
     @property
     def samples_per_update(self) -> int:
-        """Count the samples of one weight update over all processes."""
+        """Return the number of samples of one weight update, over all processes."""
         asked = self.batch_size * self.gradient_accumulation_steps
         return self.global_batch_size or asked * max(1, self.gpus) * self.nodes
 
     @property
     def sharded(self) -> bool:
-        """Tell whether no process holds everything."""
+        """Tell whether the model is sharded over the processes."""
         return self.use_deepspeed or self.fsdp
 
     @property
@@ -32,7 +32,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
 
     @property
     def variants(self) -> int | None:
-        """Count the clips that chance makes of a video; None: another in each epoch."""
+        """Return the number of random clips of a video; None for a new one in each epoch."""
         return self.clip.variants or (1 if self.encoded_ahead else None)
 
     @property
@@ -41,15 +41,15 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         return self.split.validation > 0
 
     def results(self) -> dict[str, Any]:
-        """Return the settings that decide the results, without what this run never reads.
+        """Return the settings that this run's results depend on.
 
-        The batch sizes only decide the samples of an update, and when clips are encoded only how
-        many of them there are. How often is evaluated counts only where the held-out loss decides
-        something: what is trained is the same otherwise.
+        Settings that the run never reads are left out. Of the batch sizes only the samples of an
+        update count, and of `encode` only the number of variants. `eval_steps` counts only where
+        the held-out loss decides something.
 
-        How a run is shared out (`use_deepspeed`, `fsdp`) counts, because it decides in which
-        precision weights are held; DeepSpeed's file does not: precision, batch sizes and clipping
-        in it are the run's, and what else it says changes memory and speed.
+        The strategy (`use_deepspeed`, `fsdp`) counts, because weights are held in another precision
+        by each. DeepSpeed's file does not: precision, batch sizes and clipping in it are the run's,
+        and its other settings change only memory and speed.
         """
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
@@ -61,7 +61,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         return values
 
     def _unread(self) -> list[str]:
-        """Return the keys whose value plays no part in this run."""
+        """List the keys that this run doesn't read."""
         diffusion = self.model_type == "diffusion"
         parts = {
             "max_length": diffusion,

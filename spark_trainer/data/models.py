@@ -1,4 +1,4 @@
-"""Which weights a model name stands for, so that a swapped checkpoint is another fingerprint."""
+"""Identifying and checking a model's weights before any job loads them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,15 @@ TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json",
 
 WEIGHTS = {".safetensors", ".bin"}  # ending of a file with weights; the last is CTranslate2's
 HUB_SECONDS = 5.0  # until the hub counts as out of reach
-BUSY = (408, 425, 429)  # what a server answers that may answer otherwise later
+BUSY = (408, 425, 429)  # HTTP statuses of a server that may answer later
 
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:
-    """Return a hub id at its revision, or the digest of a local file's or folder's content.
+    """Return what a model's name stands for, so that other weights give another fingerprint.
 
-    The digest is kept in `cache` beside the sizes and times it was taken at, because reading
-    gigabytes of weights at every start would cost more than the start.
+    A hub id stands for itself, with its revision; a local file or folder for its content's digest.
+    The digest is kept in `cache` beside the files' sizes and times, because reading gigabytes of
+    weights at every start would cost more than the start.
     """
     path = Path(name).expanduser()
     if not path.exists():
@@ -39,9 +40,9 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
 
     Args:
         name: hub id, or local folder; a hub id is taken as it is.
-        model_types: values of `model_type` in config.json that are fine; any are if none is named.
-        key: what the message names.
-        reads_text: whether it needs a tokenizer; else it sees pictures alone.
+        model_types: allowed values of `model_type` in config.json; any where none is given.
+        key: the setting that the message names.
+        reads_text: whether the model needs a tokenizer; without, it takes images alone.
 
     Raises:
         ConfigError: no such folder, a file is missing, or it is another kind of checkpoint.
@@ -68,10 +69,10 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
 
 
 def unavailable(name: str, revision: str | None = None) -> str | None:
-    """Return why a checkpoint is neither on this machine nor at the hub; None where it is.
+    """Tell why a checkpoint is neither on this machine nor at the hub; None where it is.
 
-    What is here is not asked for elsewhere. A network that is down is not the name's fault, so the
-    two are told apart.
+    The hub is asked only for what is not on this machine. The reason tells a name that the hub
+    doesn't know from a network that is down.
     """
     if Path(name).expanduser().exists():
         return None
@@ -81,9 +82,9 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
         if not _cached(name, revision):
             HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
     except errors.HFValidationError:
-        return "there is no such folder, and no model of the hub can be called so"
+        return "there is no such folder, and a hub id can't have this form"
     except errors.GatedRepoError:
-        return "the hub has it for those alone who asked on its page and did `hf auth login`"
+        return "access is gated: ask for it on the model's page, then `hf auth login`"
     except errors.RepositoryNotFoundError:
         return "there is no such folder, and the hub knows no such model (or it is private)"
     except errors.RevisionNotFoundError:
@@ -100,13 +101,13 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
 
 
 def unusable(message: str, error: Exception) -> ConfigError | MachineError:
-    """Return what to raise where a checkpoint can't be loaded, by whose trouble it is.
+    """Return the error to raise where a checkpoint can't be loaded, by the cause.
 
-    It is the machine's where a disk, the network or the hub fails: another try may succeed.
+    Where a disk, the network or the hub fails, it is the machine's, as another try may succeed.
 
     Args:
-        message: of the error.
-        error: what the loading ended with; upstream hides the trouble below errors of its own.
+        message: message of the new error.
+        error: error of the loading; upstream wraps the first cause in errors of its own.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -123,7 +124,7 @@ def unusable(message: str, error: Exception) -> ConfigError | MachineError:
 
 
 def _cached(name: str, revision: str | None) -> bool:
-    """Tell whether the hub's cache holds weights of a checkpoint beside what describes it."""
+    """Tell whether the hub's cache holds a checkpoint's weights, not its configuration alone."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("config.json", "model_index.json"):

@@ -8,7 +8,7 @@ CENTURIES_S = 1e10  # a wall clock's seconds since 1970 are 1.8e9
 
 
 def drop_absurd_times(packet: Any) -> None:
-    """Take away time stamps that no recording has."""
+    """Remove time stamps that no recording can have."""
     for name in ("pts", "dts"):
         ticks = getattr(packet, name)
         if ticks is not None and abs(ticks * packet.time_base) > CENTURIES_S:
@@ -16,7 +16,7 @@ def drop_absurd_times(packet: Any) -> None:
 
 
 class Clock:
-    """Makes one clock of time stamps that may begin anew in the middle of a file."""
+    """One clock for time stamps that may start again in the middle of a file."""
 
     def __init__(self) -> None:
         self._offset_s = 0.0

@@ -1,4 +1,4 @@
-"""A file of video or sound: who may open it, what it holds, and its packets on one clock."""
+"""A file of video or sound: the demuxers that may open it, its streams, its packets in time."""
 
 import errno
 import io
@@ -15,7 +15,7 @@ from spark_trainer.errors import Refused
 from spark_trainer.media.clock import CENTURIES_S, Clock, drop_absurd_times
 
 # FFmpeg's names of the formats that cameras, recorders and editors write, sound alone included.
-# Any other is refused before it is opened: a list of files would read what lies beside it.
+# Any other is refused before it is opened; a playlist, for example, would read other files.
 DEMUXERS = (
     "3dostr,4xm,aac,ac3,aiff,amr,amrnb,amrwb,apng,asf,asf_o,au,av1,avi,bink,caf,cavsvideo,dhav,"
     "dirac,dnxhd,dv,dvd,dxa,eac3,f4v,film_cpk,flac,flic,flv,gif,gxf,h261,h263,h264,hevc,ifv,ivf,"
@@ -24,28 +24,28 @@ DEMUXERS = (
     "webm,wtv,wv,xmv,yop,yuv4mpegpipe"
 )
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-BUFFER_BYTES = 1 << 18  # read at once; PyAV's 32 KiB would call Python eight times as often
+BUFFER_BYTES = 1 << 18  # read at once; PyAV's default of 32 KiB calls Python eight times as often
 
-FORGETS_CLOCK = 0x0200  # AVFMT_TS_DISCONT: formats whose time stamps may begin anew
-PAUSE_S = 3600.0  # between two frames, in any format; beyond it the time stamp is damage
+RESTARTS_CLOCK = 0x0200  # AVFMT_TS_DISCONT: formats whose time stamps may start again
+PAUSE_S = 3600.0  # longest pause between two frames; with a longer one the time stamp is damaged
 
 
-# FFmpeg's words that need a few more.
+# Messages of FFmpeg that need an explanation.
 EXPLAINED = {"moov atom not found": "moov atom not found: the file is cut short, or is no MP4"}
 
 
 class Unreadable(Refused):
-    """A file that can't be used; the message is the reason that users read."""
+    """The file can't be used; the message is the reason that users read."""
 
 
 @dataclass
 class Source:
     """An open file.
 
-    `heard` is what FFmpeg's parts said about errors, as (level, speaker, text). `origin` is where
-    the file's clock starts, in seconds: at its first picture or sound. `cut` says how the file
-    shows that its end is missing. `entered_at` is the time stamp of the first packet since the file
-    was opened or sought in.
+    `heard` holds FFmpeg's error messages, as (level, component, text). `origin` is the second at
+    which the file's clock starts, that of its first picture or sound. `cut` tells how the file
+    shows that its end is missing. `entered_at` is the time stamp of the first packet since the
+    file was opened, or since a seek.
     """
 
     path: Path
@@ -62,19 +62,19 @@ class Source:
 
     @property
     def duration(self) -> float | None:
-        """Return the seconds that the container claims."""
+        """Return the duration in seconds that the container claims."""
         return self.container.duration / 1e6 if self.container.duration else None
 
     @property
     def video(self) -> Any | None:
-        """Return the first video stream that is no cover."""
+        """Return the first video stream that is no cover art."""
         return next(iter(_videos(self.container)), None)
 
     def complaint(self, stream: Any) -> str | None:
-        """Return what is wrong with the file or one of its streams, if anything; the first said.
+        """Return the first message about damage of the file or of a stream; None without damage.
 
-        FFmpeg decodes a little of every stream to learn what it is, so the decoders of others
-        speak up too.
+        FFmpeg decodes a little of every stream when it opens a file, so messages about other
+        streams are left out.
         """
         if self.cut:
             return self.cut
@@ -83,21 +83,21 @@ class Source:
         return next(said, None)
 
     def _complain(self, speaker: str, error: Any) -> None:
-        """Remember what could not be read; a limit on memory is no matter of one packet."""
+        """Note an error of reading; one about memory is raised, as no packet is its cause."""
         if error.errno == errno.ENOMEM:
             raise MemoryError
         self.heard.append((0, speaker, error.strerror))
 
     def packets(self, stream: Any) -> Iterator[Any]:
-        """Yield a stream's packets from where the file is read; then None: give what you hold.
+        """Yield a stream's packets from the file's position on, then None to flush the decoder.
 
-        Time stamps go on where a transport stream begins anew. Such a jump is told by all streams
-        together, so those of a file stay on one clock.
+        Time stamps continue where those of a transport stream start again. All streams together
+        show such a jump, so the streams of a file stay on one clock.
         """
         self.entered_at = None
-        clock = Clock() if self.container.format.flags & FORGETS_CLOCK else None
-        told = [*_videos(self.container), *self.container.streams.audio] if clock else [stream]
-        for packet in self._demuxed(told):
+        clock = Clock() if self.container.format.flags & RESTARTS_CLOCK else None
+        every = [*_videos(self.container), *self.container.streams.audio]
+        for packet in self._demuxed(every if clock else [stream]):
             if clock:
                 clock.correct(packet)
             if packet.stream_index == stream.index:
@@ -108,7 +108,7 @@ class Source:
     def _demuxed(self, streams: list[Any]) -> Iterator[Any]:
         """Yield packets until the end, or until the container can't be read any further.
 
-        At the end of a file in whose middle a stream began, PyAV fails by an `IndexError`.
+        PyAV raises `IndexError` at the end of a file in whose middle a stream began.
         """
         import av
 
@@ -127,7 +127,7 @@ class Source:
     def decoded(self, stream: Any) -> Iterator[tuple[Any, Any]]:
         """Yield frames of a stream, each with the packet that completed it, None at the end.
 
-        A packet that can't be decoded is a complaint; the next ones may be fine.
+        A packet that can't be decoded is noted; the next ones may be fine.
         """
         import av
 
@@ -143,7 +143,7 @@ class Source:
 
 
 def _decoder(stream: Any) -> Any:
-    """Return a stream's decoder: libvpx for an alpha plane, which FFmpeg's own leave out."""
+    """Return a stream's decoder: libvpx for an alpha plane, which FFmpeg's own decoders drop."""
     from av import CodecContext
 
     context = stream.codec_context
@@ -161,10 +161,10 @@ def codec_name(stream: Any) -> str:
 
 @contextmanager
 def converting(what: str) -> Iterator[None]:
-    """Turn FFmpeg's refusal to convert what it decoded into one that names it.
+    """Turn FFmpeg's error in a conversion into one that says what can't be converted.
 
     Raises:
-        Unreadable: it did refuse.
+        Unreadable: FFmpeg can't convert it.
     """
     import av
 
@@ -177,7 +177,7 @@ def converting(what: str) -> Iterator[None]:
 
 
 class _Bytes(io.FileIO):
-    """A file's bytes; a seek to where no file reaches is the demuxer's trouble, not the disk's."""
+    """A file's bytes; a seek beyond any file's size is an error of the demuxer, not of the disk."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         try:
@@ -192,12 +192,12 @@ class _Bytes(io.FileIO):
 def opened(path: Path) -> Iterator[Source]:
     """Open a file for reading.
 
-    Python reads the bytes, so trouble with the disk is an `OSError` with its number, and nothing
-    but this file is ever opened. FFmpeg is not told the file's name: the bytes alone decide.
+    Python reads the bytes, so an error of the disk is an `OSError` with its number, and no other
+    file is ever opened. FFmpeg doesn't get the file's name: only the bytes count.
 
     Raises:
-        Unreadable: the file is empty, or no recording that a demuxer of the list understands.
-        OSError: it can't be opened or read.
+        Unreadable: the file is empty, or no demuxer of the list can read it.
+        OSError: the file can't be opened or read.
     """
     import av
     import av.logging
@@ -241,7 +241,7 @@ def _videos(container: Any) -> list[Any]:
 
 
 def _origin(container: Any) -> float:
-    """Return the second at which the first picture or sound starts, whatever subtitles do."""
+    """Return the second at which the first picture or sound starts, regardless of subtitles."""
     starts = [
         float(stream.start_time * stream.time_base)
         for stream in (*_videos(container), *container.streams.audio)
@@ -251,7 +251,7 @@ def _origin(container: Any) -> float:
 
 
 def _why(path: Path, heard: list[Any], error: Any) -> str:
-    """Return why a file can't be opened, in FFmpeg's own words unless it is plain text."""
+    """Tell why a file can't be opened, by FFmpeg's message unless it is plain text."""
     from av import ContainerFormat
 
     with open(path, "rb") as file:
@@ -268,10 +268,10 @@ def _why(path: Path, heard: list[Any], error: Any) -> str:
 
 
 def _cut(container: Any, file: io.FileIO) -> str | None:
-    """Return how the file shows that its end is missing.
+    """Tell how the file shows that its end is missing; None where it doesn't.
 
-    Three signs that no whole file has: the index points past the end (MP4, MOV), the RIFF header
-    promises more (AVI), the last packet of a transport stream is incomplete.
+    There are three signs: the index points past the end (MP4, MOV), the RIFF header names a larger
+    size (AVI), the last packet of a transport stream is incomplete.
     """
     size = os.fstat(file.fileno()).st_size
     indexes = [stream.index_entries for stream in container.streams]

@@ -16,8 +16,8 @@ from spark_trainer.transcribers import weights
 if TYPE_CHECKING:
     import numpy as np
 
-SAMPLE_RATE = 16000  # Whisper and the voice detector both listen at 16 kHz
-WINDOW_S = 30.0  # what Whisper hears at once
+SAMPLE_RATE = 16000  # of the input of Whisper and of the voice detector
+WINDOW_S = 30.0  # length of Whisper's input
 
 PACKAGES = {
     "faster-whisper": ("faster-whisper", "ctranslate2", "onnxruntime"),
@@ -58,7 +58,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples (N,) at 16 kHz in [-1, 1), and the (start, end) seconds to listen to; None: all."""
+    """Samples (N,) at 16 kHz in [-1, 1), and (start, end) seconds of speech; None: all of it."""
 
     samples: "np.ndarray"
     speech: tuple[tuple[float, float], ...] | None = None
@@ -70,11 +70,11 @@ class Sound:
 
     @property
     def windows(self) -> int:
-        """Count the windows that the model has to hear."""
+        """Count the windows that the model has to transcribe."""
         return max(1, len(self.speech or ()))
 
     def spoken(self) -> "np.ndarray":
-        """Return the first 30 s of speech, without pauses: a language is told from them."""
+        """Return the first 30 s of speech, without pauses, for detecting the language."""
         import numpy as np
 
         ends = self.speech or ((0.0, self.duration),)
@@ -84,7 +84,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Heard:
-    """What was said: language code, its probability where it was detected, segments."""
+    """A transcription: language code, its probability where it was detected, segments."""
 
     language: str
     probability: float | None
@@ -94,8 +94,8 @@ class Heard:
 class Transcriber(Protocol):
     """A loaded model.
 
-    `device` is where it runs, `revision` the weights' commit or digest where the package knows
-    it, `batch_size` how many windows it takes at once.
+    `device` is `cuda` or `cpu`, `revision` the weights' commit or digest where the package knows
+    it, `batch_size` the number of windows that it takes at once.
     """
 
     device: str
@@ -115,7 +115,7 @@ def load(settings: Transcript, device: str = "cpu", threads: int = 1) -> Transcr
     """Load the configured backend and model.
 
     Args:
-        settings: `settings.device` is not read, the caller has decided.
+        settings: the section; `device` decides instead of `settings.device`.
         device: `cuda`, the first visible GPU, or `cpu`.
         threads: cores that the model may use on a CPU.
 
@@ -138,10 +138,10 @@ def load(settings: Transcript, device: str = "cpu", threads: int = 1) -> Transcr
 
 
 def identity(settings: Transcript, cache: Path) -> str:
-    """Return what the model name stands for: the digest of weights that lie on this machine.
+    """Return the digest of weights on this machine; any other model's name as it is.
 
     Raises:
-        ConfigError: it can be told without loading anything that the backend can't use them.
+        ConfigError: names or small files show that the backend can't use the weights.
     """
     if settings.enabled:
         weights.check(settings)
@@ -149,10 +149,10 @@ def identity(settings: Transcript, cache: Path) -> str:
 
 
 def usable(device: str, has_gpu: bool) -> str:
-    """Return the device, where the backend can use it.
+    """Return the device if the backend can use it.
 
     Raises:
-        ConfigError: it can't.
+        ConfigError: the backend can't.
     """
     if device == "cuda" and not has_gpu:
         raise ConfigError("transcript.device: a GPU is leased, but the backend can't use it")
@@ -165,10 +165,10 @@ def batched(
     size: int,
     settings: Transcript,
 ) -> list[Result]:
-    """Apply a function to batches, halved whenever the memory is too small.
+    """Apply a function to batches, which are halved whenever memory runs out.
 
     Raises:
-        OutOfMemory: it is too small for one item.
+        OutOfMemory: one item alone does not fit.
     """
     results: list[Result] = []
     while len(results) < len(items):
@@ -184,7 +184,7 @@ def batched(
 
 
 def too_small(settings: Transcript) -> OutOfMemory:
-    """Return what to say where one window is too much."""
+    """Return the error for a single window that does not fit into memory."""
     return OutOfMemory(
         f"transcript: out of memory with a batch of 1; use a smaller transcript.whisper_model than "
         f"{settings.whisper_model}, lower transcript.beam_size (now {settings.beams}), or a "
@@ -193,6 +193,6 @@ def too_small(settings: Transcript) -> OutOfMemory:
 
 
 def compression(text: str) -> float:
-    """Return UTF-8 bytes over zlib's bytes."""
+    """Return the compression ratio of a text: its UTF-8 bytes over the bytes that zlib makes."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0

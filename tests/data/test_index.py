@@ -232,7 +232,7 @@ def test_a_job_names_a_broken_snapshot(config: Config, content: bytes | None) ->
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=f"{path}: gone, or not what its name says"):
+    with pytest.raises(ConfigError, match=f"{path}: missing or broken"):
         index.load(config, found.digest)
 
 
