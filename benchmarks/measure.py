@@ -207,13 +207,11 @@ def verdict(chosen: Options, figures: dict[str, Any], targets: list[Target]) -> 
 
 
 def origin() -> dict[str, Any]:
-    """When, of which code, on which machine and with which packages this is measured."""
-    describe = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
-    commit = subprocess.run(describe, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    """Tell when, of which code, on which machine and with which packages this is measured."""
     model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
         "machine": {
             "cpu": model[1] if model else platform.machine(),
             "cores": len(os.sched_getaffinity(0)),
@@ -222,6 +220,18 @@ def origin() -> dict[str, Any]:
         },
         "packages": {"python": platform.python_version()} | environment.versions(PACKAGES),
     }
+
+
+def _commit() -> str:
+    """Name the commit, and whether anything but these results was changed since."""
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
 
 
 def _rounded(value: Any) -> Any:

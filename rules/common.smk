@@ -15,6 +15,7 @@ from spark_trainer.graph.videos import VideoGraph
 
 environment.prefer_this_interpreter()
 environment.prefer_huge_pages()
+environment.collect_seldom()
 
 with console.one_line(f"{console.configuration()}: "):
     CONFIG = settings.load(config)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -53,6 +54,15 @@ def work_on(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent(number)
+
+
+def collect_seldom() -> None:
+    """Look for unreachable cycles once in 100,000 new objects, not in 700.
+
+    The graph's objects live as long as the process, and each look walks all of them: a build of
+    20,000 videos with nothing to do takes 1.71 s of 2.02 s.
+    """
+    gc.set_threshold(100_000)
 
 
 def end_with_launcher() -> None:

@@ -28,7 +28,7 @@ def preprocess(options: argparse.Namespace) -> int:
                 section = section.setdefault(key, {})
             section[path[-1]] = value
     below = _read_yaml(options.config)
-    given = {flag: getattr(options, flag) for flag in flags.SWITCHES}
+    given = {flag: getattr(options, flag) for flag in PREPROCESS_FLAGS}
     given = {flag: value for flag, value in given.items() if value is not None}
     enabled, said = flags.switches(config.load(below), given)
     for name, value in enabled.items():
@@ -140,7 +140,19 @@ def train_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `train`."""
     for name in TRAIN_FLAGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=count, default=1)
+
+
+def count(text: str) -> int:
+    """Read a number of threads.
+
+    Raises:
+        ValueError: it is no whole number above 0.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def validate(options: argparse.Namespace) -> int:

@@ -1,9 +1,11 @@
 """Flags laid over a configuration: a flag wins, and a message names what it takes back."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Config, Run
+from spark_trainer.errors import UserError
 
 # Flag of `train` -> keys of a run that would contradict it.
 AGAINST = {
@@ -27,6 +29,7 @@ SWITCHES = {
     "transcribe": "transcript",
     "generate_captions": "caption",
 }
+ABOUT = {"frame_rate": "frames", "whisper_model": "transcript", "captioner_backend": "caption"}
 
 
 def over_run(
@@ -53,7 +56,9 @@ def over_run(
             said.append(f"{key}.{name}: {values.pop(name)} is taken back by {shown}")
 
     for flag, value in given.items():
-        if value == getattr(run, flag) and flag in ("model_name", "model_type"):
+        if flag in ("model_name", "model_type") and _same(value, getattr(run, flag)):
+            if flag == "model_name" and run.from_scratch:
+                said.append(f"{key}.from_scratch: true stays, --model-name names the same model")
             continue
         if flag == "model_name" and run.from_scratch:
             for name in FOR_RANDOM_WEIGHTS:
@@ -70,23 +75,43 @@ def over_run(
     return values, said
 
 
-def switches(config: Config, given: Mapping[str, bool]) -> tuple[dict[str, bool], list[str]]:
-    """Return the steps that the switches of `preprocess` turn on or off.
+def _same(a: str, b: str) -> bool:
+    """Tell whether two names are one, or are one folder spelt in two ways."""
+    return a == b or (Path(a).exists() and Path(a).resolve() == Path(b).resolve())
+
+
+def switches(config: Config, given: Mapping[str, Any]) -> tuple[dict[str, bool], list[str]]:
+    """Return the steps that the flags of `preprocess` turn on or off.
+
+    A switch takes along what its step can't be without; any other flag turns its step on.
 
     Args:
         config: the configuration without the flags.
-        given: the switches that were given.
+        given: the flags that were given.
 
     Returns:
         Section -> whether it is enabled, and a line for each that differs from the configuration
         without having a switch of its own.
+
+    Raises:
+        UserError: a flag is about a step that a switch turns off.
     """
-    found = {SWITCHES[flag]: value for flag, value in given.items()}
+    found = {SWITCHES[flag]: value for flag, value in given.items() if flag in SWITCHES}
     said = []
+
+    def turn(section: str, state: bool, shown: str) -> None:
+        if section not in found and getattr(config, section).enabled != state:
+            found[section] = state
+            said.append(f"{section}.enabled: {str(not state).lower()} is taken back by {shown}")
+        if other := WITH.get((section, state)):
+            turn(*other, shown)
+
     for flag, value in given.items():
-        other, state = WITH.get((SWITCHES[flag], value), (None, value))
-        if other and other not in found and getattr(config, other).enabled != state:
-            found[other] = state
-            shown = f"--{'' if value else 'no-'}{flag.replace('_', '-')}"
-            said.append(f"{other}.enabled: {str(not state).lower()} is taken back by {shown}")
+        shown = flag.replace("_", "-")
+        if flag in SWITCHES:
+            turn(SWITCHES[flag], value, f"--{shown}" if value else f"--no-{shown}")
+        elif section := ABOUT.get(flag):
+            if found.get(section) is False:
+                raise UserError(f"--{shown}: {section} is switched off by another flag")
+            turn(section, True, f"--{shown}")
     return found, said

