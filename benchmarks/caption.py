@@ -11,7 +11,6 @@ import dataclasses
 import os
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import train_gpu
 import train_setup
 import transformers
 import yaml
-from measure import Cost, Target
+from measure import Cost, Measured, Options, Target
 
 from spark_trainer import captioners, config, environment, steps
 from spark_trainer.captioners import Shown, engine
@@ -259,9 +258,7 @@ def _heading(title: str) -> None:
     print(f"\n{title:<44}{'wall s':>9}{'CPU s':>9}")
 
 
-def loads(
-    base: Path, model: Path, frames: list[Path], counts: list[int]
-) -> tuple[dict[str, Any], list[Target]]:
+def loads(base: Path, model: Path, frames: list[Path], counts: list[int]) -> Measured:
     """How often a build loads the model, for few videos and for many."""
     found, targets = {}, []
     _heading("snakemake manifest, frames there")
@@ -272,9 +269,7 @@ def loads(
     return {"builds": found}, targets
 
 
-def starts(
-    base: Path, model: Path, frames: list[Path], few: int, repeats: int
-) -> tuple[dict[str, Any], list[Target]]:
+def starts(base: Path, model: Path, frames: list[Path], few: int, repeats: int) -> Measured:
     """One job over a shard against one process for each video, of which some are run."""
     _heading(f"caption jobs, {SHORT} tokens")
     each = Store(base / "each", model, frames, few)
@@ -301,10 +296,37 @@ def on_gpu(base: Path, frames: list[Path], videos: int, pairs: int) -> Any:
     return loops(folder, frames, load, pairs)
 
 
-def main() -> int:
-    """Measure, compare, and judge."""
-    options = measure.options(
+def measured(base: Path, options: Options) -> Measured:
+    """Measure what `only` names."""
+    environment.prefer_huge_pages()  # as the workflow's jobs
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    figures: dict[str, Any] = {}
+    targets: list[Target] = []
+    frames = pictures(base / "pictures")
+    model = train_setup.checkpoint(base / "model", SMALL, SIDE)
+    if "loops" in options.only:
+        sizes = (options.videos, options.batch_size, options.tokens, options.workers)
+        load = Load("cpu", *sizes)
+        figures["loops"] = loops(model, frames, load, options.pairs)
+        share = figures["loops"]["share"]
+        targets.append(Target("bare loop / ours, videos/s", 1 / share, 1 / MIN_SHARE))
+    if "loads" in options.only:
+        found, judged = loads(base, model, frames, options.counts)
+        figures, targets = figures | found, targets + judged
+    if "starts" in options.only:
+        few, repeats = options.counts[0], options.repeats
+        found, judged = starts(base, model, frames, few, repeats)
+        figures, targets = figures | found, targets + judged
+    if "gpu" in options.only:
+        figures["gpu"] = on_gpu(base, frames, options.gpu_videos, options.pairs)
+    return figures, targets
+
+
+if __name__ == "__main__":
+    measure.main(
         __doc__,
+        measured,
         videos=(64, 4, "of a pass of the loops"),
         tokens=(128, 4, "of a caption in the loops"),
         batch_size=(8, 2, "of the loops"),
@@ -315,32 +337,3 @@ def main() -> int:
         gpu_videos=(256, 8, "of a pass on a GPU"),
         only=(["loops", "loads", "starts", "gpu"],) * 2 + ("parts",),
     )
-    environment.prefer_huge_pages()  # as the workflow's jobs
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    figures: dict[str, Any] = {}
-    targets: list[Target] = []
-    with tempfile.TemporaryDirectory(prefix="spark-caption-") as name:
-        base = Path(name)
-        frames = pictures(base / "pictures")
-        model = train_setup.checkpoint(base / "model", SMALL, SIDE)
-        if "loops" in options.only:
-            sizes = (options.videos, options.batch_size, options.tokens, options.workers)
-            load = Load("cpu", *sizes)
-            figures["loops"] = loops(model, frames, load, options.pairs)
-            share = figures["loops"]["share"]
-            targets.append(Target("bare loop / ours, videos/s", 1 / share, 1 / MIN_SHARE))
-        if "loads" in options.only:
-            measured, judged = loads(base, model, frames, options.counts)
-            figures, targets = figures | measured, targets + judged
-        if "starts" in options.only:
-            few, repeats = options.counts[0], options.repeats
-            measured, judged = starts(base, model, frames, few, repeats)
-            figures, targets = figures | measured, targets + judged
-        if "gpu" in options.only:
-            figures["gpu"] = on_gpu(base, frames, options.gpu_videos, options.pairs)
-    return measure.verdict(options, figures, targets)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,12 +9,10 @@ of 128 × 128, a clip a step. A step that encodes decodes its part of the video 
 cores; beside it stands one whose frames lie there as small images already.
 """
 
-import argparse
 import itertools
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ import torch
 import train_bare
 import train_setup
 import transformers
-from measure import Target
+from measure import Measured, Options, Target
 
 from spark_trainer import environment, families
 from spark_trainer.data import dataset
@@ -130,7 +128,7 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     )
 
 
-def measured(base: Path, options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
+def measured(base: Path, options: Options) -> Measured:
     """A step on what is kept against the bare loop, in turns; then against one that encodes."""
     environment.prefer_huge_pages()  # as the workflow's jobs
     num_frames, side = options.frames, options.side
@@ -168,7 +166,8 @@ def measured(base: Path, options: argparse.Namespace) -> tuple[dict[str, Any], l
         folder = train_setup.run_folder(
             run, base, max_steps=options.alone, **(settings | ways[name])
         )
-        cost, _ = measure.run([sys.executable, "-m", "spark_trainer.train.loop", str(folder)], base)
+        command = [sys.executable, "-m", "spark_trainer.train.process", str(folder)]
+        cost, _ = measure.run(command, base)
         seconds[name].append(train_setup.steps(folder).median_s)
         print(f"{'alone, encode: ' + name:<44}{seconds[name][-1]:>9.3f}{cost.peak_mb:>9.0f} MB")
     shares = list(map(float.__truediv__, seconds["ahead"], seconds["each_step"]))
@@ -184,10 +183,10 @@ def measured(base: Path, options: argparse.Namespace) -> tuple[dict[str, Any], l
     ]
 
 
-def main() -> int:
-    """Measure, compare, and judge."""
-    options = measure.options(
+if __name__ == "__main__":
+    measure.main(
         __doc__,
+        measured,
         steps=(40, 7, "of our loop and of the bare one"),
         rounds=(3, 1, "of the ways to encode"),
         alone=(9, 6, "steps of a round"),
@@ -199,10 +198,3 @@ def main() -> int:
         widths=(WIDTHS, [16, 32, 32, 32], "of the network's blocks"),
         layers=(2, 1, "of each block of the networks"),
     )
-    with tempfile.TemporaryDirectory(prefix="spark-diffusion-") as name:
-        figures, targets = measured(Path(name), options)
-    return measure.verdict(options, figures, targets)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,11 +12,11 @@ each computes.
 
 import multiprocessing
 import os
-import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +24,7 @@ import diffusers
 import measure
 import torch
 import yaml
-from measure import REPOSITORY, Target
+from measure import REPOSITORY, Measured, Options, Target
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -234,9 +234,8 @@ def _row(which: tuple[str, bool]) -> dict[str, float]:
     return step(name, run, with_upstreams)
 
 
-def main() -> int:
-    """Compute and print every row; 1 where the target is missed."""
-    options = measure.options(__doc__, rows=(list(ROWS), ["animatediff"], "of the table"))
+def measured(_: Path, options: Options) -> Measured:
+    """Compute and print every row."""
     found = {}
     columns = ("weights", "learning", "loss", "all", "upstream's", "TFLOP", "upstream's TFLOP")
     print(f"{'GiB':<30}" + "".join(f"{column:>{len(column) + 4}}" for column in columns))
@@ -249,8 +248,12 @@ def main() -> int:
         values = "".join(f"{found[label][column]:>{len(column) + 4}.1f}" for column in columns)
         print(f"{label:<30}{values}", flush=True)
     targets = [Target(f"{label}, GiB", found[label]["all"], MAX_GIB) for label in found]
-    return measure.verdict(options, {"gib_and_tflop": found}, targets)
+    return {"gib_and_tflop": found}, targets
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    measure.main(
+        __doc__,
+        measured,
+        rows=(list(ROWS), ["animatediff"], "of the table"),
+    )

@@ -12,8 +12,6 @@ import multiprocessing
 import os
 import re
 import shutil
-import sys
-import tempfile
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +21,7 @@ from typing import Any
 
 import measure
 import yaml
-from measure import Cost, Target
+from measure import Cost, Measured, Options, Target
 
 from spark_trainer import config as settings
 from spark_trainer import steps
@@ -308,24 +306,12 @@ def compare(folder: Path, count: int, repeats: int, made: Example) -> dict[str, 
     }
 
 
-def main() -> int:
-    """Measure, compare, and judge."""
-    options = measure.options(
-        __doc__,
-        videos=(20_000, 6, "of the comparison"),
-        sizes=(
-            [1, 1_000, 5_000, 50_000],
-            [1],
-            "videos of the other stores; 1 is Snakemake's start",
-        ),
-        repeats=(3, 1, "runs of each of our figures"),
-    )
+def measured(folder: Path, options: Options) -> Measured:
+    """Measure our graph beside a naive one, then how it grows."""
     measure.heading("graph, nothing decoded")
-    with tempfile.TemporaryDirectory(prefix="spark-graph-") as name:
-        folder, repeats = Path(name), options.repeats
-        made = example(folder / "example")
-        one = compare(folder / "compared", options.videos, repeats, made)
-        noops = {n: grow(folder / "ours", n, repeats, made) for n in options.sizes}
+    repeats, made = options.repeats, example(folder / "example")
+    one = compare(folder / "compared", options.videos, repeats, made)
+    noops = {n: grow(folder / "ours", n, repeats, made) for n in options.sizes}
     noop, naive, plan = one["noop"], one["naive_noop"], one["changed_plan"]
     start = noops[1]
     noops = dict(sorted((noops | {options.videos: noop}).items()))
@@ -348,10 +334,19 @@ def main() -> int:
         Target("growth exponent of the no-op, wall", growth["wall"], 1.1),
         Target("growth exponent of the no-op, CPU", growth["cpu"], 1.1),
     ]
-    figures = {"compared": one, "start": start, "noops": noops, "growth": growth}
-    return measure.verdict(options, figures, targets)
+    return {"compared": one, "start": start, "noops": noops, "growth": growth}, targets
 
 
 if __name__ == "__main__":
     os.environ.pop("SPARK_TRAINER_INDEX", None)
-    sys.exit(main())
+    measure.main(
+        __doc__,
+        measured,
+        videos=(20_000, 6, "of the comparison"),
+        sizes=(
+            [1, 1_000, 5_000, 50_000],
+            [1],
+            "videos of the other stores; 1 is Snakemake's start",
+        ),
+        repeats=(3, 1, "runs of each of our figures"),
+    )

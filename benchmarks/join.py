@@ -10,14 +10,13 @@ import hashlib
 import multiprocessing
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import measure
-from measure import Cost, Target
+from measure import Cost, Measured, Options, Target
 
 from spark_trainer.data import files, parts
 from spark_trainer.data.files import write_json
@@ -95,30 +94,25 @@ def flushing(folder: Path, count: int) -> dict[str, float]:
     return seconds
 
 
-def main() -> None:
-    """Measure, print, judge and save."""
-    options = measure.options(
+def measured(folder: Path, options: Options) -> Measured:
+    """Join manifests of both kinds of shards, then flush records."""
+    count = options.videos
+    found = {}
+    for name, scattered in (("sorted", False), ("scattered", True)):
+        found[name] = join(folder / name, count, options.bits, scattered)
+        print(f"{name}: {found[name].wall_s:.1f} s, {found[name].peak_mb:.0f} MB", flush=True)
+        shutil.rmtree(folder / name)
+    flushed = flushing(folder, options.records)
+    print(f"{options.records} records: {flushed}")
+    targets = [Target(f"peak MB, {name}", cost.peak_mb, 500) for name, cost in found.items()]
+    return {"records_s": flushed, **found}, targets
+
+
+if __name__ == "__main__":
+    measure.main(
         __doc__,
+        measured,
         videos=(1_000_000, 1_000, "of the manifest"),
         bits=(11, 2, "that name a shard: 2 to the power of it are there"),
         records=(512, 8, "put on disk"),
     )
-    count = options.videos
-    folder = Path(tempfile.mkdtemp())
-    try:
-        found = {}
-        for name, scattered in (("sorted", False), ("scattered", True)):
-            found[name] = join(folder / name, count, options.bits, scattered)
-            print(f"{name}: {found[name].wall_s:.1f} s, {found[name].peak_mb:.0f} MB", flush=True)
-            shutil.rmtree(folder / name)
-        flushed = flushing(folder, options.records)
-        print(f"{options.records} records: {flushed}")
-    finally:
-        shutil.rmtree(folder)
-    targets = [Target(f"peak MB, {name}", cost.peak_mb, 500) for name, cost in found.items()]
-    figures = {"records_s": flushed, **found}
-    sys.exit(measure.verdict(options, figures, targets))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,13 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from spark_trainer import gpu
+from spark_trainer import environment, gpu
 
 BEGAN = time.monotonic()
 PACKAGES = (
@@ -50,7 +49,11 @@ class Target:
         return self.value <= self.limit
 
 
-def options(doc: str, **sizes: tuple[Any, Any, str]) -> argparse.Namespace:
+Options = argparse.Namespace
+Measured = tuple[dict[str, Any], list[Target]]  # figures, and those of them that are judged
+
+
+def options(doc: str, **sizes: tuple[Any, Any, str]) -> Options:
     """Parse a benchmark's command line.
 
     Args:
@@ -160,7 +163,25 @@ def heading(title: str) -> None:
     print(f"{title:<44}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}", flush=True)
 
 
-def verdict(chosen: argparse.Namespace, figures: dict[str, Any], targets: list[Target]) -> int:
+def main(
+    doc: str,
+    measured: Callable[[Path, Options], Measured],
+    **sizes: tuple[Any, Any, str],
+) -> NoReturn:
+    """Measure in a temporary folder, judge, and end this process by the verdict.
+
+    Args:
+        doc: the benchmark's docstring.
+        measured: what it measures; returns its figures and its targets.
+        sizes: as of `options`.
+    """
+    chosen = options(doc, **sizes)
+    with tempfile.TemporaryDirectory(prefix=f"spark-{Path(sys.argv[0]).stem}-") as folder:
+        figures, targets = measured(Path(folder), chosen)
+    sys.exit(verdict(chosen, figures, targets))
+
+
+def verdict(chosen: Options, figures: dict[str, Any], targets: list[Target]) -> int:
     """Print the targets, write `results/<name>.json`; returns 1 if a target is missed.
 
     A smoke run judges and writes nothing, as its figures mean nothing.
@@ -197,7 +218,7 @@ def origin() -> dict[str, Any]:
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
             "gpus": [device.name for device in gpu.devices()],
         },
-        "packages": {"python": platform.python_version()} | dict(_installed()),
+        "packages": {"python": platform.python_version()} | environment.versions(PACKAGES),
     }
 
 
@@ -211,12 +232,6 @@ def _commit() -> str:
 
     changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
     return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-
-
-def _installed() -> Iterator[tuple[str, str]]:
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            yield name, metadata.version(name)
 
 
 def _rounded(value: Any) -> Any:

@@ -14,7 +14,6 @@ import resource
 import shutil
 import statistics
 import struct
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import measure
 import yaml
-from measure import Cost, Target, ffmpeg
+from measure import Cost, Measured, Options, Target, ffmpeg
 
 from spark_trainer import config as settings
 from spark_trainer.config import Config
@@ -199,19 +198,11 @@ def ratios(ours: list[Cost], theirs: list[Cost], figure: str) -> list[tuple[floa
     return found
 
 
-def main() -> int:
-    """Measure, compare, and judge."""
-    options = measure.options(
-        __doc__,
-        videos=(200, 4, "clips"),
-        size=("1280:720", "160:90", "width:height of the clips"),
-        repeats=(2, 1, "runs of the graph"),
-        cores=(len(os.sched_getaffinity(0)), 2, "processes at once"),
-    )
+def measured(folder: Path, options: Options) -> Measured:
+    """Measure the graph beside a bare pool and FFmpeg's own program."""
     clips = cached_clips(options.videos, options.size, options.cores)
     measure.heading(f"{options.videos} clips of {options.size}, {options.cores} cores")
-    with tempfile.TemporaryDirectory(prefix="spark-media-") as name:
-        costs = compare(clips, options.cores, options.repeats, Path(name))
+    costs = compare(clips, options.cores, options.repeats, folder)
     targets = []
     for figure, label in (("wall_s", "wall"), ("cpu_s", "CPU")):
         pairs = ratios(costs["graph"], costs["bare"], figure)
@@ -224,8 +215,15 @@ def main() -> int:
     own, theirs = measure.median(costs["graph"]), costs["ffmpeg"][0]
     walls, cpus = own.wall_s / theirs.wall_s, own.cpu_s / theirs.cpu_s
     print(f"\ngraph / FFmpeg's own program: wall {walls:.2f}, CPU {cpus:.2f}")
-    return measure.verdict(options, costs, targets)
+    return costs, targets
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    measure.main(
+        __doc__,
+        measured,
+        videos=(200, 4, "clips"),
+        size=("1280:720", "160:90", "width:height of the clips"),
+        repeats=(2, 1, "runs of the graph"),
+        cores=(len(os.sched_getaffinity(0)), 2, "processes at once"),
+    )

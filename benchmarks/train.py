@@ -8,7 +8,6 @@ import json
 import operator
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import train_bare
 import train_gpu
 import train_setup
 import transformers
-from measure import Target
+from measure import Measured, Options, Target
 from train_setup import SMALL
 
 from spark_trainer import families
@@ -48,9 +47,7 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     yield from train_bare.steps(run, Texts(samples, family, loaded, run.max_length, run.packing))
 
 
-def loops(
-    base: Path, clips: int, batch_size: int, num_steps: int
-) -> tuple[dict[str, Any], list[Target]]:
+def loops(base: Path, clips: int, batch_size: int, num_steps: int) -> Measured:
     """Our loop and the bare one over the same batches, then ours alone, for its data."""
     model = train_setup.checkpoint(base / "model", SMALL, side=112)
     texts = train_setup.answers(clips, 40, 80)
@@ -86,12 +83,10 @@ def loops(
 
 def trainer(folder: Path) -> list[str]:
     """What `launch` starts."""
-    return [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
+    return [sys.executable, "-m", "spark_trainer.train.process", str(folder)]
 
 
-def against_trl(
-    base: Path, images: int, batch_size: int, rounds: int, num_steps: int
-) -> tuple[dict[str, Any], list[Target]]:
+def against_trl(base: Path, images: int, batch_size: int, rounds: int, num_steps: int) -> Measured:
     """Tokens a second of ours, packed and padded, and of TRL's SFTTrainer, in turns."""
     model = train_setup.checkpoint(base / "model-trl", SMALL, side=224)
     texts = train_setup.answers(images, 5, 400)
@@ -129,7 +124,7 @@ def against_trl(
     return {"tokens_per_s": rates, "times_trl": {n: 1 / s for n, s in shares.items()}}, [target]
 
 
-def memory(base: Path, many: int) -> tuple[dict[str, Any], list[Target]]:
+def memory(base: Path, many: int) -> Measured:
     """What a data worker holds for a short and for a long manifest."""
     model = train_setup.checkpoint(base / "model-memory", SMALL, side=112)
     script = str(measure.REPOSITORY / "benchmarks/train_memory.py")
@@ -146,10 +141,33 @@ def memory(base: Path, many: int) -> tuple[dict[str, Any], list[Target]]:
     return {"manifests": found}, [Target(name, growth, MAX_GROWTH_MB)]
 
 
-def main() -> int:
-    """Measure, compare, and judge."""
-    options = measure.options(
+def measured(base: Path, options: Options) -> Measured:
+    """Measure what `only` names."""
+    transformers.utils.logging.disable_progress_bar()
+    figures: dict[str, Any] = {}
+    targets: list[Target] = []
+    parts = {
+        "loops": lambda: loops(base, options.clips, options.batch_size, options.steps),
+        "trl": lambda: against_trl(
+            base, options.images, options.batch_size, options.rounds, options.trl_steps
+        ),
+        "memory": lambda: memory(base, options.lines),
+    }
+    for part in filter(options.only.__contains__, parts):
+        found, judged = parts[part]()
+        figures |= found
+        targets += judged
+    if not torch.cuda.is_available():
+        print("\nno GPU: MFU was not measured")
+    elif "gpu" in options.only:
+        figures["gpu"] = train_gpu.rows(base)
+    return figures, targets
+
+
+if __name__ == "__main__":
+    measure.main(
         __doc__,
+        measured,
         steps=(60, 7, "of the loop and the bare one"),
         clips=(300, 60, "that both learn from"),
         batch_size=(8, 2, "clips of a step"),
@@ -159,28 +177,3 @@ def main() -> int:
         lines=(1_000_000, 2_000, "of the long manifest"),
         only=(["loops", "trl", "memory", "gpu"],) * 2 + ("parts",),
     )
-    transformers.utils.logging.disable_progress_bar()
-    figures: dict[str, Any] = {}
-    targets: list[Target] = []
-    with tempfile.TemporaryDirectory(prefix="spark-train-") as name:
-        base = Path(name)
-        parts = {
-            "loops": lambda: loops(base, options.clips, options.batch_size, options.steps),
-            "trl": lambda: against_trl(
-                base, options.images, options.batch_size, options.rounds, options.trl_steps
-            ),
-            "memory": lambda: memory(base, options.lines),
-        }
-        for part in filter(options.only.__contains__, parts):
-            measured, judged = parts[part]()
-            figures |= measured
-            targets += judged
-        if not torch.cuda.is_available():
-            print("\nno GPU: MFU was not measured")
-        elif "gpu" in options.only:
-            figures["gpu"] = train_gpu.rows(base)
-    return measure.verdict(options, figures, targets)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -52,7 +52,7 @@ def rows(
                 "batch_size": batch_size,
             }
             folder = train_setup.run_folder(f"{name}-{kind}", base, device, **SETTINGS | own | more)
-            measure.run([sys.executable, "-m", "spark_trainer.train.loop", str(folder)], base)
+            measure.run([sys.executable, "-m", "spark_trainer.train.process", str(folder)], base)
             steps = train_setup.steps(folder)
             mfu = statistics.median(line["mfu"] for line in steps.metrics)
             rate, gb = steps.tokens_per_s, steps.metrics[-1]["memory_gb"]

@@ -3,11 +3,9 @@
 uv run python benchmarks/transcript.py [--backends faster-whisper] [--model base]
 """
 
-import argparse
 import os
 import statistics
 import sys
-import tempfile
 import time
 import wave
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from unittest import mock
 
 import measure
 import numpy as np
-from measure import Target
+from measure import Measured, Options, Target
 
 from spark_trainer import config, environment, gpu, steps, transcribers
 from spark_trainer.config import Transcript
@@ -37,7 +35,7 @@ ASSETS = measure.REPOSITORY / "tests/assets"
 def clips(base: Path, count: int) -> list[Video]:
     """Readings in turns, each behind another silence, after the audio step."""
     readings = [listening.read(path) for path in sorted(ASSETS.glob("*.wav"))]
-    (base / "videos").mkdir()
+    (base / "videos").mkdir(parents=True)
     for number in range(count):
         silence = np.zeros(number * 160, np.float32)
         samples = np.append(silence, readings[number % len(readings)])
@@ -90,9 +88,7 @@ def raw(
     return time.perf_counter() - began, texts
 
 
-def in_turns(
-    videos: list[Video], context: Context, model: Transcriber, rounds: int
-) -> tuple[dict[str, Any], list[Target]]:
+def in_turns(videos: list[Video], context: Context, model: Transcriber, rounds: int) -> Measured:
     """Our step and the raw loop, taken in turns with the same loaded model."""
     settings: Transcript = context.settings
     sounds = [listening.listen(context.layout.audio(video), settings.vad) for video in videos]
@@ -122,9 +118,7 @@ def in_turns(
     ]
 
 
-def processes(
-    videos: list[Video], context: Context, tried: int
-) -> tuple[dict[str, Any], list[Target]]:
+def processes(videos: list[Video], context: Context, tried: int) -> Measured:
     """The command of a shard's job over all clips, against the command of one video's job."""
     root = context.layout.root.resolve()
     order = {"step": "transcript", "fingerprint": "0" * 16, "output_dir": str(root)}
@@ -154,19 +148,8 @@ def processes(
     return figures, [Target(name, share, MAX_PROCESS_SHARE)]
 
 
-def main() -> int:
-    """Measure, compare, and judge."""
-    options = measure.options(
-        __doc__,
-        clips=(64, 2, "of the job"),
-        in_turns=(24, 1, "clips of a round"),
-        rounds=(3, 1, "of our step and the raw loop"),
-        processes=(3, 1, "of one video each"),
-        backends=(["openai-whisper", "faster-whisper"],) * 2 + ("transcribers",),
-        model=("offline-tiny.en", "offline-tiny.en", "size or path"),
-        batch_size=(8, 2, "clips that the model hears together"),
-        threads=(2, 2, "of the model"),
-    )
+def measured(base: Path, options: Options) -> Measured:
+    """Measure each backend in a folder of its own."""
     environment.prefer_huge_pages()  # as the workflow's jobs
     figures: dict[str, Any] = {}
     targets: list[Target] = []
@@ -178,25 +161,33 @@ def main() -> int:
             batch_size=options.batch_size,
             device="auto",
         )
-        figures[backend], more = compare(settings, options)
+        figures[backend], more = compare(base / backend, settings, options)
         targets += [replace(target, name=f"{backend}: {target.name}") for target in more]
-    return measure.verdict(options, figures, targets)
+    return figures, targets
 
 
-def compare(
-    settings: Transcript, options: argparse.Namespace
-) -> tuple[dict[str, Any], list[Target]]:
+def compare(folder: Path, settings: Transcript, options: Options) -> Measured:
     """One backend against its raw loop and against a process per video."""
-    with tempfile.TemporaryDirectory() as folder:
-        videos = clips(Path(folder), options.clips)
-        context = Context(Layout(Path(folder) / "out"), settings, workers=options.threads)
-        place = "cuda" if gpu.visible() else "cpu"
-        model = transcribers.load(settings, place, options.threads)
-        turns, targets = in_turns(videos[: options.in_turns], context, model, options.rounds)
-        apart, more = processes(videos, context, options.processes)
+    videos = clips(folder, options.clips)
+    context = Context(Layout(folder / "out"), settings, workers=options.threads)
+    place = "cuda" if gpu.visible() else "cpu"
+    model = transcribers.load(settings, place, options.threads)
+    turns, targets = in_turns(videos[: options.in_turns], context, model, options.rounds)
+    apart, more = processes(videos, context, options.processes)
     described = {"settings": settings.model_dump(mode="json"), "device": model.device}
     return described | turns | apart, targets + more
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    measure.main(
+        __doc__,
+        measured,
+        clips=(64, 2, "of the job"),
+        in_turns=(24, 1, "clips of a round"),
+        rounds=(3, 1, "of our step and the raw loop"),
+        processes=(3, 1, "of one video each"),
+        backends=(["openai-whisper", "faster-whisper"],) * 2 + ("transcribers",),
+        model=("offline-tiny.en", "offline-tiny.en", "size or path"),
+        batch_size=(8, 2, "clips that the model hears together"),
+        threads=(2, 2, "of the model"),
+    )

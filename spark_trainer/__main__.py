@@ -3,7 +3,7 @@
 import signal
 
 if __name__ == "__main__":
-    # Ctrl-C while modules are read would show where; until then it ends the process by itself.
+    # Ctrl-C during imports would print a trace; with the system's handler it just ends the process.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from spark_trainer.cli import main
 

@@ -1,4 +1,4 @@
-"""What `validate` says: whether a build has what it needs, and a manifest is what it says."""
+"""The checks of `validate`: what a build needs, and whether manifests are right."""
 
 import sys
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def _show_machine() -> None:
 
 
 def _manifest(path: Path) -> Iterator[str]:
-    """Lines, files, and that each entry's source still has the entry's hash; a few of each."""
+    """Check the lines and files of a manifest, and that each source still has its entry's hash."""
     layout = Layout(path.parent)
     try:
         wrong = manifest.some(manifest.problems(path))

@@ -1,4 +1,4 @@
-"""What a terminal sees of a process: any text, one line for what went wrong, no trace of Ctrl-C."""
+"""A process on a terminal: any text can be printed, errors and Ctrl-C are one line, not a trace."""
 
 import atexit
 import contextlib
@@ -20,18 +20,18 @@ from spark_trainer.errors import UserError, of_machine, told
 INTERRUPTED = 130  # what shells call the end by Ctrl-C
 MOMENT_SECONDS = 0.02
 INTERRUPTION = "interrupted; what is finished stays, and the same command goes on from it"
-SAME_PRESS_SECONDS = 1.0  # `uv run` and a terminal may both tell of one Ctrl-C
-_ctrl_c: list[float] = []  # when it came
+SAME_PRESS_SECONDS = 1.0  # `uv run` and a terminal may both send a signal for one Ctrl-C
+_ctrl_c: list[float] = []  # times at which it came
 
 
 def say(text: str) -> None:
-    """Print a line of ours to stderr, where that can still be written to."""
+    """Print a line of SparkTrainer to stderr, if that can still be written to."""
     with contextlib.suppress(OSError):
         print(f"spark_trainer: {text}", file=sys.stderr, flush=True)
 
 
 def prepare_streams() -> None:
-    """Let the streams take any text: file names are bytes, a stream may be closed or not UTF-8."""
+    """Let streams accept any text: file names are bytes, a stream may be closed or not UTF-8."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this process
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -43,15 +43,15 @@ def prepare_streams() -> None:
 def prepare_snakemake() -> None:
     """Do the same for Snakemake's own process, and let Ctrl-C end it with a line, not with a trace.
 
-    profiles/default calls it, which Snakemake reads before anything else of ours. A `--configfile`
-    that can't be read is named here, because Snakemake names none, or shows a trace.
+    It is called by profiles/default, the first file of this project that Snakemake reads. Where a
+    `--configfile` can't be read, the error names it; Snakemake's own doesn't, or is a trace.
     """
     prepare_streams()
     sys.excepthook = _show
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
         signal.signal(signal.SIGALRM, _note)
-        # First, so that it comes last: a store is given back before.
+        # Registered first, so it is called last: after the store's lock is released.
         atexit.register(_end_interrupted)
     with one_line():
         for path in _config_files(sys.argv[1:]):
@@ -61,17 +61,17 @@ def prepare_snakemake() -> None:
 
 @contextlib.contextmanager
 def one_line(before: str = "") -> Iterator[None]:
-    """End this process with a line where the settings or the machine are in trouble.
+    """End this process with a message where the settings or the machine cause an error.
 
     Args:
-        before: what each line of it begins with.
+        before: beginning of each line of the message.
     """
     try:
         if interrupted():
             raise KeyboardInterrupt
         yield
     except Exception as error:
-        if not isinstance(error, config.ConfigError | UserError) and not of_machine(error):
+        if not isinstance(error, UserError) and not of_machine(error):
             raise
         text = "\n".join(f"{before}{line}" for line in told(error).splitlines())
         if log.started("build"):
@@ -80,23 +80,23 @@ def one_line(before: str = "") -> Iterator[None]:
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C came; Snakemake may have caught it where it calls functions of ours."""
+    """Tell whether Ctrl-C came; Snakemake may have caught it where it calls our functions."""
     return bool(_ctrl_c)
 
 
 def say_last(text: str) -> None:
-    """Print a line after all that Snakemake still has to say."""
+    """Print a line at the very end, after Snakemake's own."""
     atexit.register(functools.partial(print, text, file=sys.stderr, flush=True))
 
 
 def configuration() -> str:
-    """Where Snakemake's configuration stands, as the user names it."""
+    """Return the names of Snakemake's configuration files, as the user gave them."""
     given = [str(path) for path in _config_files(sys.argv[1:])]
     return ", ".join(given) or "config/config.yaml"
 
 
 def _config_files(words: list[str]) -> list[Path]:
-    """The words after `--configfile` and after `--configfile=`."""
+    """List the words after `--configfile` and after `--configfile=`."""
     found: list[Path] = []
     taking = False
     for word in words:
@@ -113,10 +113,10 @@ def _note(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if number == signal.SIGINT and _ctrl_c and now - _ctrl_c[-1] < SAME_PRESS_SECONDS:
         return
-    if not _ctrl_c:  # where it strikes a loop of asyncio, closing that fails as well
+    if not _ctrl_c:  # interrupting a loop of asyncio makes closing that fail too
         logging.getLogger("snakemake.logging").addFilter(_no_trace)
     _ctrl_c.append(now)
-    # What writes Snakemake's log swallows it, so there it is raised a moment later.
+    # Snakemake's log handlers swallow KeyboardInterrupt, so in them it is raised a moment later.
     if any(one.f_code.co_name == "emit" for one, _ in traceback.walk_stack(frame)):
         signal.setitimer(signal.ITIMER_REAL, MOMENT_SECONDS)
     else:
@@ -128,7 +128,7 @@ def _no_trace(record: logging.LogRecord) -> bool:
 
 
 def _end_interrupted() -> None:
-    """Say at the very end that Ctrl-C came, if it did, and end as it ends a process."""
+    """Say at the very end that Ctrl-C came, if it did, and end with SIGINT's exit status."""
     if not _ctrl_c:
         return
     print(INTERRUPTION, file=sys.stderr, flush=True)

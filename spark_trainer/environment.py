@@ -1,4 +1,4 @@
-"""What jobs inherit, and how their own processes end."""
+"""What jobs inherit, how their own processes end, and which packages they run on."""
 
 import contextlib
 import ctypes
@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
-PARENT_VARIABLE = "SPARK_TRAINER_PARENT"  # number of the process that started this one
+PARENT_VARIABLE = "SPARK_TRAINER_PARENT"  # id of the process that started this one
 
 
 def prefer_this_interpreter() -> None:
@@ -24,7 +26,7 @@ def prefer_this_interpreter() -> None:
 
 
 def prefer_huge_pages() -> None:
-    """Let jobs take memory in pages of 2 MB, as glibc from 2.35 on does when it starts with this.
+    """Let jobs take memory in pages of 2 MB, which glibc from 2.35 on does with this variable.
 
     On a CPU much of a model's time goes into page faults: Whisper's encoder under CTranslate2 is
     1.4 times faster on two cores.
@@ -35,7 +37,7 @@ def prefer_huge_pages() -> None:
 def end_with_parent(_: int) -> None:
     """End this worker process as soon as the job's own process is gone, by a SIGKILL for example.
 
-    PyTorch's workers look every five seconds. Until then they hold the files of the job's GPU
+    PyTorch's workers look only every five seconds. Until then they hold the files of the job's GPU
     lease, so the same job started again would wait for them.
     """
     parent = multiprocessing.parent_process()
@@ -44,9 +46,10 @@ def end_with_parent(_: int) -> None:
 
 
 def work_on(number: int) -> None:
-    """The same for a worker of a training process, which alone says when it is over.
+    """Do as `end_with_parent`, for a worker of a training process, and ignore signals to stop.
 
-    Ctrl-C and Slurm reach every process of a run, and its last update still needs its samples.
+    Ctrl-C and Slurm signal every process of a run, and the last update still needs its samples, so
+    the training process alone ends its workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -63,13 +66,13 @@ def collect_seldom() -> None:
 
 
 def end_with_launcher() -> None:
-    """End this process as soon as the one that started it, which left its number, is gone."""
+    """End this process as soon as the one that started it is gone; PARENT_VARIABLE names it."""
     if launcher := os.environ.get(PARENT_VARIABLE):
         end_with(int(launcher))
 
 
 def end_with(parent: int) -> None:
-    """End this process as soon as the one with this number, its parent, is gone."""
+    """End this process as soon as its parent is gone, whose id is given."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
@@ -78,10 +81,10 @@ def end_with(parent: int) -> None:
 
 
 def pass_signals_on() -> None:
-    """Let trainings below this process hear SIGTERM and Ctrl-C, of which Snakemake tells no job.
+    """Pass SIGTERM and Ctrl-C on to trainings below this process; Snakemake doesn't.
 
-    They save where they are, and the same command goes on from there; other jobs are left to
-    Snakemake. In a terminal they hear Ctrl-C twice, which they take for once.
+    They save a checkpoint, and the same command goes on from there; other jobs are left to
+    Snakemake. In a terminal they get Ctrl-C twice, which counts as once.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, partial(_pass_on, signal.getsignal(number)))
@@ -96,3 +99,15 @@ def _pass_on(before: Any, number: int, frame: Any) -> None:
                 process.send_signal(number)
     if callable(before):
         before(number, frame)
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of packages, for a record of what was made with them.
+
+    One that is not installed is left out.
+    """
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -1,37 +1,42 @@
-"""Whose trouble an error is: the machine's, or that of the input or the settings.
+"""The classes of errors: caused by the machine, by the input, or by the user's settings.
 
-Exit status, class or errno decide it, never the words of a message: those hold file names too.
+Exit status, class or errno decide, never the words of a message, which may be part of a file name.
 """
 
 LONGEST_REASON = 400  # characters: some libraries put the whole input into a message
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 MACHINE_STATUS = 75  # of a process that may succeed when it is tried again (EX_TEMPFAIL)
 
 
-class UserError(Exception):
-    """Something that the user can mend; the message says what."""
+class SparkTrainerError(Exception):
+    """The root of every error that SparkTrainer raises itself; its message is for users."""
 
 
-class Stopped(Exception):
-    """A run that was asked to stop and did; `status` is what its command ends with."""
+class UserError(SparkTrainerError):
+    """An error that the user can mend; the message says how."""
+
+
+class Stopped(SparkTrainerError):
+    """A run was asked to stop and did; `status` is the exit status of its command."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-class Refused(ValueError):
-    """The input's trouble; the message is the reason that users read."""
+class Refused(SparkTrainerError, ValueError):
+    """The input can't be used; the message is the reason that users read."""
 
 
-class MachineError(RuntimeError):
-    """The machine's trouble (memory, disk, network, a killed process): another try may succeed."""
+class MachineError(SparkTrainerError, RuntimeError):
+    """The machine failed (memory, disk, network, a killed process): another try may succeed."""
 
 
 def of_machine(error: BaseException) -> bool:
-    """Tell whether an error is the machine's trouble.
+    """Tell whether the machine caused an error.
 
-    The operating system numbers its own errors. An `OSError` without a number comes from a
-    decoder, such as PIL's of an image that is none, and speaks of the bytes.
+    Errors of the operating system have a number. An `OSError` without one comes from a decoder,
+    such as PIL for a file that is no image, and is about the file's content.
     """
     if isinstance(error, OSError):
         return error.errno is not None
@@ -39,7 +44,7 @@ def of_machine(error: BaseException) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """The machine's trouble in a line that names the path, where there is one."""
+    """Describe an error of the machine in one line, with the path where there is one."""
     if isinstance(error, OSError) and error.errno is not None:
         paths = [name for name in (error.filename, error.filename2) if name is not None]
         return ": ".join([error.strerror or type(error).__name__, *map(str, paths)])
@@ -49,7 +54,7 @@ def told(error: BaseException) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """The system's words for the trouble below an error of a library, else the error's own."""
+    """Return the system's message below a library's error, else the error's own message."""
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, OSError) and below.strerror:
@@ -59,6 +64,6 @@ def cause(error: BaseException) -> str:
 
 
 def unexpected(error: BaseException) -> str:
-    """What a record or a log says of an error that nobody foresaw."""
+    """Describe an unexpected error for a record or a log."""
     text = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {text[:LONGEST_REASON]}"

@@ -1,7 +1,7 @@
-"""What becomes of a build's jobs: a file beside its log for each that is at work or has failed.
+"""Notes on a build's jobs: a file beside its log for each that is running or has failed.
 
-A job that is killed leaves its file without a message. They are files of their own, not lines of
-one, because the jobs of a cluster write at once, on a disk that does not append for several.
+A job that is killed leaves its file without a message. There is a file for each job because the
+jobs of a cluster write at the same time, and a network disk can't append for several writers.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spark_trainer.data import files
 from spark_trainer.data.files import digest, read_json, write_json
-from spark_trainer.errors import MACHINE_STATUS
+from spark_trainer.errors import MACHINE_STATUS, SparkTrainerError
 
 _FINGERPRINT = re.compile(r"\.[0-9a-f]{16}$")
 KILLED = "ended without a message: it was killed, or its machine went down"
@@ -27,13 +27,13 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What it is for: `frames b01.0123456789abcdef`."""
+        """Return the step and the shard, such as `frames b01.0123456789abcdef`."""
         _, *folders, file = Path(self.log).with_suffix("").parts
         return " ".join([*folders, _FINGERPRINT.sub("", file)])
 
 
-class Hopeless(Exception):
-    """An earlier attempt of this job failed by what another one can't mend."""
+class Hopeless(SparkTrainerError):
+    """An earlier attempt of this job failed in a way that another one can't mend."""
 
     def __init__(self, before: Job) -> None:
         super().__init__(f"not tried again: {before.message}")
@@ -44,16 +44,16 @@ _mine: list[tuple[Path, Job]] = []
 
 
 def sweep(runs: Path) -> None:
-    """Remove what killed jobs of earlier builds left half written beside their logs."""
+    """Remove half-written files that killed jobs of earlier builds left beside their logs."""
     for folder in runs.glob("*/jobs"):
         files.sweep(folder)
 
 
 def begin(folder: Path, log: Path) -> None:
-    """Note that this process is at work on a job of a build.
+    """Note that this process runs a job of a build.
 
     Args:
-        folder: that of the build's log.
+        folder: the folder of the build's log.
         log: the job's own log, which tells it from others.
 
     Raises:
@@ -68,7 +68,7 @@ def begin(folder: Path, log: Path) -> None:
 
 
 def end(status: int, message: str) -> None:
-    """Note why this process's job failed; a job that is done leaves nothing."""
+    """Note why this process's job failed; a job that is done leaves no file."""
     for path, job in _mine:
         if message:
             write_json(path, asdict(replace(job, status=status, message=message)))
@@ -78,11 +78,11 @@ def end(status: int, message: str) -> None:
 
 
 def left(folder: Path, logs: Iterable[str]) -> list[Job]:
-    """The failed jobs of a build, those with a message first, oldest first.
+    """List the failed jobs of a build, those with a message first, by time.
 
     Args:
-        folder: that of the build's log.
-        logs: the logs of the jobs that failed; those killed at their start left nothing else.
+        folder: the folder of the build's log.
+        logs: the logs of the jobs that failed; a job that was killed at its start left no note.
     """
     paths = sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     jobs = {job.log: job for job in (Job(**read_json(path)) for path in paths)}

@@ -1,4 +1,4 @@
-"""A page to look at: each video's frames beside what was written about it."""
+"""A web page of a manifest: each video's frames beside its captions and transcript."""
 
 import heapq
 import os
@@ -14,13 +14,13 @@ from spark_trainer.data import manifest
 from spark_trainer.data.files import replacing
 from spark_trainer.data.layout import Layout, frame_name
 
-FRAMES = 12  # of a video; more would be a film
+FRAMES = 12  # shown of a video
 HEIGHT_PX = 120
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: its link, where it stands in the video, its width on the page."""
+    """One frame: its link, its time in the video, its width on the page."""
 
     link: str
     time: str
@@ -51,12 +51,12 @@ class Video:
 
 
 def write(manifest_path: Path, page: Path, limit: int) -> int:
-    """Write the page; returns how many videos it shows.
+    """Write the page, and return how many videos it shows.
 
-    Where captioners disagree comes first, else the manifest's order stays.
+    Videos come by rising agreement of their captioners; else in the manifest's order.
 
     Raises:
-        ValueError: a line that is no manifest entry.
+        ValueError: a line is not a valid entry.
     """
     import jinja2
 
@@ -116,7 +116,7 @@ def _video(entry: manifest.Entry, folder: Path, base: Path) -> Video:
 
 
 def _frames(entry: manifest.Entry, folder: Path) -> list[tuple[Path, float | None]]:
-    """Every frame and the second at which it is shown, relative to the manifest's folder."""
+    """List every frame's path, relative to the manifest's folder, and its time in seconds."""
     if entry["frames_dir"] is None:
         return []
     inside = Path(entry["frames_dir"])
@@ -128,7 +128,7 @@ def _frames(entry: manifest.Entry, folder: Path) -> list[tuple[Path, float | Non
 
 
 def _captions(meta: dict[str, Any]) -> list[Caption]:
-    """The selected caption, then the others by their captioners' names."""
+    """List the selected caption, then the others by their captioners' names."""
     chosen = meta.get("captioner")
     every: dict[str, dict[str, Any]] = dict(meta.get("captions") or {})
     if not every and meta.get("caption") is not None:
@@ -144,7 +144,7 @@ def _captions(meta: dict[str, Any]) -> list[Caption]:
 
 
 def _clock(seconds: float) -> str:
-    """1:02:03.5; tenths only where there are some."""
+    """Format seconds as 1:02:03.5, with tenths only where they aren't 0."""
     tenths = round(seconds * 10)
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

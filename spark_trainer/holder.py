@@ -1,4 +1,4 @@
-"""Who holds something on disk: a process, named so that others can tell whether it still lives."""
+"""Names of processes that hold something on disk, by which others can tell whether they live."""
 
 import functools
 import hashlib
@@ -29,26 +29,27 @@ class Process:
 
     @property
     def dead(self) -> bool:
-        """Tell whether the process has provably ended; of another machine's nothing is known."""
+        """Tell whether the process has provably ended, which only its own machine knows."""
         return self.here and started(self.pid) != self.start
 
 
 def this() -> Process:
-    """Name the process that asks."""
+    """Return the name of this process."""
     return Process(machine(), os.getpid(), started(os.getpid()) or 0)
 
 
 def parse(text: str) -> Process | None:
-    """Read what `str` of a process gave, wherever it stands in a text."""
+    """Find the name of a process in a text."""
     found = _TAG.search(text)
     return Process(found["machine"], int(found["pid"]), int(found["start"])) if found else None
 
 
 @functools.cache
 def machine() -> str:
-    """Name the machine as it is since it was switched on; containers differ, as their numbers do.
+    """Return the name of this machine since it was started, or of this container.
 
-    Two machines may have one host name, and one machine has the same numbers again after a reboot.
+    Two machines may have one host name, and process ids are given again after a reboot and in each
+    container, so the name also depends on the boot and on the namespace of process ids.
     """
     boot = _read("/proc/sys/kernel/random/boot_id")
     numbers = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
@@ -57,9 +58,9 @@ def machine() -> str:
 
 
 def started(pid: int) -> int | None:
-    """Tell when a process started, in ticks since the machine did; none where there is none.
+    """Return when a process started, in ticks since the machine did; None where it has ended.
 
-    A zombie has ended. Without /proc every living process started at 0.
+    A zombie has ended. Without /proc every living process counts as started at 0.
     """
     if not os.path.exists("/proc/self/stat"):
         try:

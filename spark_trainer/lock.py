@@ -1,7 +1,7 @@
-"""One build at a time in one `output_dir`: a file that names who holds it.
+"""The lock of an `output_dir`, for one build at a time: a file that names its holder.
 
-A holder of this machine is dead when its process is. Of another machine's only its sign of life is
-known: it touches the file, and the file system's own clock tells how long ago.
+A holder on this machine is dead when its process is. A holder on another machine touches the file
+regularly; the file system's own clock tells how long ago that was.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from spark_trainer.data import files
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError, told
 
-CALL_VARIABLE = "SPARK_TRAINER_CALL"  # names, in all processes of a call, its main one
+CALL_VARIABLE = "SPARK_TRAINER_CALL"  # in all processes of a call: the name of its main process
 BEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0
 POLL_SECONDS = 0.5
 
-# Options of Snakemake with which it runs no job.
+# Options with which Snakemake runs no job.
 NO_JOBS = (
     *("archive", "cleanup_metadata", "cleanup_shadow", "conda_cleanup_envs"),
     *("conda_create_envs_only", "container_cleanup_images", "containerize", "d3dag", "dag"),
@@ -40,7 +40,7 @@ NO_JOBS = (
 )
 
 
-# What a holder's file has.
+# The keys of a holder's file, and their types.
 KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("process", "host", "command", "folder"), str),
     "pid": int,
@@ -52,7 +52,7 @@ LAST_DAY = 2.0**37  # seconds since 1970, in the year 6325
 
 @dataclass(frozen=True)
 class Holder:
-    """What the file says: a process, what it was started as and where, and since when.
+    """The content of the file: a process, its command and folder, and since when it holds the lock.
 
     `behind` are the folders of killed calls before it that may have left jobs on a cluster.
     """
@@ -72,7 +72,7 @@ class Holder:
         )
 
     def gone(self, age: float) -> bool:
-        """Tell whether it is at work no more, its last sign of life that many seconds old."""
+        """Tell whether it has ended, given the seconds since it last touched the file."""
         process = holder.parse(self.process)
         if process is None or process.here:
             return process is None or process.dead
@@ -80,17 +80,17 @@ class Holder:
 
 
 def enter(layout: Layout, options: argparse.Namespace) -> list[Path]:
-    """Hold a store where Snakemake is to run jobs, free it where it is to unlock.
+    """Lock a store if Snakemake is going to run jobs; unlock it for `--unlock`.
 
     Args:
-        layout: the store.
+        layout: paths of the store.
         options: Snakemake's command line.
 
     Returns:
-        As `hold`; nothing where no job will run.
+        As `hold`; an empty list where no job will run.
 
     Raises:
-        UserError: another build is at work there, or it can't be written.
+        UserError: another build is running there, or the store can't be written.
     """
     if options.unlock:
         clear(layout.lock)
@@ -106,7 +106,7 @@ def enter(layout: Layout, options: argparse.Namespace) -> list[Path]:
 
 
 def hold(path: Path) -> list[Path]:
-    """Hold the lock until this process ends. What killed calls left here is waited for.
+    """Hold the lock until this process ends; first wait for processes that killed calls left.
 
     Returns:
         The folders of killed calls that may have left jobs on a cluster.
@@ -138,7 +138,7 @@ def hold(path: Path) -> list[Path]:
 
 
 def clear(path: Path) -> None:
-    """Free the lock, whoever holds it: the user says that nobody does."""
+    """Free the lock, whoever holds it: the user says that no build is running."""
     with _opened(path) as descriptor:
         if before := _read(descriptor):
             _say(f"unlocked: it was held by {before}")
@@ -170,7 +170,7 @@ def _inherited(before: Holder | None, ours: Holder) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open the file to read or write it, alone where the file system can lock."""
+    """Open the file for reading and writing, locked where the file system can lock."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -185,14 +185,14 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _read(descriptor: int) -> Holder | None:
-    """Read who holds the file; nobody where its writer was killed while writing, or it is rubbish.
+    """Read who holds the lock; None where the file was cut by a kill, or holds something else.
 
-    A later version may say more of a holder.
+    A later version may write more keys.
     """
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        told = json.loads(os.read(descriptor, 1 << 16))
-        values = {name: told[name] for name in KINDS}
+        content = json.loads(os.read(descriptor, 1 << 16))
+        values = {name: content[name] for name in KINDS}
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
     right = all(isinstance(values[name], kind) for name, kind in KINDS.items())
@@ -208,7 +208,7 @@ def _write(descriptor: int, ours: Holder) -> None:
 
 
 def _release(path: Path, ours: Holder, new: list[Path]) -> None:
-    """Give the lock back, and with it the folders made for it in which nothing else is."""
+    """Release the lock, and remove the folders that were made for it if they are empty."""
     if str(holder.this()) != ours.process:  # a process forked from it
         return
     with contextlib.suppress(OSError):
@@ -220,7 +220,7 @@ def _release(path: Path, ours: Holder, new: list[Path]) -> None:
 
 
 def _beat(path: Path, ours: Holder) -> None:
-    """Touch the file; stop this process where another has taken it for gone."""
+    """Touch the file regularly; stop this process where another has taken the lock over."""
     while True:
         time.sleep(BEAT_SECONDS)
         with contextlib.suppress(OSError), _opened(path) as descriptor:
@@ -234,9 +234,9 @@ def _beat(path: Path, ours: Holder) -> None:
 
 
 def _processes(call: str) -> list[int]:
-    """List the processes of a call that are at work on this machine.
+    """List the processes of a call that still run on this machine.
 
-    Those of a Slurm job other than this process's are not its own: Slurm tells of them.
+    Those of another Slurm job are left out: Slurm is asked about them.
     """
     found, job = [], os.environ.get("SLURM_JOB_ID", "")
     for folder in Path("/proc").glob("[0-9]*"):
@@ -250,7 +250,7 @@ def _processes(call: str) -> list[int]:
 
 
 def _wait(before: Holder | None, left: list[int]) -> None:
-    """Wait for the processes that a killed call left: they still work on what is due here."""
+    """Wait for the processes that a killed call left: they still write to the store."""
     pids = " ".join(map(str, left))
     _say(f"waiting for what is left of {before}, which was killed; to start it anew: kill {pids}")
     while before and _processes(before.process):

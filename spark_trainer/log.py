@@ -1,6 +1,6 @@
-"""One log for a command and all its jobs, and progress that suits where it is shown.
+"""One log for a command and all its jobs, and progress for terminals and for files.
 
-The first process of a command names the file; its jobs find it in the environment and append.
+The first process of a command names the file; its jobs find the name in the environment and append.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ logger = logging.getLogger("spark_trainer")
 
 
 class _Line(logging.Formatter):
-    """A line that every stream takes: bytes of a file's name that are no text are escaped."""
+    """A line that every stream accepts: bytes of a file name that are no text are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def plain(text: str) -> str:
-    """The text in one line, what would steer a terminal spelled out: names hold anything."""
+    """Return a text as one line, with control characters escaped: file names may hold any."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def name_file(root: Path = Path("runs")) -> Path:
-    """Choose `runs/<timestamp>/spark_trainer.log` for this command; its jobs inherit it."""
+    """Choose `runs/<timestamp>/spark_trainer.log` for this command; its jobs inherit the name."""
     if LOG_VARIABLE not in os.environ:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = root / stamp
@@ -49,7 +49,7 @@ def start(command: str, job_log: Path | None = None) -> None:
     line = _Line("%(asctime)s %(levelname)s %(message)s")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING if job_log else logging.INFO)
-    # A record that can't be written, because the disk is full, would be a trace on the terminal.
+    # Else a record that a full disk doesn't take would print a trace.
     logging.raiseExceptions = False
     for path in filter(None, [name_file(), job_log]):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,31 +61,31 @@ def start(command: str, job_log: Path | None = None) -> None:
 
 
 def keep(lines: Iterable[str]) -> None:
-    """Add lines that stderr has shown already to the command's own file."""
+    """Add lines to the command's own file that stderr has shown already."""
     with open(name_file(), "a", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(f"{line}\n" for line in lines)
 
 
 def started(command: str, job_log: Path | None = None) -> bool:
-    """Whether this process has files to log to; what a build started has, however early it ends."""
+    """Tell whether this process logs to files, as a job of a build does, however early it ends."""
     if not logger.handlers and LOG_VARIABLE in os.environ:
         start(command, job_log)
     return bool(logger.handlers)
 
 
 def failed(message: str, error: BaseException | None = None) -> None:
-    """Log to the files alone why a command ends: what the terminal says comes last, without time.
+    """Log to the files alone why a command fails; the terminal gets the message as its last line.
 
     Args:
-        message: why.
-        error: whose trace is wanted as well.
+        message: the reason.
+        error: the error whose trace is logged too.
     """
     logger.handlers = logger.handlers[1:]
     logger.error("%s", message, exc_info=error)
 
 
 def facts() -> None:
-    """Log by what videos are read, and which GPUs this machine has."""
+    """Log the versions of the video decoder, and the GPUs of this machine."""
     import av
 
     from spark_trainer import gpu

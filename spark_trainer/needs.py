@@ -1,6 +1,6 @@
-"""What a build needs, checked in seconds before its first job, and by `validate`.
+"""The needs of a build, checked in seconds before its first job, and by `validate`.
 
-Nothing is loaded. A model that is not on this machine is asked for at the hub, with a time limit.
+No model is loaded. The hub is asked about models that are not on this machine, with a time limit.
 """
 
 import os
@@ -8,11 +8,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import captioners, detectors, families, gpu, steps, templates, transcribers
+from spark_trainer import (
+    captioners,
+    detectors,
+    environment,
+    families,
+    gpu,
+    steps,
+    templates,
+    transcribers,
+)
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import models
 from spark_trainer.errors import told
@@ -25,10 +33,10 @@ TRAINING = ("torch", "transformers", "accelerate", "tensorboard")
 
 @dataclass(frozen=True)
 class Due:
-    """What is about to be done, and where.
+    """The work that is about to be done, and where.
 
-    `gpus` may be used on this machine; None where the jobs run on others. `here` says whether they
-    run in this Python environment.
+    `gpus` is how many may be used on this machine; None where the jobs run on others. `here` says
+    whether they run in this Python environment.
     """
 
     steps: tuple[str, ...]
@@ -38,7 +46,7 @@ class Due:
 
 
 def planned(config: Config, workflow: Any) -> Due:
-    """What Snakemake is about to do, from the jobs of its graph."""
+    """Return the work that Snakemake is about to do, from the jobs of its graph."""
     names: set[str] = set()
     runs: set[str] = set()
     for job in workflow.dag.needrun_jobs():
@@ -59,26 +67,26 @@ def planned(config: Config, workflow: Any) -> Due:
 
 
 def everything(config: Config) -> Due:
-    """All that a configuration describes, on this machine."""
+    """Return all work that a configuration describes, on this machine."""
     return Due(steps.enabled(config), config.runs, len(gpu.visible()))
 
 
 def before(config: Config, due: Due) -> None:
-    """Stop a build that can't succeed.
+    """Refuse a build that can't succeed.
 
     Raises:
-        ConfigError: a line for each thing that is missing or wrong.
+        ConfigError: something is missing or wrong; the message has a line for each such thing.
     """
     if wrong := [line for check in CHECKS.values() for line in check(config, due)]:
         raise ConfigError("\n".join(wrong))
 
 
 def _packages(config: Config, due: Due) -> Iterator[str]:
-    """Packages that are not installed, each with the key that asks for it."""
-    for package, key in dict(_needed(config, due)).items() if due.here else ():
-        try:
-            metadata.version(package)
-        except metadata.PackageNotFoundError:
+    """Find packages that are not installed, each with the key that needs it."""
+    needed = dict(_needed(config, due)) if due.here else {}
+    installed = environment.versions(needed)
+    for package, key in needed.items():
+        if package not in installed:
             yield f"{key} needs the package {package}, which is not installed here"
 
 
@@ -117,7 +125,7 @@ def _captioner(chosen: Any) -> tuple[tuple[str, ...], str]:
 
 
 def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
-    """Packages of a run and the keys that ask for them."""
+    """Yield the packages of a run, each with the key that needs it."""
     asked = {
         ".model_type: diffusion": ("diffusers", wanted.model_type == "diffusion"),
         f".finetune: {wanted.finetune}": ("peft", wanted.finetune != "full"),
@@ -132,7 +140,7 @@ def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
 
 
 def _decoders(config: Config, due: Due) -> Iterator[str]:
-    """Whether videos can be read."""
+    """Find video decoders that are missing."""
     try:
         import av
     except ImportError as error:
@@ -143,7 +151,7 @@ def _decoders(config: Config, due: Due) -> Iterator[str]:
 
 
 def _gpus(config: Config, due: Due) -> Iterator[str]:
-    """GPUs that steps and runs insist on, where this machine runs them."""
+    """Find steps and runs that need a GPU that this machine doesn't have for them."""
     if due.gpus is None:
         return
     for name in due.steps:
@@ -166,7 +174,7 @@ def _gpus(config: Config, due: Due) -> Iterator[str]:
 
 
 def _batches(config: Config, due: Due) -> Iterator[str]:
-    """Runs whose samples of an update no allowed number of processes can share evenly."""
+    """Find runs whose batch no allowed number of processes can share evenly."""
     for name, wanted in due.runs.items():
         most = wanted.gpus if due.gpus is None else due.gpus // wanted.nodes
         least = max(1, -(-wanted.min_gpus // wanted.nodes))
@@ -180,7 +188,7 @@ def _batches(config: Config, due: Due) -> Iterator[str]:
 
 
 def _models(config: Config, due: Due) -> Iterator[str]:
-    """Checkpoints that are neither here nor at the hub, and folders that no family trains."""
+    """Find checkpoints that are neither here nor at the hub, and folders that no family trains."""
     names = [*_checkpoints(config, due)]
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda one: models.unavailable(*one[1:]), names)
@@ -202,7 +210,7 @@ def _models(config: Config, due: Due) -> Iterator[str]:
 
 
 def _checkpoints(config: Config, due: Due) -> Iterator[tuple[str, str, str | None]]:
-    """Key, name and revision of what transformers and diffusers would load."""
+    """Yield the key, name and revision of each checkpoint for transformers and diffusers."""
     for name in due.steps:
         chosen: Any = steps.section(config, name)
         if steps.kind(name) == "caption" and chosen.engine == "transformers":
@@ -219,7 +227,7 @@ def _checkpoints(config: Config, due: Due) -> Iterator[tuple[str, str, str | Non
 
 
 def _templates(config: Config, due: Due) -> Iterator[str]:
-    """Templates that name what no line of the manifest will have."""
+    """Find templates with a name that no line of the manifest will have."""
     for name, wanted in due.runs.items():
         known = templates.known(wanted, steps.reported(config))
         if known is not None:
@@ -228,7 +236,7 @@ def _templates(config: Config, due: Due) -> Iterator[str]:
 
 
 def _folders(config: Config, due: Due) -> Iterator[str]:
-    """Folders in which nothing can be written."""
+    """Find folders that can't be written to."""
     wanted = {"output_dir": config.output_dir} if due.steps else {}
     wanted |= {f"train.runs.{name}.output_dir": run.output_dir for name, run in due.runs.items()}
     for key, folder in wanted.items():
@@ -242,7 +250,7 @@ def _folders(config: Config, due: Due) -> Iterator[str]:
 
 
 def _deepspeed(config: Config, due: Due) -> Iterator[str]:
-    """DeepSpeed's files."""
+    """Check the files of DeepSpeed's settings."""
     for name, wanted in due.runs.items():
         if wanted.use_deepspeed:
             try:

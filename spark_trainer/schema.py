@@ -1,4 +1,4 @@
-"""Writes config/default.yaml and config/schema.json from the configuration's models.
+"""Write config/default.yaml and config/schema.json from the configuration's models.
 
 python -m spark_trainer.schema          print what is out of date; exit status 1 if anything is
 python -m spark_trainer.schema --fix    write both files
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def generated() -> dict[str, str]:
-    """File name -> the text that it should hold."""
+    """Return file name -> the text that the file should hold."""
     schema = json_schema()
     return {
         "default.yaml": default_yaml(schema),
@@ -58,9 +58,9 @@ def generated() -> dict[str, str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The models' JSON schema, with the dialect that Snakemake's `validate` asks for.
+    """Return the models' JSON schema, in the dialect that Snakemake's `validate` needs.
 
-    A named run has a run's own keys, and the flat keys are those of their sections.
+    A named run has the keys of a run, and a flat key the description of its section's key.
     """
     _, schema = models_json_schema([(Config, "validation"), (Run, "validation")])
     parts = schema["$defs"]
@@ -76,7 +76,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def default_yaml(schema: dict[str, Any]) -> str:
-    """Every key with its default; what it means stands above it."""
+    """Return YAML of every key with its default, and its description above it."""
     return "".join([HEADER, *_section(Config, schema["$defs"], schema["properties"], "")])
 
 
@@ -110,7 +110,7 @@ def _model(annotation: Any) -> type[BaseModel]:
 
 
 def _allowed(shown: dict[str, Any]) -> str:
-    """The values that are accepted, where a list or a bound says so."""
+    """Describe the accepted values, where there is a list or a bound."""
     if "enum" in shown:
         return "one of: " + ", ".join(str(value) for value in shown["enum"])
     signs = {

@@ -1,8 +1,8 @@
-"""How close generated texts are to references, to each other, and to pictures.
+"""Measures of generated texts against references, against each other, and against pictures.
 
 BLEU is sacrebleu's. ROUGE-L and CIDEr are taken over words: sacrebleu's 13a tokens in lower case,
-without punctuation. In a language written without spaces a phrase is one word here, and the
-figures say little.
+without punctuation. In a language written without spaces a phrase counts as one word, and the
+values mean little.
 """
 
 import math
@@ -15,20 +15,20 @@ from sacrebleu.metrics.bleu import BLEU
 
 SCORES = ("bleu", "rouge_l", "cider")
 LONGEST = 4  # words of the longest n-gram, in BLEU and in CIDEr
-SIGMA = 6.0  # words by which a text may be longer or shorter at little cost, in CIDEr
+SIGMA = 6.0  # words of difference in length that cost little, in CIDEr
 
 Ngram = tuple[str, ...]
 
 
 def scores(generated: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Score each text against its reference; an empty text has nothing in common with any.
+    """Compute the metrics of texts against their references; an empty text has nothing in common.
 
     - `bleu`, 0 to 100: BLEU-4 of the whole corpus (Papineni et al. 2002), in sacrebleu's words
       `nrefs:1|case:lc|eff:yes|tok:13a|smooth:exp`. `eff:yes`: where no generated text has four
-      tokens it is taken over the lengths that there are, instead of being 0.
+      tokens, it is taken over the n-grams that there are, instead of being 0.
     - `rouge_l`, 0 to 1: mean F1 of the longest common subsequence of words (Lin 2004).
-    - `cider`, 0 to 10: mean CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726). What every reference
-      holds weighs nothing, so a single clip scores 0 by construction and few clips score coarsely.
+    - `cider`, 0 to 10: mean CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726). N-grams that are in
+      every reference count nothing, so with a single reference it is 0, and with few it is coarse.
       A text of fewer than four words stays below 10 even where it equals its reference.
 
     Raises:
@@ -47,7 +47,7 @@ def scores(generated: Sequence[str], references: Sequence[str]) -> dict[str, flo
 
 
 def agreement(texts: Sequence[str]) -> list[float]:
-    """How much each text has in common with the others: its mean ROUGE-L with them, 0 to 1."""
+    """Return each text's agreement with the others: its mean ROUGE-L with them, 0 to 1."""
     tokenizer = BLEU(lowercase=True).tokenizer
     words = [_words(tokenizer(text.lower())) for text in texts]
     return [
@@ -58,11 +58,11 @@ def agreement(texts: Sequence[str]) -> list[float]:
 
 
 class ClipScore:
-    """CLIPScore without references (Hessel et al. 2021, arXiv:2104.08718), meant over frames.
+    """CLIPScore without references (Hessel et al. 2021, arXiv:2104.08718), the mean over frames.
 
     Args:
         name: hub id or local folder of a CLIP checkpoint.
-        revision: of a hub id.
+        revision: revision of a hub id.
         device: `cuda` or `cpu`.
         threads: cores on a CPU.
     """
@@ -79,7 +79,7 @@ class ClipScore:
         self._model = model.eval().to(device)
 
     def __call__(self, frames: Sequence[Path], text: str) -> float:
-        """2.5 · max(cos(text, frame), 0), its mean over the frames; a long text is cut.
+        """Return the mean over the frames of 2.5 · max(cos(text, frame), 0); a long text is cut.
 
         Raises:
             OSError: a frame can't be read.
@@ -93,8 +93,8 @@ class ClipScore:
                 images.append(image.convert("RGB"))
         inputs = self._processor(text=[text], images=images, return_tensors="pt", truncation=True)
         with torch.inference_mode():
-            made = self._model(**inputs.to(self._model.device))
-        cosines_T = made.image_embeds @ made.text_embeds[0]  # both of length 1
+            outputs = self._model(**inputs.to(self._model.device))
+        cosines_T = outputs.image_embeds @ outputs.text_embeds[0]  # both of length 1
         return self.WEIGHT * float(cosines_T.clamp(min=0).mean())
 
 
@@ -103,12 +103,12 @@ def _words(tokens: str) -> list[str]:
 
 
 def _rouge_l(said: list[str], wanted: list[str]) -> float:
-    """F1 = 2 · LCS / (words said + words wanted), which is the similarity called Indel."""
+    """Compute F1 = 2 · LCS / (words said + words wanted), which is the Indel similarity."""
     return Indel.normalized_similarity(said, wanted) if said and wanted else 0.0
 
 
 def _cider(said: list[list[str]], wanted: list[list[str]]) -> float:
-    """Mean CIDEr-D; n-grams are counted, not divided by length, as the COCO evaluation does."""
+    """Compute mean CIDEr-D; n-gram counts are not divided by length, as in COCO's evaluation."""
     total = 0.0
     for length in range(1, LONGEST + 1):
         counted = [_ngrams(words, length) for words in wanted]
@@ -129,7 +129,7 @@ def _ngrams(words: list[str], length: int) -> Counter[Ngram]:
 def _weighted(
     counts: Counter[Ngram], clips_with: Counter[Ngram], num_clips: int
 ) -> dict[Ngram, float]:
-    """Count × log of how rare; what no reference holds counts as held by one."""
+    """Weight counts by the log of how rare an n-gram is; one in no reference counts as in one."""
     return {
         ngram: count * math.log(num_clips / max(1, clips_with[ngram]))
         for ngram, count in counts.items()
@@ -137,7 +137,7 @@ def _weighted(
 
 
 def _clipped_cosine(said: dict[Ngram, float], wanted: dict[Ngram, float]) -> float:
-    """Cosine in which saying an n-gram more often than wanted gains nothing."""
+    """Compute a cosine in which n-grams beyond the reference's count add nothing."""
     norms = math.hypot(*said.values()) * math.hypot(*wanted.values())
     common = [ngram for ngram in said if ngram in wanted]  # a list: the same sum in every process
     dot = sum(min(said[ngram], wanted[ngram]) * wanted[ngram] for ngram in common)

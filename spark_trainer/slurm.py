@@ -1,4 +1,4 @@
-"""What Slurm still runs for an earlier call, before the next one submits the same again."""
+"""Jobs that Slurm still runs for an earlier call, before the next one submits the same again."""
 
 import os
 import re
@@ -53,12 +53,12 @@ def left(*folders: Path) -> list[Job]:
 
 
 def wait(*folders: Path) -> None:
-    """Wait for the jobs that killed calls left behind: they still work on what is due here."""
-    told: set[Job] = set()
+    """Wait for the jobs that killed calls left: they still write to the store."""
+    announced: set[Job] = set()
     while jobs := left(*folders):
-        if set(jobs) != told:
+        if set(jobs) != announced:
             shown = ", ".join(map(str, jobs))
             text = "waiting for jobs of an earlier call: %s; to start them anew: scancel %s"
             log.logger.warning(text, shown, " ".join(job.id for job in jobs))
-            told = set(jobs)
+            announced = set(jobs)
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The few lines that a build ends with: what went in, what came out, where it lies."""
+"""The summary at the end of a build: what went in, what came out, and where it is."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()
 
 
 def show_failure(logs: Iterable[str]) -> None:
-    """Say at the very end why a build failed and where to look, and add it to the log.
+    """Say at the very end why a build failed and which log to read, and add that to the log.
 
     Args:
         logs: the logs of the jobs that failed.
@@ -44,12 +44,12 @@ def show_failure(logs: Iterable[str]) -> None:
 
 
 def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> list[str]:
-    """The summary, a line each; empty without a manifest.
+    """Return the lines of the summary; none without a manifest.
 
     Args:
         config: the validated configuration.
-        runs: each run's name and where its summary is, or will be.
-        troubles: files and folders that the index had to leave out this time.
+        runs: each run's name and the path of its summary.
+        troubles: files and folders that the index left out this time.
     """
     layout = Layout(Path(config.output_dir))
     if not layout.manifest.exists():
@@ -110,5 +110,5 @@ def _trained(path: Path) -> str:
 
 
 def _short(text: str, width: int = 40) -> str:
-    """The text in quotes, cut to a width that leaves room on the line."""
+    """Return a text in quotes, cut to a width."""
     return repr(text if len(text) <= width else f"{text[: width - 1]}…")

@@ -1,4 +1,4 @@
-"""Whether a run's templates can be filled, told before there is a manifest."""
+"""Checking that a run's templates can be filled, before there is a manifest."""
 
 import itertools
 import re
@@ -9,8 +9,8 @@ from string import Formatter
 from spark_trainer.config import Run, Text
 from spark_trainer.data import manifest, meta
 
-WIDEST = 100_000  # characters that a template may fill up to, or digits that it may ask for
-LINES = 1000  # of a given manifest, that are searched for what a template names
+WIDEST = 100_000  # largest width or precision in a template
+LINES = 1000  # of a given manifest, that are searched for a template's names
 
 # What a manifest's `meta` may hold, by the step that it comes from; `source…` is always there.
 META = {
@@ -31,14 +31,14 @@ NUMBERS = {"duration", "fps", "width", "height", "audio_duration", "agreement"} 
 
 
 def known(wanted: Run, reported: Iterable[str]) -> set[str] | None:
-    """What lines of the run's manifest may have.
+    """Return the names that lines of the run's manifest may have.
 
     Args:
-        wanted: the run; what a manifest of its own has is read from its first lines.
-        reported: the steps whose records the manifest that is built here reads.
+        wanted: the run; a manifest that it names is read for its first lines.
+        reported: the steps whose records the manifest of this build reads.
 
     Returns:
-        The names; None where a manifest can't be read, which whoever needs it says.
+        The names; None where a given manifest can't be read, which its readers report.
     """
     if wanted.manifest_path is None:
         return SOURCES.union(*(META[name].split() for name in reported))
@@ -52,12 +52,12 @@ def known(wanted: Run, reported: Iterable[str]) -> set[str] | None:
 
 
 def problems(text: Text, names: set[str], ours: bool = False) -> Iterator[str]:
-    """What of a run's templates can't be filled by any video whose line has these names.
+    """Find names in a run's templates that no line of the manifest can fill.
 
     Args:
         text: the templates.
-        names: what the lines have.
-        ours: the lines are written here, so that each name has its one type.
+        names: the names that lines may have.
+        ours: the manifest is built here, so each name has a known type.
     """
     if text.each and text.each not in names:
         yield f"text.each: {_without(text.each, names)}"
@@ -68,7 +68,7 @@ def problems(text: Text, names: set[str], ours: bool = False) -> Iterator[str]:
             if field and field not in names and not text.each:
                 yield f"text.{key}: {_without(field, names)}"
             elif field and not _fits(field, form or "", conversion, ours):
-                yield f"text.{key}: {field!r} can't be shown in the way of {template!r}"
+                yield f"text.{key}: {field!r} doesn't fit the template {template!r}"
 
 
 def _without(field: str, names: set[str]) -> str:
@@ -80,7 +80,7 @@ def _without(field: str, names: set[str]) -> str:
 
 
 def _fits(field: str, form: str, conversion: str | None, ours: bool) -> bool:
-    """Whether a value of this name can be shown so; of unknown names it may be of any kind."""
+    """Tell whether a value of this name fits the format; an unknown name may have any type."""
     if any(int(digits) > WIDEST for digits in re.findall(r"\d+", form)):
         return False
     known = field in SOURCES or any(field in keys.split() for keys in META.values())

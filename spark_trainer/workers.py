@@ -1,7 +1,7 @@
-"""Functions run in processes of their own, with limits that the kernel holds them to.
+"""Running functions in processes of their own, within limits that the kernel enforces.
 
-A decoder that meets a hostile file may crash, take all memory or never end. Here that costs one
-process, whose exit status says whose trouble it was: the file's, or the machine's.
+A decoder may crash on a hostile file, take all memory or never end. That costs only its process,
+whose exit status tells whether the file or the machine was the cause.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from types import TracebackType
 from typing import Any
 
 from spark_trainer import environment
-from spark_trainer.errors import MachineError, Refused
+from spark_trainer.errors import MachineError, Refused, SparkTrainerError
 
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
-TRIES = 3  # of a call whose process was killed or crashed, before that counts
-STALL_S = 600.0  # without an answer and without work
+TRIES = 3  # of a call whose process is killed or crashes
+STALL_S = 600.0  # without an answer and without CPU time, after which a process hangs
 POLL_S = 5.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call may take: seconds of CPU time, and memory.
+    """The limits of one call: seconds of CPU time, and memory.
 
-    `cpu_s` is allowed anew with each second of video that was decoded (`spend`).
+    `cpu_s` is allowed again for each second of video that was decoded (`spend`).
     """
 
     cpu_s: float
@@ -42,7 +42,7 @@ class Limits:
 
 
 class Workers:
-    """A number of processes that run functions, one call at a time each.
+    """A number of processes that run functions, each one call at a time.
 
     Args:
         count: processes; each is started when it is first needed, and again after it died.
@@ -74,11 +74,11 @@ class Workers:
 
         Args:
             function: `module:name`.
-            arguments: what JSON holds; the same goes for the result.
+            arguments: values that JSON can hold, like the result.
 
         Raises:
-            Refused: the input is no good, its decoder crashed, or it takes more than the limits.
-            OSError: the function's own trouble with a file or the disk.
+            Refused: the input is bad, its decoder crashed, or it takes more than the limits.
+            OSError: the function met an error of a file or the disk.
             MachineError: the process was killed, hangs, lacks a library, or may take less memory
                 than the limits allow.
         """
@@ -89,12 +89,12 @@ class Workers:
                     return self._result(worker.call(function, arguments, self._limits))
                 except _Died as death:
                     worker.stop()
-                    self._judge(death, left)
+                    self._blame(death, left)
         finally:
             self._idle.put(worker)
 
-    def _judge(self, death: "_Died", tries_left: int) -> None:
-        """Say whose trouble the end of a process was, unless it is worth another try."""
+    def _blame(self, death: "_Died", tries_left: int) -> None:
+        """Raise the error that fits the end of a process, unless another try is worth it."""
         if death.by == signal.SIGXCPU:
             raise Refused(
                 f"decoding takes more CPU time than {self._section}.max_cpu_s = "
@@ -128,7 +128,7 @@ class Workers:
         return answer["result"]
 
 
-class _Died(Exception):
+class _Died(SparkTrainerError):
     """A process ended, or was ended, without an answer."""
 
     def __init__(self, status: int | None) -> None:
@@ -138,7 +138,7 @@ class _Died(Exception):
 
 
 class _Worker:
-    """One process: a request a line on its standard input, an answer a line back."""
+    """One process; each request is a line on its standard input, each answer a line back."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -147,7 +147,7 @@ class _Worker:
         """Send a request and wait for its answer.
 
         Raises:
-            _Died: there will be none.
+            _Died: the process ended without one.
         """
         if self._process is None:
             command = [sys.executable, "-c", f"from {__name__} import main; main({os.getpid()})"]
@@ -167,7 +167,7 @@ class _Worker:
         return answer
 
     def _answer(self, process: "subprocess.Popen[bytes]") -> bytes:
-        """The answer's line; not a whole one where the process ended meanwhile."""
+        """Read the answer's line; it is cut where the process ended meanwhile."""
         assert process.stdout is not None
         pipe, line = process.stdout.fileno(), b""
         worked, since = _cpu_seconds(process.pid), time.monotonic()
@@ -200,7 +200,7 @@ class _Worker:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used so far."""
+    """Return the CPU time that a process has used so far."""
     import psutil
 
     try:
@@ -211,7 +211,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def spend(video_s: float) -> None:
-    """Allow this process the CPU time that so many more seconds of video are worth."""
+    """Allow this process the CPU time for so many more seconds of decoded video."""
     global _earned_s
     _earned_s += min(video_s, 1.0)
     if _earned_s >= _granted_s + 1.0:
@@ -223,7 +223,7 @@ _earned_s = _granted_s = 0.0  # of the video of this call
 
 
 def _grant(video_s: float) -> None:
-    """Set the kernel's limit: what a call may take from here on, in whole seconds."""
+    """Set the kernel's limit to the CPU time used so far and the allowance, in whole seconds."""
     global _granted_s
     _granted_s = video_s
     if _allowance.cpu_s:
@@ -234,7 +234,7 @@ def _grant(video_s: float) -> None:
 
 @contextlib.contextmanager
 def _limited(limits: Limits) -> Iterator[None]:
-    """Hold this process to limits meanwhile."""
+    """Apply limits to this process within the block."""
     global _allowance, _earned_s
     _allowance, _earned_s = limits, 0.0
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
@@ -253,7 +253,7 @@ def _limited(limits: Limits) -> Iterator[None]:
 
 
 def _allowed_gb() -> float:
-    """Memory that this process may take whatever the settings say; what is loaded counts in it."""
+    """Return the gigabytes that this process may take by the system's own limits, code included."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limits = [limit / 2**30 for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
@@ -261,7 +261,7 @@ def _allowed_gb() -> float:
 
 
 def _answered(asked: dict[str, Any]) -> dict[str, Any]:
-    """Run one request."""
+    """Run one request and return its answer."""
     module, _, name = asked["function"].partition(":")
     function = getattr(importlib.import_module(module), name)
     try:
@@ -284,7 +284,7 @@ def _answered(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(parent: int) -> None:
-    """Answer the parent's requests; what libraries print meanwhile goes to standard error."""
+    """Answer the parent's requests; output that libraries print goes to standard error."""
     environment.end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

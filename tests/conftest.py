@@ -1,6 +1,7 @@
 """What several test folders share: the repository, the shipped clips, a small manifest."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,13 @@ def root() -> Path:
 def clips() -> Path:
     """The clips of the demo."""
     return ROOT / "config/demo/clips"
+
+
+@pytest.fixture
+def two_clips(clips: Path, tmp_path: Path) -> dict[str, str]:
+    """Keys of a configuration over two clips, without a build."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("dog.mp4", "title.mp4"):
+        shutil.copy(clips / name, videos / name)
+    return {"video_dir": str(videos), "output_dir": str(tmp_path / "out")}

@@ -1,11 +1,13 @@
 """The seams of the package hold: who may import whom, what stays light, what belongs together."""
 
 import ast
+import builtins
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -32,48 +34,92 @@ HEAVY = {
     *("faster_whisper", "mediapipe", "peft", "torch", "torchvision", "transformers", "whisper"),
 }
 
-# Part of the package -> the parts that it may import, besides itself.
+# Part of the package -> the parts that it may import, besides itself and `errors`: the whole
+# package, the lowest first, so that arrows point to what stands above.
 MAY_IMPORT = {
-    "config": set(),
-    "environment": set(),
+    "__init__": set(),
     "errors": set(),
-    "console": {"config", "log"},
-    "failures": {"data"},
-    "log": {"gpu"},
-    "gpu": set(),
-    "slurm": {"log"},
+    "environment": set(),
     "holder": set(),
-    "lock": {"data", "holder"},
-    "data": {"config", "holder", "log", "media"},
-    "captioners": {"config", "data", "environment", "families"},
-    "transcribers": {"config", "data"},
-    "detectors": {"config", "data"},
-    "steps": {
-        "captioners",
-        "config",
-        "data",
-        "detectors",
-        "gpu",
-        "log",
-        "media",
-        "scores",
-        "transcribers",
-        "workers",
-    },
-    "graph": {"config", "data", "runs", "steps", "train"},
-    "scores": set(),
     "losses": set(),
+    "quantization": set(),
+    "scores": set(),
+    "memory": set(),
+    "config": set(),
+    "gpu": set(),
+    "log": {"gpu"},
+    "slurm": {"log"},
+    "console": {"config", "log"},
+    "workers": {"environment"},
+    "media": {"workers"},
+    "data": {"config", "holder", "log", "media"},
+    "failures": {"data"},
+    "lock": {"data", "holder"},
+    "summary": {"config", "console", "data", "failures", "log"},
     "gallery": {"data"},
-    "families": {"config", "data", "log", "losses", "media", "scores"},
+    "schema": {"config"},
+    "templates": {"config", "data"},
+    "families": {"config", "data", "log", "losses", "media", "quantization", "scores"},
     "methods": {"config", "data", "families", "losses"},
     "runs": {"config", "data", "families"},
-    "train": {
-        *("config", "data", "environment", "families", "gpu", "log", "losses", "methods"),
-        *("runs", "scores", "steps"),
+    "captioners": {
+        *("config", "data", "environment", "families", "memory", "quantization"),
     },
+    "transcribers": {"config", "data", "media", "memory"},
+    "detectors": {"config", "data", "memory"},
+    "steps": {
+        *("captioners", "config", "data", "detectors", "environment", "gpu", "log", "media"),
+        *("memory", "scores", "transcribers", "workers"),
+    },
+    "train": {
+        *("config", "data", "environment", "families", "gpu", "log", "losses", "pipelines"),
+        *("scores", "steps"),
+    },
+    "graph": {"config", "data", "steps", "train"},
+    "needs": {
+        *("captioners", "config", "data", "detectors", "environment", "families", "gpu", "steps"),
+        *("templates", "train", "transcribers"),
+    },
+    "checks": {"config", "data", "gpu", "log", "needs"},
+    "cli": {
+        *("checks", "config", "console", "data", "failures", "gallery", "gpu", "log", "needs"),
+        *("runs", "steps", "train"),
+    },
+    "__main__": {"cli"},
 }
 HEAVY_AT_TOP = {"losses", "train"}  # whoever imports these wants tensors
 HEAVY_FILES = {PACKAGE / "families/kinds/packing.py"}  # imported where packed rows are asked for
+
+# What does not hold yet. Each of these only ever gets shorter: a test fails where an entry is no
+# longer needed.
+UPWARD: set[tuple[str, str]] = set()
+CIRCULAR = {("spark_trainer.steps", "spark_trainer.steps.manifest")}
+LONG_FILES = {
+    *("data/manifest.py", "families/wan_animate.py", "steps/pose.py", "train/data.py"),
+}
+LONG_FUNCTIONS = {"families/wan_animate.py: encode", "steps/shard.py: run"}
+NAMED_AWAY = {
+    "pose": {
+        *("data/dataset.py", "data/encoded.py", "data/layout.py", "data/manifest.py"),
+        *("data/meta.py", "data/sample.py", "families/wan_animate.py", "needs.py"),
+        *("templates.py", "train/order.py"),
+    },
+    "select": {"data/layout.py", "needs.py", "templates.py"},
+    "transcript": {"data/meta.py", "needs.py", "summary.py", "templates.py"},
+    "unet": {"data/encoded.py"},
+    "transformer": {"data/encoded.py"},
+    "motion_adapter": {"data/encoded.py"},
+}
+# Where a name is at home, beside its own file. Captioners are called like the families that train
+# the same checkpoints; `frames`, `audio` and `caption` are words of the manifest as well.
+COMPONENTS = ("unet", "transformer", "motion_adapter", "vae", "image_encoder")
+STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/")
+FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/")
+COMPONENTS_AT_HOME = ("families/",)
+
+FAMILIES = {path.stem for path in (PACKAGE / "families").glob("*.py")} - {"__init__"}
+# What of kinds/ is the same for all of them: the loop asks these alone.
+SEAM = {"base", "batch", "export", "generated", "loading", "reading"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +157,22 @@ def part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def words(path: Path) -> set[str]:
+    """Every string of a file."""
+    return {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMES = {module_name(path) for path in MODULES}
 IMPORTS = [found for path in MODULES for found in imports(path)]
 OURS = [found for found in IMPORTS if found.module.startswith("spark_trainer.")]
 
@@ -135,13 +196,72 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MAY_IMPORT)
 def test_layers(name: str) -> None:
     allowed = MAY_IMPORT[name] | {name, "errors", "__version__"}
+    allowed |= {above for below, above in UPWARD if below == name}
     wrong = [f for f in OURS if part(f.file) == name and f.module.split(".")[1] not in allowed]
     assert not wrong, "\n".join(map(str, wrong))
 
 
-FAMILIES = {path.stem for path in (PACKAGE / "families").glob("*.py")} - {"__init__"}
-# What of kinds/ is the same for all of them: the loop asks these alone.
-SEAM = {"base", "batch", "export", "generated", "loading", "reading"}
+def test_every_part_has_its_layer_and_arrows_point_down() -> None:
+    assert {part(path) for path in MODULES} == set(MAY_IMPORT)
+    above: set[str] = set()
+    for name, below in MAY_IMPORT.items():
+        assert below <= above, f"{name} -> {below - above}"
+        above.add(name)
+    found = {(part(one.file), one.module.split(".")[1]) for one in OURS}
+    assert found >= UPWARD
+
+
+def test_no_circle_of_modules() -> None:
+    """Imports inside functions count."""
+    arrows = {
+        (module_name(one.file), target)
+        for one in OURS
+        for target in [one.module if one.module in NAMES else one.module.rpartition(".")[0]]
+    }
+    assert arrows >= CIRCULAR
+    graph: dict[str, set[str]] = {}
+    for file, target in arrows - CIRCULAR:
+        graph.setdefault(file, set()).add(target)
+    TopologicalSorter(graph).prepare()
+
+
+def test_every_error_has_one_root() -> None:
+    """Whoever catches `SparkTrainerError` catches all that this package raises of its own."""
+    bases: dict[str, set[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                names = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+                bases.setdefault(node.name, set()).update(names)
+
+    def ancestors(name: str) -> set[str]:
+        return {name}.union(*map(ancestors, bases.get(name, ())))
+
+    raised = {
+        name
+        for name in bases
+        for base in ancestors(name)
+        if isinstance(found := getattr(builtins, base, None), type) and issubclass(found, Exception)
+    }
+    assert "ConfigError" in raised
+    assert not [name for name in raised if "SparkTrainerError" not in ancestors(name)]
+
+
+@pytest.mark.parametrize(
+    ("names", "homes"),
+    [
+        (sorted(path.stem for path in (PACKAGE / "families").glob("[!_]*.py")), FAMILIES_AT_HOME),
+        ([name for name in steps.STEPS if name in ("transcript", "select", "pose")], STEPS_AT_HOME),
+        (COMPONENTS, COMPONENTS_AT_HOME),
+    ],
+    ids=["families", "steps", "components"],
+)
+def test_names_stay_at_home(names: Sequence[str], homes: tuple[str, ...]) -> None:
+    assert names
+    said = {path.relative_to(PACKAGE).as_posix(): words(path) for path in MODULES}
+    for name in names:
+        away = {file for file in said if name in said[file] and not file.startswith(homes)}
+        assert away == NAMED_AWAY.get(name, set()), name
 
 
 def test_a_family_imports_no_other_family() -> None:
@@ -170,12 +290,7 @@ def test_the_loop_knows_no_kind() -> None:
 def test_the_loop_knows_no_family_by_name() -> None:
     names = FAMILIES | {"vision_language", "diffusion"}
     for path in sorted((PACKAGE / "train").rglob("*.py")):
-        words = {
-            node.value
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        assert not words & names, f"{path.name} names a family"
+        assert not words(path) & names, f"{path.name} names a family"
         modules = {found.module for found in imports(path)}
         assert not {f"spark_trainer.families.{name}" for name in names} & modules, path.name
 
@@ -323,13 +438,15 @@ def test_files_stay_short() -> None:
         if len(text.splitlines()) > 35
     ]
     assert not long
+    files = {path.relative_to(PACKAGE).as_posix() for path in MODULES if length(path) > 300}
+    assert files == LONG_FILES
 
 
 def test_functions_stay_short() -> None:
-    long = [
-        f"{path.relative_to(ROOT)}: {node.name}"
+    long = {
+        f"{path.relative_to(PACKAGE).as_posix()}: {node.name}"
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
-    ]
-    assert not long
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 50
+    }
+    assert long == LONG_FUNCTIONS

@@ -1,5 +1,6 @@
 """What a build needs, told before its first job: nothing of it is a stand-in but the hub."""
 
+import errno
 import http.server
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from spark_trainer import config, needs, steps
+from spark_trainer.config import ConfigError
 from spark_trainer.data import models
+from spark_trainer.errors import MachineError
 from spark_trainer.needs import Due
 
 WITHOUT = {"transcript": {"enabled": False}, "caption": {"enabled": False}}
@@ -89,10 +92,10 @@ def run(tmp_path: Path, **keys: Any) -> dict[str, Any]:
         ("some/public", "v9", "the hub has no revision 'v9' of it"),
         ("some/none", None, "there is no such folder, and the hub knows no such model"),
         ("some/hidden", None, "there is no such folder, and the hub knows no such model"),
-        ("some/gated", None, "the hub has it for those alone who asked on its page"),
+        ("some/gated", None, "access is gated: ask for it on the model's page"),
         ("some/trouble", None, "it is not on this machine, and the hub answers 500"),
-        ("no hub id", None, "there is no such folder, and no model of the hub can be called so"),
-        ("./nowhere", None, "there is no such folder, and no model of the hub can be called so"),
+        ("no hub id", None, "there is no such folder, and a hub id can't have this form"),
+        ("./nowhere", None, "there is no such folder, and a hub id can't have this form"),
     ],
 )
 def test_what_the_hub_says(asking: str, name: str, revision: str | None, why: str | None) -> None:
@@ -107,6 +110,36 @@ def test_a_network_that_is_down_is_not_the_names_fault(
     said = models.unavailable("some/public") or ""
     assert said.startswith("it is not on this machine, and the hub can't be asked (")
     assert said.endswith("(Connection refused)")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("some/trouble", MachineError), ("some/none", ConfigError), ("some/gated", ConfigError)],
+)
+def test_whose_trouble_the_hubs_answer_is(asking: str, name: str, kind: type[Exception]) -> None:
+    from huggingface_hub import HfApi, errors
+
+    with pytest.raises(errors.HfHubHTTPError) as caught:
+        HfApi().model_info(name)
+    error = OSError("We couldn't connect to load the files")  # as transformers says it
+    error.__cause__ = caught.value
+    assert type(models.unusable("x: it can't be loaded", error)) is kind
+
+
+@pytest.mark.parametrize(
+    ("below", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), MachineError),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), MachineError),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), ConfigError),
+        (ValueError("no safetensors"), ConfigError),
+    ],
+    ids=str,
+)
+def test_whose_trouble_a_failed_load_is(below: Exception, kind: type[Exception]) -> None:
+    error = OSError("it can't be loaded")
+    error.__cause__ = below
+    assert type(models.unusable("x: it can't be loaded", error)) is kind
 
 
 def test_offline_what_is_cached_is_fine(
@@ -150,12 +183,12 @@ def test_a_usable_run_is_fine(tmp_path: Path) -> None:
         ),
         (
             {"text": {"answer": "{source_path:d}"}},
-            ".text.answer: 'source_path' can't be shown in the way of '{source_path:d}'",
+            ".text.answer: 'source_path' doesn't fit the template '{source_path:d}'",
         ),
-        ({"text": {"answer": "{id:>9999999999}"}}, ".text.answer: 'id' can't be shown"),
+        ({"text": {"answer": "{id:>9999999999}"}}, ".text.answer: 'id' doesn't fit the template"),
         ({"text": {"each": "parts", "answer": "{x}"}}, ".text.each: no video will have 'parts'"),
         ({"output_dir": "/proc/runs"}, ".output_dir: /proc/runs can't be written: "),
-        ({"model_name": "./none"}, ".model_name: ./none: there is no such folder, and no model"),
+        ({"model_name": "./none"}, ".model_name: ./none: there is no such folder, and a hub id"),
     ],
 )
 def test_what_a_run_lacks_is_named_with_its_key(

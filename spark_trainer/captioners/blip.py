@@ -1,6 +1,6 @@
 """BLIP (Li et al. 2022, arXiv:2201.12086): one sentence about one image.
 
-A prompt is the beginning of the sentence, and stands in the caption.
+A prompt is the beginning of the sentence, and stays in the caption.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ NEEDS_GPU = True
 def _inputs(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
-    """No prompt is no text: of an empty one only its end token would be left."""
+    """Prepare one image and a prompt; an empty prompt is left out, as it gives an end token."""
     return dict(processor(images=images[0], text=prompt or None, return_tensors="pt"))
 
 

@@ -1,7 +1,7 @@
 """BLIP-2 (Li et al. 2023, arXiv:2301.12597): one image, over OPT or T5.
 
-OPT goes on after the prompt, so a question reads `Question: … Answer:`. T5 writes nothing sensible
-without one.
+OPT continues the prompt, so a question reads `Question: … Answer:`. Without a prompt T5 gives no
+useful text.
 """
 
 from functools import partial

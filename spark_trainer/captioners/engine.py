@@ -1,8 +1,8 @@
-"""Many videos through one loaded model: frames read ahead, batches of like length.
+"""Captioning many videos with one loaded model, in batches of similar length.
 
-Worker processes read and prepare frames while the model writes. A batch that doesn't fit into
-memory is halved, and what was finished before it stays finished. A batch that fails otherwise is
-tried one by one, and a video is only blamed where a plain grey picture still gets its caption.
+Worker processes read and prepare frames while the model works. A batch that doesn't fit into memory
+is halved; captions that were finished before it stay. When a batch fails in another way, its videos
+are tried alone, and one counts as the cause only if a plain grey picture still gets a caption.
 """
 
 import tempfile
@@ -12,28 +12,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from spark_trainer.captioners import Captioner, Prepared, Shown, Trouble
+from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import ConfigError
-from spark_trainer.data.sample import ABSENT, Unusable
+from spark_trainer.data.sample import Unusable
 from spark_trainer.environment import end_with_parent
-from spark_trainer.errors import MachineError, of_machine, unexpected
+from spark_trainer.errors import ABSENT, MachineError, of_machine, unexpected
+from spark_trainer.memory import OutOfMemory, is_out_of_memory
 
 LARGEST = 256  # videos in a batch
 WINDOW = 4  # batches among which videos are sorted by length
 GREY_PX = 64  # side of the picture that shows whether the model works at all
-LARGEST_WINDOW = 64  # videos, where a batch is not larger: a prepared video takes megabytes
-GAIN = 1.05  # by which twice the batch must be faster to be kept
-
-
-class OutOfMemory(RuntimeError):
-    """A single video does not fit into memory."""
+LARGEST_WINDOW = 64  # videos, unless a batch is larger: a prepared video takes megabytes
+GAIN = 1.05  # least speed-up for which a doubled batch is kept
 
 
 class BatchSize:
-    """How many videos make a batch: as configured, or found while working.
+    """The number of videos in a batch: as configured, or found while working.
 
     `auto` starts with one and doubles as long as that raises the videos per second. Running out of
-    memory halves either, for good.
+    memory halves the number for good, in both cases.
     """
 
     def __init__(self, wanted: Literal["auto"] | int) -> None:
@@ -42,12 +39,12 @@ class BatchSize:
         self._best = 0.0
 
     def window(self, batches_done: int) -> int:
-        """How many videos to sort by length; few at first, so that the model begins at once."""
+        """Return how many videos to sort by length; few at first, so that the model starts."""
         wanted = min(WINDOW, 1 + batches_done) * self.size
         return max(self.size, min(wanted, LARGEST_WINDOW))
 
     def fitted(self, count: int, seconds: float) -> None:
-        """A batch of `count` was finished."""
+        """Note that a batch of `count` was finished."""
         if not self._growing or count < self.size:
             return
         rate = count / max(seconds, 1e-9)
@@ -62,7 +59,7 @@ class BatchSize:
         self._best = max(self._best, rate)
 
     def too_large(self, count: int) -> None:
-        """A batch of `count` did not fit."""
+        """Note that a batch of `count` did not fit."""
         self.size, self._growing = max(1, count // 2), False
 
 
@@ -78,9 +75,9 @@ def run(
         A video's number, its caption or why it has none, and the seconds that the model took.
 
     Raises:
-        OutOfMemory: one video alone does not fit, and none did before.
-        ConfigError: the settings let no picture be captioned.
-        MachineError: the device works no longer, or a worker process was killed.
+        OutOfMemory: the first video alone does not fit.
+        ConfigError: no picture can be captioned with these settings.
+        MachineError: the device has stopped working, or a worker process was killed.
     """
     size = BatchSize(batch_size)
     waiting: list[tuple[int, Prepared]] = []
@@ -115,7 +112,7 @@ def run(
 
 
 def trouble(error: Exception) -> Trouble:
-    """What an error says about a video that met it."""
+    """Return the reason why a video has no caption, from the error that it caused."""
     if isinstance(error, Unusable):
         return Trouble(str(error), unread=True)
     if of_machine(error):
@@ -128,8 +125,8 @@ def trouble(error: Exception) -> Trouble:
 def _texts(
     captioner: Captioner, batch: list[Prepared], done: int
 ) -> Sequence[str | Trouble] | None:
-    """What the model says of a batch; None where several do not fit at once."""
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+    """Return the captions of a batch; None where several videos do not fit at once."""
+    from accelerate.utils.memory import clear_device_cache
 
     try:
         texts = captioner.caption(batch)
@@ -143,7 +140,7 @@ def _texts(
                 _check(captioner, text, done)
         return texts
     clear_device_cache(garbage_collection=True)
-    if isinstance(failure, MemoryError) or should_reduce_batch_size(failure):
+    if is_out_of_memory(failure):
         if len(batch) > 1:
             return None
         if not done:
@@ -160,11 +157,11 @@ def _texts(
 
 
 def _check(captioner: Captioner, blamed: Trouble, done: int) -> None:
-    """Whether a video is to blame for an error that nobody foresaw: a grey picture must still do.
+    """Test after an unexpected error whether a grey picture still gets a caption.
 
     Raises:
-        ConfigError: nothing was ever captioned with these settings.
-        MachineError: the device worked before.
+        ConfigError: it doesn't, and no video did before.
+        MachineError: it doesn't, but a video did before.
     """
     if not blamed.details:
         return
@@ -180,7 +177,7 @@ def _check(captioner: Captioner, blamed: Trouble, done: int) -> None:
     except Exception as error:
         said = str(error) if isinstance(error, Unusable) else unexpected(error)
         what = f"not even a grey picture gets a caption: {said}"
-        if done or of_machine(error):
+        if done or of_machine(error) or is_out_of_memory(error):
             raise MachineError(f"caption: {what}") from error
         raise ConfigError(
             f"caption.model_name: the checkpoint or how it is asked can't be used, {what}"
@@ -188,11 +185,11 @@ def _check(captioner: Captioner, blamed: Trouble, done: int) -> None:
 
 
 def _next(ready: Iterator[tuple[int, Any]]) -> tuple[int | None, Any]:
-    """The next prepared video, its number None after the last.
+    """Return the next prepared video and its number, which is None after the last.
 
     Raises:
-        ConfigError: the settings let none be prepared.
-        MachineError: a worker process is gone.
+        ConfigError: no video can be prepared with these settings.
+        MachineError: a worker process has ended.
     """
     try:
         number, prepared = next(ready, (None, None))
@@ -224,7 +221,7 @@ class _Preparing:
 def _prepared(
     captioner: Captioner, videos: Sequence[Shown], num_workers: int, ahead: int
 ) -> Iterator[tuple[int, Any]]:
-    """The videos in order, so many of them prepared ahead by so many processes."""
+    """Yield the videos in order, `ahead` of them prepared by `num_workers` processes."""
     from torch.utils.data import DataLoader
 
     data: Any = _Preparing(captioner, videos)

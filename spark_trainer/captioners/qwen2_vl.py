@@ -19,7 +19,7 @@ NEEDS_GPU = True
 def _inputs(
     processor: Any, images: "Sequence[Image]", times: Sequence[float], prompt: str
 ) -> dict[str, Any]:
-    """Upstream warns unless it is told whether the budget of pixels caps each frame."""
+    """Prepare a conversation; set whether the pixel budget caps each frame, or upstream warns."""
     if processor.video_processor.cap_pixels_per_frame is None:
         processor.video_processor.cap_pixels_per_frame = False
     return conversation(processor, images, times, prompt)

@@ -1,8 +1,8 @@
-"""Captions from a server that speaks OpenAI's protocol: vLLM, SGLang, `transformers serve`.
+"""Captions from a server with OpenAI's protocol: vLLM, SGLang, `transformers serve`.
 
 The server forms batches and holds the model and its GPUs; here frames are read and requests sent.
-What it says of one request is that video's matter; that nobody answers, or that it is too busy, is
-the machine's, and is tried again.
+Where it refuses a request, that video gets no caption; where it is busy or doesn't answer, the
+request is tried again.
 """
 
 import base64
@@ -14,29 +14,29 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from spark_trainer import captioners
-from spark_trainer.captioners import Captioner, Prepared, Shown, Trouble
+from spark_trainer.captioners import backends
+from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import Captioning, ConfigError
+from spark_trainer.data import models
 from spark_trainer.errors import LONGEST_REASON, MachineError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 JPEG_QUALITY = 95
 PAUSES_S = (1.0, 4.0, 16.0)  # between tries of one request
-LONGEST_ANSWER = 1 << 24  # bytes: a hundred times the longest caption that is believed by default
-IN_A_ROW = 8  # requests without an answer, after which nobody is there
+LONGEST_ANSWER = 1 << 24  # bytes: a hundred times the default of caption.max_characters
+IN_A_ROW = 8  # requests without an answer, after which the server counts as gone
 OF_SETTINGS = (401, 403, 404)  # the key, the address, the model's name
-BUSY = (408, 425, 429)
 
 
-class _Nobody(Trouble):
-    """No server takes the request."""
+class _NoServer(Trouble):
+    """No server accepts the connection."""
 
 
 class Server(Captioner):
     """A running server that serves the model under its name; its key is in OPENAI_API_KEY.
 
     Raises:
-        ConfigError: its address is none.
+        ConfigError: its address is not a URL.
     """
 
     def __init__(self, settings: Captioning) -> None:
@@ -45,17 +45,17 @@ class Server(Captioner):
                 f"caption.server_url: expected http://… or https://… (got {settings.server_url!r})"
             )
         self._settings = settings
-        self._model = captioners.model_name(settings)
-        self._prompt = captioners.prompt(settings)
+        self._model = backends.model_name(settings)
+        self._prompt = backends.prompt(settings)
         self._unanswered = 0  # in a row
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Who answered; the server alone knows the weights' commit."""
+        """Return the server's address; only the server knows the weights' commit."""
         return {"server": self._settings.server_url}
 
     def prepare(self, shown: Shown) -> Prepared:
-        """See `Captioner`; every frame in the request itself, the file as it is unless shrunk."""
+        """Put every frame into the request, as its file is unless shrunk; see `Captioner`."""
         max_side_px, pictures = self._settings.max_side_px, []
         for frame, image in zip(shown.frames, shown.images(max_side_px), strict=True):
             buffer = io.BytesIO(frame.read_bytes())
@@ -68,17 +68,17 @@ class Server(Captioner):
         return {"pictures": pictures, "length": len(pictures)}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str | Trouble]:
-        """See `Captioner`; all requests at once, the server forms its own batches.
+        """Send all requests at once, as the server forms its own batches; see `Captioner`.
 
         Raises:
-            ConfigError: the server knows no such model, address or key.
-            MachineError: nobody answers.
+            ConfigError: the server doesn't know the model, the address or the key.
+            MachineError: the server doesn't answer.
         """
         with ThreadPoolExecutor(len(batch)) as pool:
             return list(pool.map(self._ask, batch))
 
     def _ask(self, one: Prepared) -> str | Trouble:
-        """The answer to a request, tried again while the server is busy or not there.
+        """Send a request, again while the server is busy or missing, and return its answer.
 
         Raises:
             ConfigError: as `caption`.
@@ -95,7 +95,7 @@ class Server(Captioner):
                 break
             time.sleep(pause_s)
         self._unanswered += 1
-        if isinstance(said, _Nobody) or self._unanswered >= IN_A_ROW:
+        if isinstance(said, _NoServer) or self._unanswered >= IN_A_ROW:
             raise MachineError(said.why)
         return said
 
@@ -112,16 +112,16 @@ class Server(Captioner):
         return asked
 
     def _answer(self, question: dict[str, Any]) -> str | Trouble:
-        """One try.
+        """Send a request once and return the answer.
 
         Raises:
-            ConfigError: the server knows no such model, address or key.
+            ConfigError: the server doesn't know the model, the address or the key.
         """
         from huggingface_hub import errors, get_session
 
         where = f"caption.server_url: {self._settings.server_url}"
         url = f"{self._settings.server_url.rstrip('/')}/chat/completions"
-        # Without a key of its own the hub's client would send the user's token for the hub.
+        # Without a key here, the hub's client would send the user's token for the hub.
         headers = {"Authorization": f"Bearer {os.environ.get(KEY_VARIABLE) or 'none'}"}
         limit_s = self._settings.server_timeout_s
         try:
@@ -130,14 +130,15 @@ class Server(Captioner):
             ) as response:
                 status, body = response.status_code, _body(response, limit_s)
         except errors.HTTPError as error:  # type: ignore[attr-defined]
-            nobody = type(error).__name__ == "ConnectError"  # its module is the hub's own affair
-            kind = _Nobody if nobody else Trouble
+            # By name, because the class's module depends on the hub's HTTP library.
+            refused = type(error).__name__ == "ConnectError"
+            kind = _NoServer if refused else Trouble
             return kind(f"{where}: {error or type(error).__name__}", machine=True)
         except TimeoutError as error:
             return Trouble(f"{where}: {error}", machine=True)
         if status in OF_SETTINGS:
             raise ConfigError(f"{where}: {status} {_words(body)}")
-        if status in BUSY or status >= 500:
+        if status in models.BUSY or status >= 500:
             return Trouble(f"{where}: {status} {_words(body)}", machine=True)
         if status != 200:
             said = f"{status} {_words(body)}"
@@ -146,7 +147,7 @@ class Server(Captioner):
 
 
 def _body(response: Any, limit_s: float) -> bytes:
-    """What a server sends, up to a length and within a time.
+    """Read a server's answer, up to a length and within a time.
 
     Raises:
         TimeoutError: it takes longer.
@@ -162,12 +163,12 @@ def _body(response: Any, limit_s: float) -> bytes:
 
 
 def _words(body: bytes) -> str:
-    """The beginning of what a server says."""
+    """Return the beginning of a server's answer as one line."""
     return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
 
 
 def _text(body: bytes) -> str | Trouble:
-    """The caption in a server's answer."""
+    """Return the caption in a server's answer."""
     if len(body) > LONGEST_ANSWER:
         return Trouble(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
     try:

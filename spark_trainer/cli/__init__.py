@@ -1,4 +1,4 @@
-"""The command line: what users type, and the commands that rules run."""
+"""The command line: the commands for users, and those that rules run."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer import config, console, failures, log
+from spark_trainer import console, failures, log
 from spark_trainer.cli import commands, jobs
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 
@@ -15,10 +15,10 @@ BUG_STATUS = 70  # EX_SOFTWARE
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; whatever ends it is said in one line, and the exit status says whose it is.
+    """Run one command. A failure is one line on the terminal, and the exit status tells its cause.
 
-    1 is the user's or the settings' trouble, 75 the machine's, 130 is Ctrl-C, and 70 a bug of ours,
-    whose trace goes to the log.
+    1 is an error of the user or the settings, 75 of the machine, 130 is Ctrl-C, and 70 a bug of
+    SparkTrainer, whose trace goes to the log.
     """
     console.prepare_streams()
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
@@ -34,12 +34,12 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.say("interrupted")
         status = console.INTERRUPTED
-    except BrokenPipeError:  # of `… | head`: who reads no more wants to hear no more
+    except BrokenPipeError:  # of `… | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = USER_STATUS
     except (failures.Hopeless, Stopped) as error:
         return _failed(options, str(error), error.status)
-    except (config.ConfigError, UserError) as error:
+    except UserError as error:
         return _failed(options, str(error), USER_STATUS)
     except Exception as error:
         if of_machine(error):
@@ -62,7 +62,7 @@ def _failed(options: argparse.Namespace, message: str, status: int) -> int:
 
 
 def _bug(options: argparse.Namespace, error: Exception) -> int:
-    """Say where the trace of an unexpected error is; on the terminal where no log can be had."""
+    """Say where the trace of an unexpected error is; print it where there can be no log."""
     text = " ".join(f"unexpected {type(error).__name__}: {error}".split())
     try:
         if not log.started(_name(options), options.log):
@@ -82,7 +82,7 @@ def _name(options: argparse.Namespace) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are those of every other command."""
+    """A parser whose errors look like those of every other command."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")

@@ -1,4 +1,4 @@
-"""What users type, each with its flags."""
+"""The commands for users, each with its flags."""
 
 import argparse
 import os
@@ -40,7 +40,7 @@ def preprocess(options: argparse.Namespace) -> int:
     effective.parent.mkdir(parents=True, exist_ok=True)
     effective.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "manifest", "--configfile", str(effective)]
-    # In this process's place: a signal reaches Snakemake, and nothing kills it before its time.
+    # It replaces this process, so a signal reaches Snakemake itself, and it can end in order.
     os.execv(sys.executable, [*command, "--cores", str(options.cores)])  # noqa: S606
 
 
@@ -59,7 +59,7 @@ PREPROCESS_FLAGS = {
 
 
 def preprocess_flags(parser: argparse.ArgumentParser) -> None:
-    """What `preprocess` takes."""
+    """Add the flags of `preprocess`."""
     switch = argparse.BooleanOptionalAction
     parser.add_argument("--video-dir")
     parser.add_argument("--output-dir")
@@ -108,12 +108,9 @@ def train(options: argparse.Namespace) -> int:
     for spec in specs:
         run = spec.settings
         data, granted = Path(run.manifest_path or ""), len(gpu.visible()) * run.nodes
-        try:
-            if run.encoded_ahead:
-                encoding.run(spec, data, granted, options.threads)
-            launch.fit(spec, data, granted, options.threads, run.nodes)
-        except launch.LaunchError as error:
-            raise UserError(str(error)) from None
+        if run.encoded_ahead:
+            encoding.run(spec, data, granted, options.threads)
+        launch.fit(spec, data, granted, options.threads, run.nodes)
         print(spec.folder.summary, file=sys.stderr)
     return 0
 
@@ -121,7 +118,7 @@ def train(options: argparse.Namespace) -> int:
 def _wanted(
     options: argparse.Namespace, settings: config.Config, layout: "Layout", gpus: int
 ) -> tuple[dict[str, config.Run], list[str]]:
-    """The configured runs, the flags laid over them, and what the flags took back."""
+    """Return the configured runs with the flags laid over them, and what the flags took back."""
     given = {key: getattr(options, key) for key in TRAIN_FLAGS if getattr(options, key) is not None}
     found, said = {}, []
     for name, run in (settings.runs or {"default": config.Run()}).items():
@@ -145,7 +142,7 @@ def _tell(lines: list[str]) -> None:
 
 
 def train_flags(parser: argparse.ArgumentParser) -> None:
-    """What `train` takes."""
+    """Add the flags of `train`."""
     for name in TRAIN_FLAGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
     parser.add_argument("--threads", type=count, default=1)
@@ -174,7 +171,7 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def validate_flags(parser: argparse.ArgumentParser) -> None:
-    """What `validate` takes."""
+    """Add the flags of `validate`."""
     parser.add_argument("--manifest", type=Path, help="instead of the configured one")
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
 
@@ -220,7 +217,7 @@ def gallery(options: argparse.Namespace) -> int:
 
 
 def gallery_flags(parser: argparse.ArgumentParser) -> None:
-    """What `gallery` takes."""
+    """Add the flags of `gallery`."""
     parser.add_argument("--manifest", type=Path, help="instead of the configured one")
     parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
     parser.add_argument("--seal", type=Path, help=argparse.SUPPRESS)
@@ -229,7 +226,7 @@ def gallery_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def runs(options: argparse.Namespace) -> int:
-    """List the training runs, or with `diff A B` tell two of them apart."""
+    """List the training runs, or with `diff A B` show how two of them differ."""
     from spark_trainer.runs import difference, record, table
 
     folders = [options.output_dir] if options.output_dir else _run_folders(options.config)
@@ -255,8 +252,8 @@ def runs(options: argparse.Namespace) -> int:
 
 
 def runs_flags(parser: argparse.ArgumentParser) -> None:
-    """What `runs` takes."""
-    named = "`diff` and two runs: names, seals, folders, or the beginning of a name or seal"
+    """Add the flags of `runs`."""
+    named = "`diff` and two runs: names, run ids, folders, or the beginning of a name or run id"
     parser.add_argument("diff", nargs="*", metavar="diff A B", help=named)
     parser.add_argument("--output-dir", type=Path, help="instead of where the configuration says")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
@@ -277,18 +274,18 @@ def gpus(options: argparse.Namespace) -> int:
 
 
 def gpus_flags(parser: argparse.ArgumentParser) -> None:
-    """What `gpus` takes."""
+    """Add the flags of `gpus`."""
     parser.add_argument("--json", action="store_true", help="a line of JSON for each GPU")
 
 
 def unseal(seal: Path) -> None:
-    """Remove the seals of what is about to be written over."""
+    """Remove the markers of files that are about to be overwritten."""
     for other in seal.parent.glob("*.json"):
         other.unlink()
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay `over` over `base`; a flat key below gives way to the section's key above."""
+    """Lay `over` over `base`; a flat key of `base` gives way to the same key in a section."""
     merged = dict(base)
     for key, value in over.items():
         for inner in value if isinstance(value, dict) else ():
@@ -306,6 +303,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _run_folders(path: Path) -> list[Path]:
-    """Where the configured runs go; `runs` where none is configured."""
+    """List the output folders of the configured runs; `runs` where none is configured."""
     trained = config.read(path).runs.values()
     return [Path(folder) for folder in sorted({run.output_dir for run in trained} or {"runs"})]

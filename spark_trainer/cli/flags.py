@@ -1,4 +1,4 @@
-"""Flags laid over a configuration: a flag wins, and what it takes back is said."""
+"""Flags laid over a configuration: a flag wins, and a message names what it takes back."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +14,9 @@ AGAINST = {
     "batch_size": ("global_batch_size", "gradient_accumulation_steps"),
     "num_epochs": ("max_steps",),
 }
-FOR_RANDOM_WEIGHTS = ("learning_rate", "warmup_steps")  # they say nothing about trained ones
+FOR_RANDOM_WEIGHTS = ("learning_rate", "warmup_steps")  # they don't suit trained weights
 
-# What a switch of `preprocess` brings along: section and state -> the other's section and state.
+# A switch of `preprocess` that sets another: section and state -> section and state.
 WITH = {
     ("transcript", True): ("audio", True),
     ("caption", True): ("frames", True),
@@ -38,13 +38,13 @@ def over_run(
     """Lay the flags of `train` over a run.
 
     Args:
-        run: as the configuration has it.
+        run: the run of the configuration.
         given: the flags, each by its key of the run.
-        key: path of the run in the configuration, for what is said.
-        gpus: how many there are here; a batch size counts for each of them.
+        key: path of the run in the configuration, for messages.
+        gpus: number of GPUs here; a batch size counts for each of them.
 
     Returns:
-        The keys of the run that was asked for, and a line for each that a flag took back.
+        The keys of the resulting run, and a line for each that a flag took back.
     """
     values = run.model_dump(exclude_unset=True)
     said = []
@@ -81,7 +81,7 @@ def _same(a: str, b: str) -> bool:
 
 
 def switches(config: Config, given: Mapping[str, Any]) -> tuple[dict[str, bool], list[str]]:
-    """Tell which steps the flags of `preprocess` turn on or off.
+    """Return the steps that the flags of `preprocess` turn on or off.
 
     A switch takes along what its step can't be without; any other flag turns its step on.
 
@@ -90,7 +90,8 @@ def switches(config: Config, given: Mapping[str, Any]) -> tuple[dict[str, bool],
         given: the flags that were given.
 
     Returns:
-        Section -> whether it is enabled, and a line for each that the configuration has otherwise.
+        Section -> whether it is enabled, and a line for each that differs from the configuration
+        without having a switch of its own.
 
     Raises:
         UserError: a flag is about a step that a switch turns off.

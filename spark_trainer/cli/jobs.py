@@ -1,11 +1,10 @@
-"""What the rules run."""
+"""The commands that the rules run."""
 
 import argparse
 from pathlib import Path
 
 from spark_trainer import log
 from spark_trainer.cli.commands import unseal
-from spark_trainer.errors import UserError
 
 
 def step(options: argparse.Namespace) -> int:
@@ -54,18 +53,14 @@ def join(options: argparse.Namespace) -> int:
 
 
 def encode(options: argparse.Namespace) -> int:
-    """Show a shard's clips to diffusion's frozen encoders; called by the rules."""
+    """Encode a shard's clips with diffusion's frozen encoders; called by the rules."""
     from spark_trainer.data.files import write_json
     from spark_trainer.runs.spec import RunSpec
     from spark_trainer.train import encode as encoding
-    from spark_trainer.train import launch
 
     spec = RunSpec.read(options.spec)
     log.start(f"encode {options.data}", options.log)
-    try:
-        counts = encoding.run(spec, options.data, options.gpus, options.threads)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
+    counts = encoding.run(spec, options.data, options.gpus, options.threads)
     write_json(options.marker, counts)
     return 0
 
@@ -77,10 +72,7 @@ def fit(options: argparse.Namespace) -> int:
 
     spec = RunSpec.read(options.spec)
     log.start(f"train {spec.name}", options.log)
-    try:
-        launch.fit(spec, options.data, options.gpus, options.threads, options.nodes or 1)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
+    launch.fit(spec, options.data, options.gpus, options.threads, options.nodes or 1)
     return 0
 
 
@@ -90,10 +82,7 @@ def node(options: argparse.Namespace) -> int:
     from spark_trainer.train import launch
 
     log.start("train on a node")
-    try:
-        return launch.on_node(RunFolder(Path(options.folder)), options.threads)
-    except launch.LaunchError as error:
-        raise UserError(str(error)) from None
+    return launch.on_node(RunFolder(Path(options.folder)), options.threads)
 
 
 FLAGS = {

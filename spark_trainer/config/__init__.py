@@ -12,12 +12,13 @@ from pydantic import Field, model_validator
 
 from spark_trainer.config.audio import Audio
 from spark_trainer.config.caption import Caption, Captioning
-from spark_trainer.config.dataset import Clip, Split, Text
+from spark_trainer.config.dataset import Sampling, Split, Text
 from spark_trainer.config.frames import Frames
 from spark_trainer.config.index import Index
+from spark_trainer.config.model import Lora
 from spark_trainer.config.pose import Pose
 from spark_trainer.config.reading import validated
-from spark_trainer.config.run import Lora, Run
+from spark_trainer.config.run import Run
 from spark_trainer.config.section import ConfigError, PathTexts, ResultText, Section
 from spark_trainer.config.select import Select
 from spark_trainer.config.train import Train
@@ -27,7 +28,6 @@ __all__ = [
     "Audio",
     "Caption",
     "Captioning",
-    "Clip",
     "Config",
     "ConfigError",
     "Frames",
@@ -35,6 +35,7 @@ __all__ = [
     "Lora",
     "Pose",
     "Run",
+    "Sampling",
     "Section",
     "Select",
     "Split",
@@ -58,11 +59,13 @@ class Config(Section):
     }
 
     video_dir: PathTexts = Field(
-        "videos", description="Folder or file, or list of them, searched for videos."
+        "videos", description="Folder or file, or a list of them, to search for videos."
     )
-    output_dir: ResultText = Field("data/processed", description="Where everything derived goes.")
+    output_dir: ResultText = Field("data/processed", description="Folder for the videos' results.")
     deterministic_layout: bool = Field(
-        True, description="Name folders by content hash; false names them after the source file."
+        True,
+        description="Name a video's folder by its content's hash; false names it after the source "
+        "file.",
     )
     index: Index = Field(default_factory=Index)
     frames: Frames = Field(default_factory=Frames)
@@ -71,7 +74,7 @@ class Config(Section):
     caption: Caption = Field(default_factory=Caption)
     select: Select = Field(default_factory=Select)
     pose: Pose = Field(default_factory=Pose)
-    train: Train | None = Field(None, description="Absent: `train` has nothing to do.")
+    train: Train | None = Field(None, description="Without it there is nothing to train.")
 
     @model_validator(mode="before")
     @classmethod
@@ -109,13 +112,13 @@ class Config(Section):
 
     @property
     def video_dirs(self) -> tuple[Path, ...]:
-        """The searched folders, in the order given."""
+        """Return the folders to search, in the given order."""
         folders = (self.video_dir,) if isinstance(self.video_dir, str) else self.video_dir
         return tuple(Path(folder) for folder in folders)
 
     @property
     def runs(self) -> dict[str, Run]:
-        """The training runs by name; empty without a `train` section."""
+        """Return the training runs by name; none without a `train` section."""
         return self.train.resolved() if self.train else {}
 
 
@@ -142,10 +145,10 @@ def read(path: Path) -> Config:
 
 
 class _EachKeyOnce(yaml.SafeLoader):
-    """A safe loader that refuses a key which stands twice; YAML has the last one win in silence."""
+    """A safe loader that refuses a key given twice, of which YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct as upstream does, with every key looked at first."""
+        """Check the keys, then construct as upstream does."""
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
@@ -177,5 +180,5 @@ def mapping(path: Path) -> dict[str, Any]:
 
 
 def shard_bits(num_videos: int, shard_size: int) -> int:
-    """Leading hash bits that name a shard, so that shards hold about `shard_size` videos."""
+    """Return how many leading bits name a shard, so that it holds about `shard_size` videos."""
     return max(0, math.ceil(math.log2(max(1, num_videos) / shard_size)))

@@ -26,16 +26,16 @@ class Audio(Limited):
     channels: Literal[1, 2] = Field(1, description="1 mixes down to mono, 2 gives stereo.")
     track: Literal["default"] | Annotated[int, Field(ge=0)] | LanguageCode = Field(
         "default",
-        description="Which audio track: `default` takes the one flagged default, else the "
-        "first; a number counts the audio tracks from 0; a code such as `eng` or `deu` takes "
-        "the track that the file labels so.",
+        description="Which audio track: `default` takes the one that the file marks as default, "
+        "else the first; a number counts the audio tracks from 0; a code such as `eng` or `deu` "
+        "takes the track with this language code.",
     )
     other_tracks: bool = Field(
         False,
-        description="Keep the other tracks too, as `audio.<number>.wav`; each gets a transcript.",
+        description="Extract other tracks too, as `audio.<number>.wav`; each gets a transcript.",
     )
     max_silence_s: Positive = Field(
         600.0,
-        description="Silence that a late or pausing track may be filled up with, in seconds; one "
-        "that asks for more is not used.",
+        description="Most seconds of silence to add where a track starts late or has gaps; a track "
+        "that needs more is not used.",
     )

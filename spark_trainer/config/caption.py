@@ -20,7 +20,7 @@ Backend = Literal["imagenet-tags", "blip", "blip2", "internvl", "qwen2-vl", "flo
 
 
 class _Captioning(Section):
-    """How a captioner is asked; what a backend has no use for is left alone by it."""
+    """The settings of a captioner; each backend ignores those that it has no use for."""
 
     model_name: str | None = Field(
         None, description="Hub id or local folder; without it the backend's documented default."
@@ -29,16 +29,16 @@ class _Captioning(Section):
         "main", description="Branch, tag or commit of a hub id; only a commit never changes."
     )
     prompt: str | None = Field(
-        None, description="What the model is asked; without it the backend's own words."
+        None, description="The prompt for the model; without it the backend's own."
     )
     num_frames: int = Field(
-        8, ge=1, description="Frames of a video, for a backend that sees several at once."
+        8, ge=1, description="Frames shown of a video, for a backend that takes several at once."
     )
     choose: Literal["even", "ends", "start"] = Field(
         "even",
-        description="Which frames: `even` takes the middle of each equal share of the video, "
-        "`ends` spreads them from the first to the last, `start` takes the first ones. A backend "
-        "that sees one image takes the middle one of them.",
+        description="Which frames: `even` takes the middle of each of equal parts of the video, "
+        "`ends` spreads them evenly from the first to the last, `start` takes the first ones. A "
+        "backend that takes one image gets the middle one of them.",
     )
     max_side_px: int | None = Field(
         None, ge=16, description="Shrink frames so that the longer side is at most this."
@@ -47,54 +47,56 @@ class _Captioning(Section):
     max_characters: int = Field(
         100_000,
         ge=1,
-        description="Longest caption, in characters, that is believed; a longer one is none.",
+        description="Longest caption in characters; a longer one is discarded.",
     )
     num_beams: int = Field(1, ge=1, description="Beams of the search; 1 is greedy.")
     repetition_penalty: float | None = Field(
-        None, gt=0, description="Above 1 repeats less; without it the checkpoint's own."
+        None, gt=0, description="Values above 1 repeat less; without it the checkpoint's own."
     )
     no_repeat_ngram_size: int = Field(
-        0, ge=0, description="No run of so many tokens appears twice; 0 allows it."
+        0, ge=0, description="No sequence of this many tokens appears twice; 0 sets no limit."
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="Of the weights; `auto` is bfloat16 on a GPU, float32 on a CPU."
+        "auto", description="Type of the weights; `auto`: bfloat16 on a GPU, float32 on a CPU."
     )
     quantization: Literal["none", "8bit", "4bit"] = Field(
         "none", description="Weights in fewer bits, by bitsandbytes."
     )
     threshold: float = Field(
-        0.3, ge=0, le=1, description="Least mean probability of a tag (imagenet-tags)."
+        0.3, ge=0, le=1, description="Lowest mean probability of a tag (imagenet-tags)."
     )
     engine: Literal["transformers", "server"] = Field(
         "transformers",
-        description="`server` asks a server that speaks OpenAI's protocol, such as vLLM's "
-        "(qwen2-vl, internvl).",
+        description="`transformers` runs the model in the job; `server` asks a server with "
+        "OpenAI's protocol, such as vLLM's (qwen2-vl, internvl).",
     )
     server_url: str = Field(
-        "http://localhost:8000/v1", description="Where that server is.", json_schema_extra=Runtime
+        "http://localhost:8000/v1",
+        description="Address of the server (engine: server).",
+        json_schema_extra=Runtime,
     )
     server_timeout_s: Positive = Field(
         600.0,
-        description="Longest time that a request to the server may take (engine: server).",
+        description="Longest time of a request to the server (engine: server).",
         json_schema_extra=Runtime,
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="Videos captioned at once; `auto` grows it while that is faster. Halved when "
-        "memory runs out.",
+        description="Videos captioned at once; `auto` raises it while that is faster. It is halved "
+        "when memory runs out.",
         json_schema_extra=Runtime,
     )
     num_workers: int = Field(
         2,
         ge=0,
-        description="Processes that read frames ahead of the model.",
+        description="Processes that read frames before the model needs them.",
         json_schema_extra=Runtime,
     )
     device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
     gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
 
 
-# Keys that only one kind of backend reads, so that to the other they decide nothing.
+# Keys that only one kind of backend reads; they don't enter the other's fingerprint.
 TAGGER_KEYS = {"threshold"}
 NETWORK_KEYS = {
     *("model_name", "revision", "prompt", "max_new_tokens", "num_beams", "repetition_penalty"),
@@ -103,12 +105,12 @@ NETWORK_KEYS = {
 
 
 class Captioning(_Captioning):
-    """One captioner, as a job gets it."""
+    """The settings of one captioner, as a job gets them."""
 
     captioner_backend: Backend
 
     def results(self) -> dict[str, Any]:
-        """The settings that decide this backend's captions."""
+        """Return the settings that this backend's captions depend on."""
         unread = NETWORK_KEYS if self.captioner_backend == "imagenet-tags" else TAGGER_KEYS
         return {key: value for key, value in super().results().items() if key not in unread}
 
@@ -127,12 +129,12 @@ class Caption(_Captioning):
     enabled: bool = Field(True, description="Caption the frames.")
     captioner_backend: Backend | Annotated[tuple[Backend, ...], Field(min_length=1)] = Field(
         "blip",
-        description="One of them or a list; each then captions every video. `imagenet-tags` names "
-        "objects offline and is no caption model.",
+        description="A captioner, or a list of them: each then captions every video. "
+        "`imagenet-tags` names objects, offline; it is no caption model.",
     )
     backends: dict[Backend, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Keys of this section that differ for a backend of the list, by its name.",
+        description="Keys of this section with other values for one backend, by its name.",
     )
 
     @model_validator(mode="after")
@@ -146,12 +148,12 @@ class Caption(_Captioning):
 
     @property
     def names(self) -> tuple[Backend, ...]:
-        """The backends, in the order given."""
+        """Return the backends, in the given order."""
         chosen = self.captioner_backend
         return chosen if isinstance(chosen, tuple) else (chosen,)
 
     def resolved(self) -> dict[Backend, Captioning]:
-        """Every captioner by its backend, its own keys laid over the shared ones."""
+        """Return each backend's settings: its own keys laid over the shared ones."""
         shared = self.model_dump(include=set(_Captioning.model_fields), exclude_unset=True)
         found = {}
         for name in self.names:

@@ -1,4 +1,4 @@
-"""What a run reads of a manifest: which videos, what is said about them, which of their frames."""
+"""What a run takes from a manifest: which videos, which texts, which frames."""
 
 from string import Formatter
 from typing import Annotated, Literal
@@ -12,13 +12,13 @@ NumFrames = Annotated[int, Field(ge=1)]
 
 
 class Split(Section):
-    """Which videos are held out; decided by content, so adding videos moves none."""
+    """Which videos are held out; each video's hash decides, so adding videos moves none."""
 
     validation: Fraction = Field(
-        0.1, description="Share of videos for the held-out loss; 0 trains without one."
+        0.1, description="Share of videos for the held-out loss; with 0 there is none."
     )
-    test: Fraction = Field(0.0, description="Share of videos that training never touches.")
-    seed: int = Field(0, description="Another seed, another split.")
+    test: Fraction = Field(0.0, description="Share of videos that training never uses.")
+    seed: int = Field(0, description="Another seed gives another split.")
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "Split":
@@ -28,24 +28,25 @@ class Split(Section):
 
 
 class Text(Section):
-    """What is said about a video; `{name}` is a key of the manifest's `meta`."""
+    """Prompt and answer about a video; `{name}` is a key of the manifest's `meta`."""
 
     prompt: str | None = Field(
         None,
-        description="What the user asks, such as `{question}` or `They say: {transcript}`; "
-        "without it the family's own prompt.",
+        description="The user's text, such as `{question}` or `They say: {transcript}`; without it "
+        "the family's own prompt.",
     )
-    answer: str = Field("{caption}", description="What the model learns to say.")
+    answer: str = Field("{caption}", description="The text that the model learns.")
     each: str | None = Field(
         None,
-        description="A list in `meta`; every item becomes a sample of its own, its keys usable "
-        "in `prompt` and `answer`.",
+        description="Name of a list in `meta`; every item becomes a sample of its own, and "
+        "`prompt` and `answer` can use the item's keys.",
     )
 
     max_characters: int = Field(
         1_000_000,
         ge=1,
-        description="Longest prompt or answer; a longer one is left out. A day of talk is one.",
+        description="Longest prompt or answer; a sample with a longer one is left out. A day of "
+        "speech has about a million characters.",
     )
 
     @field_validator("prompt", "answer")
@@ -60,27 +61,29 @@ class Text(Section):
         return value
 
 
-class Clip(Section):
-    """Which frames of a video a sample shows."""
+class Sampling(Section):
+    """The frames of a video that a sample shows."""
 
     num_frames: NumFrames | Annotated[tuple[NumFrames, ...], Field(min_length=1)] = Field(
         8,
-        description="Frames taken of a video. With `fps` or `stride` also a list, such as "
-        "[33, 77]: as many of them as the video is long enough for.",
+        description="Number of frames. With `fps` or `stride` also a list, such as [33, 77]: a "
+        "video gets the largest number that it is long enough for.",
     )
     sampling: Literal["even", "random"] = Field(
         "even",
-        description="`even` spreads the frames evenly; `random` draws another frame of each "
-        "even part every epoch, and another window, the same ones for the same seed.",
+        description="`even` takes the middle of each of equal parts; `random` takes a random "
+        "moment of each part, and a random window, new in every epoch; the same seed gives the "
+        "same ones.",
     )
     seconds: Positive | None = Field(
-        None, description="Length of the window that the frames come from; the whole video without."
+        None,
+        description="Length of the window that the frames come from; without it the whole video.",
     )
     max_side_px: int | None = Field(
         None,
         ge=16,
-        description="Shrink frames so that the longer side is at most this; fewer pixels are fewer "
-        "tokens for the families that take any size.",
+        description="Shrink frames so that the longer side is at most this; in families that take "
+        "any size, fewer pixels are fewer tokens.",
     )
     source: Literal["frames", "video"] = Field(
         "frames",
@@ -89,48 +92,51 @@ class Clip(Section):
     )
     deinterlace: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="As `frames.deinterlace`, for `source: video`.",
+        description="The same as `frames.deinterlace`, for `source: video`.",
     )
     fps: Positive | None = Field(
         None,
-        description="Frames a second of a clip of exactly `num_frames`; a shorter video is left "
-        "out.",
+        description="Frames per second of a clip of exactly `num_frames`; a video that is too "
+        "short is left out.",
     )
     stride: int | None = Field(
-        None, ge=1, description="The same by taking every so many-th frame instead."
+        None,
+        ge=1,
+        description="Instead of `fps`: take every n-th frame, for a clip of exactly `num_frames`.",
     )
     sizes: tuple[tuple[Side, Side], ...] = Field(
         (),
-        description="[[width, height], …] in pixels: frames are scaled and cropped to the one of "
-        "the most similar shape. Without it diffusion takes the checkpoint's own size.",
+        description="[[width, height], …] in pixels: frames are scaled and cropped to the size "
+        "with the most similar aspect ratio. Without it diffusion takes the checkpoint's own size.",
     )
     flip: bool = Field(
-        False, description="Mirror every other clip; wrong where captions say left and right."
+        False,
+        description="Mirror half of the clips at random; wrong where captions say left and right.",
     )
     reference: Literal["first", "random"] = Field(
-        "first", description="Frame of the video that shows a family what a character looks like."
+        "first", description="Which frame shows the character's looks, for families that need one."
     )
     variants: int | None = Field(
         None,
         ge=1,
-        description="How many clips chance makes of a video (window, mirroring, reference), for "
-        "the epochs to take in turn. Without it 1 where clips are encoded ahead, else another in "
+        description="Number of random clips of a video (window, mirroring, reference), which the "
+        "epochs take in turn. Without it: one where clips are encoded ahead, else a new one in "
         "each epoch.",
     )
     replace: bool = Field(
         False,
-        description="Show the surroundings and where the person is, so that Wan-Animate learns to "
-        "replace a person instead of moving one.",
+        description="Give background and mask too, so that Wan-Animate learns to replace a person "
+        "in a video instead of animating one.",
     )
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Numbers of frames that a clip may have, the most first."""
+        """Return the numbers of frames that a clip may have, the largest first."""
         several = self.num_frames if isinstance(self.num_frames, tuple) else (self.num_frames,)
         return tuple(sorted(set(several), reverse=True))
 
     @model_validator(mode="after")
-    def _one_way(self) -> "Clip":
+    def _one_way(self) -> "Sampling":
         if isinstance(self.num_frames, tuple) and not (self.fps or self.stride):
             raise ConfigError("num_frames: expected one number without fps or stride")
         if self.fps and self.stride:

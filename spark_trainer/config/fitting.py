@@ -1,4 +1,4 @@
-"""What fits together in the settings of a training run."""
+"""Checking that the settings of a training run fit together."""
 
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def check(run: "Run") -> None:
-    """See that no setting contradicts another.
+    """Refuse settings that contradict each other.
 
     Raises:
-        ConfigError: one does; the message names the key and what was expected.
+        ConfigError: two do; the message names the key and what was expected.
     """
     if run.model_type in ("asr", "rft"):
         raise ConfigError(
@@ -32,7 +32,7 @@ def check(run: "Run") -> None:
 
 
 def _check_nothing_held_out(run: "Run") -> None:
-    """What only a held-out loss can decide."""
+    """Refuse settings that need a held-out loss."""
     if run.early_stopping:
         raise ConfigError("split.validation: expected above 0 with early_stopping")
     if run.final == "best":
@@ -40,7 +40,7 @@ def _check_nothing_held_out(run: "Run") -> None:
 
 
 def _check_shards(run: "Run") -> None:
-    """What a process that holds a share of everything can't do."""
+    """Refuse settings that don't work where each process holds only a part of the model."""
     name = "use_deepspeed" if run.use_deepspeed else "fsdp"
     if run.use_deepspeed and run.fsdp:
         raise ConfigError("fsdp: expected false with use_deepspeed, both do the same")

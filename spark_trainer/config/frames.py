@@ -13,27 +13,31 @@ class Frames(Limited):
 
     enabled: bool = Field(True, description="Extract frames.")
     frame_rate: Positive = Field(
-        1.0, description="Frames per second of video; a video always gives at least one."
+        1.0, description="Frames per second of video; every video gives at least one."
     )
-    jpeg_qscale: int = Field(2, ge=1, le=31, description="FFmpeg's JPEG scale, 1 is the best.")
+    jpeg_qscale: int = Field(
+        2, ge=1, le=31, description="FFmpeg's scale of JPEG quality, 1 is the best."
+    )
     max_side_px: int | None = Field(
-        None, ge=16, description="Shrink so that the longer side is at most this; never enlarge."
+        None,
+        ge=16,
+        description="Shrink frames so that the longer side is at most this; never enlarge them.",
     )
     damaged: Literal["use", "reject"] = Field(
         "use",
-        description="What to do with a file of which only a part decodes: use that part and "
-        "mark the entry `damaged`, or reject the file.",
+        description="What to do with a file that decodes only in part: use that part and mark the "
+        "entry `damaged`, or reject the file.",
     )
     deinterlace: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Fill in the lines of interlaced frames: of those that say that they are, of "
-        "all, or of none.",
+        description="Fill in the lines of interlaced frames: of those that the file marks as "
+        "interlaced (auto), of all (on) or of none (off).",
     )
     max_megapixels: Positive = Field(
         150.0,
-        description="Millions of pixels that a frame may be shown at, the shape of its pixels "
-        "included; a file with a larger one is rejected.",
+        description="Largest frame in millions of square pixels, as it is shown; a file with a "
+        "larger one is rejected.",
     )
     max_frames: int = Field(
-        999_999, ge=1, le=999_999, description="Frames of a video; one with more is rejected."
+        999_999, ge=1, le=999_999, description="Most frames of a video; one with more is rejected."
     )

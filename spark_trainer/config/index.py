@@ -1,4 +1,4 @@
-"""Which files are videos, and how they are hashed."""
+"""Finding and hashing video files."""
 
 from typing import Annotated
 
@@ -6,8 +6,8 @@ from pydantic import AfterValidator, Field
 
 from spark_trainer.config.section import Positive, Runtime, Section
 
-# As files' names are compared: in lower case, with the dot; .webp is none, FFmpeg 8 decodes no
-# animation in it.
+# In lower case and with the dot, as names are compared. `.webp` is missing in the default because
+# FFmpeg 8 decodes no animation in it.
 Ending = Annotated[
     str, Field(min_length=1), AfterValidator(lambda text: f".{text.lower().lstrip('.')}")
 ]
@@ -55,15 +55,15 @@ class Index(Section):
             ".wmv",
             ".wtv",
         ),
-        description="File name endings, upper or lower case, that make a file a video.",
+        description="Endings of file names that are taken as videos, in upper or lower case.",
     )
     shard_size: int = Field(
-        512, ge=1, description="Videos that one job handles, at most about twice as many."
+        512, ge=1, description="Videos of one job, roughly; at most about twice as many."
     )
     allow_empty: bool = Field(
         False,
-        description="Go on where a folder of `video_dir` holds no video any more; without it a "
-        "folder that is not mounted would empty the manifest.",
+        description="Go on when a folder of `video_dir` has lost all of its videos. By default "
+        "this stops, because a folder that is not mounted would empty the manifest.",
         json_schema_extra=Runtime,
     )
     rehash: bool = Field(
@@ -73,7 +73,7 @@ class Index(Section):
     )
     max_hash_gb: Positive = Field(
         500.0,
-        description="Stop instead of reading more new video than this, in GB, before the first "
-        "job; `python -m spark_trainer index` then does it with a progress bar.",
+        description="Stop if more than this many GB of new videos must be read before the first "
+        "job; `python -m spark_trainer index` reads them with a progress bar.",
         json_schema_extra=Runtime,
     )

@@ -1,4 +1,4 @@
-"""What one video may take at most, so that a hostile file costs itself alone."""
+"""Limits on decoding one video, so that a hostile file harms no other."""
 
 from pydantic import Field
 
@@ -10,9 +10,9 @@ class Limited(Section):
 
     max_cpu_s: Positive = Field(
         60.0,
-        description="CPU time that decoding one second of video may take; a file that takes more "
-        "is rejected.",
+        description="Most CPU seconds for decoding one second of video; a file that takes more is "
+        "rejected.",
     )
     max_memory_gb: Positive = Field(
-        8.0, description="Memory that decoding may take; a file that takes more is rejected."
+        8.0, description="Most memory for decoding; a file that takes more is rejected."
     )

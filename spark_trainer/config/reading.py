@@ -1,4 +1,4 @@
-"""From plain data to validated sections, with messages that name the wrong key."""
+"""Validating plain data as sections, with messages that name the wrong key."""
 
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
     """Validate `data`, turning pydantic's report into one line per wrong key.
 
     Raises:
-        ConfigError: lines of `key.path: what was expected`; a validator's own lines, which name
-            keys relative to their section, get the section's path put before them.
+        ConfigError: lines of `key.path: what was expected`. A validator names keys relative to its
+            section; the section's path is put in front.
     """
     try:
         return model.model_validate(data)
@@ -43,7 +43,7 @@ def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
         raise ConfigError("\n".join(lines)) from None
 
 
-# pydantic's name of a problem -> what was expected, where its own words speak of Python.
+# pydantic's type of a problem -> what was expected, where its own message speaks of Python.
 EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
@@ -63,13 +63,13 @@ EXPECTED = {
 
 
 def _expected(problem: Any) -> str:
-    """What a value should have been, in a user's words."""
+    """Describe what a value should have been, in a user's words."""
     own = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
     return EXPECTED.get(problem["type"], own)
 
 
 def _path(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of a location, without the marks that pydantic adds for a union's alternatives."""
+    """Return the keys of a location, without pydantic's additions for members of a union."""
     path: list[str] = []
     inside: type[Section] | None = model
     for part in location:
@@ -83,7 +83,7 @@ def _path(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
 
 
 def _section_of(annotation: Any) -> type[Section] | None:
-    """The section that a field holds, if it holds one."""
+    """Return the section that a field holds; None where it holds a value."""
     for option in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(option, type) and issubclass(option, Section):
             return option
@@ -99,7 +99,7 @@ def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[st
 
 
 def over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """`own` laid over `base`, section by section."""
+    """Lay `own` over `base`, section by section."""
     merged = dict(base)
     for key, value in own.items():
         old = merged.get(key)

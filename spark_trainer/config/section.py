@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of."""
+"""The base of every section of the configuration, and the types of its fields."""
 
 import os
 import re
@@ -8,11 +8,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from spark_trainer.errors import UserError
+
 
 def expanded(path: str) -> str:
-    """Put the home folder for `~`, and values for `$NAME` and `${NAME}`.
+    """Replace `~` by the home folder, and `$NAME` and `${NAME}` by their values.
 
-    A variable that is not set is refused, unless the path as it stands is there.
+    A variable that is not set is refused, unless the path with it exists.
     """
     if not path.strip():
         raise PydanticCustomError("path", "a path")
@@ -30,7 +32,7 @@ def expanded(path: str) -> str:
 
 
 def _spelled(path: str) -> str:
-    """Refuse bytes that are no text, which Snakemake can't note of a result."""
+    """Refuse a path that is not UTF-8, which Snakemake can't record."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -51,15 +53,14 @@ ResultText = Annotated[PathText, AfterValidator(_spelled)]
 PathTexts = Annotated[str | tuple[str, ...], AfterValidator(_each_expanded)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Device = Literal["cuda", "auto", "cpu"]
-Runtime: JsonDict = {
-    "runtime": True
-}  # a field that changes how fast a result comes, never the result
+# Marks a field that changes how fast a result comes, never the result.
+Runtime: JsonDict = {"runtime": True}
 
-DEVICE = "`cuda` stops where there is no GPU; `auto` then takes the CPU; `cpu` leaves GPUs alone."
-SHARE = "Share of a GPU that a job takes; at 0.5 two jobs run on one."
+DEVICE = "`cuda` needs a GPU and stops without one; `auto` then uses the CPU; `cpu` uses no GPU."
+SHARE = "Share of a GPU for one job; with 0.5 two jobs run on one GPU."
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that can't be used; the message names the key and what was expected."""
 
 
@@ -72,7 +73,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     def results(self) -> dict[str, Any]:
-        """The settings that decide the bytes of a result: everything but the runtime fields."""
+        """Return the settings that a result depends on: all but the runtime fields."""
         runtime = {
             name
             for name, field in type(self).model_fields.items()

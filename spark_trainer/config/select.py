@@ -1,4 +1,4 @@
-"""Which caption is taken."""
+"""Choosing a caption."""
 
 from typing import Literal
 
@@ -9,20 +9,21 @@ from spark_trainer.config.section import DEVICE, SHARE, Device, Runtime, Section
 
 
 class Select(Section):
-    """Which caption goes to the manifest, where several captioners wrote one."""
+    """The caption for the manifest, where several captioners wrote one."""
 
     captioners: tuple[Backend, ...] = Field(
-        (), description="Among whose captions; without it all of caption.captioner_backend."
+        (),
+        description="Captioners to choose from; without it all of caption.captioner_backend.",
     )
     by: Literal["first", "longest", "agreement", "score"] = Field(
         "first",
-        description="`first` takes the first captioner that has something to say, `longest` the "
-        "most words, `agreement` the caption most like the others (mean ROUGE-L), `score` the one "
+        description="`first` takes the first captioner with a caption, `longest` the caption with "
+        "the most words, `agreement` the one most like the others (mean ROUGE-L), `score` the one "
         "that fits the frames best (CLIPScore).",
     )
     model_name: str = Field(
         "openai/clip-vit-base-patch32", description="CLIP checkpoint, for `score`."
     )
-    revision: str = Field("main", description="Branch, tag or commit of it.")
+    revision: str = Field("main", description="Branch, tag or commit of the CLIP checkpoint.")
     device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
     gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)

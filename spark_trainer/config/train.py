@@ -1,4 +1,4 @@
-"""Several training runs that share what they don't name."""
+"""Several training runs with shared settings."""
 
 from typing import Annotated, Any
 
@@ -20,12 +20,12 @@ class Train(Run):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Train":
-        """In each run; what they share may lack what each of them says."""
+        """Check each run; the shared settings alone may be incomplete."""
         self.resolved()
         return self
 
     def resolved(self) -> dict[str, Run]:
-        """Every run by name, its own keys laid over the shared ones."""
+        """Return the runs by name, each with its own keys laid over the shared ones."""
         shared = self.model_dump(exclude={"runs"}, exclude_unset=True)
         if not self.runs:
             return {"default": validated(Run, shared)}

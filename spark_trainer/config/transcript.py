@@ -42,27 +42,32 @@ class Transcript(Section):
         None, description="Language code such as `en`; without it the language is detected."
     )
     initial_prompt: str | None = Field(
-        None, description="Text that the model takes as said before: names, spelling, style."
+        None,
+        description="Text that the model takes as spoken before the audio; it suggests names, "
+        "spelling and style.",
     )
     word_timestamps: bool = Field(False, description="Give every word its start and end.")
     beam_size: int | None = Field(
         None,
         ge=1,
-        description="Beams of the search, 1 is greedy; without it what the package does: 5 "
-        "(faster-whisper) or 1 (openai-whisper, whose beams cost five times the time).",
+        description="Beams of the search, 1 is greedy. Without it the package's default: 5 "
+        "(faster-whisper) or 1 (openai-whisper, where 5 beams take five times as long).",
     )
     temperatures: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.0,),
         min_length=1,
-        description="Tried in turn while a text repeats itself or is improbable; above 0 the text "
-        "is drawn at random, and faster-whisper draws another one each time.",
+        description="Temperatures, tried in turn while a text repeats itself or is improbable; "
+        "above 0 the text is sampled at random, in faster-whisper another one each time.",
     )
     silence_db: float = Field(
-        -60.0, le=0, description="Audio whose peak stays below this, in dBFS, is silent."
+        -60.0, le=0, description="Audio with a peak below this, in dBFS, counts as silent."
     )
     vad: bool = Field(True, description="Transcribe only where a voice is detected.")
     no_speech_threshold: float = Field(
-        0.6, ge=0, le=1, description="Drop a segment when no-speech is likelier than this."
+        0.6,
+        ge=0,
+        le=1,
+        description="Drop a segment where the probability of no speech is above this.",
     )
     log_prob_threshold: float = Field(
         -1.0,
@@ -70,21 +75,21 @@ class Transcript(Section):
         description="Drop a segment whose tokens have a mean log-probability below this.",
     )
     compression_ratio_threshold: Positive = Field(
-        2.4, description="Drop a segment whose text repeats itself more than this."
+        2.4, description="Drop a segment whose text compresses better than this, as it repeats."
     )
     max_repeats: int = Field(
-        2, ge=1, description="Drop segments of one text that come more often than this in a row."
+        2, ge=1, description="Drop segments whose text comes more often than this in a row."
     )
     compute_type: Literal["auto", "int8", "float16", "float32"] = Field(
         "auto",
-        description="Numbers that the model works with; `auto`: float16 on a GPU, on a CPU int8 "
+        description="Number type of the model; `auto`: float16 on a GPU, on a CPU int8 "
         "(faster-whisper) or float32 (openai-whisper).",
     )
     batch_size: int = Field(
         8,
         ge=1,
-        description="Stretches of speech decoded at once, from several videos (faster-whisper "
-        "with vad; else one by one).",
+        description="Stretches of speech decoded at once, of several videos (faster-whisper with "
+        "vad; else one by one).",
         json_schema_extra=Runtime,
     )
     device: Device = Field("cuda", description=DEVICE, json_schema_extra=Runtime)
@@ -92,7 +97,7 @@ class Transcript(Section):
 
     @property
     def beams(self) -> int:
-        """`beam_size`, else the backend's own."""
+        """Return `beam_size`, else the backend's default."""
         return self.beam_size or (5 if self.backend == "faster-whisper" else 1)
 
     @model_validator(mode="after")

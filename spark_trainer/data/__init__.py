@@ -1,1 +1,1 @@
-"""What a video is (index), where its files lie (layout), what a trainer reads (dataset, sample)."""
+"""The videos (index), the paths of their files (layout), what a trainer reads (dataset, sample)."""

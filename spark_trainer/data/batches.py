@@ -1,4 +1,4 @@
-"""Which samples an update takes: passes over all of them, one after the other."""
+"""The order of samples: shuffled passes over all of them, cut into updates."""
 
 import itertools
 import math
@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-BUCKETS = 16  # updates, at most, among which samples are sorted by length
+BUCKETS = 16  # updates, at most, over which samples are sorted by length
 
 
 def batches(
     lengths: "np.ndarray", size: int, seed: int, bucketed: bool, start: int = 0
 ) -> Iterator[list[int]]:
-    """Sample numbers of one update of `size` after the other, for ever, from update `start` on.
+    """Yield the sample numbers of each update, without end, from update `start` on.
 
-    Each epoch is one shuffled pass. An update takes the end of one and the beginning of the next
-    where they don't fall together; no sample comes twice in it, or once more than another where
-    there are fewer than `size`. The position alone decides what comes next, so a resumed run needs
-    no other data state.
+    Each epoch is one shuffled pass over all samples. Where its end is not the end of an update, the
+    update takes its remaining samples from the next epoch. No sample comes twice in one update;
+    where there are fewer samples than `size`, each comes as often as any other, or once more. The
+    order follows from these arguments alone, so a resumed run needs only its number of updates.
 
     Args:
-        lengths: a measure of each sample's length; only its order means something.
+        lengths: a measure of each sample's length, shape (samples,); only its order counts.
         size: samples of an update, over all processes.
-        seed: what chance draws by.
+        seed: seed of the shuffling.
         bucketed: samples are sorted by length within an update, and within up to BUCKETS updates
-            of one epoch, which then come in any order.
+            of one epoch, which then come in random order.
         start: updates that were taken before.
     """
     import numpy as np
@@ -45,17 +45,17 @@ def batches(
 def _epochs(
     lengths: "np.ndarray", size: int, seed: int, bucketed: bool, first: int
 ) -> Iterator["np.ndarray"]:
-    """The sample numbers of each epoch from `first` on, in the order in which they come."""
+    """Yield the sample numbers of each epoch from `first` on, in the order of training."""
     import numpy as np
 
     total = len(lengths)
-    open_ = np.empty(0, np.int64)  # what the update at an epoch's end has of it
-    for epoch in itertools.count(_known_from(first, total, size)):
+    carried = np.empty(0, np.int64)  # samples of this epoch in an update shared with the next
+    for epoch in itertools.count(_first_to_draw(first, total, size)):
         draw = np.random.default_rng([seed, epoch])
         before, after = -epoch * total % size, (epoch + 1) * total % size
-        samples = _apart(draw.permutation(total), open_, before)
+        samples = _apart(draw.permutation(total), carried, before)
         if after <= total:
-            open_ = samples[total - after :]
+            carried = samples[total - after :]
         if epoch < first:
             continue
         if bucketed and before + after < total:
@@ -65,12 +65,12 @@ def _epochs(
         yield samples + epoch * total
 
 
-def _known_from(epoch: int, total: int, size: int) -> int:
-    """From which epoch on all must be drawn to know this one.
+def _first_to_draw(epoch: int, total: int, size: int) -> int:
+    """Return the epoch from which on all must be drawn to know the order of this one.
 
-    It begins with samples that the one before doesn't end with. An end shorter than `size` is what
-    was drawn where two of them fit into an epoch; else it depends on the epochs before, back to one
-    that begins together with an update.
+    An epoch begins with samples that the one before doesn't end with. Where an epoch holds two
+    updates or more, its end is as it was drawn. Else the end depends on the epochs before, back to
+    one that begins together with an update.
     """
     if total >= 2 * size:
         return max(0, epoch - 1)
@@ -78,7 +78,7 @@ def _known_from(epoch: int, total: int, size: int) -> int:
 
 
 def _apart(samples: "np.ndarray", others: "np.ndarray", count: int) -> "np.ndarray":
-    """The samples in their order, but the first `count` are none of the others, while there are."""
+    """Return the samples in their order, with the first `count` not among `others` if possible."""
     import numpy as np
 
     first = _sorted(samples, np.isin(samples, others))[:count]
@@ -88,7 +88,7 @@ def _apart(samples: "np.ndarray", others: "np.ndarray", count: int) -> "np.ndarr
 def _bucketed(
     updates: "np.ndarray", lengths: "np.ndarray", draw: "np.random.Generator"
 ) -> "np.ndarray":
-    """The samples of whole updates, those of similar length side by side."""
+    """Return the samples of whole updates, those of similar length side by side."""
     import numpy as np
 
     found = []
@@ -99,7 +99,7 @@ def _bucketed(
 
 
 def _sorted(samples: "np.ndarray", keys: "np.ndarray") -> "np.ndarray":
-    """The samples by their keys, those of one key in the order that they have."""
+    """Return the samples sorted by their keys; those of equal keys keep their order."""
     import numpy as np
 
     sorted_: np.ndarray = samples[np.argsort(keys, kind="stable")]

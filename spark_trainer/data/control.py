@@ -1,6 +1,6 @@
-"""Texts that hold a control token: one that would end a turn, stand for an image, or say nothing.
+"""Refusing texts that hold a control token, such as one that ends a turn or stands for an image.
 
-Which tokens those are is asked of the tokenizer that will read the text, whatever the family.
+The tokenizer that will read the text says which tokens these are, so no family lists them.
 """
 
 import sys
@@ -9,21 +9,22 @@ from typing import Any
 
 from spark_trainer.data.sample import Unusable
 
-PLACEHOLDERS = ("image_token", "video_token")  # of processors
+PLACEHOLDERS = ("image_token", "video_token")  # attributes of processors
 
 
 def refuse(processor: Any, what: str, *texts: str | None) -> None:
-    """Stop a text that holds a control token.
+    """Refuse a text that holds a control token.
 
-    Some tokenizers find such tokens in another spelling, so what they make of a text counts too.
+    Some tokenizers find such a token in another spelling too, so both the text and the tokens made
+    of it are searched.
 
     Args:
-        processor: upstream's processor or pipeline, with whatever tokenizers it has.
-        what: what the texts are, for the message.
-        texts: as the user wrote them.
+        processor: upstream's processor or pipeline, with all its tokenizers.
+        what: name of the texts for the message.
+        texts: the texts as the user wrote them.
 
     Raises:
-        Unusable: one of them does.
+        Unusable: one of them holds a control token.
     """
     clean = _cleaning(processor)
     read = [clean(text) for text in texts if text]
@@ -35,7 +36,7 @@ def refuse(processor: Any, what: str, *texts: str | None) -> None:
 
 
 def _cleaning(processor: Any) -> Callable[[str], str]:
-    """What upstream does to a text before its tokenizer sees it: some pipelines unescape HTML."""
+    """Return upstream's own cleaning of texts; some pipelines unescape HTML before tokenizing."""
     module = sys.modules[type(processor).__module__]
     clean: Callable[[str], str] = getattr(module, "prompt_clean", str)
     return clean
@@ -46,7 +47,7 @@ def _tokenizers(processor: Any) -> list[Any]:
 
 
 def _ids(processor: Any, tokenizer: Any) -> dict[str, int]:
-    """Each control token and its number."""
+    """Return the id of each control token."""
     found = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     found |= {*tokenizer.all_special_tokens}
     found |= {str(getattr(processor, name, None) or "") for name in PLACEHOLDERS} - {""}
@@ -55,11 +56,12 @@ def _ids(processor: Any, tokenizer: Any) -> dict[str, int]:
 
 
 def _found(tokenizer: Any, ids: dict[str, int], text: str) -> Iterator[str]:
-    """Control tokens that stand in a text, or that the tokenizer makes of it."""
+    """Yield the control tokens that stand in a text, or that the tokenizer makes of it."""
     yield from (token for token in ids if token in text)
-    made = {*tokenizer(text, add_special_tokens=False).input_ids}
-    for token, number in ids.items():
-        # That of what a tokenizer does not know comes of any text; some end a text by it, too.
-        spelt = number != tokenizer.unk_token_id or token.casefold() in text.casefold()
-        if number in made and spelt:
+    text_ids = {*tokenizer(text, add_special_tokens=False).input_ids}
+    for token, token_id in ids.items():
+        # Any text may hold words that become the unknown token. In some tokenizers the same token
+        # ends a text too, so it counts only where the text spells it.
+        spelled = token_id != tokenizer.unk_token_id or token.casefold() in text.casefold()
+        if token_id in text_ids and spelled:
             yield token

@@ -1,7 +1,7 @@
-"""What a trainer reads of a manifest: which videos, which of their frames, in which order.
+"""The samples of a manifest: which videos, which of their frames, which texts.
 
-Memory grows by twenty bytes a video, not with the captions: lines are found by their byte offset
-and parsed when they are needed.
+Memory grows by twenty bytes for each video, not with the captions: a line is kept as its byte
+offset, and parsed when it is needed.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_trainer.config import Clip, Run, Split
-from spark_trainer.data import clip, sample, video
+from spark_trainer.config import Run, Sampling, Split
+from spark_trainer.data import sample, sampling, video
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
@@ -28,7 +28,7 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 def part_of(video_hash: str, split: Split) -> Part:
-    """Which part a video belongs to: its hash decides, so another video never moves it."""
+    """Return the part that a video belongs to; its hash decides, so adding videos moves none."""
     text = f"{split.seed}:{video_hash}".encode()
     share = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
     if share < split.validation:
@@ -37,19 +37,19 @@ def part_of(video_hash: str, split: Split) -> Part:
 
 
 class VideoFrameDataset:
-    """The samples of one part of a manifest: frames of videos and what is said about them.
+    """The samples of one part of a manifest: frames of videos, and texts about them.
 
-    A sample's number counts on from one epoch to the next: number // len is the epoch, which
-    decides what chance draws of a clip, in turn one of the run's `variants` where it has some.
+    Sample numbers go on from one epoch to the next: `number // len` is the epoch. Random choices
+    are made anew in each epoch, or are those of one of the run's `variants`, in turn.
 
     Args:
         manifest: the JSON lines.
-        root: what the manifest's paths are relative to.
+        root: the folder that the manifest's paths are relative to.
         run: the settings; its `text`, `clip` and `seed` are used.
         one_frame: each frame is a sample of its own, for families that see one image.
         needs: what is read beside the frames.
-        fixed: chance decides by the video alone, not by the run's seed or the epoch, so that what
-            is held out is the same in every run; nothing is flipped.
+        fixed: random choices depend on the video alone, not on the run's seed or the epoch, so
+            that held-out samples are the same in every run; nothing is flipped.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class VideoFrameDataset:
         fixed: bool = False,
     ) -> None:
         self._manifest, self._layout = manifest, Layout(root)
-        self._text, self._clip, self._seed = run.text, run.clip, run.seed
+        self._text, self._sampling, self._seed = run.text, run.clip, run.seed
         self._variants = run.variants
         self._one_frame, self._needs, self._fixed = one_frame, needs, fixed
         self._offsets = array("q")
@@ -77,7 +77,7 @@ class VideoFrameDataset:
         """Take in a manifest line that starts at byte `offset`."""
         try:
             texts = self._texts(entry)
-            _names(entry["meta"], self._needs, self._clip)
+            _names(entry["meta"], self._needs, self._sampling)
             shape = self._shape(entry["meta"])
         except Unusable as reason:
             self.left_out.append(f"{entry['id']}: {reason}")
@@ -97,30 +97,30 @@ class VideoFrameDataset:
         return [(None, "")]
 
     def _longest(self, texts: list[tuple[str | None, str]]) -> int:
-        """Characters of the longest text; none where every text takes the same room."""
+        """Return the characters of the longest text; 0 where every text is of one length."""
         if not self._needs.text_is_length:
             return 0
         return max(len(prompt or "") + len(answer) for prompt, answer in texts)
 
     def _shape(self, meta: Mapping[str, Any]) -> tuple[int, Size | None]:
-        """Number of frames of a video's clips, and their size where one is asked for."""
-        size = clip.size(meta, self._clip.sizes) if self._clip.sizes else None
-        return clip.length(meta, self._clip), size
+        """Return the number of frames of a video's samples, and their size if one is asked for."""
+        size = sampling.size(meta, self._sampling.sizes) if self._sampling.sizes else None
+        return sampling.length(meta, self._sampling), size
 
     def _num_frames(self, meta: Mapping[str, Any], wanted: int) -> int:
-        """What there is of the frames that are wanted."""
-        if self._clip.source == "video" or self._clip.fps or self._clip.stride:
+        """Return how many of the wanted frames the video has."""
+        if self._sampling.source == "video" or self._sampling.fps or self._sampling.stride:
             return wanted
         return min(wanted, len(meta.get("frame_times") or (0.0,)))
 
     @property
     def source(self) -> str:
-        """`clip.source`."""
-        return self._clip.source
+        """Return `clip.source`."""
+        return self._sampling.source
 
     @property
     def num_clips(self) -> int:
-        """Numbers from 0 below which every clip comes that can be known ahead."""
+        """Return the number of samples to encode ahead: each one in all of its variants."""
         return len(self) * (1 if self._fixed else self._variants or 1)
 
     def __len__(self) -> int:
@@ -128,17 +128,17 @@ class VideoFrameDataset:
 
     @property
     def num_videos(self) -> int:
-        """Usable videos of this part."""
+        """Return the number of usable videos of this part."""
         return len(self._offsets)
 
     def first_of_each_video(self) -> list[int]:
-        """Number of one sample per video, in the manifest's order."""
+        """Return the number of one sample of each video, in the manifest's order."""
         return [0, *self._ends[:-1]] if self._ends else []
 
     def lengths(self) -> "np.ndarray":
-        """A measure of each sample's length; only its order means something.
+        """Return a measure of each sample's length, shape (samples,); only its order counts.
 
-        Clips of one shape come together, whatever the length of their texts.
+        Samples of one size and number of frames sort together, whatever the length of their texts.
         """
         import numpy as np
 
@@ -154,13 +154,13 @@ class VideoFrameDataset:
         Raises:
             Unusable: a frame or the video can't be read.
         """
-        return sample.read(self.plan(number), self._clip, self._layout)
+        return sample.read(self.plan(number), self._sampling, self._layout)
 
     def plan(self, number: int) -> Plan:
-        """What a sample will be.
+        """Choose what a sample shows and says, without reading any frame.
 
         Raises:
-            Unusable: there is no such clip in the video.
+            Unusable: the video holds no such frames.
         """
         epoch, within = divmod(number, len(self))
         owner = self._owner(within)
@@ -172,14 +172,14 @@ class VideoFrameDataset:
         draw = random.Random(clip_name)  # noqa: S311
         meta = entry["meta"]
         num_frames, size = self._shapes[self._buckets[owner]]
-        window = draw if self._clip.sampling == "random" else None
-        times = clip.moments(meta, self._clip, num_frames, window)
+        window = draw if self._sampling.sampling == "random" else None
+        times = sampling.moments(meta, self._sampling, num_frames, window)
         if self._needs.conditions and meta.get("pose"):
-            times = clip.on_grid(times, meta["pose"])
-        conditions = dict.fromkeys(_names(meta, self._needs, self._clip), times)
+            times = sampling.on_grid(times, meta["pose"])
+        conditions = dict.fromkeys(_names(meta, self._needs, self._sampling), times)
         if REFERENCE in conditions:
             known = tuple(meta.get("frame_times") or (0.0,))
-            chosen = draw.choice(known) if self._clip.reference == "random" else known[0]
+            chosen = draw.choice(known) if self._sampling.reference == "random" else known[0]
             conditions[REFERENCE] = (chosen,)
         return Plan(
             entry=entry,
@@ -187,49 +187,49 @@ class VideoFrameDataset:
             prompt=prompt,
             answer=answer,
             size=size,
-            mirrored=self._clip.flip and not self._fixed and draw.random() < 0.5,
+            mirrored=self._sampling.flip and not self._fixed and draw.random() < 0.5,
             conditions=conditions,
             seed=_number(name),
             variant=_number(clip_name),
         )
 
     def video(self, number: int) -> str:
-        """The id of a sample's video."""
+        """Return the id of a sample's video."""
         entry = entry_at(self._manifest, self._offsets[self._owner(number % len(self))])
         return str(entry["id"])
 
     def _owner(self, within: int) -> int:
-        """Which of the videos a number of the first epoch belongs to."""
+        """Return the position of the video that a sample number of the first epoch belongs to."""
         return bisect_right(self._ends, within)
 
     def _keys(self, epoch: int, video: str, item: int) -> tuple[str, str]:
-        """What chance draws by: when the sample is learnt from, and for the clip itself."""
+        """Return the texts that seed random choices: those in training, and those of the frames."""
         if self._fixed:
             return f"{video}:{item}", f"{video}:{item}"
         name = f"{self._seed}:{epoch}:{video}:{item}"
-        # One of a few variants is the same in every run and for every text.
+        # A variant of a video is the same in every run and for every text.
         return name, f"{epoch % self._variants}:{video}" if self._variants else name
 
     def files(self, plan: Plan) -> list[Path]:
-        """Every file that the frames of a sample are read from."""
-        return sample.files(plan, self._clip, self._layout)
+        """List the files that the frames of a sample are read from."""
+        return sample.files(plan, self._sampling, self._layout)
 
 
 def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
-def _names(meta: Mapping[str, Any], needs: Needs, clip: Clip) -> list[str]:
-    """The videos beside the frames that are read of a manifest line.
+def _names(meta: Mapping[str, Any], needs: Needs, sampling: Sampling) -> list[str]:
+    """Return the names of the videos that are read beside the frames of a manifest line.
 
     Raises:
-        Unusable: one of them is not there; the reason is the `pose` step's, where it gave one.
+        Unusable: one of them is missing; the reason is the `pose` step's, where it gave one.
     """
-    wanted = [*needs.conditions, *(needs.optional_conditions if clip.replace else ())]
+    wanted = [*needs.conditions, *(needs.optional_conditions if sampling.replace else ())]
     for name in wanted:
         if name == REFERENCE:
             continue
-        if meta.get(f"{name}_dir") and clip.source == "video":
+        if meta.get(f"{name}_dir") and sampling.source == "video":
             raise Unusable(
                 f"{name}_dir is numbered as the frames are; expected clip.source: frames"
             )
@@ -245,10 +245,10 @@ def read(
     one_frame: bool,
     needs: Needs = Needs(),
 ) -> dict[Part, VideoFrameDataset]:
-    """Every part of a manifest, in one pass.
+    """Read every part of a manifest, in one pass.
 
     Raises:
-        Broken: some lines are no entries.
+        Broken: some lines are not valid entries.
     """
     parts: dict[Part, VideoFrameDataset] = {
         part: VideoFrameDataset(manifest, root, run, one_frame, needs, fixed=part != "train")

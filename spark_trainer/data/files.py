@@ -22,7 +22,7 @@ NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # of folders, on some 
 
 
 class Broken(MachineError, ValueError):
-    """A file of ours that does not hold what was written: cut, emptied, overwritten."""
+    """A file of this project that no longer holds what was written: cut, emptied, overwritten."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: the file is broken: {why}")
@@ -30,39 +30,39 @@ class Broken(MachineError, ValueError):
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling for one value: sorted keys, no spaces, UTF-8 kept, NaN refused."""
+    """Return a value's only spelling in JSON: sorted keys, no spaces, UTF-8 kept, no NaN."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of `value`."""
+    """Return the SHA-256 (64 hex digits) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file's content."""
+    """Return the SHA-256 (64 hex digits) of a file's content."""
     with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tree_digest(folder: Path) -> str:
-    """SHA-256 over the relative names and contents of every file below `folder`."""
+    """Return the SHA-256 over the relative names and contents of every file below `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return digest([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])
 
 
 @contextlib.contextmanager
 def replacing(path: Path, flushed: bool = True) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that takes its place only if the block succeeds.
+    """Yield a temporary file beside `path` that is renamed to `path` only if the block succeeds.
 
-    Its name is its writer's own, so two writers never meet in one file.
+    Each writer has a name of its own for it, so two writers never write into one file.
 
     Args:
         path: the file to write.
-        flushed: the file is on disk before it counts, and its name when the block has ended.
-            Without it the caller must `flush` before anything relies on the file.
+        flushed: flush the file to disk before it is renamed, and its folder before the block
+            ends. Without it the caller must `flush` before anything relies on the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
@@ -80,10 +80,10 @@ def replacing(path: Path, flushed: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that takes `path`'s place only if the block succeeds.
+    """Yield an empty temporary folder that is renamed to `path` only if the block succeeds.
 
-    It is on disk before it counts. A reader may find no folder for the moment between two renames,
-    never a mixed one.
+    It is flushed to disk before it is renamed. A reader may find no folder for the moment between
+    two renames, but never one with old and new files.
     """
     temporary = _temporary(path)
     temporary.mkdir(parents=True)
@@ -99,7 +99,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _move_over(folder: Path, path: Path) -> None:
-    """Rename a folder to `path`. What stood there goes, or comes back where this fails."""
+    """Rename a folder to `path`. An old `path` is removed, or put back where this fails."""
     while True:
         old = _temporary(path)
         with contextlib.suppress(FileNotFoundError):
@@ -117,13 +117,13 @@ def _move_over(folder: Path, path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Name a sibling that no other process, thread or call names, and that says whose it is."""
+    """Name a temporary file beside `path`; no two calls use one name, and it names the writer."""
     return path.with_name(f".{path.name}.{holder.this()}.{secrets.token_hex(4)}.tmp")
 
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Let an error of writing say where; the system does not."""
+    """Add the path to an error of writing; the system doesn't."""
     try:
         yield
     except OSError as error:
@@ -133,7 +133,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def flush(paths: Iterable[Path]) -> None:
-    """Return when files, or the names in folders, are on disk.
+    """Wait until files, or the names in folders, are on disk.
 
     Writing is begun for all before any is waited for: 100 frames take 8 ms instead of 20.
     """
@@ -163,10 +163,10 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what dead writers left in a folder.
+    """Remove the temporary files that dead writers left in a folder.
 
-    Nothing is known of another machine's writers. Theirs go when nothing has changed in them for
-    a day, by the clock of the file system.
+    Whether a writer on another machine lives is not known. Its files are removed when they have not
+    changed for a day, by the clock of the file system.
     """
     for path in folder.glob(".*.tmp"):
         writer = holder.parse(path.name)
@@ -176,13 +176,13 @@ def sweep(folder: Path) -> None:
 
 
 def age(path: Path) -> float:
-    """Tell the seconds since a file or folder changed, by the clock that stamps files there."""
+    """Return the seconds since a file or folder changed, by the clock that stamps files there."""
     with tempfile.TemporaryFile(dir=path.parent) as now:
         return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
 
 
 def write_text(path: Path, text: str, flushed: bool = True) -> None:
-    """Write `text` so that a reader, or a crash, never meets half a file."""
+    """Write `text` atomically: neither a reader nor a crash ever leaves half a file."""
     with replacing(path, flushed) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
@@ -201,7 +201,7 @@ def read_json(path: Path, kind: type = object) -> Any:
 
     Raises:
         Broken: it holds something else, or no JSON at all.
-        OSError: it can't be read; FileNotFoundError where there is none.
+        OSError: it can't be read; FileNotFoundError where there is no file.
     """
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     try:
@@ -214,10 +214,10 @@ def read_json(path: Path, kind: type = object) -> Any:
 
 
 def read_state(path: Path, kind: type = object) -> Any:
-    """Read a file of the workflow's own that the next call writes again where there is none.
+    """Read a file of the workflow's own state, which the next call writes again if it is missing.
 
     Raises:
-        Broken: as `read_json`; the file is removed, so that the next call mends it.
+        Broken: as `read_json`; the file is removed, so that the next call writes it again.
     """
     try:
         return read_json(path, kind)

@@ -1,4 +1,4 @@
-"""What the files hold: hashes, each file read once, and what is known of those left out."""
+"""The hashes of the video files: each file is read once, and its hash kept in a cache."""
 
 import errno
 import os
@@ -13,13 +13,13 @@ from spark_trainer.config import ConfigError, Index
 from spark_trainer.data.files import Broken, file_digest, read_json
 from spark_trainer.data.search import Found, Search, Trouble
 
-TAKES_ALL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # trouble of no single file
+OF_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that any file meets
 Progress = Callable[[int], object]
 Cache = dict[str, tuple[int, int, str]]  # path -> size, time, hash
 
 
 def _announce(due: list[Found], limit_gb: float) -> Progress:
-    """Say on stderr what a first look at the videos costs; stop where it is too much."""
+    """Say on stderr how much must be read; stop where it is more than the limit."""
     total = sum(file.size for file in due)
     if total > limit_gb * 1e9:
         raise ConfigError(
@@ -32,7 +32,7 @@ def _announce(due: list[Found], limit_gb: float) -> Progress:
 
 
 def read_cache(path: Path) -> Cache:
-    """What the last call knew; rows that are broken are left out, and their files read again."""
+    """Read the last call's hashes; broken rows are left out, and their files read again."""
     try:
         rows: Any = read_json(path)
     except FileNotFoundError:
@@ -56,19 +56,21 @@ def _is_row(row: Any) -> bool:
 def hashes(
     settings: Index, search: Search, cache: Cache, progress: Progress | None
 ) -> dict[str, str]:
-    """Hash what the cache does not know.
+    """Return the hash of each file; only those are read that the cache doesn't know.
 
     Args:
-        settings: whether to hash all, and how much at most.
-        search: what was found; then holds only files that could be read, as they now are.
-        cache: what the last call knew.
-        progress: called with the bytes of each file read; without it there is a limit.
+        settings: whether to read all files again, and how many gigabytes at most.
+        search: the files that were found; afterwards only those that could be read, with their
+            present size and time.
+        cache: the hashes that the last call knew.
+        progress: called with the bytes of each file read; without it the limit counts.
 
     Returns:
         Path -> hash.
 
     Raises:
-        ConfigError: there is too much to read, or no file can be opened or held in memory.
+        ConfigError: there is more to read than the limit, or the process can open no more files
+            or has no memory left.
     """
     known = {} if settings.rehash else cache
     found: dict[str, str] = {}
@@ -93,13 +95,13 @@ def hashes(
 
 
 def _hash(files: list[Found], progress: Progress) -> Iterable[tuple[Found, str] | Trouble]:
-    """SHA-256 of each file; hashlib releases the interpreter, so threads use every core."""
+    """Yield each file with its SHA-256; hashlib releases the GIL, so threads use every core."""
 
     def one(file: Found) -> tuple[Found, str] | Trouble:
         try:
             result = _hash_at_rest(file)
         except OSError as error:
-            if error.errno in TAKES_ALL:
+            if error.errno in OF_PROCESS:
                 raise ConfigError(f"can't read {file.path!r}: {error.strerror}") from None
             result = Trouble(file.path, error.strerror or str(error))
         progress(file.size)
@@ -110,7 +112,7 @@ def _hash(files: list[Found], progress: Progress) -> Iterable[tuple[Found, str] 
 
 
 def _hash_at_rest(file: Found) -> tuple[Found, str] | Trouble:
-    """Hash a file, once more where it was written to meanwhile."""
+    """Hash a file, a second time where it was written to meanwhile."""
     after = os.stat(file.path)
     for _ in range(2):
         before = after
@@ -122,7 +124,10 @@ def _hash_at_rest(file: Found) -> tuple[Found, str] | Trouble:
 
 
 def out_of_reach(search: Search, cache: Cache) -> Cache:
-    """What is known of files that are left out this time: they need not be read to come back."""
+    """Return the cache rows of files that can't be reached this time.
+
+    They stay in the cache, so the files need not be read again when they are back.
+    """
     troubled = {trouble.path for trouble in search.troubles}
     return {
         path: row
@@ -134,7 +139,7 @@ def out_of_reach(search: Search, cache: Cache) -> Cache:
 def name_emptied(
     folders: Iterable[Path], search: Search, cache: Cache, hashes: dict[str, str]
 ) -> None:
-    """Add subfolders to the troubles that held videos and are empty: they may not be mounted."""
+    """Note subfolders that held videos and are empty now: they may not be mounted."""
     lost = Counter(map(_emptied, cache.keys() - hashes.keys()))
     for folder in sorted(lost.keys() - {"", *map(str, folders)}):
         reason = f"it held {lost[folder]:,} files and is empty now; is it mounted?"
@@ -142,13 +147,13 @@ def name_emptied(
 
 
 def _emptied(path: str) -> str:
-    """The folder nearest to a file that is gone, if nothing is left in it, else nothing."""
+    """Return the nearest folder left of a missing file's path if it is empty, else no text."""
     for folder in map(str, Path(path).parents):
         try:
             with os.scandir(folder) as entries:
                 return "" if any(entries) else folder
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except OSError:  # it is among the troubles
+        except OSError:  # noted while searching
             break
     return ""

@@ -1,4 +1,4 @@
-"""Which videos there are: files found, contents hashed, shards formed, seals named.
+"""The videos of a build: files found, contents hashed, shards formed, markers named.
 
 Only Snakemake's main process scans and writes. Its result is an immutable snapshot, named by
 its own digest, so a job of a running build never sees files that were added later.
@@ -24,9 +24,13 @@ SNAPSHOT_VARIABLE = "SPARK_TRAINER_INDEX"
 
 
 class Index:
-    """The videos of one snapshot: hash -> names of its sources.
+    """The videos of one snapshot.
 
-    `search` tells what was met beside them; it is empty where the snapshot was read.
+    Args:
+        layout: paths below `output_dir`.
+        sources: hash -> names of the files with this content.
+        config: the validated configuration.
+        search: what else was found beside the videos; empty where the snapshot was read.
     """
 
     def __init__(
@@ -43,28 +47,28 @@ class Index:
 
     @cached_property
     def digest(self) -> str:
-        """Names this state of the video folders, source names included."""
+        """Return the name of this state of the video folders, file names included."""
         return digest(self.sources)[:16]
 
     @cached_property
     def videos(self) -> dict[str, Video]:
-        """Hash -> video, sorted by hash."""
+        """Return hash -> video, sorted by hash."""
         folder = _hashed_folder if self._config.deterministic_layout else self._named_folder()
         return {h: Video(h, folder(h)) for h in sorted(self.sources)}
 
     def _named_folder(self) -> Callable[[str], str]:
-        """Folders after the first source's file name."""
+        """Return hash -> folder, each named after its video's first file."""
         stems = {h: Path(files[0]).stem.lstrip("./") for h, files in self.sources.items()}
         return names.folders({h: stem or "video" for h, stem in stems.items()}).__getitem__
 
     @cached_property
     def by_folder(self) -> dict[str, Video]:
-        """Folder -> video."""
+        """Return folder -> video."""
         return {video.folder: video for video in self.videos.values()}
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """The videos in buckets of their leading bits."""
+        """Return the videos, divided by their leading bits."""
         width = shard_bits(len(self.videos), self._config.index.shard_size)
         buckets: dict[str, list[Video]] = defaultdict(list)
         for video in self.videos.values():
@@ -79,10 +83,10 @@ class Index:
                 write_json(path, [[video.hash, video.folder] for video in shard.videos])
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
-        """The marker that seals `step` for `shard`, or where it will be.
+        """Return the marker that says that `step` is done for `shard`, or its path to be.
 
-        A marker over more videos than the shard still holds is as true for those that are
-        left, so deleting a video makes no work.
+        A marker of a shard that held more videos counts too: it is as true of those that are left,
+        so deleting a video causes no work.
         """
         exact = self.layout.marker(step, shard.name, fingerprint)
         if exact.exists():
@@ -100,7 +104,7 @@ class Index:
         return _Markers(self.layout)
 
     def shard_of(self, name: str) -> Shard:
-        """The shard called `name`, also one of an earlier snapshot."""
+        """Return the shard called `name`, also one of an earlier snapshot."""
         return self._named_shards.get(name) or self.layout.read_shard(self.layout.shard(name))
 
     @cached_property
@@ -129,7 +133,7 @@ def _hashed_folder(video_hash: str) -> str:
 
 
 def _whole(path: Path, content_digest: str) -> bool:
-    """Tell whether a file still holds the JSON whose digest is in its name."""
+    """Tell whether a file still holds the JSON with this digest, which its name gives."""
     try:
         content = path.read_bytes().removesuffix(b"\n")
     except OSError:
@@ -138,12 +142,12 @@ def _whole(path: Path, content_digest: str) -> bool:
 
 
 def scan(config: Config, progress: Progress | None = None) -> Index:
-    """Find and hash the videos, note where they lie, and write the snapshot.
+    """Find and hash the videos, note their paths, and write the snapshot.
 
     Args:
         config: the validated configuration.
-        progress: called with the bytes of each file read; given by the `index` command, which
-            has no limit on how much it reads.
+        progress: called with the bytes of each file read. The `index` command gives it, and
+            with it there is no limit on how much is read.
 
     Raises:
         ConfigError: a folder is missing or has lost all its videos, more than
@@ -165,7 +169,7 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
 def _write(
     config: Config, layout: Layout, search: Search, cache: Cache, hashes: dict[str, str]
 ) -> Index:
-    """Write all that jobs read; the cache comes last, as what it knows is not looked at again."""
+    """Write all that jobs read; the cache comes last, as files that it knows are not read again."""
     named: dict[str, list[str]] = defaultdict(list)
     first: dict[str, Found] = {}
     for file in search.files:
@@ -192,12 +196,12 @@ def load(config: Config, index_digest: str) -> Index:
     layout = Layout(Path(config.output_dir))
     path = layout.index(index_digest)
     if not _whole(path, index_digest):
-        raise ConfigError(f"{path}: gone, or not what its name says; run snakemake again")
+        raise ConfigError(f"{path}: missing or broken; run snakemake again")
     return Index(layout, read_json(path), config)
 
 
 def open_index(config: Config, main_process: bool) -> Index:
-    """Scan in Snakemake's main process; in its jobs read the snapshot that process left."""
+    """Scan the video folders in Snakemake's main process; in its jobs read its snapshot."""
     if not main_process and SNAPSHOT_VARIABLE in os.environ:
         return load(config, os.environ[SNAPSHOT_VARIABLE])
     index = scan(config)
@@ -210,10 +214,10 @@ def open_index(config: Config, main_process: bool) -> Index:
 def _keep_from_emptying(
     config: Config, layout: Layout, search: Search, cache: Cache, hashes: dict[str, str]
 ) -> None:
-    """Stop where a folder has none of its videos left: it may not be mounted.
+    """Refuse a folder that has lost all of its videos: it may not be mounted.
 
     Raises:
-        ConfigError: it is so, and `index.allow_empty` is not set.
+        ConfigError: a folder has, and `index.allow_empty` is not set.
     """
     if config.index.allow_empty:
         return
@@ -232,10 +236,10 @@ def _keep_from_emptying(
 
 
 def _refuse(search: Search, found: str) -> None:
-    told = "; is it mounted? `index.allow_empty: true` lets the manifest lose them"
+    advice = "; is it mounted? `index.allow_empty: true` lets the manifest lose them"
     for line in replace(search, empty=[]).notes():
         print(line, file=sys.stderr)
-    raise ConfigError(f"video_dir: {found}{told}")
+    raise ConfigError(f"video_dir: {found}{advice}")
 
 
 def _entries(manifest: Path) -> bool:

@@ -96,6 +96,10 @@ class Layout:
     def index_cache(self) -> Path:
         return self.state / "index.json"
 
+    @property
+    def model_digests(self) -> Path:
+        return self.state / "models.json"
+
     def encoded(self, encoders: str) -> Path:
         return self.root / "encoded" / encoders
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from spark_trainer.data import meta
 from spark_trainer.data.files import canonical_json, replacing
+from spark_trainer.errors import UserError
 
 Entry = dict[str, Any]
 
@@ -28,7 +29,7 @@ POSE = ("pose.mp4", "face.mp4", "mask.mp4", "background.mp4", "keypoints.npz")
 UTF8, WIDE = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # what marks a file's encoding
 
 
-class Broken(ValueError):
+class Broken(UserError, ValueError):
     """A manifest with lines that are no entries; the message names file and line of each."""
 
 

@@ -1,23 +1,25 @@
-"""Which weights a model name stands for, so that a swapped checkpoint is another fingerprint."""
+"""Identifying and checking a model's weights before any job loads them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from spark_trainer.config import ConfigError
 from spark_trainer.data.files import digest, file_digest, read_json, tree_digest, write_json
-from spark_trainer.errors import cause
+from spark_trainer.errors import ABSENT, MachineError, cause, of_machine
 
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"}
 
 WEIGHTS = {".safetensors", ".bin"}  # ending of a file with weights; the last is CTranslate2's
 HUB_SECONDS = 5.0  # until the hub counts as out of reach
+BUSY = (408, 425, 429)  # HTTP statuses of a server that may answer later
 
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:
-    """A hub id stands for itself, at a revision; a local file or folder for its content's digest.
+    """Return what a model's name stands for, so that other weights give another fingerprint.
 
-    The digest is kept in `cache` beside the sizes and times it was taken at, because reading
-    gigabytes of weights at every start would cost more than the start.
+    A hub id stands for itself, with its revision; a local file or folder for its content's digest.
+    The digest is kept in `cache` beside the files' sizes and times, because reading gigabytes of
+    weights at every start would cost more than the start.
     """
     path = Path(name).expanduser()
     if not path.exists():
@@ -38,9 +40,9 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
 
     Args:
         name: hub id, or local folder; a hub id is taken as it is.
-        model_types: values of `model_type` in config.json that are fine; any are if none is named.
-        key: what the message names.
-        reads_text: whether it needs a tokenizer; else it sees pictures alone.
+        model_types: allowed values of `model_type` in config.json; any where none is given.
+        key: the setting that the message names.
+        reads_text: whether the model needs a tokenizer; without, it takes images alone.
 
     Raises:
         ConfigError: no such folder, a file is missing, or it is another kind of checkpoint.
@@ -67,10 +69,10 @@ def check(name: str, model_types: Sequence[str], key: str, reads_text: bool = Tr
 
 
 def unavailable(name: str, revision: str | None = None) -> str | None:
-    """Why a checkpoint is neither on this machine nor at the hub; None where it is.
+    """Tell why a checkpoint is neither on this machine nor at the hub; None where it is.
 
-    What is here is not asked for elsewhere. A network that is down is not the name's fault, so the
-    two are told apart.
+    The hub is asked only for what is not on this machine. The reason tells a name that the hub
+    doesn't know from a network that is down.
     """
     if Path(name).expanduser().exists():
         return None
@@ -80,9 +82,9 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
         if not _cached(name, revision):
             HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
     except errors.HFValidationError:
-        return "there is no such folder, and no model of the hub can be called so"
+        return "there is no such folder, and a hub id can't have this form"
     except errors.GatedRepoError:
-        return "the hub has it for those alone who asked on its page and did `hf auth login`"
+        return "access is gated: ask for it on the model's page, then `hf auth login`"
     except errors.RepositoryNotFoundError:
         return "there is no such folder, and the hub knows no such model (or it is private)"
     except errors.RevisionNotFoundError:
@@ -98,8 +100,31 @@ def unavailable(name: str, revision: str | None = None) -> str | None:
     return None
 
 
+def unusable(message: str, error: Exception) -> ConfigError | MachineError:
+    """Return the error to raise where a checkpoint can't be loaded, by the cause.
+
+    Where a disk, the network or the hub fails, it is the machine's, as another try may succeed.
+
+    Args:
+        message: message of the new error.
+        error: error of the loading; upstream wraps the first cause in errors of its own.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, HfHubHTTPError):
+            status = below.response.status_code
+            busy = status in BUSY or status >= 500
+            return MachineError(message) if busy else ConfigError(message)
+        if of_machine(below) and not isinstance(below, ABSENT):
+            return MachineError(message)
+        below = below.__cause__ or below.__context__
+    return ConfigError(message)
+
+
 def _cached(name: str, revision: str | None) -> bool:
-    """Whether the hub's cache holds weights of a checkpoint beside what describes it."""
+    """Tell whether the hub's cache holds a checkpoint's weights, not its configuration alone."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("config.json", "model_index.json"):

@@ -1,4 +1,4 @@
-"""Names of the videos' folders where they are called after the source file."""
+"""Names of the videos' folders where these are named after the source file."""
 
 import unicodedata
 from collections import Counter
@@ -11,9 +11,9 @@ NAME_BYTES = 255  # that a file system allows in a name
 def folders(stems: dict[str, str]) -> dict[str, str]:
     """Choose a folder for each video: its file's name, or that and the start of the hash.
 
-    The hash is added where several videos, or a file of our own, have the name. Names count as
-    the same where any file system takes them for the same: upper and lower case, both spellings
-    of an umlaut, dots and spaces at the end.
+    The hash is added where several videos, or a file of this project, have the same name. Names
+    count as the same if any file system takes them for the same: in upper and lower case, in both
+    spellings of an umlaut, with dots and spaces at the end.
 
     Args:
         stems: hash -> file name without its ending.
@@ -31,7 +31,7 @@ def folders(stems: dict[str, str]) -> dict[str, str]:
 
 
 def _folded(name: str) -> str:
-    """One spelling for all names that a file system may not tell apart."""
+    """Return one spelling for all names that some file system doesn't tell apart."""
     plain = unicodedata.normalize("NFD", name).casefold()
     return unicodedata.normalize("NFC", plain).rstrip(". ")
 

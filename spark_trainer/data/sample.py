@@ -1,6 +1,6 @@
-"""One sample: what is read of a video, from which files, and why it can't be.
+"""One sample: what is read of a video, from which files, and why it can't be used.
 
-It is planned first (dataset.py), from its manifest line, the settings and chance alone; then read.
+It is planned first (dataset.py), from its manifest line, the settings and a seed; then read.
 """
 
 import contextlib
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.config import Clip
+from spark_trainer.config import Sampling
 from spark_trainer.data import video
 from spark_trainer.data.layout import Layout, frame_name
-from spark_trainer.errors import of_machine
+from spark_trainer.errors import ABSENT, Refused, of_machine
 from spark_trainer.media import pictures
 from spark_trainer.media.render import Deinterlace
 
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # width and height in pixels
 REFERENCE = "reference"
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-class Unusable(ValueError):
-    """Why a sample can't be used."""
+class Unusable(Refused):
+    """A sample can't be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ class Needs:
 
 @dataclass(frozen=True)
 class Sample:
-    """Frames of a video in the order of time, what is asked about them, and what is to be said.
+    """Frames of a video in the order of time, a prompt about them, and the answer to learn.
 
     `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
-    `size` is that of the frames where `clip.sizes` asks for one; `conditions` are the videos that
-    the family's needs name; `seed` is for whatever chance decides when this sample is learnt from,
-    `variant` for what it decides about the clip itself.
+    `size` is that of the frames where `clip.sizes` asks for one; `conditions` holds the videos that
+    the family's needs name. `seed` is for random choices in training, such as noise; `variant` for
+    those that belong to the frames themselves.
     """
 
     video: str
@@ -68,15 +67,15 @@ class Sample:
 
     @property
     def frame_size(self) -> Size:
-        """Of the clip as a model sees it."""
+        """Return width and height of the frames as the model sees them."""
         return self.size or self.images[0].size
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sample will be, from its manifest line, the settings and chance; nothing is read yet.
+    """What a sample will show and say; no file is read yet.
 
-    `conditions` says of which video beside the frames which seconds are read; the other fields are
+    `conditions` gives the seconds to read from each video beside the frames; the other fields are
     as in `Sample`.
     """
 
@@ -91,13 +90,13 @@ class Plan:
     variant: int
 
 
-def read(plan: Plan, clip: Clip, layout: Layout) -> Sample:
+def read(plan: Plan, settings: Sampling, layout: Layout) -> Sample:
     """Read and decode a sample.
 
     Raises:
         Unusable: a frame or the video can't be read.
     """
-    images = _frames(plan, clip, layout)
+    images = _frames(plan, settings, layout)
     conditions = {name: _condition(plan, name, layout) for name in plan.conditions}
     if plan.mirrored:
         images = video.mirrored(images)
@@ -115,16 +114,16 @@ def read(plan: Plan, clip: Clip, layout: Layout) -> Sample:
     )
 
 
-def files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
-    """Every file that the frames of a sample are read from."""
-    found = _files(plan, clip, layout)
+def files(plan: Plan, settings: Sampling, layout: Layout) -> list[Path]:
+    """List the files that the frames of a sample are read from."""
+    found = _files(plan, settings, layout)
     for name in plan.conditions:
         found += _condition_files(plan, name, layout)
     return found
 
 
-def _files(plan: Plan, clip: Clip, layout: Layout) -> list[Path]:
-    if clip.source == "video":
+def _files(plan: Plan, settings: Sampling, layout: Layout) -> list[Path]:
+    if settings.source == "video":
         return [layout.located(plan.entry["id"])]
     return _images(layout.root / plan.entry["frames_dir"], plan.entry["meta"], plan.times)
 
@@ -139,7 +138,7 @@ def _condition_files(plan: Plan, name: str, layout: Layout) -> list[Path]:
 
 
 def _images(folder: Path, meta: Mapping[str, Any], times: tuple[float, ...]) -> list[Path]:
-    """The images of a folder at these times, each numbered like the frame at that time."""
+    """List the images of a folder at these times, each numbered like the frame at that time."""
     known = list(meta.get("frame_times") or (0.0,))
     paths = [folder / frame_name(known.index(time) + 1) for time in times]
     others = [path.with_suffix(".png") for path in paths]
@@ -149,21 +148,21 @@ def _images(folder: Path, meta: Mapping[str, Any], times: tuple[float, ...]) -> 
     ]
 
 
-def _frames(plan: Plan, clip: Clip, layout: Layout) -> "tuple[Image, ...]":
-    """The video's frames, cut to `size`, or shrunk."""
-    found = _files(plan, clip, layout)
+def _frames(plan: Plan, settings: Sampling, layout: Layout) -> "tuple[Image, ...]":
+    """Read the video's frames, cropped to the plan's size, or shrunk."""
+    found = _files(plan, settings, layout)
     images = (
         _opened(found)
-        if clip.source == "frames"
-        else _decoded(found[0], plan.times, clip.deinterlace)
+        if settings.source == "frames"
+        else _decoded(found[0], plan.times, settings.deinterlace)
     )
     if plan.size:
         return video.fitted(images, plan.size)
-    return tuple(_shrunk(image, clip.max_side_px) for image in images)
+    return tuple(_shrunk(image, settings.max_side_px) for image in images)
 
 
 def _condition(plan: Plan, name: str, layout: Layout) -> "tuple[Image, ...]":
-    """A video that the family's needs name, as it is on disk."""
+    """Read a video that the family's needs name, as it is on disk."""
     found = _condition_files(plan, name, layout)
     if found[0].suffix == ".mp4":
         return _decoded(found[0], plan.conditions[name])
@@ -181,7 +180,7 @@ def _shrunk(image: "Image", max_side_px: int | None) -> "Image":
 def _decoded(
     path: Path, times: tuple[float, ...], deinterlace: Deinterlace = "auto"
 ) -> "tuple[Image, ...]":
-    """A video's frames at these times."""
+    """Decode a video's frames at these times."""
     with _promised(path), _readable(path):
         return tuple(picture.image(deinterlace) for picture in pictures.at(path, times))
 
@@ -195,11 +194,11 @@ def _opened(paths: list[Path]) -> "tuple[Image, ...]":
 
 
 def opened(path: Path) -> "Image":
-    """A frame's file as RGB.
+    """Read an image file as RGB.
 
     Raises:
         Unusable: it can't be decoded.
-        OSError: it is not there, or the machine can't read it.
+        OSError: it is missing, or the machine can't read it.
     """
     from PIL import Image
 
@@ -209,7 +208,7 @@ def opened(path: Path) -> "Image":
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what a decoder says of a file's bytes, with whichever class, into a reason."""
+    """Turn a decoder's complaint about a file's bytes, of any class, into `Unusable`."""
     try:
         yield
     except Exception as error:
@@ -220,7 +219,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _promised(path: Path) -> Iterator[None]:
-    """Turn the absence of a file that a manifest names into a reason."""
+    """Turn the absence of a file that a manifest names into `Unusable`."""
     try:
         yield
     except OSError as error:

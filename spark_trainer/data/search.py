@@ -1,7 +1,7 @@
-"""Which files below the configured folders are videos, and what else was met there.
+"""Searching the configured folders for videos, and noting what else is there.
 
-What this project wrote is told by what a folder holds, never by its name alone: a store or a run
-of another configuration is no source either.
+Files of this project are known by what their folder holds, never by its name alone: a store or a
+run folder of another configuration is no source of videos either.
 """
 
 import os
@@ -16,7 +16,7 @@ from spark_trainer.config import Config, ConfigError
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import OURS, RUN_CONFIG, RUN_FILE, RUN_LINEAGE, Layout, record_name
 
-SHOWN = 10  # of a kind that may fill a screen
+SHOWN = 10  # items of one kind in a message
 OF_A_STORE = re.compile(r"/([0-9a-f]{2})/\1[0-9a-f]{62}$")
 RECORDS = frozenset(map(record_name, ("frames", "audio")))  # one of them is always switched on
 
@@ -44,17 +44,17 @@ class Trouble:
 
 @dataclass
 class Search:
-    """What lies in the configured folders."""
+    """What was found in the configured folders."""
 
     files: list[Found] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
-    endings: Counter[str] = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)  # of files that are no videos
     hidden: int = 0
-    ours: Counter[str] = field(default_factory=Counter)  # place -> folders in it that we wrote
+    ours: Counter[str] = field(default_factory=Counter)  # folder -> this project's folders in it
     empty: list[str] = field(default_factory=list)  # configured folders without any video
 
     def notes(self) -> list[str]:
-        """Say what was left out, in a line or more for each kind."""
+        """Return lines that say what was left out, one or more for each kind."""
         lines = []
         if self.endings:
             lines.append(f"left out by ending: {counts(self.endings)}; index.extensions takes more")
@@ -71,7 +71,7 @@ class Search:
 
 
 def counts(kinds: Counter[str], word: str = "") -> str:
-    """How many of each kind, the most frequent first, in a line of bearable length."""
+    """Return how many there are of each kind, the most frequent first, shortened to one line."""
     ranked = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{count:,} {word}{kind}" for kind, count in ranked[:SHOWN]]
     others = sum(count for _, count in ranked[SHOWN:])
@@ -79,10 +79,10 @@ def counts(kinds: Counter[str], word: str = "") -> str:
 
 
 def find(config: Config) -> Search:
-    """Look at every file below the configured folders; a file given by name is a video.
+    """Look at every file below the configured folders; a file that is configured is a video.
 
     Raises:
-        ConfigError: a folder that does not exist, or can't be listed.
+        ConfigError: a folder doesn't exist, or can't be listed.
     """
     search = Search()
     for folder in config.video_dirs:
@@ -110,14 +110,14 @@ def _found(path: str, name: str, absolute: str, status: os.stat_result) -> Found
 
 
 class _Walk:
-    """A walk to the bottom of one configured folder."""
+    """A walk through one configured folder and all folders below it."""
 
     def __init__(self, folder: Path, extensions: tuple[str, ...], search: Search) -> None:
         self._folder = folder
         self._root = os.path.join(os.path.abspath(folder), "")
         self._extensions = extensions
         self._search = search
-        self._pending = [(str(folder), "", "")]  # path, what names below it begin with, its store
+        self._pending = [(str(folder), "", "")]  # path, prefix of names below it, store around it
         self._seen = {os.path.realpath(folder)}
 
     def run(self) -> None:
@@ -142,7 +142,7 @@ class _Walk:
                 self._look(entry, prefix, within)
 
     def _look(self, entry: os.DirEntry[str], prefix: str, store: str) -> None:
-        """Take an entry for a video, go into it later, or count it."""
+        """Note an entry as a video, queue it as a folder, or count it as left out."""
         name, video = entry.name, entry.name.lower().endswith(self._extensions)
         if name.startswith("."):
             self._search.hidden += video
@@ -182,7 +182,7 @@ class _Walk:
 
 
 def _ending(name: str) -> str:
-    """A file's ending as it is counted and shown."""
+    """Return a file's ending as it is counted and shown."""
     ending = os.path.splitext(name)[1].lower() or "without an ending"
     return ending if ending.isprintable() else ascii(ending)
 
@@ -192,8 +192,8 @@ def written_here(path: str, names: set[str], in_store: bool = False) -> bool:
 
     Args:
         path: the folder.
-        names: what it holds.
-        in_store: it lies in a store, where a record may be broken.
+        names: the names of what it holds.
+        in_store: the folder lies in a store, where even a broken record tells.
     """
     if "spark_trainer.log" in names:
         return True

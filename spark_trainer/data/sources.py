@@ -1,7 +1,7 @@
-"""Where the content behind a hash lies, and what its file was like when it was indexed.
+"""The file behind each hash, with its size and time when it was indexed.
 
-A step compares the file with that note. A time stamp of our own, such as the link's, would not
-do: where `output_dir` lies, clocks may be coarser than where the video lies.
+A step compares the file with that note. The link's own time would not do: the file system of
+`output_dir` may keep coarser times than that of the video.
 """
 
 import errno
@@ -14,15 +14,15 @@ from spark_trainer.data.files import Broken, canonical_json, read_json, replacin
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import Found
 
-# How file systems without links refuse one: FAT and exFAT, SMB and some FUSE drivers.
+# Errors of file systems without links: FAT and exFAT, SMB and some FUSE drivers.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES})
 
 
 def write(layout: Layout, first: dict[str, Found]) -> None:
-    """Point `videos/<hash>` at each video's first source, and note what that is like.
+    """Point `videos/<hash>` at each video's first source, and note its size and time.
 
     Args:
-        layout: where they are kept.
+        layout: paths below `output_dir`.
         first: hash -> the file to read.
     """
     links = layout.source("")
@@ -48,24 +48,24 @@ def unchanged(layout: Layout, video_hash: str, status: os.stat_result) -> bool:
 
 @lru_cache(maxsize=256)
 def _note(path: Path, inode: int, size: int, mtime_ns: int) -> dict[str, list[int]]:
-    """A note, read once however many of its videos are asked for."""
+    """Read a note, once for all videos in it."""
     return dict(read_json(path, dict))
 
 
 def _settle(path: Path, text: str) -> None:
-    """Write a file unless it holds exactly this, so that the next call mends what broke."""
+    """Write a file unless it holds exactly this; so a broken one is mended by the next call."""
     try:
         if path.read_bytes() == text.encode("utf-8", "surrogateescape"):
             return
-    except OSError:  # it is not there; where it can't be written either, that is said
+    except OSError:  # missing or unreadable; writing it tells what is wrong
         pass
     write_text(path, text, flushed=False)
 
 
 def _point(link: str, target: str) -> None:
-    """Make a link, or a small file that holds the path where there are no links.
+    """Make a link, or a small file that holds the path where the file system has no links.
 
-    It is put in place whole: a job may be reading it.
+    It is replaced atomically: a job may be reading it.
     """
     try:
         if _target(link) == target:

@@ -1,4 +1,4 @@
-"""What is asked and said about a video: the run's templates, filled from a manifest line."""
+"""Prompts and answers about a video: the run's templates, filled from a manifest line."""
 
 from collections.abc import Iterator, Mapping
 from string import Formatter
@@ -10,10 +10,10 @@ from spark_trainer.data.sample import Unusable
 
 
 def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
-    """Prompt and answer of each sample of a manifest line.
+    """Yield the prompt and the answer of each sample of a manifest line.
 
     Raises:
-        Unusable: there are no frames, or nothing to say.
+        Unusable: there are no frames, or no answer.
     """
     if entry["frames_dir"] is None:
         raise Unusable("without frames")
@@ -29,7 +29,7 @@ def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]
         prompt = None if text.prompt is None else _fill(text.prompt, values, text)
         answer = _fill(text.answer, values, text)
         if not answer:
-            raise Unusable("nothing to say")
+            raise Unusable("its answer is empty")
         yield prompt, answer
 
 
@@ -45,7 +45,7 @@ def _fill(template: str, values: Mapping[str, Any], text: Text) -> str:
     try:
         filled = template.format_map(values).strip()
     except (ValueError, LookupError) as error:
-        raise Unusable(f"its values can't be shown in the way of {template!r}: {error}") from None
+        raise Unusable(f"its values don't fit the template {template!r}: {error}") from None
     if len(filled) > text.max_characters:
         raise Unusable(
             f"a text of {len(filled):,} characters; text.max_characters is {text.max_characters:,}"

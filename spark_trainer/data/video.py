@@ -1,4 +1,4 @@
-"""Videos written frame by frame, and what is done to frames that are learnt from."""
+"""Writing videos frame by frame, and shaping frames for training."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 Quality = Literal["exact", "fine"]
 
-CHARACTERS = 400  # of text that a frame is as long as, roughly, once both are tokens
+CHARACTERS = 400  # of text that take about as many tokens as one frame
 
 
 class Writer:
-    """An MP4 file of a steady rate, the same bytes every time.
+    """An MP4 file of a constant rate; the same frames give the same bytes.
 
-    Frame k is shown at k / rate, so `media.pictures.at` finds it there. `exact` gives back every
-    pixel as it was; `fine` is H.264 in 4:2:0 at CRF 12, for what a camera took, with even sides.
+    Frame k is shown at k / rate, so `media.pictures.at` finds it there. `exact` keeps every pixel
+    as it is; `fine` is H.264 in 4:2:0 at CRF 12, for camera pictures, and needs even sides.
     """
 
     def __init__(self, path: Path, rate: float, size: tuple[int, int], quality: Quality) -> None:
@@ -57,7 +57,7 @@ class Writer:
 
 
 def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "tuple[Image, ...]":
-    """The middle of each image in RGB, as large as fits, at `size` (width, height) in pixels."""
+    """Scale and crop each image around its middle to `size` (width, height) in pixels, in RGB."""
     from PIL import Image, ImageOps
 
     return tuple(
@@ -66,7 +66,7 @@ def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "tuple[Image, ..
 
 
 def mirrored(images: "Sequence[Image]") -> "tuple[Image, ...]":
-    """Left and right exchanged."""
+    """Mirror each image, left and right exchanged."""
     from PIL import ImageOps
 
     return tuple(map(ImageOps.mirror, images))

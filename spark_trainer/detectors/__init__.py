@@ -3,13 +3,13 @@
 A backend's module holds
 
     PACKAGES    the distributions that it runs
-    NEEDS_GPU   whether it is too slow without; then one process works, else one per core
-    identity    (settings, cache) -> what decides its results; `models` are the weights' digests
+    NEEDS_GPU   whether it is too slow without a GPU; then one process works, else one per core
+    identity    (settings, cache) -> all that its results depend on; `models`: the weights' digests
     load        (settings, device, threads) -> Detector
 
 Keypoints are the 133 of COCO-WholeBody as the official preparation of Wan2.2-Animate regroups them
-(pose2d_utils.py): 20 of the body, 21 of each hand, 68 of the face. Left is the person's own left.
-A keypoint is x, y and confidence: x and y are shares of the picture's width and height.
+(pose2d_utils.py): 20 of the body, 21 of each hand, 68 of the face. Left means the person's left.
+A keypoint is x, y and confidence; x and y are shares of the picture's width and height.
 """
 
 import importlib
@@ -37,17 +37,17 @@ POINTS = {"body": len(BODY), "left_hand": 21, "right_hand": 21, "face": 68}
 
 @dataclass(frozen=True)
 class Person:
-    """One person in one picture; what was not found has confidence 0."""
+    """One person in one picture; keypoints that were not found have confidence 0."""
 
     body: "NDArray[np.float32]"  # (20, 3)
     left_hand: "NDArray[np.float32]"  # (21, 3)
     right_hand: "NDArray[np.float32]"  # (21, 3)
     face: "NDArray[np.float32]"  # (68, 3)
-    mask: "NDArray[np.float32]"  # (height, width), how surely a pixel is the person's
+    mask: "NDArray[np.float32]"  # (height, width), confidence that a pixel is the person's
 
     @property
     def has_face(self) -> bool:
-        """Whether the face was found."""
+        """Tell whether the face was found."""
         return bool(self.face[:, 2].any())
 
 
@@ -59,9 +59,10 @@ class Detector(ABC):
 
     @abstractmethod
     def following(self, rate: float) -> "AbstractContextManager[Follow]":
-        """What finds one person in the pictures of a video, called with one after the other.
+        """Give a function that finds one person in the pictures of a video, in their order.
 
-        Of several people it takes the surest, then whoever overlaps with that one.
+        Of several people it takes the one with the highest confidence, then whoever overlaps with
+        that one's last position.
 
         Args:
             rate: pictures per second.
@@ -69,11 +70,11 @@ class Detector(ABC):
 
     @abstractmethod
     def count(self, picture: "NDArray[np.uint8]") -> int:
-        """How many people a picture shows, as far as the backend can tell."""
+        """Count the people in a picture, as far as the backend can."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a record tells of the models beyond the settings and their identity."""
+        """Return what a record holds of the models beyond the settings and their identity."""
         return {}
 
 
@@ -88,5 +89,5 @@ class Backend(Protocol):
 
 
 def backend(name: str) -> Backend:
-    """The module of a configured backend."""
+    """Return the module of a configured backend."""
     return cast(Backend, importlib.import_module(f"{__name__}.{name}"))

@@ -1,6 +1,6 @@
-"""Boxes around people, and who of them is the person that was there before.
+"""Boxes around people, and following one person by them.
 
-A box is left, top, right, bottom, in pixels if nothing else is said.
+A box is left, top, right, bottom, in pixels unless stated otherwise.
 """
 
 from typing import TYPE_CHECKING
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def follow(last: "Box | None", boxes: "Boxes") -> "Box | None":
-    """Where the person is now.
+    """Choose the box of the person who is followed.
 
     Args:
-        last: the box in the picture before; None where the person was lost, or nobody was before.
-        boxes: (people, 4), the surest first.
+        last: the person's box in the picture before; None where nobody was found.
+        boxes: (people, 4), by falling confidence.
 
     Returns:
-        The box that overlaps most with the last one, the surest where there is no last one; None
-        if nobody does, or nobody is there.
+        The box that overlaps most with the last one, or the first where there is no last one; None
+        if no box overlaps, or there is none.
     """
     if not len(boxes):
         return None
@@ -32,7 +32,7 @@ def follow(last: "Box | None", boxes: "Boxes") -> "Box | None":
 
 
 def overlap(box: "Box", boxes: "Boxes") -> "NDArray[np.float32]":
-    """Of each box, the area that it shares with one box over the area of both together."""
+    """Return of each box the area shared with `box` over the area of both together (IoU)."""
     import numpy as np
 
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
@@ -43,7 +43,7 @@ def overlap(box: "Box", boxes: "Boxes") -> "NDArray[np.float32]":
 
 
 def inside(points: "NDArray[np.float32]", box: "Box") -> bool:
-    """Whether the middle of points that were found is in a box, both in one unit."""
+    """Tell whether points were found with their middle in a box; both in the same unit."""
     if not points[:, 2].any():
         return False
     middle = points[:, :2].mean(axis=0)

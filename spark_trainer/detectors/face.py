@@ -1,7 +1,7 @@
-"""Where a person's face is cropped, from frame to frame, for Wan2.2-Animate.
+"""The crop of a person's face in each frame, for Wan2.2-Animate.
 
 A box is left, top, right and bottom in shares of the picture's width and height; NaN where the face
-was lost.
+was not found.
 """
 
 import math
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def boxes(people: list[Person | None], size: tuple[int, int], settings: Pose) -> "Boxes":
-    """The crop of each frame: gaps of `face_gap_s` or less are bridged, what is left is smoothed.
+    """Return the crop of each frame, with gaps of up to `face_gap_s` filled, and smoothed.
 
     Args:
-        people: of each frame.
+        people: the person in each frame.
         size: width and height of the frames in pixels; a crop is one pixel or larger.
-        settings: by which to crop, at `frame_rate` frames per second.
+        settings: `frame_rate` frames per second, and the settings of the face.
     """
     import numpy as np
 
@@ -42,7 +42,7 @@ def boxes(people: list[Person | None], size: tuple[int, int], settings: Pose) ->
 
 
 def _around(person: Person, scale: float) -> "NDArray[np.float64]":
-    """The box around the keypoints, grown to `scale` of its area.
+    """Return the box around the keypoints, grown to `scale` times its area.
 
     As in the official preparation (Wan-Video/Wan2.2, utils.py, `get_face_bboxes`): three quarters
     of the added height go above it.
@@ -57,7 +57,7 @@ def _around(person: Person, scale: float) -> "NDArray[np.float64]":
 
 
 def _bridged(crops: "NDArray[np.float64]", longest: int) -> "NDArray[np.float64]":
-    """With gaps of at most so many frames filled by a straight line between their ends."""
+    """Fill gaps of at most `longest` frames by a straight line between their ends."""
     import numpy as np
 
     filled = crops.copy()
@@ -69,7 +69,7 @@ def _bridged(crops: "NDArray[np.float64]", longest: int) -> "NDArray[np.float64]
 
 
 def _smooth(crops: "NDArray[np.float64]", reach: int) -> "NDArray[np.float64]":
-    """The mean of up to `reach` frames to each side, as many before as after, over no gap."""
+    """Average each crop over up to `reach` frames on each side, equally many, across no gap."""
     import numpy as np
 
     means = crops.copy()
@@ -81,7 +81,7 @@ def _smooth(crops: "NDArray[np.float64]", reach: int) -> "NDArray[np.float64]":
 
 
 def ranges(flags: Iterable[bool]) -> list[list[int]]:
-    """First and last number of each run of true values."""
+    """Return the first and last number of each run of true values."""
     found, number = [], 0
     for flag, run in groupby(flags):
         length = len(list(run))

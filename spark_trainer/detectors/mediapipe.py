@@ -3,9 +3,9 @@
 The models come inside the wheel of 0.10.21; later wheels hold none. Its graph is started here as a
 text that only C++ reads: the Python classes of that version (`mp.solutions`) need protobuf < 5.
 
-Holistic gives 33 joints (BlazePose), 21 points of each hand and a mesh of 468 of the face; below is
-which of them stand for COCO-WholeBody's. The neck is the middle of the shoulders; a toe is the tip
-of the foot. A hand or a face has no confidence of its own: 1 where it was found.
+Holistic gives 33 joints (BlazePose), 21 points of each hand and a mesh of 468 points of the face;
+the tables below map them to COCO-WholeBody's. The neck is the middle of the shoulders; a toe is the
+tip of the foot. Points of a hand or a face have no confidence of their own: 1 where it was found.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ MODELS = (
 )
 
 NECK = (11, 12)  # the shoulders
-# Of the body's joints, in the order of `BODY`; the neck is put in behind the nose.
+# Numbers of the body's joints, in the order of `BODY`; the neck is inserted after the nose.
 JOINTS = (0, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7, 31, 32)
-# Of the mesh: the 68 points of iBUG (jaw, brows, nose, eyes, outer and inner lips).
+# Numbers in the mesh of iBUG's 68 points (jaw, brows, nose, eyes, outer and inner lips).
 FACE = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),
     *(71, 63, 105, 66, 107, 336, 296, 334, 293, 301),
@@ -67,7 +67,7 @@ Found = dict[str, Any]  # result -> MediaPipe's packet
 
 
 def identity(settings: Pose, cache: Path) -> dict[str, Any]:
-    """The version, and the models' SHA-256 as the wheel's list of files gives them.
+    """Return the version, and the models' SHA-256 as the wheel's list of files gives them.
 
     Raises:
         ConfigError: it is not installed.
@@ -88,12 +88,12 @@ def identity(settings: Pose, cache: Path) -> dict[str, Any]:
 
 
 def load(settings: Pose, device: str, threads: int) -> Detector:
-    """Its graphs are loaded when they are used, in two seconds, and anew for each video."""
+    """Return the detector; it loads its graphs for each video, which takes two seconds."""
     return MediaPipe()
 
 
 class MediaPipe(Detector):
-    """Holistic follows one person: of several the one whose detection has the highest score."""
+    """MediaPipe Holistic, which follows one person: of several the one with the highest score."""
 
     def __init__(self) -> None:
         self._counted = itertools.count()
@@ -119,7 +119,7 @@ class MediaPipe(Detector):
 
 
 class _Bindings:
-    """The few functions of MediaPipe that are used."""
+    """The functions of MediaPipe that are used here."""
 
     def __init__(self) -> None:
         with contextlib.redirect_stderr(io.StringIO()):  # a line about protobuf 7
@@ -146,7 +146,7 @@ def _bindings() -> _Bindings:
 
 
 class _Graph:
-    """A running graph: one picture in, the packets that come of it out."""
+    """A running graph: it takes one picture and returns the resulting packets."""
 
     def __init__(self, text: str, options: dict[str, Any], results: Iterable[str]) -> None:
         bindings = _bindings()
@@ -154,8 +154,8 @@ class _Graph:
         self._graph = bindings.graph(graph_config=text)
         for result in results:
             self._graph.observe_output_stream(result, self._found.__setitem__, False)
-        made = {key.lower(): bindings.option[type(value)](value) for key, value in options.items()}
-        self._graph.start_run(made)
+        given = {key.lower(): bindings.option[type(value)](value) for key, value in options.items()}
+        self._graph.start_run(given)
 
     def __enter__(self) -> "_Graph":
         return self
@@ -186,7 +186,7 @@ def _detection() -> str:
 
 
 def _graph(calculator: str, sides: str, inner: str) -> str:
-    """A graph in protobuf's text form around one of MediaPipe's own."""
+    """Write a graph in protobuf's text form around one of MediaPipe's own."""
     node = f'calculator: "{calculator}"\ninput_stream: "IMAGE:picture"\n{inner}'
     return f'input_stream: "picture"\n{sides}node {{\n{node}}}\n'
 
@@ -204,11 +204,11 @@ def _person(found: Found) -> Person:
     mask = bindings.get_image(found["mask"]).numpy_view().copy()
     if len(points["face"]):
         points["face"] = points["face"][list(FACE)]
-    made = {
+    parts = {
         name: _inside(one if len(one) else np.zeros((POINTS[name], 3), np.float32))
         for name, one in (points | {"body": body}).items()
     }
-    return Person(**made, mask=mask)
+    return Person(**parts, mask=mask)
 
 
 def _points(packet: Any) -> "NDArray[np.float32]":
@@ -219,7 +219,7 @@ def _points(packet: Any) -> "NDArray[np.float32]":
 
 
 def _inside(points: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """Points without confidence where MediaPipe guesses beyond the edge of the picture."""
+    """Set the confidence of points to 0 that MediaPipe guesses outside of the picture."""
     outside = ((points[:, :2] < 0) | (points[:, :2] >= 1)).any(axis=1)
     points[outside, 2] = 0
     return points

@@ -1,4 +1,4 @@
-"""A person's outline, white on black, as Wan2.2-Animate's mask and background want it."""
+"""A person's mask, white on black, for the mask and the background of Wan2.2-Animate."""
 
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def draw(person: Person | None, size: tuple[int, int], threshold: float, growth_px: int) -> "Image":
-    """White where the person is, in shades of grey ("L"); black alone where there is none.
+    """Draw the person's mask in white on black (mode "L"); all black where there is no person.
 
     Args:
-        person: whose mask, of the picture's height and width.
+        person: the person, with a mask of the picture's height and width.
         size: width and height in pixels.
-        threshold: how sure a pixel has to be the person's.
-        growth_px: how far the outline is moved outward.
+        threshold: least confidence of a pixel of the mask.
+        growth_px: pixels by which the mask grows on every side.
     """
     import numpy as np
     from PIL import Image
@@ -28,13 +28,13 @@ def draw(person: Person | None, size: tuple[int, int], threshold: float, growth_
 
 
 def grown(mask: "NDArray[np.bool_]", pixels: int) -> "NDArray[np.bool_]":
-    """A mask with everything that is at most so many pixels away, in rows and in columns."""
+    """Grow a mask by so many pixels along rows and columns."""
     import numpy as np
 
     for axis in (0, 1):
         before = np.insert(np.cumsum(mask, axis=axis), 0, 0, axis=axis)
-        places = np.arange(mask.shape[axis])
-        ends = np.minimum(places + pixels + 1, mask.shape[axis])
-        starts = np.maximum(places - pixels, 0)
+        positions = np.arange(mask.shape[axis])
+        ends = np.minimum(positions + pixels + 1, mask.shape[axis])
+        starts = np.maximum(positions - pixels, 0)
         mask = np.take(before, ends, axis) > np.take(before, starts, axis)
     return mask

@@ -1,6 +1,6 @@
-"""A skeleton drawn as Wan2.2-Animate was trained on it.
+"""Drawing a skeleton as in the training data of Wan2.2-Animate.
 
-Lines, colours, widths and the least confidence are those of the official preparation
+Lines, colours, widths and the confidence threshold are those of the official preparation
 (Wan-Video/Wan2.2, human_visualization.py, `draw_aapose_by_meta_new`): limbs are ellipses in 0.6 of
 a joint's colour, joints and hands lie over them, the face is not drawn.
 """
@@ -32,12 +32,12 @@ TIP = (0, 0, 255)
 
 
 def draw(person: Person | None, size: tuple[int, int], min_confidence: float) -> "Image":
-    """The skeleton of a person on black; black alone where there is none.
+    """Draw the skeleton of a person on black; a black image where there is no person.
 
     Args:
-        person: whose keypoints.
+        person: the person, with keypoints.
         size: width and height in pixels.
-        min_confidence: keypoints below it are left out, with the limbs that end there.
+        min_confidence: keypoints below it are left out, and limbs that end there too.
     """
     from PIL import Image, ImageDraw
 
@@ -92,7 +92,7 @@ def _dot(
 def _ellipse(
     a: "NDArray[np.int64]", b: "NDArray[np.int64]", width: int
 ) -> list[tuple[float, float]]:
-    """The outline of an ellipse from one point to the other, `width` to each side."""
+    """Return the outline of an ellipse from one point to the other, `width` to each side."""
     (ax, ay), (bx, by) = a.tolist(), b.tolist()
     x, y, half = (ax + bx) / 2, (ay + by) / 2, math.hypot(ax - bx, ay - by) / 2
     angle = math.atan2(ay - by, ax - bx)

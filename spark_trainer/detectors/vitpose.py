@@ -1,10 +1,10 @@
-"""Three checkpoints of transformers: who is there, the joints of one person, the outline.
+"""Three checkpoints of transformers: people's boxes, the joints of one person, the person's mask.
 
 People are found by any `AutoModelForObjectDetection` that has a label `person`, such as RT-DETR
 (Zhao et al. 2023, arXiv:2304.08069); joints by ViTPose (Xu et al. 2022, arXiv:2204.12484) or
-ViTPose++ (arXiv:2212.04246) inside the person's box; the outline by SAM 2 (Ravi et al. 2024,
-arXiv:2408.00714), which is shown the same box. All run in float32. A checkpoint of COCO's 17 joints
-knows neither hands nor face: these are MediaPipe's, where it sees them on the same person.
+ViTPose++ (arXiv:2212.04246) inside the person's box; the mask by SAM 2 (Ravi et al. 2024,
+arXiv:2408.00714), with the same box. All run in float32. A checkpoint of COCO's 17 joints has
+neither hands nor face: they are taken from MediaPipe, where it finds them on the same person.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from spark_trainer.data import models
 from spark_trainer.data.files import read_json
 from spark_trainer.detectors import POINTS, Detector, Follow, Person, mediapipe, wholebody
 from spark_trainer.detectors.box import follow, inside
+from spark_trainer.memory import fitting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,26 +32,26 @@ if TYPE_CHECKING:
 PACKAGES = ("scipy", "torch", "transformers")
 NEEDS_GPU = True
 
-# Key of the configuration -> upstream's class of the model and of what prepares its pictures, and
-# values of `model_type` that it takes; none where the class takes many.
+# Key of the configuration -> upstream's classes of model and processor, and the allowed values of
+# `model_type`; none where the class takes many.
 CHECKPOINTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "person_model": ("AutoModelForObjectDetection", "AutoImageProcessor", ()),
     "keypoint_model": ("VitPoseForPoseEstimation", "VitPoseImageProcessor", ("vitpose",)),
     "mask_model": ("Sam2Model", "Sam2Processor", ("sam2", "sam2_video")),
 }
 PERSON = "person"
-# Number of keypoints -> ViTPose++'s expert for them, as upstream's documentation numbers its data.
+# Number of keypoints -> ViTPose++'s expert for them, numbered as in upstream's documentation.
 EXPERTS = {wholebody.COCO: 0, wholebody.WHOLE: 5}
 
 
 def identity(settings: Pose, cache: Path) -> dict[str, Any]:
-    """What the checkpoints' names stand for, and MediaPipe's models where hands and face are its.
+    """Return what the checkpoints' names stand for, and MediaPipe's models where they are used.
 
-    A local folder stands for its content's digest, a hub id for itself at its commit.
+    A local folder stands for its content's digest, a hub id for itself with its revision.
 
     Raises:
-        ConfigError: a local checkpoint is not there, incomplete or of another kind, or a package
-            is missing.
+        ConfigError: a local checkpoint is missing, incomplete or of another type, or a package is
+            missing.
     """
     if importlib.util.find_spec("scipy") is None:
         raise ConfigError(
@@ -68,7 +69,7 @@ def identity(settings: Pose, cache: Path) -> dict[str, Any]:
 
 
 def named(checkpoint: str) -> tuple[str, str]:
-    """Name and revision of a checkpoint; a hub id may end in `@` and a commit, tag or branch."""
+    """Return a checkpoint's name and revision; a hub id may end in `@` and a revision."""
     if Path(checkpoint).expanduser().exists():
         return str(Path(checkpoint).expanduser()), "main"
     name, _, revision = checkpoint.partition("@")
@@ -76,10 +77,10 @@ def named(checkpoint: str) -> tuple[str, str]:
 
 
 def _local_keypoints(settings: Pose) -> int | None:
-    """How many keypoints a local checkpoint finds; None of a hub id.
+    """Return how many keypoints a local checkpoint finds; None for a hub id.
 
     Raises:
-        ConfigError: a number that nothing is known of.
+        ConfigError: the number is neither COCO's nor COCO-WholeBody's.
     """
     path = Path(named(settings.keypoint_model)[0]) / "config.json"
     if not path.is_file():
@@ -101,18 +102,19 @@ def _installed(package: str) -> bool:
 
 
 def load(settings: Pose, device: str, threads: int) -> Detector:
-    """Load the three models, and MediaPipe where hands and face are its.
+    """Load the three models, and MediaPipe where hands and face come from it.
 
     Raises:
         ConfigError: a checkpoint is not there, not cached while there is no network, of another
-            kind, has no label `person` or another number of keypoints, or does not fit into memory.
+            kind, or has no label `person` or another number of keypoints.
+        MachineError: the disk, the network or the hub fails, or one does not fit into memory.
     """
     with _fitting(device):
         return VitPose(settings, device, threads)
 
 
 class VitPose(Detector):
-    """Of several people the surest, then whoever overlaps most with where that one was."""
+    """Boxes, joints and mask by transformers, of the person whom `box.follow` chooses."""
 
     def __init__(self, settings: Pose, device: str, threads: int) -> None:
         import torch
@@ -147,7 +149,7 @@ class VitPose(Detector):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Device, number of keypoints, and commits of hub ids."""
+        """Return the device, the number of keypoints, and commits of hub ids."""
         facts: dict[str, Any] = {"device": self._device, "keypoints": self._count}
         return facts | ({"commits": self._commits} if self._commits else {})
 
@@ -165,7 +167,7 @@ class VitPose(Detector):
                 other = None
                 if beside:
                     with _hushed():
-                        other = beside(picture)  # every picture: so it tells the time
+                        other = beside(picture)  # every picture, as it counts time by them
                 picture = picture.copy()  # PyTorch wants it writable
                 with _fitting(self._device):
                     last = box = follow(last, self.people(picture))
@@ -178,7 +180,7 @@ class VitPose(Detector):
             return len(self.people(picture.copy()))
 
     def people(self, picture: "Picture") -> "Boxes":
-        """The boxes of all that are sure enough, the surest first."""
+        """Return the boxes of all people above the threshold, by falling confidence."""
         import numpy as np
         import torch
 
@@ -201,7 +203,7 @@ class VitPose(Detector):
 
         parts: dict[str, Any] = wholebody.regroup(self.keypoints(picture, box))
         if "face" in parts and parts["face"][:, 2].mean() < self._min_confidence:
-            parts["face"][:] = 0  # a heatmap has a peak even of a face that is turned away
+            parts["face"][:] = 0  # a heatmap has a peak even where the face is turned away
         sides = np.array(picture.shape[1::-1] * 2)
         for name in POINTS.keys() - parts.keys():
             theirs = None if other is None else getattr(other, name)
@@ -210,9 +212,9 @@ class VitPose(Detector):
         return Person(**parts, mask=self.mask(picture, box))
 
     def keypoints(self, picture: "Picture", box: "Box") -> "NDArray[np.float32]":
-        """The joints of the person in a box: (17 or 133, 3), x and y as shares of the picture.
+        """Find the joints of the person in a box: (17 or 133, 3), x and y as shares of the picture.
 
-        The confidence is the heatmap's peak; beyond the edge of the picture it is 0.
+        The confidence is the heatmap's peak; outside of the picture it is 0.
         """
         import numpy as np
         import torch
@@ -231,7 +233,7 @@ class VitPose(Detector):
         return np.column_stack([np.nan_to_num(xy), sure]).astype(np.float32)
 
     def mask(self, picture: "Picture", box: "Box") -> "NDArray[np.float32]":
-        """How surely each pixel is the person's in a box; 0.5 is where upstream draws the line."""
+        """Return the confidence that each pixel is the person's in a box; upstream cuts at 0.5."""
         import torch
 
         inputs = self._mask_processor(
@@ -248,7 +250,7 @@ class VitPose(Detector):
 
 
 def _pretrained(settings: Pose, key: str, device: str) -> tuple[Any, Any]:
-    """A checkpoint's model, on its device, and its processor; no code comes with either."""
+    """Load a checkpoint's model, on its device, and its processor; code in it is not run."""
     import torch
     import transformers
 
@@ -261,13 +263,13 @@ def _pretrained(settings: Pose, key: str, device: str) -> tuple[Any, Any]:
             name, **options, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"pose.{key}: {name} can't be loaded: {error}") from error
+        raise models.unusable(f"pose.{key}: {name} can't be loaded: {error}", error) from error
     return loaded.eval().to(device), prepares
 
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Let what MediaPipe's C++ says of itself go nowhere; it writes to the descriptor."""
+    """Drop the messages of MediaPipe's C++, which writes to the descriptor of stderr."""
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -278,15 +280,8 @@ def _hushed() -> Iterator[None]:
         os.close(kept)
 
 
-@contextlib.contextmanager
-def _fitting(device: str) -> Iterator[None]:
-    """Say what to change where a GPU's memory runs out: no video is to blame for it."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"pose: one picture does not fit into the memory of {device}; expected a smaller "
-            f"pose.keypoint_model or pose.mask_model, or a larger pose.gpu_fraction ({error})"
-        ) from error
+def _fitting(device: str) -> contextlib.AbstractContextManager[None]:
+    return fitting(
+        f"pose: one picture does not fit into the memory of {device}; expected a smaller "
+        "pose.keypoint_model or pose.mask_model, or a larger pose.gpu_fraction"
+    )

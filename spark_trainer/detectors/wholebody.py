@@ -2,8 +2,8 @@
 
 WholeBody is 17 joints of COCO, 6 points of the feet, 68 of the face, 21 of each hand. Body and toes
 are regrouped as in the official preparation of Wan2.2-Animate (pose2d_utils.py, `load_from_kp2ds`):
-a toe is the middle of the big and the small one. The neck, the middle of the shoulders, is as sure
-as the less sure of them.
+a toe is the middle of the big and the small one. The neck is the middle of the shoulders, with the
+lower confidence of the two.
 """
 
 from typing import TYPE_CHECKING
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 COCO, WHOLE = 17, 133
 SHOULDERS = (5, 6)
-# Of COCO's joints, in the order of `BODY` without neck and toes; the neck is put in behind the
-# nose.
+# Numbers of COCO's joints, in the order of `BODY` without neck and toes; the neck is inserted
+# after the nose.
 JOINTS = (0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
 TOES = ((17, 18), (20, 21))  # big and small, left and right
 PARTS = {"face": slice(23, 91), "left_hand": slice(91, 112), "right_hand": slice(112, 133)}
 
 
 def regroup(points: "Points") -> "dict[str, Points]":
-    """The parts of a `Person` that the points hold; toes that they lack have confidence 0.
+    """Return the parts of a `Person` that the points hold; missing toes get confidence 0.
 
     Args:
         points: (17 or 133, 3), x, y and confidence.

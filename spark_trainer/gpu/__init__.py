@@ -1,4 +1,4 @@
-"""Which GPUs there are, and who may use which one now; nothing heavy is imported."""
+"""The GPUs of this machine, and their leases to processes; nothing heavy is imported."""
 
 from spark_trainer.gpu.driver import VISIBLE_VARIABLE, Device, devices, visible
 from spark_trainer.gpu.leases import Lease, NoDevice, hold, holders, lease

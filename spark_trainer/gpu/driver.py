@@ -1,4 +1,4 @@
-"""Which GPUs there are, asked of the driver's own tool."""
+"""The GPUs of this machine, as the driver's own tool `nvidia-smi` lists them."""
 
 import itertools
 import os
@@ -46,18 +46,18 @@ class Listed:
 
     @property
     def names(self) -> list[str]:
-        """What CUDA can be given of this GPU: its index, or its instances where MIG is on."""
+        """Return the names of this GPU for CUDA: its index, or its instances where MIG is on."""
         return [uuid for uuid, _ in self.instances] or [self.index]
 
 
 def devices() -> list[Device]:
-    """Every GPU of this machine; an empty list where there is no driver."""
+    """List the GPUs of this machine; an empty list where there is no driver."""
     rows = _ask(f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits")
     return [Device(*row.split(", ")) for row in rows if row]
 
 
 def listing() -> list[Listed]:
-    """Every GPU of this machine with its MIG instances; an empty list where there is no driver."""
+    """List the GPUs of this machine with their MIG instances; empty where there is no driver."""
     found: list[Listed] = []
     for line in _ask("-L"):
         if gpu := _GPU.match(line):
@@ -69,14 +69,14 @@ def listing() -> list[Listed]:
 
 
 def visible(listed: Sequence[Listed] | None = None) -> list[str]:
-    """The devices that a process started here may use, named as CUDA is given them.
+    """Return the devices that a process started here may use, by the names that CUDA takes.
 
-    `CUDA_VISIBLE_DEVICES` first; like CUDA, it is read up to the first entry that can't be a
-    device, so `-1`, an empty text and Slurm's `NoDevFiles` hide all. Without it, every GPU of this
-    machine, or its MIG instances.
+    These are the entries of `CUDA_VISIBLE_DEVICES`; as in CUDA, only those before the first one
+    that can't be a device, so `-1`, an empty text and Slurm's `NoDevFiles` hide all. Without the
+    variable, every GPU of this machine, or its MIG instances.
 
     Args:
-        listed: what `listing()` returned, to ask only once.
+        listed: the result of `listing()`, to ask only once.
     """
     allowed = os.environ.get(VISIBLE_VARIABLE)
     if allowed is None:
@@ -87,10 +87,10 @@ def visible(listed: Sequence[Listed] | None = None) -> list[str]:
 
 
 def canonical(name: str, listed: Sequence[Listed]) -> str:
-    """The one name of a device: its full UUID where the driver knows it, else as it is.
+    """Return a device's unique name: its full UUID where the driver knows it, else the given name.
 
-    An index, a UUID and the beginning of a UUID name the same device. A GPU with MIG on is its
-    first instance, as for CUDA.
+    An index, a UUID and the beginning of a UUID may name the same device. The name of a GPU with
+    MIG on means its first instance, as in CUDA.
     """
     gpus = [
         gpu
@@ -106,7 +106,7 @@ def canonical(name: str, listed: Sequence[Listed]) -> str:
 
 
 def _ask(*question: str) -> list[str]:
-    """The lines that `nvidia-smi` answers; none where it is missing or fails."""
+    """Return the lines that `nvidia-smi` answers; none where it is missing or fails."""
     if not shutil.which("nvidia-smi"):
         return []
     answer = subprocess.run(["nvidia-smi", *question], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Taking GPUs, whole or by fractions, from those that are visible here."""
+"""Leasing GPUs, whole or by fractions, from those that are visible here."""
 
 import contextlib
 import json
@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from spark_trainer.errors import UserError
 from spark_trainer.gpu import driver, registry
 from spark_trainer.gpu.registry import Holder
 
 HELD_VARIABLE = "SPARK_TRAINER_GPU_HELD"  # the files of the lease that a process runs under
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
 POLL_SECONDS = (0.2, 1.0)  # the first and the longest pause between two tries
-SLACK = 1e-9  # three thirds are a whole
+SLACK = 1e-9  # for rounding: three thirds must fit into a whole
 
 logger = logging.getLogger("spark_trainer")
 
 _adopted: list[int] = []
 
 
-class NoDevice(RuntimeError):
-    """A lease that can't be had however long one waits; the message names the numbers."""
+class NoDevice(UserError):
+    """A lease that no waiting can bring; the message names the numbers."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Lease:
         devices: their names as in `CUDA_VISIBLE_DEVICES`.
         fraction: the share of each device.
         files: the lease's files, one for each device.
-        descriptors: for `subprocess`'s `pass_fds`; the child then holds the lease as well.
+        descriptors: for `subprocess`'s `pass_fds`: a child that gets them holds the lease too.
     """
 
     devices: tuple[str, ...]
@@ -45,7 +46,7 @@ class Lease:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What to export to whatever uses the devices, before it touches CUDA."""
+        """Return the variables to export to whatever uses the devices, before it starts CUDA."""
         return {
             driver.VISIBLE_VARIABLE: ",".join(self.devices),
             ORDER_VARIABLE: os.environ.get(ORDER_VARIABLE, "PCI_BUS_ID"),
@@ -60,16 +61,17 @@ def lease(
     what: str = "",
     waiting: Callable[[str], object] = logger.warning,
 ) -> Iterator[Lease]:
-    """Hold a fraction of each of `count` devices; waits until all of them can be had at once.
+    """Hold a fraction of each of `count` devices; wait until all of them are free at once.
 
     Args:
         count: how many devices.
         fraction: the share of each; the shares of a device add up to at most 1.
-        what: what the devices are for, as shown to others.
-        waiting: told once who holds what, if the lease can't be had at once.
+        what: the purpose, as shown to others.
+        waiting: called once with a message that says who holds what, if the lease must wait.
 
     Raises:
-        NoDevice: more devices than are visible here, or an impossible count or fraction.
+        NoDevice: more devices are asked for than are visible here, or count or fraction is
+            impossible.
     """
     taken = _wait(_candidates(count, fraction), count, fraction, what, waiting)
     try:
@@ -84,21 +86,23 @@ def lease(
 def hold() -> None:
     """Hold, until this process ends, the lease that it was started under, if there is one.
 
-    For processes that get no descriptors, because launchers between them and the holder close
-    them: their devices stay taken whatever becomes of the launchers.
+    This is for processes that get no descriptors, because a launcher between them and the holder
+    closes them. Their devices stay taken even if the launcher dies.
 
     Raises:
-        NoDevice: the lease is gone, so its devices may be another's.
+        NoDevice: the lease is gone, so another process may hold its devices.
     """
     for name in json.loads(os.environ.get(HELD_VARIABLE) or "[]"):
         try:
             _adopted.append(registry.adopt(Path(name)))
         except FileNotFoundError:
-            raise NoDevice(f"the lease {name} is gone, its GPU may be another's by now") from None
+            raise NoDevice(
+                f"the lease {name} is gone, and another process may hold its GPU"
+            ) from None
 
 
 def holders() -> list[Holder]:
-    """Who holds what now; inside a Slurm job what that job holds."""
+    """List who holds what now; inside a Slurm job only that job's holders."""
     path = registry.folder()
     try:
         with registry.locked(path):
@@ -108,14 +112,14 @@ def holders() -> list[Holder]:
 
 
 def by_device(names: Sequence[str], listed: Sequence[driver.Listed]) -> dict[str, list[Holder]]:
-    """The holders of each of the devices."""
+    """Return the holders of each of the devices."""
     found = holders()
     uuids = {name: driver.canonical(name, listed) for name in names}
     return {name: [one for one in found if one.device == uuids[name]] for name in names}
 
 
 def _candidates(count: int, fraction: float) -> dict[str, str]:
-    """Canonical name -> name for CUDA, of every visible device."""
+    """Return canonical name -> name for CUDA, of every visible device."""
     if not 0 < fraction <= 1:
         raise NoDevice(f"fraction of a GPU: expected above 0 and at most 1 (got {fraction:g})")
     if count < 1:
@@ -139,7 +143,7 @@ def _wait(
     waiting: Callable[[str], object],
 ) -> Lease:
     pause, longest = POLL_SECONDS
-    told = False
+    announced = False
     while True:
         path = registry.make_folder()
         with registry.locked(path):
@@ -147,18 +151,18 @@ def _wait(
             chosen = _choose(list(names), living, count, fraction)
             if chosen:
                 return _take(path, {name: names[name] for name in chosen}, fraction, what)
-        if not told:
+        if not announced:
             held = "; ".join(str(replace(one, device=names[one.device])) for one in living)
             waiting(f"waiting for {fraction:g} of {count} of {len(names)} GPUs, held are {held}")
-            told = True
+            announced = True
         time.sleep(pause)
         pause = min(2 * pause, longest)
 
 
 def _choose(names: list[str], living: list[Holder], count: int, fraction: float) -> list[str]:
-    """The devices to take, in the order of `names`; none if fewer than `count` have room.
+    """Choose devices, returned in the order of `names`; none if fewer than `count` have room.
 
-    Idle ones first; then the fullest with room, so that larger fractions find theirs elsewhere.
+    Idle ones come first; then the fullest with room, so that room for larger fractions stays.
     """
     load = {
         name: math.fsum(holder.fraction for holder in living if holder.device == name)
@@ -170,7 +174,7 @@ def _choose(names: list[str], living: list[Holder], count: int, fraction: float)
 
 
 def _take(path: Path, chosen: dict[str, str], fraction: float, what: str) -> Lease:
-    """Write a file for each device; needs the folder's lock."""
+    """Write a lease file for each device; the caller holds the folder's lock."""
     written: list[tuple[Path, int]] = []
     try:
         for device in chosen:

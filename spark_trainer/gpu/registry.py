@@ -1,8 +1,8 @@
-"""The files that tell who holds which GPU; the kernel unlocks them when their holders die.
+"""The lease files, which tell who holds which GPU; the kernel unlocks them when their holders die.
 
-One file for each lease and device, locked (flock, shared) by whoever holds the lease. Everything
-that looks at these files or makes one does so under the lock of their folder, so a file that nobody
-locks belongs to a dead holder and is removed.
+There is one file for each lease and device, locked (flock, shared) by all processes that hold the
+lease. Files are read and made only under the lock of their folder, so a file that nobody locks
+belongs to a dead holder and is removed.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ EVERYBODY = 0o1777  # all users may add files, each may remove their own
 
 @dataclass(frozen=True)
 class Holder:
-    """What a file says; `since` in seconds since 1970, `job` is Slurm's."""
+    """The content of a lease file; `since` in seconds since 1970, `job` is Slurm's job id."""
 
     device: str
     fraction: float
@@ -42,12 +42,12 @@ class Holder:
 
     @property
     def purpose(self) -> str:
-        """What the device is for, safe to print whoever wrote it."""
+        """Return what the device is held for, safe to print whoever wrote it."""
         return self.what if self.what.isprintable() else json.dumps(self.what)
 
     @property
     def age(self) -> str:
-        """How long it has been held: `42 s`, `7 min`, `3 h 5 min`."""
+        """Return how long the device has been held: `42 s`, `7 min`, `3 h 5 min`."""
         seconds = max(0, int(time.time() - self.since))
         if seconds < 60:
             return f"{seconds} s"
@@ -56,13 +56,13 @@ class Holder:
 
 
 def folder() -> Path:
-    """Where the files lie: `SPARK_TRAINER_GPU_LEASES`, else a folder that all users share."""
+    """Return the folder of leases: `SPARK_TRAINER_GPU_LEASES`, else one that all users share."""
     given = os.environ.get(FOLDER_VARIABLE)
     return Path(given).absolute() if given else Path(tempfile.gettempdir()) / "spark_trainer_gpus"
 
 
 def make_folder() -> Path:
-    """The folder; the one that all users share is opened to them by whoever makes it."""
+    """Make the folder of leases if it is missing; the shared one is opened to all users."""
     path = folder()
     if os.environ.get(FOLDER_VARIABLE):
         path.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def make_folder() -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only one at work in the folder.
+    """Hold the lock of the folder.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -104,10 +104,10 @@ def _lock(path: Path) -> int:
 
 
 def living(path: Path) -> list[Holder]:
-    """Who holds what, oldest first, within this Slurm job or outside of any; needs the lock.
+    """List the living holders of this Slurm job, or outside of any, the oldest first.
 
-    Inside a job an index may count from the job's first device, so jobs are kept apart. The files
-    of the dead are removed, other users' excepted.
+    The caller holds the lock. Inside a job an index may count from the job's first device, so jobs
+    are kept apart. Files of dead holders are removed, except those of other users.
     """
     found = [_probe(file) for file in sorted(path.glob(f"*{SUFFIX}"))]
     ours = [holder for holder in found if holder and holder.job == job()]
@@ -142,7 +142,7 @@ def _parse(content: bytes) -> Holder | None:
 
 
 def write(path: Path, device: str, fraction: float, what: str) -> tuple[Path, int]:
-    """Make and lock a file in the folder, whose lock is needed; returns it and its descriptor."""
+    """Make and lock a lease file, and return it and its descriptor; the caller holds the lock."""
     file = path / f"{os.getpid()}-{secrets.token_hex(8)}{SUFFIX}"
     holder = Holder(device, fraction, os.getpid(), what, socket.gethostname(), time.time(), job())
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -158,7 +158,7 @@ def write(path: Path, device: str, fraction: float, what: str) -> tuple[Path, in
 
 
 def adopt(file: Path) -> int:
-    """Lock a file as one more holder; returns a descriptor.
+    """Lock a lease file as one more holder, and return a descriptor of it.
 
     Raises:
         FileNotFoundError: its holders are dead.
@@ -170,5 +170,5 @@ def adopt(file: Path) -> int:
 
 
 def job() -> str | None:
-    """The Slurm job that this process belongs to."""
+    """Return the id of the Slurm job that this process belongs to."""
     return os.environ.get(JOB_VARIABLE) or None

@@ -13,7 +13,7 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True)
 class Row:
-    """A visible device; what only the driver knows is None where it doesn't say."""
+    """A visible device; a fact of the driver is None where the driver doesn't give it."""
 
     device: str
     name: str | None
@@ -24,11 +24,11 @@ class Row:
     leases: list[Holder]
 
     def json(self) -> str:
-        """One line."""
+        """Return the row as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def cells(self) -> Iterator[tuple[str, ...]]:
-        """A line for each lease; one for a device that is free."""
+        """Yield the cells of a line for each lease; one line for a device that is free."""
         known = self.memory_mib is not None and self.used_mib is not None
         memory = f"{self.used_mib} of {self.memory_mib} MiB" if known else UNKNOWN
         busy = UNKNOWN if self.utilisation is None else f"{self.utilisation} %"
@@ -41,7 +41,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Every visible device."""
+    """Return a row for every visible device."""
     listed = driver.listing()
     names = driver.visible(listed)
     asked = {device.uuid: device for device in driver.devices()} if listed else {}
@@ -65,7 +65,7 @@ def rows() -> list[Row]:
 
 
 def table(found: list[Row]) -> str:
-    """Aligned columns below their headings."""
+    """Return the rows as aligned columns below their headings."""
     lines = [HEADINGS, *(cells for row in found for cells in row.cells())]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -75,5 +75,5 @@ def table(found: list[Row]) -> str:
 
 
 def _number(text: str) -> int | None:
-    """What `nvidia-smi` says; `[N/A]` and the like are nothing."""
+    """Read a number of `nvidia-smi`; None for `[N/A]` and the like."""
     return int(text) if text.isdecimal() else None

@@ -1,1 +1,1 @@
-"""The maths of training, without model names."""
+"""Losses and their noise levels, without model names."""

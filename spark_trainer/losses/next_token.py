@@ -6,10 +6,10 @@ from torch.nn.functional import cross_entropy
 
 
 def token_loss(logits_BLV: Tensor, labels_BL: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Sum of the token losses in nats, where the logits at a position are scores of its label.
+    """Sum the token losses in nats, where the logits at a position score the label there.
 
-    A sum, not a mean: batches and processes with different numbers of tokens are averaged without
-    bias.
+    It is a sum, not a mean, so that batches and processes with different numbers of tokens can be
+    averaged without bias.
 
     Args:
         logits_BLV: scores (batch, length, vocabulary).

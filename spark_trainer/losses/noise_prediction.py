@@ -2,7 +2,7 @@
 
     x_t = √ᾱ·x0 + √(1 - ᾱ)·ε        ᾱ is the product of 1 - β up to the timestep
 
-As diffusers' schedulers have it (scheduling_ddim.py: `alphas_cumprod`, add_noise, step).
+As in diffusers' schedulers (scheduling_ddim.py: `alphas_cumprod`, add_noise, step).
 """
 
 from torch import Tensor
@@ -11,13 +11,13 @@ from spark_trainer.losses.per_sample import mean_square, spread
 
 
 def noised(x0: Tensor, noise: Tensor, alpha_B: Tensor) -> Tensor:
-    """x_t for each sample's ᾱ, in the shape of the data (batch, ...)."""
+    """Compute x_t for each sample's ᾱ, in the shape of the data (batch, ...)."""
     alpha = spread(alpha_B, x0)
     return alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
 
 
 def target(x0: Tensor, noise: Tensor, alpha_B: Tensor, prediction: str) -> Tensor:
-    """What the network is to say: `epsilon` is the noise, `v_prediction` √ᾱ·ε - √(1 - ᾱ)·x0.
+    """Compute the network's target: the noise (`epsilon`), or √ᾱ·ε - √(1 - ᾱ)·x0 (`v_prediction`).
 
     Raises:
         ValueError: another prediction.
@@ -31,10 +31,10 @@ def target(x0: Tensor, noise: Tensor, alpha_B: Tensor, prediction: str) -> Tenso
 
 
 def loss(output: Tensor, x0: Tensor, noise: Tensor, alpha_B: Tensor, prediction: str) -> Tensor:
-    """Loss of each sample (batch,): mean square of the prediction's error.
+    """Compute each sample's loss (batch,): the mean square of the prediction's error.
 
     Args:
-        output: what the network said (batch, ...).
+        output: the network's prediction (batch, ...).
         x0: the data.
         noise: ε.
         alpha_B: ᾱ at each sample's timestep.

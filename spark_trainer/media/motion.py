@@ -6,9 +6,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-CELL_PX = (
-    8  # luma is averaged over squares of this side, so that grain and compression count little
-)
+CELL_PX = 8  # side of the squares whose mean luma is compared, so that grain counts little
 
 
 def cells(image: "Image") -> "np.ndarray":
@@ -19,7 +17,7 @@ def cells(image: "Image") -> "np.ndarray":
 
 
 def mean(moved: list[float]) -> float:
-    """Compute a video's motion from that between its frames; 0 for a still."""
+    """Compute a video's motion as the mean of that between its frames; 0 for a single frame."""
     return sum(moved) / len(moved) if moved else 0.0
 
 

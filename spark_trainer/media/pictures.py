@@ -25,7 +25,7 @@ TOLERANCE_S = 1e-6  # times are kept in whole microseconds
 # Containers whose index tells key frames from others. In the rest (transport streams, AVI …) a
 # seek may end at any other frame than the one that was asked for: they are read from the start.
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-LOOK_BACK_S = (0.0, 2.0, 10.0)  # how far in front of a time a seek is tried before the start
+LOOK_BACK_S = (0.0, 2.0, 10.0)  # a seek is tried so far before a time; then all is read
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Picture:
     frame: Any
 
     def image(self, deinterlace: Deinterlace = "auto", max_side_px: int | None = None) -> "Image":
-        """The frame upright, with square pixels, in RGB; see `render.image`."""
+        """Return the frame upright, with square pixels, in RGB; see `render.image`."""
         with converting("a frame"):
             return render.image(self.frame, self.ratio, deinterlace, max_side_px)
 
 
 def video_stream(source: Source) -> Any:
-    """The stream of a file's pictures.
+    """Return a file's video stream.
 
     Raises:
-        Unreadable: there is none, or nothing here decodes it.
+        Unreadable: there is none, or no decoder for it.
     """
     stream = source.video
     if stream is None:
@@ -63,13 +63,13 @@ def video_stream(source: Source) -> Any:
 def read(
     source: Source, max_megapixels: float = MAX_MEGAPIXELS, sought: bool = False
 ) -> Iterator[Picture]:
-    """Every frame in the order in which they are shown, from where the file is read.
+    """Yield every frame in the order in which they are shown, from the file's position on.
 
-    Behind a seek (`sought`) it begins with the key frame: what is shown before it leans on frames
+    After a seek (`sought`) the first is the key frame: frames shown before it depend on others
     that were not read.
 
-    A time that is missing, is no later than the one before, or is more than an hour ahead is
-    damage: the frame is shown right behind the one before.
+    A time that is missing, is not later than the one before, or is more than an hour ahead is
+    damage: the frame gets the time right after the one before.
 
     Raises:
         Unreadable: no video stream, or a frame larger than the limit.
@@ -86,17 +86,17 @@ def read(
         _check_size(frame, ratio, max_megapixels)
         time = 0.0 if last is None else last + step
         if frame.pts is not None:
-            told = float(frame.pts * stream.time_base) - source.origin
+            stamped = float(frame.pts * stream.time_base) - source.origin
             earliest = -math.inf if last is None else last + TOLERANCE_S
             latest = math.inf if sought and last is None else (last or 0.0) + PAUSE_S
-            time = told if earliest < told < latest else time
+            time = stamped if earliest < stamped < latest else time
         duration = float((frame.duration or 0) * stream.time_base)
         yield Picture(time, duration if 0 < duration < PAUSE_S else step, ratio, frame)
         last = time
 
 
 def step_s(stream: Any) -> float:
-    """Seconds from frame to frame, as the container says; 1/25 where it says nothing sensible."""
+    """Return the seconds from frame to frame, as the container says; 1/25 without a valid rate."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 1 / PAUSE_S < rate < 10_000:
             return float(1 / rate)
@@ -104,10 +104,10 @@ def step_s(stream: Any) -> float:
 
 
 class _Ratios:
-    """The shape of each frame's pixels, which may change inside a file.
+    """The width of a pixel over its height, of each frame, which may change inside a file.
 
-    A container's word counts until the stream itself says another thing. Decoders give frames
-    later than they read them, so what was read with a packet is kept for the frame of its time.
+    The container's value counts until the stream itself gives another one. Decoders return frames
+    later than they read them, so the value read with a packet is kept for the frame of its time.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -116,11 +116,11 @@ class _Ratios:
 
     def _now(self) -> float:
         own = self._stream.codec_context.sample_aspect_ratio
-        told = own if own != self._first else self._stream.sample_aspect_ratio
-        return float(told) if told and told > 0 else 1.0
+        ratio = own if own != self._first else self._stream.sample_aspect_ratio
+        return float(ratio) if ratio and ratio > 0 else 1.0
 
     def of(self, frame: Any, packet: Any) -> float:
-        """The ratio of a frame that this packet completed."""
+        """Return the ratio of a frame that this packet completed."""
         if packet is not None and packet.pts is not None:
             self._kept[packet.pts] = self._now()
         return self._kept.pop(frame.pts, self._now())
@@ -136,7 +136,7 @@ def _check_size(frame: Any, ratio: float, max_megapixels: float) -> None:
 
 
 def at(path: Path, times: Sequence[float]) -> Iterator[Picture]:
-    """The frame at each time.
+    """Yield the frame at each time.
 
     Args:
         path: the video.
@@ -144,7 +144,7 @@ def at(path: Path, times: Sequence[float]) -> Iterator[Picture]:
 
     Raises:
         Unreadable: the file is no video, or holds no frame.
-        OSError: it can't be read.
+        OSError: the file can't be read.
     """
     with opened(path) as source:
         if pictures := _sought(source, times[0]):
@@ -155,7 +155,7 @@ def at(path: Path, times: Sequence[float]) -> Iterator[Picture]:
 
 
 def _sought(source: Source, time: float) -> Iterator[Picture] | None:
-    """Frames from one at or before a time, by a seek; None where only reading on finds it."""
+    """Return frames from one at or before a time on, by a seek; None where no seek finds it."""
     stream = video_stream(source)
     if source.format not in INDEXED:
         return None
@@ -172,7 +172,7 @@ def _sought(source: Source, time: float) -> Iterator[Picture] | None:
 
 
 def shown(pictures: Iterator[Picture], times: Sequence[float]) -> Iterator[Picture]:
-    """The last frame at or before each time; the first one where there is none before.
+    """Yield the last frame at or before each time; the first one where there is none before.
 
     Raises:
         Unreadable: there is no frame at all.
@@ -188,7 +188,7 @@ def shown(pictures: Iterator[Picture], times: Sequence[float]) -> Iterator[Pictu
 
 
 def on_grid(pictures: Iterator[Picture], rate: float) -> Iterator[Picture]:
-    """The frame at 0, 1 / rate, 2 / rate … seconds, until the last one has been shown.
+    """Yield the frame at 0, 1 / rate, 2 / rate … seconds, until the last one has been shown.
 
     Raises:
         Unreadable: there is no frame at all.
@@ -207,7 +207,7 @@ def on_grid(pictures: Iterator[Picture], rate: float) -> Iterator[Picture]:
 
 
 def steady(pictures: Iterator[Picture], rate: float) -> Iterator[Picture]:
-    """The first frame, and then the first at or after each multiple of 1 / rate seconds.
+    """Yield the first frame, and then the first at or after each multiple of 1 / rate seconds.
 
     A gap gives fewer frames, never a repeated or mistimed one.
     """

@@ -13,11 +13,11 @@ Deinterlace = Literal["auto", "on", "off"]
 Range = Literal["sdr", "pq", "hlg"]
 
 HDR: dict[int, Range] = {16: "pq", 18: "hlg"}  # transfer characteristics, ITU-T H.273 table 3
-# Swscale's own tone mapping (ITU-R BT.2390) to what a screen without HDR shows.
+# Swscale's own tone mapping (ITU-R BT.2390) to the colours of a screen without HDR.
 TONE_MAPPED = ":out_transfer=iec61966-2-1:out_primaries=bt709:intent=perceptual"
 # Colours are converted exactly, and chroma is read at full resolution.
 SCALE = "flags=bicubic+accurate_rnd+full_chroma_int"
-BACKGROUND = (0, 0, 0)  # what shows through where a picture is transparent
+BACKGROUND = (0, 0, 0)  # behind the transparent parts of a picture
 
 
 class Shape(NamedTuple):
@@ -40,10 +40,10 @@ def dynamic_range(frame: Any) -> Range:
 
 
 def shown_size(frame: Any, ratio: float, max_side_px: int | None) -> tuple[int, int]:
-    """Width and height that a frame is shown at, before it is turned upright.
+    """Return the width and height that a frame is shown at, before it is turned upright.
 
     Args:
-        frame: as decoded.
+        frame: PyAV's frame.
         ratio: width of a pixel over its height.
         max_side_px: the longer side is shrunk to it, never enlarged.
     """
@@ -53,10 +53,10 @@ def shown_size(frame: Any, ratio: float, max_side_px: int | None) -> tuple[int, 
 
 
 def image(frame: Any, ratio: float, deinterlace: Deinterlace, max_side_px: int | None) -> "Image":
-    """Show a frame.
+    """Convert a decoded frame to an image as a person sees it.
 
-    FFmpeg's `estdif` deinterlaces by one frame alone, so a frame looks the same whether it was
-    reached by reading on or by a seek.
+    FFmpeg's `estdif` deinterlaces with one frame alone, so a frame looks the same whether reading
+    or a seek led to it.
     """
     from PIL.Image import fromarray
 
@@ -77,7 +77,7 @@ def image(frame: Any, ratio: float, deinterlace: Deinterlace, max_side_px: int |
 
 @lru_cache(maxsize=8)
 def converter(shape: Shape) -> Any:
-    """Build filters from frames of a shape to RGB; for HDR their table takes 2 s to compute."""
+    """Build filters from frames of a shape to RGB; for HDR, computing their table takes 2 s."""
     width, height = shape.shown
     mapping = TONE_MAPPED if shape.range != "sdr" else ""
     scale = f"{width}:{height}:{SCALE}{mapping}"
@@ -86,25 +86,25 @@ def converter(shape: Shape) -> Any:
 
 
 def graph(pixel_format: str, size: tuple[int, int], *filters: str) -> Any:
-    """Build filters in a row, each a name followed by its options, empty where it has none."""
+    """Build a chain of filters, each given as a name and its options, empty where it has none."""
     from av import VideoFormat
     from av.filter import Graph
 
-    made = Graph()
-    made.threads = 1
+    chain = Graph()
+    chain.threads = 1
     shape = VideoFormat(pixel_format)
-    last = made.add_buffer(width=size[0], height=size[1], format=shape, time_base=Fraction(1, 1))
+    last = chain.add_buffer(width=size[0], height=size[1], format=shape, time_base=Fraction(1, 1))
     for name, options in zip(filters[::2], filters[1::2], strict=True):
-        following = made.add(name, options or None)
+        following = chain.add(name, options or None)
         last.link_to(following)
         last = following
-    last.link_to(made.add("buffersink"))
-    made.configure()
-    return made
+    last.link_to(chain.add("buffersink"))
+    chain.configure()
+    return chain
 
 
 def filtered(filters: Any, frame: Any) -> Any:
-    """Put one frame through a graph; `estdif` gives it only at the end of what it is told."""
+    """Put one frame through a graph; `estdif` returns it only after the end of its input."""
     kept, frame.pts = frame.pts, 0
     filters.vpush(frame)
     frame.pts = kept
@@ -116,7 +116,7 @@ def filtered(filters: Any, frame: Any) -> Any:
 
 
 def _turned(image: "Image", frame: Any) -> "Image":
-    """The image as the display matrix asks for: turned, mirrored, or both.
+    """Turn or mirror an image, or both, as the frame's display matrix asks.
 
     Its rows (a, b, u), (c, d, v), (x, y, w) take a point (x, y) of the stored picture, y pointing
     down, to (a x + c y, b x + d y) of the shown one (libavutil/display.h).
@@ -144,7 +144,7 @@ def _turned(image: "Image", frame: Any) -> "Image":
 
 
 def _composed(image: "Image") -> "Image":
-    """A transparent image over the background."""
+    """Put a transparent image over the background."""
     from PIL.Image import alpha_composite, new
 
     below = new("RGBA", image.size, (*BACKGROUND, 255))

@@ -19,7 +19,7 @@ from spark_trainer.media.source import Source, Unreadable, codec_name, convertin
 BYTES = 2  # of a sample of one channel
 HEADER_BYTES = 44
 MAX_BYTES = 2**32 - 4096  # of a WAV file, whose header counts in 32 bits
-GONE = 0.02  # share of a side's loudness below which a mix is no mix but a cancellation
+CANCELLED = 0.02  # share of the louder side's level below which the sides have cancelled out
 STRETCH = "async=1:first_pts=0"  # FFmpeg fills gaps of more than 0.1 s and cuts what overlaps
 
 
@@ -47,7 +47,7 @@ def tracks(path: str) -> list[dict[str, Any]]:
 def write_wav(
     path: str, track: int, target: str, rate: int, channels: int, max_silence_s: float
 ) -> dict[str, Any]:
-    """Write a sound track as 16-bit PCM; memory stays flat.
+    """Write a sound track as 16-bit PCM, in constant memory.
 
     Args:
         path: the video.
@@ -55,33 +55,33 @@ def write_wav(
         target: the WAV file to write.
         rate: samples per second.
         channels: 1 mixes the two sides down, 2 gives stereo.
-        max_silence_s: most silence that late or jumping time stamps may ask for.
+        max_silence_s: most seconds of silence that late or jumping time stamps may ask for.
 
     Returns:
         `duration` in seconds, `peak_db` in dBFS (None for digital silence), `one_side` where the
-        two sides cancel out, so that one was kept, and what is `damaged`.
+        two sides cancel out, so that only one was kept, and `damaged` with what can't be decoded.
 
     Raises:
         Unreadable: nothing of the track can be decoded, or it asks for too much silence.
-        OSError: the disk's own trouble, or the file is not as long as what was written to it.
+        OSError: the disk fails, or the file is not as long as what was written to it.
     """
-    made = _write(path, track, target, rate, channels, max_silence_s, None)
-    if made.cancelled:
-        made = _write(path, track, target, rate, channels, max_silence_s, made.louder)
-    size, expected = os.stat(target).st_size, HEADER_BYTES + made.samples * channels * BYTES
+    done = _write(path, track, target, rate, channels, max_silence_s, None)
+    if done.cancelled:
+        done = _write(path, track, target, rate, channels, max_silence_s, done.louder)
+    size, expected = os.stat(target).st_size, HEADER_BYTES + done.samples * channels * BYTES
     if size != expected:
         raise OSError(errno.EIO, f"{size} of {expected} bytes are there", target)
     facts = {
-        "duration": round(made.samples / rate, 6),
-        "peak_db": round(20 * float(np.log10(made.peak / 32768)), 2) if made.peak else None,
+        "duration": round(done.samples / rate, 6),
+        "peak_db": round(20 * float(np.log10(done.peak / 32768)), 2) if done.peak else None,
     }
-    facts |= {"one_side": True} if made.side is not None else {}
-    return facts | ({"damaged": made.complaint} if made.complaint else {})
+    facts |= {"one_side": True} if done.side is not None else {}
+    return facts | ({"damaged": done.complaint} if done.complaint else {})
 
 
 @dataclass
-class _Made:
-    """What one pass over a track gave; `side` is the one side that it kept, if so."""
+class _Pass:
+    """The measures of one pass over a track; `side` is 0 or 1 where only that side is kept."""
 
     side: int | None
     samples: int = 0
@@ -93,16 +93,16 @@ class _Made:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the mix of the two sides lost what each of them has."""
-        return self.side is None and self.mixed < GONE**2 * max(self.left, self.right)
+        """Tell whether the mix of the two sides has lost their sound."""
+        return self.side is None and self.mixed < CANCELLED**2 * max(self.left, self.right)
 
     @property
     def louder(self) -> int:
-        """The side to keep alone."""
+        """Return the side to keep alone."""
         return int(self.right > self.left)
 
-    def taken(self, stereo_N2: NDArray[np.int16], channels: int) -> NDArray[np.int16]:
-        """Samples as they are written, (N, channels), counted."""
+    def measured(self, stereo_N2: NDArray[np.int16], channels: int) -> NDArray[np.int16]:
+        """Return the samples to write, (N, channels), and note their measures."""
         wide = stereo_N2.astype(np.float64)
         mix = wide.mean(axis=1)
         self.left += float(wide[:, 0] @ wide[:, 0])
@@ -128,32 +128,32 @@ def _write(
     channels: int,
     silence_s: float,
     side: int | None,
-) -> _Made:
-    made = _Made(side)
+) -> _Pass:
+    done = _Pass(side)
     with opened(Path(path)) as source, open(target, "wb") as file, wave.open(file) as out:
         out.setparams((channels, BYTES, rate, 0, "NONE", ""))
         stream = source.container.streams.audio[track]
         if stream.codec_context is None:
             raise Unreadable(f"no decoder for its sound ({source.format})")
         for stereo_N2 in _resampled(source, stream, rate, silence_s):
-            out.writeframesraw(made.taken(stereo_N2, channels).tobytes())
-            if made.samples * channels * BYTES > MAX_BYTES:
+            out.writeframesraw(done.measured(stereo_N2, channels).tobytes())
+            if done.samples * channels * BYTES > MAX_BYTES:
                 raise Unreadable(f"longer than a WAV file holds at {rate} samples per second")
-        made.complaint = source.complaint(stream)
-        if not made.samples:
-            raise Unreadable(f"no decodable audio: {made.complaint or 'the audio stream is empty'}")
+        done.complaint = source.complaint(stream)
+        if not done.samples:
+            raise Unreadable(f"no decodable audio: {done.complaint or 'the audio stream is empty'}")
         out.close()
         file.flush()
         os.fsync(file.fileno())
-    return made
+    return done
 
 
 def _resampled(
     source: Source, stream: Any, rate: int, silence_s: float
 ) -> Iterator[NDArray[np.int16]]:
-    """Samples (N, 2) from the file's origin on.
+    """Yield samples (N, 2) from the file's origin on.
 
-    A track may change its rate or its channels inside; each stretch has filters of its own.
+    A track may change its rate or its channels on the way; each part has filters of its own.
     """
     graph, shape = None, None
     for frame in _on_clock(source, stream, silence_s):
@@ -188,21 +188,25 @@ def _graph(form: str, layout: str, own_rate: int, rate: int, first: bool) -> Any
 
 
 def _pulled(graph: Any, frame: Any) -> Iterator[NDArray[np.int16]]:
-    """What filters give once they were told a frame, or the end."""
+    """Give the filters a frame, or None for the end, and yield what they return."""
     import av
 
     with converting("its sound"):
         graph.push(frame)
         while True:
             try:
-                made: NDArray[np.int16] = graph.pull().to_ndarray()
+                samples: NDArray[np.int16] = graph.pull().to_ndarray()
             except (BlockingIOError, av.error.EOFError):
                 return
-            yield made.reshape(-1, 2)
+            yield samples.reshape(-1, 2)
 
 
 def _on_clock(source: Source, stream: Any, silence_s: float) -> Iterator[Any]:
-    """Decoded frames with their time from the origin, as far as the silence between them allows."""
+    """Yield decoded frames with their time since the origin.
+
+    Raises:
+        Unreadable: there is too much silence between them.
+    """
     due, silent = 0.0, 0.0
     for frame, _ in source.decoded(stream):
         if frame.samples == 0 or not frame.sample_rate:

@@ -1,4 +1,4 @@
-"""A file of video or sound: who may open it, what it holds, and its packets on one clock."""
+"""A file of video or sound: the demuxers that may open it, its streams, its packets in time."""
 
 import errno
 import io
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.errors import Refused
+from spark_trainer.media.clock import CENTURIES_S, Clock, drop_absurd_times
 
 # FFmpeg's names of the formats that cameras, recorders and editors write, sound alone included.
-# Any other is refused before it is opened: a list of files would read what lies beside it.
+# Any other is refused before it is opened; a playlist, for example, would read other files.
 DEMUXERS = (
     "3dostr,4xm,aac,ac3,aiff,amr,amrnb,amrwb,apng,asf,asf_o,au,av1,avi,bink,caf,cavsvideo,dhav,"
     "dirac,dnxhd,dv,dvd,dxa,eac3,f4v,film_cpk,flac,flic,flv,gif,gxf,h261,h263,h264,hevc,ifv,ivf,"
@@ -23,31 +24,28 @@ DEMUXERS = (
     "webm,wtv,wv,xmv,yop,yuv4mpegpipe"
 )
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-BUFFER_BYTES = 1 << 18  # read at once; PyAV's 32 KiB would call Python eight times as often
+BUFFER_BYTES = 1 << 18  # read at once; PyAV's default of 32 KiB calls Python eight times as often
 
-FORGETS_CLOCK = 0x0200  # AVFMT_TS_DISCONT: formats whose time stamps may begin anew
-JUMP_BACK_S = 0.1  # FFmpeg's own limits, in fftools' ts_discontinuity_detect
-JUMP_AHEAD_S = 10.0
-CENTURIES_S = 1e10  # a wall clock's seconds since 1970 are 1.8e9
-PAUSE_S = 3600.0  # between two frames, in any format; beyond it the time stamp is damage
+RESTARTS_CLOCK = 0x0200  # AVFMT_TS_DISCONT: formats whose time stamps may start again
+PAUSE_S = 3600.0  # longest pause between two frames; with a longer one the time stamp is damaged
 
 
-# FFmpeg's words that need a few more.
+# Messages of FFmpeg that need an explanation.
 EXPLAINED = {"moov atom not found": "moov atom not found: the file is cut short, or is no MP4"}
 
 
 class Unreadable(Refused):
-    """A file that can't be used; the message is the reason that users read."""
+    """The file can't be used; the message is the reason that users read."""
 
 
 @dataclass
 class Source:
     """An open file.
 
-    `heard` is what FFmpeg's parts said about errors, as (level, speaker, text). `origin` is where
-    the file's clock starts, in seconds: at its first picture or sound. `cut` says how the file
-    shows that its end is missing. `entered_at` is the time stamp of the first packet since the file
-    was opened or sought in.
+    `heard` holds FFmpeg's error messages, as (level, component, text). `origin` is the second at
+    which the file's clock starts, that of its first picture or sound. `cut` tells how the file
+    shows that its end is missing. `entered_at` is the time stamp of the first packet since the
+    file was opened, or since a seek.
     """
 
     path: Path
@@ -59,24 +57,24 @@ class Source:
 
     @property
     def format(self) -> str:
-        """FFmpeg's name of the container's format, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+        """Return FFmpeg's name of the container's format, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
         return str(self.container.format.name)
 
     @property
     def duration(self) -> float | None:
-        """Seconds that the container claims."""
+        """Return the duration in seconds that the container claims."""
         return self.container.duration / 1e6 if self.container.duration else None
 
     @property
     def video(self) -> Any | None:
-        """The first video stream that is no cover."""
+        """Return the first video stream that is no cover art."""
         return next(iter(_videos(self.container)), None)
 
     def complaint(self, stream: Any) -> str | None:
-        """What is wrong with the file or one of its streams, if anything; the first thing said.
+        """Return the first message about damage of the file or of a stream; None without damage.
 
-        FFmpeg decodes a little of every stream to learn what it is, so the decoders of others
-        speak up too.
+        FFmpeg decodes a little of every stream when it opens a file, so messages about other
+        streams are left out.
         """
         if self.cut:
             return self.cut
@@ -85,21 +83,21 @@ class Source:
         return next(said, None)
 
     def _complain(self, speaker: str, error: Any) -> None:
-        """Remember what could not be read; a limit on memory is no matter of one packet."""
+        """Note an error of reading; one about memory is raised, as no packet is its cause."""
         if error.errno == errno.ENOMEM:
             raise MemoryError
         self.heard.append((0, speaker, error.strerror))
 
     def packets(self, stream: Any) -> Iterator[Any]:
-        """Packets of a stream from where the file is read, then None: give what you still hold.
+        """Yield a stream's packets from the file's position on, then None to flush the decoder.
 
-        Time stamps go on where a transport stream begins anew. Such a jump is told by all streams
-        together, so those of a file stay on one clock.
+        Time stamps continue where those of a transport stream start again. All streams together
+        show such a jump, so the streams of a file stay on one clock.
         """
         self.entered_at = None
-        clock = Clock() if self.container.format.flags & FORGETS_CLOCK else None
-        told = [*_videos(self.container), *self.container.streams.audio] if clock else [stream]
-        for packet in self._demuxed(told):
+        clock = Clock() if self.container.format.flags & RESTARTS_CLOCK else None
+        every = [*_videos(self.container), *self.container.streams.audio]
+        for packet in self._demuxed(every if clock else [stream]):
             if clock:
                 clock.correct(packet)
             if packet.stream_index == stream.index:
@@ -108,9 +106,9 @@ class Source:
         yield None
 
     def _demuxed(self, streams: list[Any]) -> Iterator[Any]:
-        """Packets until the end, or until the container can't be read any further.
+        """Yield packets until the end, or until the container can't be read any further.
 
-        At the end of a file in whose middle a stream began, PyAV fails by an `IndexError`.
+        PyAV raises `IndexError` at the end of a file in whose middle a stream began.
         """
         import av
 
@@ -119,7 +117,7 @@ class Source:
                 if packet.size:
                     if packet.has_sidedata("encryption_info"):
                         raise Unreadable("it is encrypted, and no key is given to a decoder")
-                    _sane(packet)
+                    drop_absurd_times(packet)
                     yield packet
         except IndexError:
             return
@@ -127,9 +125,9 @@ class Source:
             self._complain(self.format, error)
 
     def decoded(self, stream: Any) -> Iterator[tuple[Any, Any]]:
-        """Frames of a stream, each with the packet that completed it, None at the end.
+        """Yield frames of a stream, each with the packet that completed it, None at the end.
 
-        A packet that can't be decoded is a complaint; the next ones may be fine.
+        A packet that can't be decoded is noted; the next ones may be fine.
         """
         import av
 
@@ -144,41 +142,8 @@ class Source:
                 yield frame, packet
 
 
-def _sane(packet: Any) -> None:
-    """Take away time stamps that no recording has."""
-    for name in ("pts", "dts"):
-        ticks = getattr(packet, name)
-        if ticks is not None and abs(ticks * packet.time_base) > CENTURIES_S:
-            setattr(packet, name, None)
-
-
-class Clock:
-    """Makes one clock of time stamps that may begin anew in the middle of a file."""
-
-    def __init__(self) -> None:
-        self._offset_s = 0.0
-        self._due_s: dict[int, float] = {}  # stream -> when its next packet is due
-
-    def correct(self, packet: Any) -> None:
-        """Move the time stamps of a packet; packets come in the file's order."""
-        if packet.dts is None:
-            return
-        base = packet.time_base
-        time = float(packet.dts * base) + self._offset_s
-        due = self._due_s.get(packet.stream_index)
-        latest = max(self._due_s.values(), default=time)
-        if due is not None and (time < due - JUMP_BACK_S or time > latest + JUMP_AHEAD_S):
-            self._offset_s += due - time
-            time = due
-        self._due_s[packet.stream_index] = time + float((packet.duration or 0) * base)
-        ticks = round(self._offset_s / base)
-        packet.dts += ticks
-        if packet.pts is not None:
-            packet.pts += ticks
-
-
 def _decoder(stream: Any) -> Any:
-    """What decodes a stream: libvpx where it has an alpha plane, which FFmpeg's own leave out."""
+    """Return a stream's decoder: libvpx for an alpha plane, which FFmpeg's own decoders drop."""
     from av import CodecContext
 
     context = stream.codec_context
@@ -190,16 +155,16 @@ def _decoder(stream: Any) -> Any:
 
 
 def codec_name(stream: Any) -> str:
-    """FFmpeg's name of a stream's codec; `unknown` where it has no decoder for it."""
+    """Return FFmpeg's name of a stream's codec; `unknown` where it has no decoder for it."""
     return str(stream.codec_context.name) if stream.codec_context else "unknown"
 
 
 @contextmanager
 def converting(what: str) -> Iterator[None]:
-    """Turn FFmpeg's refusal to convert what it decoded into one that names it.
+    """Turn FFmpeg's error in a conversion into one that says what can't be converted.
 
     Raises:
-        Unreadable: it did refuse.
+        Unreadable: FFmpeg can't convert it.
     """
     import av
 
@@ -212,7 +177,7 @@ def converting(what: str) -> Iterator[None]:
 
 
 class _Bytes(io.FileIO):
-    """A file's bytes; a seek to where no file reaches is the demuxer's trouble, not the disk's."""
+    """A file's bytes; a seek beyond any file's size is an error of the demuxer, not of the disk."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         try:
@@ -227,12 +192,12 @@ class _Bytes(io.FileIO):
 def opened(path: Path) -> Iterator[Source]:
     """Open a file for reading.
 
-    Python reads the bytes, so trouble with the disk is an `OSError` with its number, and nothing
-    but this file is ever opened. FFmpeg is not told the file's name: the bytes alone decide.
+    Python reads the bytes, so an error of the disk is an `OSError` with its number, and no other
+    file is ever opened. FFmpeg doesn't get the file's name: only the bytes count.
 
     Raises:
-        Unreadable: the file is empty, or no recording that a demuxer of the list understands.
-        OSError: it can't be opened or read.
+        Unreadable: the file is empty, or no demuxer of the list can read it.
+        OSError: the file can't be opened or read.
     """
     import av
     import av.logging
@@ -276,7 +241,7 @@ def _videos(container: Any) -> list[Any]:
 
 
 def _origin(container: Any) -> float:
-    """Seconds at which the first picture or sound starts; subtitles and covers don't count."""
+    """Return the second at which the first picture or sound starts, regardless of subtitles."""
     starts = [
         float(stream.start_time * stream.time_base)
         for stream in (*_videos(container), *container.streams.audio)
@@ -286,7 +251,7 @@ def _origin(container: Any) -> float:
 
 
 def _why(path: Path, heard: list[Any], error: Any) -> str:
-    """Why a file can't be opened, in FFmpeg's own words unless it is plain text."""
+    """Tell why a file can't be opened, by FFmpeg's message unless it is plain text."""
     from av import ContainerFormat
 
     with open(path, "rb") as file:
@@ -303,10 +268,10 @@ def _why(path: Path, heard: list[Any], error: Any) -> str:
 
 
 def _cut(container: Any, file: io.FileIO) -> str | None:
-    """How the file shows that its end is missing.
+    """Tell how the file shows that its end is missing; None where it doesn't.
 
-    Three signs that no whole file has: the index points past the end (MP4, MOV), the RIFF header
-    promises more (AVI), the last packet of a transport stream is incomplete.
+    There are three signs: the index points past the end (MP4, MOV), the RIFF header names a larger
+    size (AVI), the last packet of a transport stream is incomplete.
     """
     size = os.fstat(file.fileno()).st_size
     indexes = [stream.index_entries for stream in container.streams]

@@ -1,4 +1,4 @@
-"""Still frames of a video as JPEG files, and what was seen of the video on the way."""
+"""Still frames of a video as JPEG files, and what decoding them tells about the video."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PICTURES = ("gif", "apng")  # formats whose files are pictures first, and videos if they move
-SAME_RATE = 0.01  # by which a counted rate may differ from the container's and still be that one
+SAME_RATE = 0.01  # relative difference below which the container's rate counts as the true one
 
 
 @dataclass
 class _Seen:
-    """What was seen of a video while it was decoded."""
+    """The facts that decoding a video has shown."""
 
     count: int = 0
     first: float = 0.0
@@ -35,7 +35,7 @@ class _Seen:
     moved: list[float] = field(default_factory=list)
 
     def follow(self, found: Iterator[Picture]) -> Iterator[Picture]:
-        """The same pictures, noted; each earns CPU time for the next."""
+        """Yield the same pictures and note them; each adds to the CPU time that is allowed."""
         for picture in found:
             if not self.count:
                 self.first = self.last = picture.time
@@ -46,12 +46,12 @@ class _Seen:
             self.interlaced |= bool(picture.frame.interlaced_frame)
             yield picture
 
-    def rate(self, told: float | None) -> float | None:
-        """Frames per second: as the container says where that is about what was counted."""
+    def rate(self, claimed: float | None) -> float | None:
+        """Return the frames per second: the container's claim if it is about the counted rate."""
         if self.count < 2:
-            return told
+            return claimed
         counted = (self.count - 1) / (self.last - self.first)
-        return told if told and abs(told / counted - 1) < SAME_RATE else counted
+        return claimed if claimed and abs(claimed / counted - 1) < SAME_RATE else counted
 
 
 def extract(
@@ -68,20 +68,20 @@ def extract(
 
     Args:
         path: the video.
-        folder: an empty one.
+        folder: an empty folder.
         frame_rate: frames per second of video; see `pictures.steady`.
-        jpeg_qscale: FFmpeg's JPEG scale, 1 is the best.
+        jpeg_qscale: FFmpeg's scale of JPEG quality, 1 is the best.
         max_side_px: the longer side is shrunk to it.
         deinterlace: `auto` where a frame says that it is interlaced.
         max_megapixels: largest frame, as it is shown.
-        max_frames: most frames written.
+        max_frames: most frames to write.
 
     Returns:
-        Times and sizes of the frames, and what was decoded beside what the container claims.
+        Times and size of the frames; duration and rate, as decoded and as the container has them.
 
     Raises:
         Unreadable: the file is no video, holds no frame, or more than the limits allow.
-        OSError: trouble with the disk.
+        OSError: the disk fails.
     """
     with opened(Path(path)) as source:
         stream = pictures.video_stream(source)
@@ -107,13 +107,13 @@ def extract(
 
 
 def _facts(source: Source, stream: Any, seen: _Seen, complaint: str | None) -> dict[str, Any]:
-    told = float(stream.average_rate) if stream.average_rate else None
+    claimed = float(stream.average_rate) if stream.average_rate else None
     facts = {
         "times": seen.times,
         "duration": _rounded(seen.end),
         "container_duration": _rounded(source.duration),
-        "fps": _rounded(seen.rate(told)),
-        "container_fps": _rounded(told),
+        "fps": _rounded(seen.rate(claimed)),
+        "container_fps": _rounded(claimed),
         "width": seen.size[0],
         "height": seen.size[1],
         "codec": codec_name(stream),
@@ -125,7 +125,7 @@ def _facts(source: Source, stream: Any, seen: _Seen, complaint: str | None) -> d
 
 
 def jpeg(image: "Image", qscale: int) -> bytes:
-    """Encode a JPEG with FFmpeg's quality scale, 4:2:0."""
+    """Encode an image as JPEG, 4:2:0, by FFmpeg's quality scale."""
     import av
 
     frame = render.filtered(_for_jpeg(image.size), av.VideoFrame.from_image(image))
@@ -140,7 +140,7 @@ def jpeg(image: "Image", qscale: int) -> bytes:
 
 @lru_cache(maxsize=4)
 def _for_jpeg(size: tuple[int, int]) -> Any:
-    """Build filters from RGB to BT.601 in full range, which JPEG is defined by."""
+    """Build filters from RGB to BT.601 in full range, the colours that JPEG is defined in."""
     options = f"{render.SCALE}:out_color_matrix=bt601:out_range=full"
     return render.graph("rgb24", size, "scale", options, "format", "yuvj420p")
 

@@ -62,14 +62,14 @@ def spec_on_manifest(name: str, run: Run, layout: Layout, key: str = "train") ->
     path = Path(run.manifest_path or "")
     if not path.is_file():
         raise ConfigError(f"{key}.manifest_path: no such file: {path}")
-    data = models.identity(str(path), layout.state / "models.json")
+    data = models.identity(str(path), layout.model_digests)
     spec = _spec(name, run, data, layout, key)
     return replace(spec, data_root=path.parent, manifest_digest=data[: encoded.DIGITS])
 
 
 def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
     """Return what follows from the settings, the weights, and what stands for the data."""
-    cache = layout.state / "models.json"
+    cache = layout.model_digests
     weights = models.identity(run.model_name, cache)
     decisive = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
     origin = {"data": digest(data)[:ORIGIN_DIGITS], "weights": digest(weights)[:ORIGIN_DIGITS]}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.data.files import canonical_json, read_json
+from spark_trainer.errors import UserError
 from spark_trainer.runs import folder, spec
 from spark_trainer.runs.folder import RunFolder
 
@@ -16,7 +17,7 @@ NAMED = 10  # things of a kind that a list names; the others are counted
 Values = dict[str, Any]  # dotted key -> plain value
 
 
-class RunError(ValueError):
+class RunError(UserError, ValueError):
     """A run that can't be read, or a name that means no run or several; the message says which."""
 
 

@@ -124,7 +124,7 @@ def gpus(config: Config, name: str, local: bool) -> int:
 def fingerprint(config: Config, name: str) -> str:
     """Digest of everything but the video that decides a step's result."""
     step = load(name)
-    cache = Layout(Path(config.output_dir)).state / "models.json"
+    cache = Layout(Path(config.output_dir)).model_digests
     value = {
         "step": name,
         "version": step.VERSION,

@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
-from spark_trainer import captioners, log
+from spark_trainer import captioners, environment, log
 from spark_trainer.captioners import Captioner, Shown, Trouble, engine
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.data.meta import HALVES
 from spark_trainer.errors import MachineError
+from spark_trainer.memory import OutOfMemory, fitting
 from spark_trainer.steps import Context, Facts
 from spark_trainer.steps.device import Wanted, device
 
@@ -42,8 +42,8 @@ def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Fact
     """Caption the videos with one loaded model.
 
     Raises:
-        ConfigError: no GPU where one is wanted, a checkpoint that can't be loaded, or a single
-            video that does not fit into memory.
+        ConfigError: no GPU where one is wanted, or a checkpoint that can't be loaded.
+        OutOfMemory: a single video does not fit.
     """
     settings: Captioning = context.settings
     shown: list[tuple[Video, Shown]] = []
@@ -62,7 +62,11 @@ def _caption(shown: list[tuple[Video, Shown]], context: Context) -> Iterator[tup
     what = f"caption/{settings.captioner_backend}, {len(shown)} videos"
     with device("caption", wanted(settings), settings.gpu_fraction, context.gpus, what) as place:
         began = time.perf_counter()
-        captioner = captioners.load(settings, place, context.workers)
+        with fitting(
+            f"caption.model_name: the model does not fit into the memory of {place}; expected a "
+            "smaller one, or caption.quantization"
+        ):
+            captioner = captioners.load(settings, place, context.workers)
         log.logger.info(
             "caption/%s: loaded %s on %s in %.1f s",
             settings.captioner_backend,
@@ -81,30 +85,29 @@ def _caption(shown: list[tuple[Video, Shown]], context: Context) -> Iterator[tup
                     yield video, _nothing(video, text)
                 else:
                     yield video, _record(text, frames, settings, origin, seconds)
+        except OutOfMemory as error:
+            raise OutOfMemory(
+                f"caption: a single video does not fit into the memory of {place}; expected a "
+                f"lower caption.num_frames or caption.max_side_px, or a smaller model ({error})"
+            ) from error
         except (ConfigError, MachineError) as error:
             if error.__cause__:
                 log.logger.error("caption: where it stopped", exc_info=error.__cause__)
             raise
-        except engine.OutOfMemory as error:
-            raise ConfigError(
-                f"caption: a single video does not fit into the memory of {place}; expected a "
-                f"lower caption.num_frames or caption.max_side_px, or a smaller model ({error})"
-            ) from error
 
 
 def _origin(captioner: Captioner, settings: Captioning, layout: Layout) -> Facts:
     """What every record of this job tells about where its caption comes from."""
-    cache = layout.state / "models.json"
     decoding = ("max_new_tokens", "num_beams", "repetition_penalty", "no_repeat_ngram_size")
     return {
         "backend": settings.captioner_backend,
         "model": captioners.model_name(settings),
-        "revision": captioners.identity(settings, cache),
+        "revision": captioners.identity(settings, layout.model_digests),
         "prompt": captioners.prompt(settings) or None,
         "decoding": {name: getattr(settings, name) for name in decoding},
         "engine": settings.engine,
         "quantization": settings.quantization,
-        "packages": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
+        "packages": environment.versions(PACKAGES),
         **captioner.facts,
     }
 
@@ -137,14 +140,6 @@ def _record(text: str, shown: Shown, settings: Captioning, origin: Facts, second
         )
         return facts | {"status": "none", "caption": None, "why": why}
     return facts | {"status": "ok"}
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def choose(layout: Layout, video: Video, times: list[float], settings: Captioning) -> Shown:

@@ -22,12 +22,11 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib import metadata
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import detectors, log
+from spark_trainer import detectors, environment, log
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.data.files import replacing_folder
 from spark_trainer.data.layout import Layout, Video
@@ -35,6 +34,7 @@ from spark_trainer.data.video import Quality, Writer
 from spark_trainer.detectors import POINTS, Detector, Person, face, outline, skeleton
 from spark_trainer.media import pictures
 from spark_trainer.media.source import opened
+from spark_trainer.memory import OutOfMemory
 from spark_trainer.steps import Context, Facts, shard
 from spark_trainer.steps.device import Wanted, device
 
@@ -81,8 +81,8 @@ def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Fact
     """Prepare each video.
 
     Raises:
-        ConfigError: no GPU where one is wanted, or a checkpoint that can't be loaded or does not
-            fit into memory.
+        ConfigError: no GPU where one is wanted, or a checkpoint that can't be loaded.
+        OutOfMemory: it does not fit.
     """
     settings: Pose = context.settings
     needs_gpu = detectors.backend(settings.detector).NEEDS_GPU
@@ -134,7 +134,7 @@ def prepare(video: Video, context: Context, detector: Detector) -> Facts:
     """Write a video's files; returns what the record tells.
 
     Raises:
-        ConfigError: the models do not fit into memory.
+        OutOfMemory: the models do not fit.
     """
     settings: Pose = context.settings
     source = shard.source(context.layout, video)
@@ -146,7 +146,7 @@ def prepare(video: Video, context: Context, detector: Detector) -> Facts:
             facts = _write(source, temporary, settings, detector)
         if facts["status"] != "ok":
             shutil.rmtree(folder, ignore_errors=True)
-    except ConfigError:
+    except (ConfigError, OutOfMemory):
         raise
     except ValueError as error:
         facts = {"status": "none", "why": str(error)}
@@ -162,8 +162,8 @@ def _origin(context: Context, detector: Detector) -> Facts:
     packages = ("av", *backend.PACKAGES, "numpy", "pillow")
     return {
         "detector": settings.detector,
-        "models": backend.identity(settings, context.layout.state / "models.json")["models"],
-        "packages": {name: metadata.version(name) for name in packages},
+        "models": backend.identity(settings, context.layout.model_digests)["models"],
+        "packages": environment.versions(packages),
         "settings": settings.results(),
         "lost_face": "black",
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

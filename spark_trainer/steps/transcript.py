@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer import log, transcribers
+from spark_trainer import environment, log, transcribers
 from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import MachineError, of_machine, unexpected
+from spark_trainer.media.source import Unreadable
 from spark_trainer.steps import Context, Facts
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.transcribers import SAMPLE_RATE, Heard, Sound, filters, listening
@@ -206,8 +207,7 @@ class _Model(contextlib.ExitStack):
     def _describe(self) -> Facts:
         """What a text was made with; only the settings and the revision decide it."""
         settings: Transcript = self._context.settings
-        cache = self._context.layout.state / "models.json"
-        known = transcribers.identity(settings, cache)
+        known = transcribers.identity(settings, self._context.layout.model_digests)
         digest = known if known != settings.whisper_model else None
         decoding = settings.results()
         for key in ("enabled", "backend", "whisper_model"):
@@ -217,7 +217,7 @@ class _Model(contextlib.ExitStack):
             "model": settings.whisper_model,
             "revision": digest or self.loaded.revision,
             "decoding": decoding,
-            "packages": transcribers.versions(settings.backend),
+            "packages": environment.versions(transcribers.PACKAGES[settings.backend]),
             "device": self.loaded.device,
         }
 
@@ -226,7 +226,7 @@ def _unheard(track: Track, error: Exception) -> Facts:
     """The record of a sound that can't be transcribed."""
     if of_machine(error):
         return nothing(str(error)) | {"status": "failed", "reason": str(error)}
-    if isinstance(error, listening.Unreadable):
+    if isinstance(error, Unreadable):
         log.logger.warning("transcript %s: %s", track.video.hash[:12], error)
         return nothing(str(error)) | {"unread": True}
     log.logger.error("transcript %s", track.video.hash[:12], exc_info=error)

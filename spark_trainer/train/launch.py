@@ -14,7 +14,7 @@ from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import joining, manifest
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.files import write_json, write_text
-from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped
+from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.train import continued, holder, lineage, processes, stop
@@ -22,7 +22,7 @@ from spark_trainer.train.strategies import deepspeed_config
 from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology
 
 
-class LaunchError(RuntimeError):
+class LaunchError(UserError):
     """A run that can't start as it was asked to; the message says what is missing."""
 
 
@@ -139,7 +139,7 @@ def on_node(folder: RunFolder, threads: int) -> int:
 
 
 def _program(folder: RunFolder) -> list[str]:
-    return ["-m", "spark_trainer.train.loop", str(folder)]
+    return ["-m", "spark_trainer.train.process", str(folder)]
 
 
 @contextlib.contextmanager

@@ -2,11 +2,10 @@
 
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import __version__, gpu
+from spark_trainer import __version__, environment, gpu
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest
 from spark_trainer.runs.spec import LaunchedRun
@@ -24,7 +23,6 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
         }
         for entry in manifest.read(data)
     }
-    versions = {name: _version(name) for name in PACKAGES}
     return {
         "run": launched.name,
         "seal": launched.run_id,
@@ -34,7 +32,7 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
         "videos": videos,
         "spark_trainer": __version__,
         "code": _revision(),
-        "packages": {name: version for name, version in versions.items() if version},
+        "packages": environment.versions(PACKAGES),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": launched.device,
@@ -42,13 +40,6 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
         "processes": launched.processes,
         "gpus": [str(found) for found in gpu.devices()],
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _revision() -> str | None:

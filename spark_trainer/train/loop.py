@@ -1,7 +1,4 @@
-"""The only training loop: it knows a method's verbs, no family and no kind.
-
-Started by `processes` as `python -m spark_trainer.train.loop <run folder>`, once per process.
-"""
+"""The only training loop: it knows a method's verbs, no family and no kind."""
 
 import contextlib
 import math
@@ -12,11 +9,11 @@ import torch
 
 from spark_trainer import log
 from spark_trainer.config import Run
+from spark_trainer.errors import Stopped
 from spark_trainer.train import checkpoints, data, evaluation, finish, optim, stop, strategies
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import Setup, TrainingError
 from spark_trainer.train.state import State
-from spark_trainer.train.stop import Stopped
 from spark_trainer.train.tracking import Tracker
 from spark_trainer.train.updates import Updates
 
@@ -209,12 +206,12 @@ class Trainer:
             self._checkpoint(step)
         if self.tracker:
             self.tracker.close()
-        signal = self.stopping() or stop.SIGNALS[0]
+        status = stop.STATUS[self.stopping() or stop.SIGNALS[0]]
         if self.saved >= 0:
             where = f"stopped at update {step} of {self.total}, checkpoint {self.saved} is saved"
-            raise Stopped(f"{where}; the same command goes on from there", signal)
+            raise Stopped(f"{where}; the same command goes on from there", status)
         text = "stopped before the first update; the same command begins again"
-        raise Stopped(text, signal)
+        raise Stopped(text, status)
 
     def _track(self, step: int, values: dict[str, float]) -> None:
         if self.tracker:
@@ -228,9 +225,3 @@ class Trainer:
         if self.setup.accelerator.is_main_process:
             best = self.setup.folder.checkpoint(self.progress.best_step or 0)
             checkpoints.rotate(self.setup.folder, self.run.keep_checkpoints, best)
-
-
-if __name__ == "__main__":
-    from spark_trainer.train.process import main
-
-    main()

@@ -1,4 +1,7 @@
-"""One training process, from its start to the line and the status that it ends with."""
+"""One training process, from its start to the line and the status that it ends with.
+
+Started by `processes` as `python -m spark_trainer.train.process <run folder>`, once per process.
+"""
 
 import atexit
 import os
@@ -9,15 +12,11 @@ from typing import NoReturn
 import torch
 
 from spark_trainer import environment, gpu, log
-from spark_trainer.errors import MACHINE_STATUS, MachineError, UserError, of_machine
+from spark_trainer.errors import MACHINE_STATUS, SparkTrainerError, Stopped, of_machine
 from spark_trainer.train import processes, setup, stop
 from spark_trainer.train.loop import Trainer
-from spark_trainer.train.setup import TrainingError
 
-KNOWN = (
-    *(TrainingError, UserError, MachineError, gpu.NoDevice),
-    *(ValueError, OSError, torch.OutOfMemoryError),
-)
+KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 
 
 def main() -> NoReturn:
@@ -31,9 +30,9 @@ def main() -> NoReturn:
         # A process that leaves while another still writes may end with an error after all is done.
         trainer.setup.accelerator.wait_for_everyone()
         trainer.setup.accelerator.end_training()
-    except stop.Stopped as stopped:
+    except Stopped as stopped:
         log.logger.warning("%s", stopped)
-        _end(str(stopped), stop.STATUS[stopped.number])
+        _end(str(stopped), stopped.status)
     except Exception as error:
         lost = trainer is not None and trainer.reading is not None and trainer.reading.killed
         _fail(error, lost or of_machine(error))
@@ -69,3 +68,7 @@ def _leave(status: int) -> NoReturn:
         sys.stderr.flush()
     finally:
         os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

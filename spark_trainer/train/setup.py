@@ -12,6 +12,7 @@ from spark_trainer import families, log, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
+from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
@@ -22,7 +23,7 @@ from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.train import strategies
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training can't go on; the message says why."""
 
 

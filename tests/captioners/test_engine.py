@@ -163,6 +163,7 @@ import torch
 from pathlib import Path
 from tests.captioners.test_engine import Hungry
 from spark_trainer.captioners import Shown, engine
+from spark_trainer.memory import OutOfMemory
 model, made = Hungry({mib_each}), []
 videos = [Shown((Path(p),) * n, tuple(map(float, range(n)))) for p, n in json.loads(sys.argv[1])]
 import accelerate.utils.memory
@@ -173,7 +174,7 @@ try:
     for number, text, _ in engine.run(model, videos, 16, 0):
         made.append([number, text])
     failure = None
-except engine.OutOfMemory as error:
+except OutOfMemory as error:
     failure = str(error)
 print(json.dumps({{"made": made, "batches": model.batches, "failure": failure}}))
 """

@@ -188,6 +188,16 @@ def test_a_server_that_stays_busy_costs_some_tries_then_all(
         ours.caption([one] * module.IN_A_ROW)
 
 
+def test_a_server_that_is_busy_when_it_is_tried_with_grey_is_no_trouble_of_the_settings(
+    answering: Callable[..., str], pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES_S", (0.01,))
+    ours = captioner(answering((400, b"image too small"), (503, b"loading")), "any/model")
+    shown = captioners.Shown((pictures["dog"],), (0.0,))
+    with pytest.raises(MachineError, match="503 loading"):
+        list(engine.run(ours, [shown], 1, 0))
+
+
 def test_an_answer_has_a_time_limit(
     answering: Callable[..., str], pictures: dict[str, Path]
 ) -> None:

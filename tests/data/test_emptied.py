@@ -12,13 +12,9 @@ CLIPS = Path(__file__).resolve().parents[2] / "config/demo/clips"
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
+def config(two_clips: dict[str, str]) -> Config:
     """A folder of two clips."""
-    videos = tmp_path / "videos"
-    videos.mkdir()
-    for name in ("dog.mp4", "title.mp4"):
-        shutil.copy(CLIPS / name, videos / name)
-    return load({"video_dir": str(videos), "output_dir": str(tmp_path / "out")})
+    return load(two_clips)
 
 
 def videos_of(config: Config) -> Path:

@@ -15,13 +15,9 @@ CLIPS = Path(__file__).resolve().parents[2] / "config/demo/clips"
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
+def config(two_clips: dict[str, str]) -> Config:
     """A folder of two clips."""
-    videos = tmp_path / "videos"
-    videos.mkdir()
-    for name in ("dog.mp4", "title.mp4"):
-        shutil.copy(CLIPS / name, videos / name)
-    return load({"video_dir": str(videos), "output_dir": str(tmp_path / "out")})
+    return load(two_clips)
 
 
 def videos_of(config: Config) -> Path:
@@ -236,7 +232,7 @@ def test_a_job_names_a_broken_snapshot(config: Config, content: bytes | None) ->
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=f"{path}: gone, or not what its name says"):
+    with pytest.raises(ConfigError, match=f"{path}: missing or broken"):
         index.load(config, found.digest)
 
 

@@ -163,7 +163,7 @@ def test_what_the_pose_step_left_is_of_the_same_moments(tmp_path: Path) -> None:
 
 def test_a_clip_without_its_person_cannot_be_used(tmp_path: Path) -> None:
     _, samples = posed(tmp_path, person_lost=[[0, 31]])
-    with pytest.raises(Unusable, match="nobody is found in the frames 0 to 31 of its pose"):
+    with pytest.raises(Unusable, match="no person in the frames 0 to 31 of its pose"):
         samples[0]
 
 

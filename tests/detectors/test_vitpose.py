@@ -11,6 +11,7 @@ import transformers
 
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.detectors import Detector, mediapipe, vitpose
+from spark_trainer.memory import OutOfMemory
 from tests.media import images_on_grid
 
 from . import tiny
@@ -245,7 +246,7 @@ def test_a_full_memory_is_no_videos_fault(
 
     monkeypatch.setattr(detector._masks, "forward", full)
     words = r"pose: one picture does not fit .*pose\.mask_model.*20 GiB"
-    with detector.following(16.0) as find, pytest.raises(ConfigError, match=words):
+    with detector.following(16.0) as find, pytest.raises(OutOfMemory, match=words):
         find(picture())
 
 

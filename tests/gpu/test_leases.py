@@ -239,7 +239,7 @@ def test_a_child_may_outlive_the_lease(one: None) -> None:
 def test_a_lease_that_is_gone_can_not_be_held(one: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with gpu.lease() as lease:
         monkeypatch.setenv(leases.HELD_VARIABLE, lease.environment[leases.HELD_VARIABLE])
-    with pytest.raises(gpu.NoDevice, match="is gone, its GPU may be another's by now"):
+    with pytest.raises(gpu.NoDevice, match="is gone, and another process may hold its GPU"):
         gpu.hold()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from whisper.normalizers import EnglishTextNormalizer
 
-from spark_trainer import config, transcribers
+from spark_trainer import config, environment, transcribers
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import Context, Facts, manifest, transcript
@@ -94,7 +94,7 @@ def test_where_a_text_comes_from(
     assert record["revision"] == transcribers.weights.OFFLINE["offline-tiny.en"][2]
     assert record["decoding"]["beam_size"] == 1
     assert not {"device", "batch_size", "enabled"} & set(record["decoding"])
-    assert record["packages"] == transcribers.versions(expected.backend)
+    assert record["packages"] == environment.versions(transcribers.PACKAGES[expected.backend])
     assert record["device"] == "cpu"
     assert record["seconds"] > 0
     assert record["made"].endswith("+00:00")

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 from spark_trainer.config import Run
@@ -14,11 +16,24 @@ from spark_trainer.data.files import file_digest, read_json, write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs import configured
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
-from spark_trainer.train import checkpoints, encode
+from spark_trainer.train import checkpoints, encode, setup
+from spark_trainer.train.loop import Trainer
 from spark_trainer.train.strategies import deepspeed_config
 from tests.families import tiny
 
 WORDS = ["beagle", "snow leopard", "web site", "bubble", "poodle", "lamp"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    yield
+    fresh()
+
+
+def fresh() -> None:
+    """Forget what Accelerate keeps for a process: each run here is its own."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +104,16 @@ def write_run(made: RunSpec, processes: int = 1) -> Path:
     lineage = {"run": made.name, "manifest_sha256": "", "spark_trainer": "", "code": ""}
     write_json(folder.lineage, lineage)
     return folder.path
+
+
+def train(folder: Path) -> list[dict[str, float]]:
+    """Train the run of a folder in this process; returns its metrics."""
+    fresh()
+    try:
+        Trainer.build(setup.prepare(folder)).train()
+    finally:
+        fresh()
+    return metrics(folder)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from deepspeed.runtime import torch_autocast
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -35,7 +34,7 @@ from spark_trainer.train.setup import Setup
 from spark_trainer.train.topology import STORE_VARIABLE, Topology
 from tests.families import tiny, tiny_pipelines
 
-from .conftest import write_run
+from .conftest import fresh, write_run
 
 WRITES = ("blip", "blip2", "internvl", "llava", "qwen2_vl")
 OTHERS = ("blip2_t5", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")  # of the same
@@ -272,11 +271,6 @@ def run(store: Store, cell: Cell) -> None:
     assert all(line["mfu"] > 0 and line["grad_norm"] > 0 for line in steps), steps
     assert sum("held_out_loss" in line for line in lines) == 2
     assert sorted((start.folder.path / "samples").glob("step_00000002*"))
-
-
-def fresh() -> None:
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 def main(strategy: str, file: Path, chosen: list[str]) -> None:

@@ -4,33 +4,18 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer.errors import MachineError
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.train import checkpoints, nest, setup
-from spark_trainer.train.loop import Trainer
+from spark_trainer.train import checkpoints, nest
 
-from .conftest import dropping, metrics, reseal, write_run
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    AcceleratorState._reset_state(True)
-    Trainer.build(setup.prepare(folder)).train()
-    return metrics(folder)
+from .conftest import dropping, metrics, reseal, train, write_run
 
 
 @pytest.fixture(scope="module")

@@ -2,33 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer.config import ConfigError, Run
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.train import continued, setup
-from spark_trainer.train.loop import Trainer
+from spark_trainer.train import continued
 
-from .conftest import metrics, write_run
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    AcceleratorState._reset_state(True)
-    Trainer.build(setup.prepare(folder)).train()
-    return metrics(folder)
-
+from .conftest import train, write_run
 
 SHORT = {"max_steps": 4, "eval_steps": 2, "schedule": "constant"}
 

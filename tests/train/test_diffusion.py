@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -30,27 +29,15 @@ from spark_trainer.runs import configured
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import data, setup
 from spark_trainer.train.launch import LaunchError
-from spark_trainer.train.loop import Trainer
 from tests import cards
 from tests.families import tiny_pipelines
 
-from .conftest import metrics, write_run
+from .conftest import metrics, train, write_run
 
 FAMILIES = ("svd", "animatediff", "wan_animate")
 FRAMES = {"svd": 3, "animatediff": 3, "wan_animate": 5}
 FPS = 8
 CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    fresh()
-
-
-def fresh() -> None:
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +115,6 @@ def make(folders: dict[str, Path], manifest: Path, tmp_path: Path) -> Make:
         return configured.spec_on_manifest(run, made, Layout(tmp_path / "state"))
 
     return make
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    Trainer.build(setup.prepare(folder)).train()
-    fresh()
-    return metrics(folder)
 
 
 def held_out(curve: list[dict[str, float]]) -> dict[int, float]:
@@ -403,7 +384,7 @@ def test_a_killed_run_goes_on_bit_by_bit(make: Make) -> None:
     keys = {"max_steps": 16, "num_workers": 1, "num_samples": 1, "ema_decay": 0.9}
     calm = train(write_run(make("svd", "calm", **keys)))
     folder = write_run(make("svd", "killed", **keys))
-    command = [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
+    command = [sys.executable, "-m", "spark_trainer.train.process", str(folder)]
     environment = os.environ | CPU
     process = subprocess.Popen(command, start_new_session=True, env=environment)
     while process.poll() is None and not (folder / "checkpoints/step_00000006").exists():

@@ -1,36 +1,22 @@
 """FLOPs as they are counted against those that a hand can add up."""
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.train import flops, setup
-from spark_trainer.train.loop import Trainer
 from tests.families import tiny
 
-from .conftest import dropping, metrics, write_run
+from .conftest import dropping, train, write_run
 from .matrix import Live
 
 ROWS, WIDTH, LAYERS = 256, 64, 12
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    fresh()
-
-
-def fresh() -> None:
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 def layer(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -95,12 +81,6 @@ def test_each_shape_of_clip_is_counted_once() -> None:
     assert over(2, 9) == 18 * frame
     assert over(2, 5) == 10 * frame
     assert meter.take() == 0
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    Trainer.build(setup.prepare(folder)).train()
-    fresh()
-    return metrics(folder)
 
 
 def test_counting_changes_nothing(make: Any, checkpoint: Path, tmp_path: Path) -> None:

@@ -6,13 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from spark_trainer import families, gpu
@@ -21,22 +19,9 @@ from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import TrainingError
 from tests.families import tiny
 
-from .conftest import metrics, write_run
+from .conftest import metrics, train, write_run
 
 no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps its state for a process; each run here is its own."""
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    Trainer.build(setup.prepare(folder)).train()
-    return metrics(folder)
 
 
 def test_loss_falls_and_everything_is_written(make: Any) -> None:
@@ -62,7 +47,6 @@ def test_loss_falls_and_everything_is_written(make: Any) -> None:
 
 def test_accumulation_is_the_token_weighted_mean(make: Any) -> None:
     whole = train(write_run(make("whole", batch_size=8, max_steps=4)))
-    AcceleratorState._reset_state(True)
     parts = train(
         write_run(make("parts", batch_size=2, gradient_accumulation_steps=4, max_steps=4))
     )
@@ -80,7 +64,6 @@ def test_a_missing_frame_is_counted_and_stops_past_the_limit(
     folder = write_run(made)
     train(folder)
     assert '"skipped_samples":0' not in (folder / "trained.json").read_text()
-    AcceleratorState._reset_state(True)
     with pytest.raises(TrainingError, match=r"train\.max_skipped = 0 allows.*frame_000001\.jpg"):
         train(write_run(make("strict", max_skipped=0.0)))
 
@@ -169,7 +152,6 @@ def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
     name = "vision_model.encoder.layers.0.mlp.fc1.weight"
     assert saved[name].equal(best_weights[name])
     curve = (folder / "metrics.jsonl").read_bytes()
-    AcceleratorState._reset_state(True)
     train(folder)
     assert (folder / "metrics.jsonl").read_bytes() == curve
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == kept
@@ -202,7 +184,6 @@ def test_a_warm_up_that_never_ends_is_said(make: Any) -> None:
 
 def test_the_average_is_evaluated_and_saved(make: Any) -> None:
     plain = train(write_run(make("plain")))
-    AcceleratorState._reset_state(True)
     folder = write_run(make("averaged", ema_decay=0.9))
     averaged = train(folder)
     steps = [[line for line in curve if "loss" in line] for curve in (plain, averaged)]
@@ -276,7 +257,6 @@ def test_adapters_learn_over_a_base_in_four_bits(make: Any, save: str) -> None:
 
 def test_bf16_and_gradient_checkpointing_stay_close(make: Any) -> None:
     exact = held_out(train(write_run(make("exact"))))
-    AcceleratorState._reset_state(True)
     settings = {"mixed_precision": "bf16", "gradient_checkpointing": True}
     close = held_out(train(write_run(make("close", **settings))))
     assert close[6] == pytest.approx(exact[6], rel=0.02)
@@ -326,7 +306,7 @@ def test_a_run_goes_on_with_another_number_of_processes(make: Any) -> None:
     folder = write_run(made)
     half = made.settings.model_copy(update={"max_steps": 8})
     assert half == made.settings
-    command = [sys.executable, "-m", "spark_trainer.train.loop", str(folder)]
+    command = [sys.executable, "-m", "spark_trainer.train.process", str(folder)]
     process = subprocess.Popen(command, start_new_session=True, env=os.environ | CPU)
     while process.poll() is None and not (folder / "checkpoints/step_00000004").exists():
         time.sleep(0.01)

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from spark_trainer.train.loop import Trainer
 from spark_trainer.train.updates import Updates
 
 from . import matrix
+from .conftest import fresh
 from .matrix import Cell, Live, Store
 
 # Of the largest gradient: the same products, of which some are made twice.
@@ -30,12 +30,6 @@ VARIANTS = [
     for tune in ("full", "lora")
 ]
 CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    matrix.fresh()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +83,7 @@ def passes(store: Store, family: str, finetune: str, recomputed: bool) -> tuple[
         Pass(updates, counted=False)  # what is made once and kept
         found = Pass(updates, counted=False), Pass(updates, counted=True)
     assert not watch.differentiated
-    matrix.fresh()
+    fresh()
     return found
 
 

@@ -13,17 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
-from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer import families, gpu
 from spark_trainer.data.files import file_digest, read_json
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import RunSpec
-from spark_trainer.train import checkpoints, setup
-from spark_trainer.train.loop import Trainer
+from spark_trainer.train import checkpoints
 from tests.families import tiny, tiny_pipelines
 
-from .conftest import metrics, write_run
+from .conftest import metrics, train, write_run
 from .test_diffusion import FPS, FRAMES, ids, write_video
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -70,13 +68,6 @@ def of(make: Any, tmp_path: Path) -> Callable[..., RunSpec]:
         return make(**given, **RUN, **settings)
 
     return of
-
-
-def train(folder: Path) -> list[dict[str, float]]:
-    Trainer.build(setup.prepare(folder)).train()
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    return metrics(folder)
 
 
 def everything(folder: Path) -> dict[str, Any]:

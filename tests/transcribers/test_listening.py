@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spark_trainer.media.source import Unreadable
 from spark_trainer.transcribers import listening
 
 
@@ -40,14 +41,14 @@ def test_other_rates_and_channels_are_resampled(
 def test_what_is_no_sound_is_unreadable(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "audio.wav"
     path.write_bytes(content)
-    with pytest.raises(listening.Unreadable, match=r"^audio.wav can't be read: "):
+    with pytest.raises(Unreadable, match=r"^audio.wav can't be read: "):
         listening.read(path)
 
 
 def test_a_cut_file_is_unreadable(every_reading: list, tmp_path: Path) -> None:
     path = tmp_path / "audio.wav"
     path.write_bytes(every_reading[0].wav.read_bytes()[:20_000])
-    with pytest.raises(listening.Unreadable, match="bytes are there"):
+    with pytest.raises(Unreadable, match="bytes are there"):
         listening.read(path)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from spark_trainer import transcribers
 from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.memory import OutOfMemory
 from spark_trainer.transcribers import filters, listening
 
 Make = Callable[..., "Ear"]  # noqa: F821  # tests/transcribers/conftest.py
@@ -138,7 +139,7 @@ def test_too_little_memory_for_one_says_what_to_lower() -> None:
     def work(items: Sequence[int]) -> list[int]:
         raise MemoryError
 
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(OutOfMemory) as caught:
         transcribers.batched(work, [1, 2], 8, Transcript())
     for key in ("whisper_model", "beam_size", "compute_type"):
         assert f"transcript.{key}" in str(caught.value)

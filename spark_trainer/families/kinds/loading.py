@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
+from spark_trainer.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
@@ -75,12 +76,7 @@ def image_to_text(name: str, options: LoadOptions) -> Loaded:
     if options.from_scratch:
         return Loaded(auto.from_config(config, **chosen), processor)
     if options.four_bit:
-        chosen["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=options.dtype,
-        )
+        chosen["quantization_config"] = BitsAndBytesConfig(**nf4(options.dtype))
     return Loaded(auto.from_pretrained(name, use_safetensors=True, **chosen), processor)
 
 

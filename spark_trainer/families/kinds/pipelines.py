@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.data.sample import Unusable
 from spark_trainer.families.kinds.clips import DROPOUT
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
@@ -104,12 +105,7 @@ def _four_bit(options: LoadOptions, network: str) -> Any:
 
     return PipelineQuantizationConfig(
         quant_backend="bitsandbytes_4bit",
-        quant_kwargs={
-            "load_in_4bit": True,
-            "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_use_double_quant": True,
-            "bnb_4bit_compute_dtype": options.dtype,
-        },
+        quant_kwargs=nf4(options.dtype),
         components_to_quantize=[network],
     )
 

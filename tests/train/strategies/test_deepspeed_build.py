@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from filelock import FileLock
 
 from spark_trainer.errors import MachineError
 from spark_trainer.train import setup
 from spark_trainer.train.strategies import deepspeed_build
 from spark_trainer.train.topology import Topology
-from tests.train.conftest import write_run
+from tests.train.conftest import fresh, write_run
 
 
 @pytest.mark.long
@@ -33,5 +32,4 @@ def test_a_builder_that_never_ends_is_waited_for_so_long(
         with FileLock(lock), pytest.raises(MachineError, match=f"^{lock}: .*remove {lock.parent},"):
             setup.prepare(folder)
     finally:
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
+        fresh()

@@ -4,20 +4,20 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import transformers
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from spark_trainer import families
+from spark_trainer.config import Run
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs.spec import RunSpec
-from spark_trainer.train import encode, launch, setup
+from spark_trainer.train import encode, launch, setup, strategies
 from spark_trainer.train.loop import Trainer
 from tests.families import tiny, tiny_pipelines
 from tests.train.conftest import metrics, reseal, write_run
@@ -48,13 +48,6 @@ SHARDED: dict[str, dict[str, Any]] = {
 }
 
 Make = Callable[..., RunSpec]
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 @pytest.fixture
@@ -119,6 +112,22 @@ def of(make: Make, films: Make, tmp_path: Path) -> Make:
         return make(name, model_name=str(folder), **(SMALL | {"packing": packs} | settings))
 
     return of
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "sharded"),
+    [
+        ({}, "DDP", False),
+        ({"use_deepspeed": True, "deepspeed_config": "zero.json"}, "DeepSpeed", True),
+        ({"fsdp": True}, "FSDP2", True),
+    ],
+    ids=["ddp", "deepspeed", "fsdp"],
+)
+def test_a_run_gets_the_strategy_that_it_asks_for(
+    asked: dict[str, Any], name: str, sharded: bool
+) -> None:
+    found = strategies.of(Run(**asked))
+    assert (found.NAME, found.lockstep) == (name, sharded)
 
 
 def fit(made: RunSpec) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Which moments of a video a clip shows, and at which size."""
+"""Choosing the moments of a video that a sample shows, and the size of its frames."""
 
 import math
 import random
@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from spark_trainer.config import Clip
+from spark_trainer.config import Sampling
 from spark_trainer.data.sample import Size, Unusable
 
 
-def length(meta: Mapping[str, Any], clip: Clip) -> int:
-    """The most frames of `clip.lengths` that a video is long enough for.
+def length(meta: Mapping[str, Any], settings: Sampling) -> int:
+    """Return the largest of `settings.lengths` that a video is long enough for.
 
     Raises:
-        Unusable: it is too short for the fewest, or has too few frames a second.
+        Unusable: it is too short for the smallest, or has too few frames a second.
     """
-    for num_frames in clip.lengths:
+    for num_frames in settings.lengths:
         try:
-            moments(meta, clip, num_frames, None)
+            moments(meta, settings, num_frames, None)
             return num_frames
         except Unusable as reason:
             why = reason
@@ -27,36 +27,36 @@ def length(meta: Mapping[str, Any], clip: Clip) -> int:
 
 
 def moments(
-    meta: Mapping[str, Any], clip: Clip, num_frames: int, draw: random.Random | None
+    meta: Mapping[str, Any], settings: Sampling, num_frames: int, draw: random.Random | None
 ) -> tuple[float, ...]:
-    """Seconds at which frames are taken.
+    """Return the seconds at which frames are taken.
 
-    With `clip.fps` or `clip.stride` always `num_frames` of them, evenly spaced; else one in each
-    even part of the window, at most as many as there are.
+    With `clip.fps` or `clip.stride` these are exactly `num_frames`, evenly spaced. Else there is
+    one in each of `num_frames` equal parts of the window; fewer where the video has fewer frames.
 
     Args:
-        meta: of the manifest's line.
-        clip: the settings.
-        num_frames: one of `clip.lengths`.
-        draw: where chance decides; the middle without.
+        meta: `meta` of the manifest's line.
+        settings: the section `clip`.
+        num_frames: one of `settings.lengths`.
+        draw: random numbers for the moments; without it each is the middle of its range.
 
     Raises:
         Unusable: the video is shorter than the clip, or has too few frames a second.
     """
-    if clip.fps is None and clip.stride is None:
-        return _spread(meta, clip, num_frames, draw)
-    if clip.source == "video":
-        return _decoded(meta, clip, num_frames, draw)
+    if settings.fps is None and settings.stride is None:
+        return _spread(meta, settings, num_frames, draw)
+    if settings.source == "video":
+        return _decoded(meta, settings, num_frames, draw)
     known = tuple(meta.get("frame_times") or (0.0,))
-    of_disk = _strided if clip.stride else _paced
-    return of_disk(known, clip, num_frames, draw)
+    choose = _strided if settings.stride else _paced
+    return choose(known, settings, num_frames, draw)
 
 
 def on_grid(times: tuple[float, ...], pose: Mapping[str, Any]) -> tuple[float, ...]:
-    """The nearest moments of which the `pose` step's files hold a frame.
+    """Return the nearest moments for which the `pose` step's files hold a frame.
 
     Raises:
-        Unusable: the files end before the clip does, or hold nobody in one of its frames.
+        Unusable: the files end before the clip does, or no person was found in one of its frames.
     """
     numbers = [round(time * pose["fps"]) for time in times]
     if numbers[-1] > pose["frames"]:
@@ -64,12 +64,12 @@ def on_grid(times: tuple[float, ...], pose: Mapping[str, Any]) -> tuple[float, .
     numbers = [min(number, pose["frames"] - 1) for number in numbers]
     for first, last in pose.get("person_lost", ()):
         if any(first <= number <= last for number in numbers):
-            raise Unusable(f"nobody is found in the frames {first} to {last} of its pose")
+            raise Unusable(f"no person in the frames {first} to {last} of its pose")
     return tuple(number / pose["fps"] for number in numbers)
 
 
 def size(meta: Mapping[str, Any], sizes: Sequence[Size]) -> Size:
-    """The size whose shape is nearest to the video's, the first of equals.
+    """Return the size whose aspect ratio is nearest to the video's, the first of equals.
 
     Raises:
         Unusable: there are several sizes, and the video's own is not known.
@@ -77,25 +77,25 @@ def size(meta: Mapping[str, Any], sizes: Sequence[Size]) -> Size:
     if len(sizes) == 1:
         return sizes[0]
     if not meta.get("width") or not meta.get("height"):
-        raise Unusable("without width and height, which choose among clip.sizes")
+        raise Unusable("without width and height, by which clip.sizes are chosen")
     shape = math.log(meta["width"] / meta["height"])
     return min(sizes, key=lambda one: abs(math.log(one[0] / one[1]) - shape))
 
 
 def _spread(
-    meta: Mapping[str, Any], clip: Clip, num_frames: int, draw: random.Random | None
+    meta: Mapping[str, Any], settings: Sampling, num_frames: int, draw: random.Random | None
 ) -> tuple[float, ...]:
     known = tuple(meta.get("frame_times") or (0.0,))
     duration = meta.get("duration") or known[-1] + 1.0
-    window = min(clip.seconds or duration, duration)
+    window = min(settings.seconds or duration, duration)
     begin = (duration - window) * (draw.random() if draw else 0.5)
-    if clip.source == "frames":
+    if settings.source == "frames":
         known = tuple(time for time in known if begin <= time <= begin + window) or known[:1]
         count = min(num_frames, len(known))
-        places = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
-        return tuple(known[int(place * len(known))] for place in places)
-    places = [(i + (draw.random() if draw else 0.5)) / num_frames for i in range(num_frames)]
-    return tuple(begin + place * window for place in places)
+        shares = [(i + (draw.random() if draw else 0.5)) / count for i in range(count)]
+        return tuple(known[int(share * len(known))] for share in shares)
+    shares = [(i + (draw.random() if draw else 0.5)) / num_frames for i in range(num_frames)]
+    return tuple(begin + share * window for share in shares)
 
 
 def _first(choices: int, draw: random.Random | None) -> int:
@@ -103,10 +103,10 @@ def _first(choices: int, draw: random.Random | None) -> int:
 
 
 def _strided(
-    known: tuple[float, ...], clip: Clip, num_frames: int, draw: random.Random | None
+    known: tuple[float, ...], settings: Sampling, num_frames: int, draw: random.Random | None
 ) -> tuple[float, ...]:
-    """Every stride-th of the frames on disk."""
-    stride = clip.stride or 1
+    """Return the times of every stride-th frame on disk."""
+    stride = settings.stride or 1
     span = (num_frames - 1) * stride + 1
     if span > len(known):
         raise Unusable(f"{len(known)} frames; clip.num_frames and clip.stride take {span}")
@@ -115,10 +115,10 @@ def _strided(
 
 
 def _paced(
-    known: tuple[float, ...], clip: Clip, num_frames: int, draw: random.Random | None
+    known: tuple[float, ...], settings: Sampling, num_frames: int, draw: random.Random | None
 ) -> tuple[float, ...]:
-    """The frames on disk that are nearest to the clip's rate."""
-    step = 1 / (clip.fps or 1)
+    """Return the times of the frames on disk nearest to moments that are 1 / `clip.fps` apart."""
+    step = 1 / (settings.fps or 1)
     span = (num_frames - 1) * step
     choices = sum(time + span <= known[-1] + 1e-3 for time in known)
     if not choices:
@@ -127,27 +127,27 @@ def _paced(
     taken = tuple(_nearest(known, begin + i * step) for i in range(num_frames))
     if any(later <= earlier for earlier, later in pairwise(taken)):
         raise Unusable(
-            f"its frames are too far apart for clip.fps = {clip.fps:g}; raise frames.frame_rate, "
-            "or set clip.source: video"
+            f"its frames are too far apart for clip.fps = {settings.fps:g}; "
+            "raise frames.frame_rate, or set clip.source: video"
         )
     return taken
 
 
 def _nearest(known: tuple[float, ...], time: float) -> float:
-    place = bisect_left(known, time)
-    return min(known[max(0, place - 1) : place + 1], key=lambda other: abs(other - time))
+    after = bisect_left(known, time)
+    return min(known[max(0, after - 1) : after + 1], key=lambda other: abs(other - time))
 
 
 def _decoded(
-    meta: Mapping[str, Any], clip: Clip, num_frames: int, draw: random.Random | None
+    meta: Mapping[str, Any], settings: Sampling, num_frames: int, draw: random.Random | None
 ) -> tuple[float, ...]:
-    """Moments in the middle of frames of the video itself."""
+    """Return moments in the middle of frames of the video itself."""
     duration, rate = meta.get("duration"), meta.get("fps")
     if not duration or not rate:
         raise Unusable("without duration and fps")
-    if clip.fps and clip.fps > 1.01 * rate:
-        raise Unusable(f"{rate:g} frames a second, fewer than clip.fps = {clip.fps:g}")
-    step = 1 / clip.fps if clip.fps else (clip.stride or 1) / rate
+    if settings.fps and settings.fps > 1.01 * rate:
+        raise Unusable(f"{rate:g} frames a second, fewer than clip.fps = {settings.fps:g}")
+    step = 1 / settings.fps if settings.fps else (settings.stride or 1) / rate
     span = (num_frames - 1) * step
     spare = duration - 1 / rate - span
     if spare < -1e-3:

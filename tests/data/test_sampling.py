@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_trainer.config import Clip
-from spark_trainer.data import clip
+from spark_trainer.config import Sampling
+from spark_trainer.data import sampling
 from spark_trainer.data.sample import Unusable
 
 TIMES = tuple(i / 8 for i in range(40))  # five seconds, eight frames a second
 
 
 def moments(meta: dict[str, Any], draw: random.Random | None = None, **keys: Any) -> list[float]:
-    settings = Clip(**keys)
-    return list(clip.moments(meta, settings, settings.lengths[0], draw))
+    settings = Sampling(**keys)
+    return list(sampling.moments(meta, settings, settings.lengths[0], draw))
 
 
 def test_frames_at_a_rate_lie_evenly_in_the_middle() -> None:
@@ -62,19 +62,19 @@ def test_a_video_that_is_too_short_says_so(keys: dict[str, Any], reason: str) ->
 @pytest.mark.parametrize("source", ["frames", "video"])
 def test_the_longest_clip_that_fits_is_chosen(source: str) -> None:
     """Of 5.1, 1.6 and 0.6 seconds."""
-    several = Clip(num_frames=[5, 41, 13], fps=8, source=source)
+    several = Sampling(num_frames=[5, 41, 13], fps=8, source=source)
     for duration, chosen in ((9.0, 41), (5.0, 13), (1.7, 13), (1.5, 5)):
         times = tuple(i / 8 for i in range(int(duration * 8)))
         meta = {"frame_times": times, "duration": duration, "fps": 24.0}
-        assert clip.length(meta, several) == chosen
+        assert sampling.length(meta, several) == chosen
     with pytest.raises(Unusable, match=r"the clip that is asked for takes 0\.50 s"):
-        clip.length({"frame_times": (0.0, 0.1), "duration": 0.2, "fps": 24.0}, several)
+        sampling.length({"frame_times": (0.0, 0.1), "duration": 0.2, "fps": 24.0}, several)
 
 
 def test_the_most_similar_shape_is_chosen() -> None:
     sizes = [(64, 64), (96, 48), (48, 96)]
     for shape, chosen in (((500, 480), 0), ((1920, 1080), 1), ((720, 1280), 2), ((1020, 730), 0)):
-        assert clip.size({"width": shape[0], "height": shape[1]}, sizes) == sizes[chosen]
-    assert clip.size({}, sizes[:1]) == sizes[0]
+        assert sampling.size({"width": shape[0], "height": shape[1]}, sizes) == sizes[chosen]
+    assert sampling.size({}, sizes[:1]) == sizes[0]
     with pytest.raises(Unusable, match="without width and height"):
-        clip.size({}, sizes)
+        sampling.size({}, sizes)

@@ -1,0 +1,50 @@
+"""The settings of evaluations, checkpoints and metrics."""
+
+from pydantic import Field
+
+from spark_trainer.config.section import Positive, Runtime, Section
+
+
+class Monitoring(Section):
+    """Evaluations, samples and checkpoints."""
+
+    eval_steps: int = Field(
+        100,
+        ge=1,
+        description="Updates between evaluations.",
+        json_schema_extra=Runtime,
+    )
+    checkpoint_steps: int = Field(
+        500, ge=1, description="Updates between checkpoints.", json_schema_extra=Runtime
+    )
+    keep_checkpoints: int = Field(
+        2,
+        ge=1,
+        description="Number of newest checkpoints to keep; the best one is kept too.",
+        json_schema_extra=Runtime,
+    )
+    num_samples: int = Field(
+        4,
+        ge=0,
+        description="Held-out samples for which each evaluation generates a text or a video.",
+        json_schema_extra=Runtime,
+    )
+    num_sampling_steps: int = Field(
+        25,
+        ge=1,
+        description="Denoising steps for each generated video.",
+        json_schema_extra=Runtime,
+    )
+    max_new_tokens: int = Field(
+        40, ge=1, description="Longest generated text in tokens.", json_schema_extra=Runtime
+    )
+    wandb_project: str | None = Field(
+        None,
+        description="Send metrics to this Weights & Biases project too.",
+        json_schema_extra=Runtime,
+    )
+    peak_tflops: Positive | None = Field(
+        None,
+        description="Peak speed of one device, for MFU; without it that of a known GPU.",
+        json_schema_extra=Runtime,
+    )
