@@ -141,6 +141,45 @@ def test_layers(name: str) -> None:
     assert not wrong, "\n".join(map(str, wrong))
 
 
+def imported(found: Import) -> Path | None:
+    """The file of ours that an import reads: a module, or the package that holds the name."""
+    names = found.module.split(".")[1:]
+    while names:
+        path = PACKAGE.joinpath(*names)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+        names.pop()
+    return None
+
+
+@pytest.mark.parametrize("name", ["config", "data", "graph", "steps"])
+def test_no_circles(name: str) -> None:
+    """Imports inside functions count."""
+    waits: dict[Path, set[Path]] = {path: set() for path in MODULES if part(path) == name}
+    for found in OURS:
+        target = imported(found)
+        if found.file in waits and target in waits and target != found.file:
+            waits[found.file].add(target)
+    while free := {path for path, others in waits.items() if not others & waits.keys()}:
+        waits = {path: others for path, others in waits.items() if path not in free}
+    assert not waits, ", ".join(str(path.relative_to(ROOT)) for path in waits)
+
+
+def test_no_step_is_named_outside_its_home() -> None:
+    """Whoever runs, records and seals steps, or asks about them, takes them as they come."""
+    homes = {PACKAGE / "steps" / f"{step}.py" for step in steps.STEPS}
+    homes |= {PACKAGE / "steps" / name for name in ("person.py", "transcribing.py")}
+    general = {path for path in MODULES if part(path) in ("steps", "graph")} - homes
+    for path in {*general, PACKAGE / "data/layout.py"}:
+        words = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not words & set(steps.STEPS), path.name
+
+
 def test_a_family_imports_no_other_family() -> None:
     names = {path.stem for path in (PACKAGE / "families").glob("*.py")} - {"__init__"}
     wrong = [
@@ -240,7 +279,8 @@ def test_sections_stand_in_pipeline_order() -> None:
 
 def rules_of(path: Path) -> dict[str, str]:
     """Rule name -> its text."""
-    pieces = re.split(r"^rule (\w+):\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    head = r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:\n"
+    pieces = re.split(head, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return dict(zip(pieces[1::2], pieces[2::2], strict=True))
 
 
