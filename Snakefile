@@ -39,9 +39,7 @@ rule all:
 
 
 onstart:
-    journal.start(
-        f"snakemake: {len(INDEX.videos)} videos in {len(INDEX.shards)} shards"
-    )
+    journal.start(f"snakemake: {INDEX}")
     journal.keep(INDEX.search.notes())
     journal.facts()
     failures.sweep(journal.name_file().parents[1])

@@ -29,7 +29,8 @@ from spark_trainer.captioners import Shown, engine
 from spark_trainer.config import Captioning
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
-from spark_trainer.steps import Context, shard
+from spark_trainer.steps import runner
+from spark_trainer.steps.base import Context
 
 MIN_SHARE = 0.95  # our items/s over the bare loop's
 MIN_TIMES = 5.0  # a shard's videos/s over those of a process per video
@@ -205,7 +206,7 @@ class Store:
         [self._shard] = self._index.shards
         context = Context(self._index.layout, steps.section(self._chosen, "frames"), 1)
         marker = self._marker("frames")
-        made = shard.run("frames", self._fingerprints["frames"], self._shard, context, marker)
+        made = runner.run("frames", self._fingerprints["frames"], self._shard, context, marker)
         assert made == {"current": 0, "ok": count}, made
 
     def build(self) -> tuple[Cost, int]:
@@ -231,7 +232,9 @@ class Store:
         path = self._index.layout.settings(STEP, self._fingerprints[STEP])
         order = {"step": STEP, "fingerprint": self._fingerprints[STEP]}
         order |= {"output_dir": self._chosen.output_dir}
-        write_json(path, order | {"settings": steps.settings(self._chosen, STEP)})
+        write_json(
+            path, order | {"settings": steps.section(self._chosen, STEP).model_dump(mode="json")}
+        )
         command = [sys.executable, "-m", "spark_trainer", "step", "--settings", str(path), *what]
         command += ["--threads", "1", "--gpus", str(int(self._device == "cuda"))]
         before = self._loads()

@@ -29,7 +29,9 @@ from spark_trainer.config import Config
 from spark_trainer.data import index
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.data.layout import Layout, Video
-from spark_trainer.steps import Context, Facts, manifest, shard
+from spark_trainer.steps import manifest, runner
+from spark_trainer.steps.base import Context
+from spark_trainer.steps.record import Facts
 
 NOTHING = "Nothing to be done"
 JOIN_JOBS = 2  # the join, and the target that asks for it
@@ -117,8 +119,8 @@ def _records(folder: Path, demo: dict[str, Any]) -> dict[str, Facts]:
     [video] = part.videos
     records = {}
     for name, fingerprint, context in _steps(config, found):
-        shard.run(name, fingerprint, part, context)
-        records[name] = read_json(found.layout.record(video, name), dict)
+        runner.run(name, fingerprint, part, context)
+        records[name] = read_json(steps.load(name).path(found.layout, video), dict)
     return records
 
 
@@ -180,9 +182,9 @@ def _finish(config: Config, records: dict[str, Facts]) -> None:
             _fill(found.layout, video, name, records[name])
         for part in found.shards:
             marker = found.marker(name, fingerprint, part)
-            counts = shard.run(name, fingerprint, part, context, marker)
+            counts = runner.run(name, fingerprint, part, context, marker)
             assert counts == {"current": len(part.videos)}, counts
-    fingerprint = steps.fingerprints(config)["manifest"]
+    fingerprint = manifest.fingerprints(config)["manifest"]
     for part in found.shards:
         marker = found.marker("manifest", fingerprint, part)
         manifest.part(found.layout, part, steps.reported(config), fingerprint, marker)
@@ -190,10 +192,11 @@ def _finish(config: Config, records: dict[str, Facts]) -> None:
 
 def _fill(layout: Layout, video: Video, name: str, record: Facts) -> None:
     """Write a step's record of a video, and the files that it promises, empty."""
-    for file in steps.load(name).files(layout, video, record):
+    step = steps.load(name)
+    for file in step.files(layout, video, step.RECORD.from_json(record)):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    path = layout.record(video, name)
+    path = step.path(layout, video)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, record | {"video": video.hash}, flushed=False)
 

@@ -24,7 +24,8 @@ from spark_trainer.config import Transcript
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.steps import Context, shard, transcript
+from spark_trainer.steps import audio, runner
+from spark_trainer.steps.base import Context
 from spark_trainer.transcribers import Sound, Transcriber, filters, listening
 
 MAX_RAW_RATIO = 1 / 0.95  # our seconds over the raw loop's: items/s at least 0.95 of its
@@ -48,7 +49,7 @@ def clips(base: Path, count: int) -> list[Video]:
     found = index.scan(chosen)
     [part] = found.shards
     made = Context(found.layout, chosen.audio, workers=len(os.sched_getaffinity(0)))
-    counts = shard.run("audio", steps.fingerprint(chosen, "audio"), part, made)
+    counts = runner.run("audio", steps.fingerprint(chosen, "audio"), part, made)
     assert counts == {"current": 0, "ok": count}, counts
     return list(part.videos)
 
@@ -69,9 +70,9 @@ def lent(model: Transcriber) -> Iterator[list[int]]:
 def step(videos: list[Video], context: Context) -> tuple[float, dict[str, str]]:
     """Seconds of our step, from WAV files to records, and its texts."""
     began, texts = time.perf_counter(), {}
-    for video, facts in transcript.produce(videos, context):
-        write_json(context.layout.record(video, "transcript"), facts)
-        texts[video.hash] = facts["text"]
+    for video, record in steps.load("transcript").produce(videos, context):
+        record.write(context.layout.record(video, "transcript"))
+        texts[video.hash] = record.text
     return time.perf_counter() - began, texts
 
 
@@ -91,7 +92,7 @@ def raw(
 def in_turns(videos: list[Video], context: Context, model: Transcriber, rounds: int) -> Measured:
     """Our step and the raw loop, taken in turns with the same loaded model."""
     settings: Transcript = context.settings
-    sounds = [listening.listen(context.layout.audio(video), settings.vad) for video in videos]
+    sounds = [listening.listen(audio.wav(context.layout, video), settings.vad) for video in videos]
     model.transcribe(sounds[:1])  # the first call of a model is slower
     own, their, shares = [], [], []
     with lent(model) as loads:

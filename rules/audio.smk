@@ -14,12 +14,12 @@ rule audio:
         gpu=gpus("audio"),
     params:
         settings=settings_file("audio"),
-        video=video_hash,
+        videos=one_video,
     shell:
-        ON_VIDEO
+        RUN_STEP
 
 
-rule audio_file:
+use rule audio as audio_file with:
     """The WAV file of one video, made again where it was deleted."""
     input:
         record=ancient(of_video("audio.json")),
@@ -27,18 +27,9 @@ rule audio_file:
         of_video("audio.wav"),
     log:
         "logs/audio/{folder}.file.log",
-    conda:
-        "../envs/media.yaml"
-    resources:
-        gpu=gpus("audio"),
-    params:
-        settings=settings_file("audio"),
-        video=video_hash,
-    shell:
-        ON_VIDEO
 
 
-rule audio_shard:
+use rule audio as audio_shard with:
     """The sound tracks of a shard of videos, one FFmpeg process per core."""
     input:
         members=LAYOUT.shard("{shard}"),
@@ -49,12 +40,5 @@ rule audio_shard:
         "logs/audio/{shard}.{fingerprint}.log",
     benchmark:
         "benchmarks/jobs/audio/{shard}.{fingerprint}.tsv"
-    conda:
-        "../envs/media.yaml"
-    threads: 8
-    resources:
-        gpu=gpus("audio"),
     params:
-        settings=settings_file("audio"),
-    shell:
-        ON_SHARD
+        videos=one_shard,

@@ -14,12 +14,12 @@ rule caption:
         gpu=gpus("caption/{backend}"),
     params:
         settings=settings_file("caption/{backend}"),
-        video=video_hash,
+        videos=one_video,
     shell:
-        ON_VIDEO
+        RUN_STEP
 
 
-rule caption_shard:
+use rule caption as caption_shard with:
     """The captions of a shard of videos by one captioner, loaded once."""
     input:
         members=LAYOUT.shard("{shard}"),
@@ -30,12 +30,5 @@ rule caption_shard:
         "logs/caption/{backend}/{shard}.{fingerprint}.log",
     benchmark:
         "benchmarks/jobs/caption/{backend}/{shard}.{fingerprint}.tsv"
-    conda:
-        "../envs/caption.yaml"
-    threads: 4
-    resources:
-        gpu=gpus("caption/{backend}"),
     params:
-        settings=settings_file("caption/{backend}"),
-    shell:
-        ON_SHARD
+        videos=one_shard,

@@ -36,14 +36,8 @@ LAYOUT = GRAPH.layout
 journal.name_file()
 
 plainly = console.one_line()  # trouble in what a rule asks is a line, not a trace
-ON_SHARD = (
-    "python -m spark_trainer step --settings {params.settings:q}"
-    " --shard {input.members:q} --marker {output.marker:q}"
-    " --threads {threads} --gpus {resources.gpu} --log {log:q}"
-)
-ON_VIDEO = (
-    "python -m spark_trainer step --settings {params.settings:q}"
-    " --folder {wildcards.folder:q} --video {params.video}"
+RUN_STEP = (
+    "python -m spark_trainer step --settings {params.settings:q} {params.videos:q}"
     " --threads {threads} --gpus {resources.gpu} --log {log:q}"
 )
 
@@ -88,14 +82,21 @@ def of_video(name: str) -> Path:
 
 
 @plainly
-def video_hash(wildcards) -> str:
-    """Params function: the hash of the video behind a folder."""
-    return GRAPH.video(wildcards.folder).hash
+def one_video(wildcards) -> list[str]:
+    """Params function: the flags that name the video behind a folder."""
+    video = GRAPH.video(wildcards.folder)
+    return ["--folder", video.folder, "--video", video.hash]
 
 
+def one_shard(wildcards, input, output) -> list[str]:
+    """Params function: the flags that name the videos of a shard, and its marker."""
+    return ["--shard", str(input.members), "--marker", str(output.marker)]
+
+
+@plainly
 def source(wildcards) -> Path:
     """Input function: the link to the video behind a folder."""
-    return LAYOUT.source(video_hash(wildcards))
+    return LAYOUT.source(GRAPH.video(wildcards.folder).hash)
 
 
 def outdated(step: str):

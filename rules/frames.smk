@@ -14,12 +14,12 @@ rule frames:
         gpu=gpus("frames"),
     params:
         settings=settings_file("frames"),
-        video=video_hash,
+        videos=one_video,
     shell:
-        ON_VIDEO
+        RUN_STEP
 
 
-rule frames_file:
+use rule frames as frames_file with:
     """The frame folder of one video, made again where it was deleted."""
     input:
         record=ancient(of_video("frames.json")),
@@ -27,18 +27,9 @@ rule frames_file:
         directory(of_video("frames")),
     log:
         "logs/frames/{folder}.file.log",
-    conda:
-        "../envs/media.yaml"
-    resources:
-        gpu=gpus("frames"),
-    params:
-        settings=settings_file("frames"),
-        video=video_hash,
-    shell:
-        ON_VIDEO
 
 
-rule frames_shard:
+use rule frames as frames_shard with:
     """Still frames of a shard of videos, one FFmpeg process per core."""
     input:
         members=LAYOUT.shard("{shard}"),
@@ -49,12 +40,5 @@ rule frames_shard:
         "logs/frames/{shard}.{fingerprint}.log",
     benchmark:
         "benchmarks/jobs/frames/{shard}.{fingerprint}.tsv"
-    conda:
-        "../envs/media.yaml"
-    threads: 8
-    resources:
-        gpu=gpus("frames"),
     params:
-        settings=settings_file("frames"),
-    shell:
-        ON_SHARD
+        videos=one_shard,

@@ -14,12 +14,12 @@ rule pose:
         gpu=gpus("pose"),
     params:
         settings=settings_file("pose"),
-        video=video_hash,
+        videos=one_video,
     shell:
-        ON_VIDEO
+        RUN_STEP
 
 
-rule pose_file:
+use rule pose as pose_file with:
     """The prepared videos of one video, made again where they were deleted."""
     input:
         record=ancient(of_video("pose.json")),
@@ -27,18 +27,9 @@ rule pose_file:
         directory(of_video("pose")),
     log:
         "logs/pose/{folder}.file.log",
-    conda:
-        "../envs/pose.yaml"
-    resources:
-        gpu=gpus("pose"),
-    params:
-        settings=settings_file("pose"),
-        video=video_hash,
-    shell:
-        ON_VIDEO
 
 
-rule pose_shard:
+use rule pose as pose_shard with:
     """The person in each video of a shard."""
     input:
         members=LAYOUT.shard("{shard}"),
@@ -49,12 +40,5 @@ rule pose_shard:
         "logs/pose/{shard}.{fingerprint}.log",
     benchmark:
         "benchmarks/jobs/pose/{shard}.{fingerprint}.tsv"
-    conda:
-        "../envs/pose.yaml"
-    threads: 8
-    resources:
-        gpu=gpus("pose"),
     params:
-        settings=settings_file("pose"),
-    shell:
-        ON_SHARD
+        videos=one_shard,

@@ -13,12 +13,12 @@ rule select:
         gpu=gpus("select"),
     params:
         settings=settings_file("select"),
-        video=video_hash,
+        videos=one_video,
     shell:
-        ON_VIDEO
+        RUN_STEP
 
 
-rule select_shard:
+use rule select as select_shard with:
     """Of every video's captions the one that goes to the manifest."""
     input:
         members=LAYOUT.shard("{shard}"),
@@ -29,11 +29,5 @@ rule select_shard:
         "logs/select/{shard}.{fingerprint}.log",
     benchmark:
         "benchmarks/jobs/select/{shard}.{fingerprint}.tsv"
-    conda:
-        "../envs/caption.yaml"
-    resources:
-        gpu=gpus("select"),
     params:
-        settings=settings_file("select"),
-    shell:
-        ON_SHARD
+        videos=one_shard,

@@ -14,12 +14,12 @@ rule transcript:
         gpu=gpus("transcript"),
     params:
         settings=settings_file("transcript"),
-        video=video_hash,
+        videos=one_video,
     shell:
-        ON_VIDEO
+        RUN_STEP
 
 
-rule transcript_shard:
+use rule transcript as transcript_shard with:
     """The speech of a shard of videos, with one loaded model."""
     input:
         members=LAYOUT.shard("{shard}"),
@@ -30,12 +30,5 @@ rule transcript_shard:
         "logs/transcript/{shard}.{fingerprint}.log",
     benchmark:
         "benchmarks/jobs/transcript/{shard}.{fingerprint}.tsv"
-    conda:
-        "../envs/asr.yaml"
-    threads: 4
-    resources:
-        gpu=gpus("transcript"),
     params:
-        settings=settings_file("transcript"),
-    shell:
-        ON_SHARD
+        videos=one_shard,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spark_trainer import gpu, log, needs
 from spark_trainer.config import Config
-from spark_trainer.data import manifest
+from spark_trainer.data import jsonl, manifest
 from spark_trainer.data.files import file_digest
 from spark_trainer.data.layout import Layout
 
@@ -67,7 +67,7 @@ def _manifest(path: Path) -> Iterator[str]:
             _say("rejected", log.plain(f"{entry.get('source_path')}: {entry.get('reason')}"))
     except OSError as error:
         yield f"{path}: {error.strerror}"
-    except manifest.Broken as error:
+    except jsonl.Broken as error:
         yield str(error)
 
 

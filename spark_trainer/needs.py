@@ -95,7 +95,7 @@ def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
         chosen: Any = steps.section(config, name)
         packages: tuple[str, ...] = ()
         key = name
-        match steps.kind(name):
+        match steps.load(name).word:
             case "frames" | "audio":
                 packages = ("av",)
             case "transcript":
@@ -161,7 +161,8 @@ def _gpus(config: Config, due: Due) -> Iterator[str]:
         here = gpu.visible()
         if not here or (due.gpus == 0 and chosen.gpu_fraction == 1):
             why = "Snakemake was offered none" if here else "there is none here"
-            yield (f"{steps.kind(name)}.device: cuda, but no GPU: {why}; expected auto or cpu then")
+            key = f"{steps.load(name).word}.device"
+            yield f"{key}: cuda, but no GPU: {why}; expected auto or cpu then"
     for name, wanted in due.runs.items():
         on_cpu = due.gpus == 0 and wanted.allow_cpu and wanted.min_gpus == 0
         if due.gpus < max(1, wanted.min_gpus) and not on_cpu:
@@ -213,7 +214,7 @@ def _checkpoints(config: Config, due: Due) -> Iterator[tuple[str, str, str | Non
     """Yield the key, name and revision of each checkpoint for transformers and diffusers."""
     for name in due.steps:
         chosen: Any = steps.section(config, name)
-        if steps.kind(name) == "caption" and chosen.engine == "transformers":
+        if steps.load(name).word == "caption" and chosen.engine == "transformers":
             if model := captioners.model_name(chosen):
                 yield captioners.key(chosen), model, chosen.revision
         elif name == "select" and chosen.by == "score":

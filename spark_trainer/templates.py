@@ -6,24 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Formatter
 
-from spark_trainer.config import Run, Text
+from spark_trainer.config import STEP_SECTIONS, Run, Text
 from spark_trainer.data import manifest, meta
 
 WIDEST = 100_000  # largest width or precision in a template
 LINES = 1000  # of a given manifest, that are searched for a template's names
 
-# What a manifest's `meta` may hold, by the step that it comes from; `source…` is always there.
-META = {
-    "frames": "duration frame_times fps width height motion damaged container_duration "
-    "container_fps dynamic_range interlaced",
-    "audio": "duration damaged no_audio audio_duration",
-    "transcript": "transcript language segments no_transcript transcriber transcriber_model "
-    "transcriber_revision transcripts",
-    "select": "caption captioner captioner_model captioner_revision caption_prompt no_caption "
-    "captions agreement",
-    "pose": "pose no_pose",
-}
-SOURCES = {"id", "source_path", "sources"}
+SOURCES = {"id", *meta.SOURCES}  # always there
 NUMBERS = {"duration", "fps", "width", "height", "audio_duration", "agreement"} | {
     "container_duration",
     "container_fps",
@@ -41,7 +30,7 @@ def known(wanted: Run, reported: Iterable[str]) -> set[str] | None:
         The names; None where a given manifest can't be read, which its readers report.
     """
     if wanted.manifest_path is None:
-        return SOURCES.union(*(META[name].split() for name in reported))
+        return SOURCES.union(*(STEP_SECTIONS[name].MANIFEST for name in reported))
     found = set(SOURCES)
     try:
         for entry in itertools.islice(manifest.read(Path(wanted.manifest_path)), LINES):
@@ -72,10 +61,10 @@ def problems(text: Text, names: set[str], ours: bool = False) -> Iterator[str]:
 
 
 def _without(field: str, names: set[str]) -> str:
-    steps = [step for step, keys in META.items() if field in keys.split()]
-    if steps:
-        switch = "caption" if steps[0] == "select" else steps[0]
-        return f"no video will have {field!r}; expected {switch}.enabled: true"
+    for step, section in STEP_SECTIONS.items():
+        if field in section.MANIFEST:
+            switch = section.SWITCH or step
+            return f"no video will have {field!r}; expected {switch}.enabled: true"
     return f"no video will have {field!r}; expected one of: {', '.join(sorted(names))}"
 
 
@@ -83,7 +72,7 @@ def _fits(field: str, form: str, conversion: str | None, ours: bool) -> bool:
     """Tell whether a value of this name fits the format; an unknown name may have any type."""
     if any(int(digits) > WIDEST for digits in re.findall(r"\d+", form)):
         return False
-    known = field in SOURCES or any(field in keys.split() for keys in META.values())
+    known = field in SOURCES or field in meta.KEYS
     numbers = (1.5,) if ours and meta.KEYS.get(field) == "number" else (1, 1.5)
     values = numbers if field in NUMBERS else ("text",) if known else ("text", 1, 1.5)
     for value in values:

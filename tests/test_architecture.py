@@ -264,6 +264,20 @@ def test_names_stay_at_home(names: Sequence[str], homes: tuple[str, ...]) -> Non
         assert away == NAMED_AWAY.get(name, set()), name
 
 
+def test_no_step_is_named_outside_its_home() -> None:
+    """Whoever runs, records and seals steps, or asks about them, takes them as they come."""
+    homes = {PACKAGE / "steps" / f"{step}.py" for step in steps.STEPS}
+    homes |= {PACKAGE / "steps" / name for name in ("person.py", "transcribing.py")}
+    general = {path for path in MODULES if part(path) in ("steps", "graph")} - homes
+    for path in {*general, PACKAGE / "data/layout.py"}:
+        words = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not words & set(steps.STEPS), path.name
+
+
 def test_a_family_imports_no_other_family() -> None:
     wrong = [
         found
@@ -369,7 +383,8 @@ def test_sections_stand_in_pipeline_order() -> None:
 
 def rules_of(path: Path) -> dict[str, str]:
     """Rule name -> its text."""
-    pieces = re.split(r"^rule (\w+):\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    head = r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:\n"
+    pieces = re.split(head, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return dict(zip(pieces[1::2], pieces[2::2], strict=True))
 
 

@@ -188,7 +188,7 @@ def index(options: argparse.Namespace) -> int:
     with tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         found = videos.scan(settings, bar.update)
     print(*found.search.notes(), sep="\n", end="\n" * bool(found.search.notes()), file=sys.stderr)
-    print(f"{len(found.videos)} videos in {len(found.shards)} shards", file=sys.stderr)
+    print(found, file=sys.stderr)
     return 0
 
 

@@ -9,19 +9,23 @@ from spark_trainer.cli.commands import unseal
 
 def step(options: argparse.Namespace) -> int:
     """Run one step over a shard or over one video; called by the rules."""
+    from spark_trainer import steps
     from spark_trainer.data.files import read_state
     from spark_trainer.data.layout import Layout, Shard, Video
-    from spark_trainer.steps import shard
+    from spark_trainer.steps import runner
+    from spark_trainer.steps.base import Context
 
-    order = read_state(options.settings, dict)
-    layout = Layout(Path(order["output_dir"]))
-    log.start(f"{order['step']} {options.shard or options.folder}", options.log)
+    job = read_state(options.settings, dict)
+    layout = Layout(Path(job["output_dir"]))
+    log.start(f"{job['step']} {options.shard or options.folder}", options.log)
     if options.shard:
         videos = layout.read_shard(options.shard)
     else:
         video = Video(options.video, options.folder)
         videos = Shard(video.bits, (video,))
-    shard.main(options.settings, videos, options.threads, options.gpus or 0, options.marker)
+    settings = steps.load(job["step"]).SETTINGS(**job["settings"])
+    context = Context(layout, settings, options.threads, options.gpus or 0)
+    runner.run(job["step"], job["fingerprint"], videos, context, options.marker)
     return 0
 
 
@@ -32,10 +36,10 @@ def part(options: argparse.Namespace) -> int:
     from spark_trainer.steps import manifest
 
     log.start(f"manifest {options.shard}", options.log)
-    order = read_state(options.settings, dict)
-    layout = Layout(Path(order["output_dir"]))
+    job = read_state(options.settings, dict)
+    layout = Layout(Path(job["output_dir"]))
     shard = layout.read_shard(options.shard)
-    manifest.part(layout, shard, order["settings"]["steps"], order["fingerprint"], options.marker)
+    manifest.part(layout, shard, job["settings"]["steps"], job["fingerprint"], options.marker)
     return 0
 
 

@@ -19,12 +19,13 @@ from spark_trainer.config.model import Lora
 from spark_trainer.config.pose import Pose
 from spark_trainer.config.reading import validated
 from spark_trainer.config.run import Run
-from spark_trainer.config.section import ConfigError, PathTexts, ResultText, Section
+from spark_trainer.config.section import ConfigError, PathTexts, ResultText, Section, StepSection
 from spark_trainer.config.select import Select
 from spark_trainer.config.train import Train
 from spark_trainer.config.transcript import Transcript
 
 __all__ = [
+    "STEP_SECTIONS",
     "Audio",
     "Caption",
     "Captioning",
@@ -39,6 +40,7 @@ __all__ = [
     "Section",
     "Select",
     "Split",
+    "StepSection",
     "Text",
     "Train",
     "Transcript",
@@ -68,6 +70,7 @@ class Config(Section):
         "file.",
     )
     index: Index = Field(default_factory=Index)
+    # The steps, in pipeline order: a field whose section is a `StepSection` makes its name one.
     frames: Frames = Field(default_factory=Frames)
     audio: Audio = Field(default_factory=Audio)
     transcript: Transcript = Field(default_factory=Transcript)
@@ -98,10 +101,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _needs(self) -> "Config":
-        if self.transcript.enabled and not self.audio.enabled:
-            raise ConfigError("transcript.enabled: expected audio.enabled to be true as well")
-        if self.caption.enabled and not self.frames.enabled:
-            raise ConfigError("caption.enabled: expected frames.enabled to be true as well")
+        for step in filter(self.switched_on, STEP_SECTIONS):
+            for other in STEP_SECTIONS[step].UPSTREAM:
+                if not self.switched_on(other):
+                    raise ConfigError(
+                        f"{step}.enabled: expected {other}.enabled to be true as well"
+                    )
         if unknown := [name for name in self.select.captioners if name not in self.caption.names]:
             raise ConfigError(
                 f"select.captioners: {unknown[0]} is not in caption.captioner_backend"
@@ -116,10 +121,22 @@ class Config(Section):
         folders = (self.video_dir,) if isinstance(self.video_dir, str) else self.video_dir
         return tuple(Path(folder) for folder in folders)
 
+    def switched_on(self, step: str) -> bool:
+        """Tell whether a step is switched on."""
+        switch = STEP_SECTIONS[step].SWITCH or step
+        return bool(getattr(self, switch).enabled)
+
     @property
     def runs(self) -> dict[str, Run]:
         """Return the training runs by name; none without a `train` section."""
         return self.train.resolved() if self.train else {}
+
+
+STEP_SECTIONS: dict[str, type[StepSection]] = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StepSection)
+}
 
 
 def load(data: dict[str, Any]) -> Config:

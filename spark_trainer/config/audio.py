@@ -1,12 +1,12 @@
 """The sound tracks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from spark_trainer.config.limits import Limited
-from spark_trainer.config.section import Positive
+from spark_trainer.config.section import Positive, ValueType
 
 
 def _language_code(value: str) -> str:
@@ -20,6 +20,13 @@ LanguageCode = Annotated[str, AfterValidator(_language_code)]
 
 class Audio(Limited):
     """The sound track of each video as a WAV file."""
+
+    MANIFEST: ClassVar[dict[str, ValueType]] = {
+        "duration": "number",
+        "damaged": "text",
+        "no_audio": "text",
+        "audio_duration": "number",
+    }
 
     enabled: bool = Field(True, description="Extract audio.")
     sample_rate: int = Field(16000, ge=8000, le=192000, description="Samples per second.")

@@ -1,6 +1,6 @@
 """Captions, by one captioner or several."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ from spark_trainer.config.section import (
     Runtime,
     Section,
     Share,
+    StepSection,
 )
 
 Backend = Literal["imagenet-tags", "blip", "blip2", "internvl", "qwen2-vl", "florence2"]
@@ -123,8 +124,10 @@ class Captioning(_Captioning):
         return self
 
 
-class Caption(_Captioning):
+class Caption(_Captioning, StepSection):
     """Captions of each video, by one captioner or by several."""
+
+    UPSTREAM: ClassVar[tuple[str, ...]] = ("frames",)
 
     enabled: bool = Field(True, description="Caption the frames.")
     captioner_backend: Backend | Annotated[tuple[Backend, ...], Field(min_length=1)] = Field(

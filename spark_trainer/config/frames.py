@@ -1,15 +1,29 @@
 """Still frames."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from spark_trainer.config.limits import Limited
-from spark_trainer.config.section import Positive
+from spark_trainer.config.section import Positive, ValueType
 
 
 class Frames(Limited):
     """Still frames of each video."""
+
+    MANIFEST: ClassVar[dict[str, ValueType]] = {
+        "duration": "number",
+        "frame_times": ["number"],
+        "fps": "number",
+        "container_duration": "number",
+        "container_fps": "number",
+        "width": "whole",
+        "height": "whole",
+        "dynamic_range": "text",
+        "interlaced": "flag",
+        "motion": "number",
+        "damaged": "text",
+    }
 
     enabled: bool = Field(True, description="Extract frames.")
     frame_rate: Positive = Field(

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from spark_trainer.config.section import Positive, Section
+from spark_trainer.config.section import Positive, StepSection
 
 
-class Limited(Section):
+class Limited(StepSection):
     """A section whose step decodes videos."""
 
     max_cpu_s: Positive = Field(

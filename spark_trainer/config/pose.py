@@ -1,6 +1,6 @@
 """The pose of a person in each video."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,8 +10,9 @@ from spark_trainer.config.section import (
     Device,
     Positive,
     Runtime,
-    Section,
     Share,
+    StepSection,
+    ValueType,
 )
 
 CHECKPOINT = "hub id, `id@commit` or local folder (vitpose)."
@@ -19,8 +20,22 @@ CHECKPOINT = "hub id, `id@commit` or local folder (vitpose)."
 VITPOSE_KEYS = {"person_model", "person_threshold", "keypoint_model", "mask_model"}
 
 
-class Pose(Section):
+class Pose(StepSection):
     """Skeleton, face, mask and background of the person in each video, for Wan2.2-Animate."""
+
+    MANIFEST: ClassVar[dict[str, ValueType]] = {
+        "pose": {
+            "dir": "path",
+            "fps": "number",
+            "frames": "whole",
+            "width": "whole",
+            "height": "whole",
+            "people": "whole",
+            "person_lost": [["whole"]],
+            "face_lost": [["whole"]],
+        },
+        "no_pose": "text",
+    }
 
     enabled: bool = Field(False, description="Prepare them.")
     detector: Literal["mediapipe", "vitpose"] = Field(

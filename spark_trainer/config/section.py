@@ -46,6 +46,10 @@ def _each_expanded(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return expanded(paths) if isinstance(paths, str) else tuple(map(expanded, paths))
 
 
+# The type of a key in `meta` of a manifest's line: `text`, `number`, `whole` (number), `flag` or
+# `path`; a list of one type, or a mapping.
+ValueType = str | list[Any] | dict[str, Any]
+
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PathText = Annotated[str, AfterValidator(expanded)]
@@ -80,3 +84,16 @@ class Section(BaseModel):
             if field.json_schema_extra == Runtime
         }
         return self.model_dump(mode="json", exclude=runtime)
+
+
+class StepSection(Section):
+    """The settings of a step, and its place among the others.
+
+    UPSTREAM    the steps whose results it reads, which must be switched on as well
+    SWITCH      the section whose `enabled` switches it on, where that is not its own
+    MANIFEST    the keys that it adds to `meta` of a manifest's line, and their types
+    """
+
+    UPSTREAM: ClassVar[tuple[str, ...]] = ()
+    SWITCH: ClassVar[str | None] = None
+    MANIFEST: ClassVar[dict[str, ValueType]] = {}

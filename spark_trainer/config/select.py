@@ -1,15 +1,44 @@
 """Choosing a caption."""
 
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from spark_trainer.config.caption import Backend
-from spark_trainer.config.section import DEVICE, SHARE, Device, Runtime, Section, Share
+from spark_trainer.config.section import (
+    DEVICE,
+    SHARE,
+    Device,
+    Runtime,
+    Share,
+    StepSection,
+    ValueType,
+)
+
+CAPTION: ValueType = {
+    "caption": "text",
+    "model": "text",
+    "revision": "text",
+    "prompt": "text",
+    "score": "number",
+}
 
 
-class Select(Section):
+class Select(StepSection):
     """The caption for the manifest, where several captioners wrote one."""
+
+    UPSTREAM: ClassVar[tuple[str, ...]] = ("caption",)
+    SWITCH: ClassVar[str | None] = "caption"
+    MANIFEST: ClassVar[dict[str, ValueType]] = {
+        "caption": "text",
+        "captioner": "text",
+        "captioner_model": "text",
+        "captioner_revision": "text",
+        "caption_prompt": "text",
+        "no_caption": "text",
+        "captions": dict.fromkeys(get_args(Backend), CAPTION),
+        "agreement": "number",
+    }
 
     captioners: tuple[Backend, ...] = Field(
         (),

@@ -1,6 +1,6 @@
 """Speech to text."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,8 +11,9 @@ from spark_trainer.config.section import (
     Device,
     Positive,
     Runtime,
-    Section,
     Share,
+    StepSection,
+    ValueType,
 )
 
 # Codes that Whisper knows (openai/whisper, tokenizer.py, LANGUAGES).
@@ -24,9 +25,33 @@ _CODES = (
 )
 WHISPER_LANGUAGES = frozenset(_CODES.split())
 
+WORD: ValueType = {"text": "text", "start": "number", "end": "number"}
+SEGMENT: ValueType = {"text": "text", "start": "number", "end": "number", "words": [WORD]}
 
-class Transcript(Section):
+
+class Transcript(StepSection):
     """Speech to text."""
+
+    UPSTREAM: ClassVar[tuple[str, ...]] = ("audio",)
+    MANIFEST: ClassVar[dict[str, ValueType]] = {
+        "transcript": "text",
+        "language": "text",
+        "segments": [SEGMENT],
+        "no_transcript": "text",
+        "transcriber": "text",
+        "transcriber_model": "text",
+        "transcriber_revision": "text",
+        "transcripts": [
+            {
+                "track": "whole",
+                "track_language": "text",
+                "language": "text",
+                "text": "text",
+                "segments": [SEGMENT],
+                "why": "text",
+            }
+        ],
+    }
 
     enabled: bool = Field(True, description="Transcribe the audio.")
     backend: Literal["openai-whisper", "faster-whisper"] = Field(

@@ -1,8 +1,9 @@
 """What frozen encoders made of clips and of texts, each kept under all that decides it.
 
 encoded/<encoders>/             below `output_dir`: the encoders of one pipeline, in one precision
-    clips/ab/<key>.safetensors  what they made of a clip, whatever is said about it
-    texts/ab/<key>.safetensors  what they made of a text
+    ab/<video>/<key>.safetensors    what they made of a clip of a video, whatever is said about it
+    texts/ab/<key>.safetensors  what they made of a text, whichever videos it is said about
+    clips/ab/<key>.safetensors  clips of earlier versions, which are still taken
     sealed/…                    markers: all that these settings take of a shard is here
 
 A key is the digest of everything that a file's content follows from, so that nothing stale can be
@@ -64,9 +65,10 @@ class Store:
     versions: Mapping[str, str] | None
 
     def clip(self, samples: VideoFrameDataset, plan: Plan) -> Path:
-        """The file of a clip."""
+        """Name the file of a clip, below its video's id, so that it can be traced and removed."""
+        video = str(plan.entry["id"])
         key = {
-            "video": plan.entry["id"],
+            "video": video,
             "source": samples.source,
             "times": plan.times,
             "size": plan.size,
@@ -75,7 +77,10 @@ class Store:
             "variant": plan.variant,
             "content": self._content(samples, plan),
         }
-        return self._path("clips", key)
+        name = digest(key)
+        earlier = self._shared("clips", name)
+        path = self.folder / video[:2] / video / f"{name}.safetensors"
+        return earlier if earlier.exists() else path
 
     def _content(self, samples: VideoFrameDataset, plan: Plan) -> Any:
         if self.versions is None:
@@ -89,11 +94,10 @@ class Store:
         return {name: version for name, version in self.versions.items() if name in read}
 
     def text(self, text: str) -> Path:
-        """The file of a text."""
-        return self._path("texts", text)
+        """Name the file of a text, which is no video's own: many may share its words."""
+        return self._shared("texts", digest(text))
 
-    def _path(self, kind: str, key: Any) -> Path:
-        name = digest(key)
+    def _shared(self, kind: str, name: str) -> Path:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
 

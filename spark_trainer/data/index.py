@@ -61,6 +61,9 @@ class Index:
         stems = {h: Path(files[0]).stem.lstrip("./") for h, files in self.sources.items()}
         return names.folders({h: stem or "video" for h, stem in stems.items()}).__getitem__
 
+    def __str__(self) -> str:
+        return f"{len(self.videos)} videos in {len(self.shards)} shards"
+
     @cached_property
     def by_folder(self) -> dict[str, Video]:
         """Return folder -> video."""

@@ -1,4 +1,4 @@
-"""Where everything lies below `output_dir`; the only module that spells paths.
+"""Where everything lies below `output_dir`; a step spells the names of its own files.
 
 ab/<sha256>/                  one video: frames/, audio.wav, and a record per step
     audio.<number>.wav        other audio tracks, where they are kept
@@ -142,24 +142,8 @@ class Layout:
     def folder(self, video: Video) -> Path:
         return self.root / video.folder
 
-    def record(self, video: Video, step: str) -> Path:
-        return self.folder(video) / record_name(step)
-
-    def frames(self, video: Video) -> Path:
-        return self.folder(video) / "frames"
-
-    def pose(self, video: Video) -> Path:
-        return self.folder(video) / "pose"
-
-    def audio(self, video: Video) -> Path:
-        return self.folder(video) / "audio.wav"
-
-    def track(self, video: Video, number: int) -> Path:
-        return self.folder(video) / f"audio.{number}.wav"
-
-    def tracks(self, video: Video) -> list[Path]:
-        """The files of other tracks that are there."""
-        return sorted(self.folder(video).glob("audio.[0-9]*.wav"))
+    def record(self, video: Video, name: str) -> Path:
+        return self.folder(video) / f"{name}.json"
 
     @property
     def taken_back(self) -> Path:
@@ -171,9 +155,12 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        names = ("index", "parts", "settings", "settings/caption", "shards", "taken_back")
-        seals = [*self.sealed("").glob("*/"), *self.sealed("caption").glob("*/")]
-        for folder in (self.root, self.state, *(self.state / name for name in names), *seals):
+        names = ("index", "parts", "shards", "taken_back")
+        trees = (self.state / "settings", self.sealed(""))  # a captioner's lie one folder deeper
+        below = [
+            folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
+        ]
+        for folder in (self.root, self.state, *(self.state / name for name in names), *below):
             sweep(folder)
 
     def read_shard(self, path: Path) -> Shard:
@@ -192,11 +179,6 @@ class Layout:
             path.unlink(missing_ok=True)
             raise Broken(path, "other videos than those of its name")
         return shard
-
-
-def record_name(step: str) -> str:
-    """File name of a step's record in a video's folder."""
-    return "caption.json" if step == "select" else f"{step}.json"
 
 
 def frame_name(number: int) -> str:

@@ -12,25 +12,19 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
-from spark_trainer.data import meta
+from spark_trainer.data import jsonl, meta
 from spark_trainer.data.files import canonical_json, replacing
-from spark_trainer.errors import UserError
+from spark_trainer.data.jsonl import Broken
 
 Entry = dict[str, Any]
 
 SHOWN = 20  # problems that are named; the others are counted
-LONGEST_LINE = 1 << 28  # bytes: a day of frames at 60 a second takes a sixth of it
 LONGEST_NAME = 255  # bytes of an id, which may become a file's name
-MOST_DIGITS = 300  # of a whole number; more than 308 are no floating-point number any more
 REQUIRED = ("id", "frames_dir", "meta")
+PATHS = ("frames_dir", "audio")  # beside `meta`
 POSE = ("pose.mp4", "face.mp4", "mask.mp4", "background.mp4", "keypoints.npz")
-UTF8, WIDE = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # what marks a file's encoding
-
-
-class Broken(UserError, ValueError):
-    """A manifest with lines that are no entries; the message names file and line of each."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ def _spelled(entry: Entry) -> bytes:
     text = canonical_json(entry)
     if not meta.HALVES.search(text):
         return text.encode()
-    paths = {key: value for key, value in entry.items() if key in ("frames_dir", "audio")}
+    paths = {key: value for key, value in entry.items() if key in PATHS}
     whole = json.loads(meta.HALVES.sub("\ufffd", text)) | paths
     return canonical_json(whole).encode("utf-8", "backslashreplace")
 
@@ -88,9 +82,9 @@ def lines(path: Path) -> Iterator[Line]:
     wrong: list[str] = []
     ids = array("q")
     numbers = array("q")
-    for number, offset, text in _texts(path):
+    for number, offset, text in jsonl.texts(path):
         try:
-            entry = _parsed(text)
+            entry = jsonl.parsed(text)
         except ValueError as error:
             wrong.append(f"{path}:{number}: {error}")
             continue
@@ -120,9 +114,9 @@ def rejected(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         Broken: a line of it is no JSON object.
     """
-    for number, _, text in _texts(path) if path.exists() else ():
+    for number, _, text in jsonl.texts(path) if path.exists() else ():
         try:
-            yield _parsed(text)
+            yield jsonl.parsed(text)
         except ValueError as error:
             raise Broken(f"{path}:{number}: {error}") from None
 
@@ -189,111 +183,35 @@ def _lacks(entry: Entry, root: Path, folders: _Folders) -> Iterator[str]:
                 yield f"no such file: {pose['dir']}/{name}"
 
 
-def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Number, offset and bytes of each line that holds something."""
-    with _opened(path) as file:
-        number = offset = 0
-        while text := file.readline(LONGEST_LINE + 1):
-            number, start = number + 1, offset
-            offset += len(text)
-            if number == 1:
-                start += _head(path, text)
-                text = text[start:]
-            if len(text) > LONGEST_LINE:
-                raise Broken(
-                    f"{path}:{number}: longer than {LONGEST_LINE:,} bytes; expected one video"
-                )
-            if text.strip():
-                yield number, start, text
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except (IsADirectoryError, PermissionError) as error:
-        raise Broken(f"{path}: {error.strerror}") from None
-
-
-def _head(path: Path, text: bytes) -> int:
-    """Bytes before the first line's own.
-
-    Raises:
-        Broken: it is the beginning of something else.
-    """
-    if text.startswith(WIDE) or b"\0" in text[:4]:
-        raise Broken(f"{path}:1: the file is UTF-16; expected UTF-8 (`iconv -f UTF-16 -t UTF-8`)")
-    mark = len(UTF8) if text.startswith(UTF8) else 0
-    if text[mark:].lstrip().startswith(b"["):
-        raise Broken(
-            f"{path}:1: the file is a JSON array; expected an object on each line "
-            "(`jq -c '.[]' list.json > manifest.jsonl`)"
-        )
-    return mark
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"no JSON: {name} is no number; expected null")
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > MOST_DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits; expected at most {MOST_DIGITS}")
-    return int(digits)
-
-
-_decode = json.JSONDecoder(parse_constant=_no_number, parse_int=_whole).decode
-
-
-def _parsed(text: bytes) -> Entry:
-    """The object that a line holds.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    try:
-        value = _decode(text.decode())
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"no UTF-8: byte 0x{text[error.start]:02x} at column {error.start + 1}"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error.msg} at column {error.pos + 1}") from None
-    except RecursionError:
-        raise ValueError("no JSON that can be read: too deeply nested") from None
-    if type(value) is not dict:
-        raise ValueError(f"expected an object (got {meta.shown(value)})")
-    return value
-
-
 def _problems(entry: Entry) -> Iterator[str]:
     """What is wrong with a line, nothing where it is an entry."""
     if missing := [name for name in REQUIRED if name not in entry]:
         yield f"without {', '.join(missing)}"
     if "id" in entry:
         yield from _identity_problems(entry["id"])
-    for name in ("frames_dir", "audio"):
+    for name in PATHS:
         value = entry.get(name)
         if value is None:
             continue
         if not isinstance(value, str):
-            yield f"{name}: expected a path or null (got {meta.shown(value)})"
+            yield f"{name}: expected a path or null (got {jsonl.shown(value)})"
         elif problem := meta.path_problem(value):
             yield f"{name}: {problem}"
     said = entry.get("meta", {})
     if isinstance(said, dict):
         yield from meta.problems(said)
     else:
-        yield f"meta: expected a mapping (got {meta.shown(said)})"
+        yield f"meta: expected a mapping (got {jsonl.shown(said)})"
 
 
 def _identity_problems(value: Any) -> Iterator[str]:
     """An id is a hash in our own manifests, and may be any name in others."""
     if not isinstance(value, str) or not value:
-        yield f"id: expected a name (got {meta.shown(value)})"
+        yield f"id: expected a name (got {jsonl.shown(value)})"
     elif "/" in value or not value.isprintable() or value in (".", ".."):
-        yield f"id: expected a name without / and control characters (got {meta.shown(value)})"
+        yield f"id: expected a name without / and control characters (got {jsonl.shown(value)})"
     elif len(value.encode()) > LONGEST_NAME:
-        yield f"id: expected at most {LONGEST_NAME} bytes (got {meta.shown(value)})"
+        yield f"id: expected at most {LONGEST_NAME} bytes (got {jsonl.shown(value)})"
 
 
 def _twice(ids: "array[int]", numbers: "array[int]") -> Iterator[tuple[int, int]]:

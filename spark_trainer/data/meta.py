@@ -1,89 +1,29 @@
-"""What stands in `meta` of a manifest line: one table of keys and types.
+"""What stands in `meta` of a manifest line: one table of keys and types, from the steps' sections.
 
 Our own lines have every key, null where there is nothing to say, so that readers which infer a
 schema find the same one everywhere. Lines of others may lack keys and have more of them.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 from pathlib import PurePosixPath
-from typing import Any, get_args
+from typing import Any
 
-from spark_trainer.config.caption import Backend
+from spark_trainer.config import STEP_SECTIONS
+from spark_trainer.config.section import ValueType
+from spark_trainer.data.jsonl import shown
 
-# `text`, `number`, `whole` (number), `flag` or `path`; a list of one type, or a mapping.
-Kind = str | list[Any] | dict[str, Any]
 Check = Callable[[Any], bool]
 
-WORD: Kind = {"text": "text", "start": "number", "end": "number"}
-SEGMENT: Kind = {"text": "text", "start": "number", "end": "number", "words": [WORD]}
-CAPTION: Kind = {
-    "caption": "text",
-    "model": "text",
-    "revision": "text",
-    "prompt": "text",
-    "score": "number",
-}
-
-KEYS: dict[str, Kind] = {
-    "caption": "text",
-    "transcript": "text",
-    "duration": "number",
-    "source_path": "text",
-    "sources": ["text"],
-    "frame_times": ["number"],
-    "fps": "number",
-    "container_duration": "number",
-    "container_fps": "number",
-    "width": "whole",
-    "height": "whole",
-    "dynamic_range": "text",
-    "interlaced": "flag",
-    "motion": "number",
-    "damaged": "text",
-    "no_audio": "text",
-    "audio_duration": "number",
-    "language": "text",
-    "segments": [SEGMENT],
-    "no_transcript": "text",
-    "transcriber": "text",
-    "transcriber_model": "text",
-    "transcriber_revision": "text",
-    "transcripts": [
-        {
-            "track": "whole",
-            "track_language": "text",
-            "language": "text",
-            "text": "text",
-            "segments": [SEGMENT],
-            "why": "text",
-        }
-    ],
-    "captioner": "text",
-    "captioner_model": "text",
-    "captioner_revision": "text",
-    "caption_prompt": "text",
-    "no_caption": "text",
-    "captions": dict.fromkeys(get_args(Backend), CAPTION),
-    "agreement": "number",
-    "pose": {
-        "dir": "path",
-        "fps": "number",
-        "frames": "whole",
-        "width": "whole",
-        "height": "whole",
-        "people": "whole",
-        "person_lost": [["whole"]],
-        "face_lost": [["whole"]],
-    },
-    "no_pose": "text",
+SOURCES: dict[str, ValueType] = {"source_path": "text", "sources": ["text"]}
+KEYS: dict[str, ValueType] = SOURCES | {
+    key: kind for section in STEP_SECTIONS.values() for key, kind in section.MANIFEST.items()
 }
 NEEDED = ("dir", "fps", "frames")  # of a pose
 FOLDERS = ("pose_dir", "face_dir", "background_dir", "mask_dir")  # of a user's own videos
-CHECKED: dict[str, Kind] = KEYS | dict.fromkeys(FOLDERS, "path")
+CHECKED: dict[str, ValueType] = KEYS | dict.fromkeys(FOLDERS, "path")
 
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes that file systems take
 
@@ -107,7 +47,7 @@ DTYPES = {"text": "string", "number": "float64", "whole": "int64", "flag": "bool
 OURS = {"number": float, "whole": int, "flag": bool}  # a number of one type is one of one spelling
 
 
-def filled(value: Any, kind: Kind) -> Any:
+def filled(value: Any, kind: ValueType) -> Any:
     """A value of our own with every key of its type, and with numbers of one type."""
     if value is None:
         return None
@@ -162,11 +102,11 @@ def path_problem(value: str) -> str | None:
 
 def features() -> dict[str, Any]:
     """The types of our own lines, as `datasets.Features.from_dict` takes them."""
-    line: dict[str, Kind] = {"id": "text", "frames_dir": "text", "audio": "text", "meta": KEYS}
+    line: dict[str, ValueType] = {"id": "text", "frames_dir": "text", "audio": "text", "meta": KEYS}
     return {name: _feature(kind) for name, kind in line.items()}
 
 
-def _feature(kind: Kind) -> Any:
+def _feature(kind: ValueType) -> Any:
     if isinstance(kind, list):
         return {"feature": _feature(kind[0]), "_type": "List"}
     if isinstance(kind, dict):
@@ -174,7 +114,7 @@ def _feature(kind: Kind) -> Any:
     return {"dtype": DTYPES[kind], "_type": "Value"}
 
 
-def _check(kind: Kind) -> Check:
+def _check(kind: ValueType) -> Check:
     """Tells whether a value has its type; every line of a manifest passes here."""
     if isinstance(kind, dict):
         return _mapping_check(kind)
@@ -194,7 +134,7 @@ def _check(kind: Kind) -> Check:
     return lambda value: type(value) in types
 
 
-def _mapping_check(kind: dict[str, Kind]) -> Check:
+def _mapping_check(kind: dict[str, ValueType]) -> Check:
     plain = {
         key: TYPES[inner] | {type(None)} for key, inner in kind.items() if isinstance(inner, str)
     }
@@ -220,7 +160,7 @@ def _mapping_check(kind: dict[str, Kind]) -> Check:
 IS_RIGHT = _check(CHECKED)
 
 
-def _wrong(value: Any, kind: Kind, where: str, nullable: bool = True) -> Iterator[str]:
+def _wrong(value: Any, kind: ValueType, where: str, nullable: bool = True) -> Iterator[str]:
     if _check(kind)(value) and (nullable or value is not None):
         return
     if isinstance(kind, dict) and isinstance(value, dict):
@@ -235,13 +175,7 @@ def _wrong(value: Any, kind: Kind, where: str, nullable: bool = True) -> Iterato
         yield f"{where}: expected {_expected(kind)}{null} (got {shown(value)})"
 
 
-def _expected(kind: Kind) -> str:
+def _expected(kind: ValueType) -> str:
     if isinstance(kind, str):
         return EXPECTED[kind]
     return "a list" if isinstance(kind, list) else "a mapping"
-
-
-def shown(value: Any) -> str:
-    """The beginning of a value, as JSON spells it."""
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from spark_trainer.config import Config, ConfigError
 from spark_trainer.data.files import Broken, read_json
-from spark_trainer.data.layout import OURS, RUN_CONFIG, RUN_FILE, RUN_LINEAGE, Layout, record_name
+from spark_trainer.data.layout import OURS, RUN_CONFIG, RUN_FILE, RUN_LINEAGE, Layout
 
 SHOWN = 10  # items of one kind in a message
 OF_A_STORE = re.compile(r"/([0-9a-f]{2})/\1[0-9a-f]{62}$")
-RECORDS = frozenset(map(record_name, ("frames", "audio")))  # one of them is always switched on
+RECORDS = frozenset({"frames.json", "audio.json"})  # one of them is always switched on
 
 
 class Found(NamedTuple):

@@ -11,11 +11,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from spark_trainer.data.files import Broken, canonical_json, read_json, replacing, write_text
-from spark_trainer.data.layout import Layout
+from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.search import Found
+from spark_trainer.errors import MachineError
 
 # Errors of file systems without links: FAT and exFAT, SMB and some FUSE drivers.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES})
+
+
+class Changed(MachineError):
+    """A video changed, went away or became unreadable after it was indexed."""
 
 
 def write(layout: Layout, first: dict[str, Found]) -> None:
@@ -33,6 +38,27 @@ def write(layout: Layout, first: dict[str, Found]) -> None:
         notes[video_hash[:2]][video_hash] = [file.size, file.mtime_ns]
     for beginning, note in notes.items():
         _settle(layout.seen(beginning), canonical_json(note) + "\n")
+
+
+def find(layout: Layout, video: Video) -> Path:
+    """Find the video's file, if it is still the one that was indexed.
+
+    Raises:
+        Changed: it is not.
+    """
+    path = layout.located(video.hash)
+    try:
+        path = path.resolve(strict=True)
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        change = "went away"
+    except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError
+        change = f"became unreadable ({getattr(error, 'strerror', None) or error})"
+    else:
+        if unchanged(layout, video.hash, status):
+            return path
+        change = "changed"
+    raise Changed(f"{path}: {change} after it was indexed; run snakemake again")
 
 
 def unchanged(layout: Layout, video_hash: str, status: os.stat_result) -> bool:

@@ -5,7 +5,7 @@ from string import Formatter
 from typing import Any
 
 from spark_trainer.config import Text
-from spark_trainer.data import meta
+from spark_trainer.data import jsonl, meta
 from spark_trainer.data.sample import Unusable
 
 
@@ -41,7 +41,7 @@ def _fill(template: str, values: Mapping[str, Any], text: Text) -> str:
         if value in (None, ""):
             raise Unusable(f"without {name}")
         if not isinstance(value, str | int | float):
-            raise Unusable(f"{name}: expected a text or a number (got {meta.shown(value)})")
+            raise Unusable(f"{name}: expected a text or a number (got {jsonl.shown(value)})")
     try:
         filled = template.format_map(values).strip()
     except (ValueError, LookupError) as error:

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.config import Config
 from spark_trainer.data.files import holds, write_json
 from spark_trainer.data.index import Index
-from spark_trainer.data.layout import Layout, Shard, Video, record_name
+from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.errors import UserError
-from spark_trainer.steps import promises
-from spark_trainer.steps.manifest import seal
+from spark_trainer.steps import manifest, promises
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class VideoGraph:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Step -> what names its results, the manifest's among them."""
-        return steps.fingerprints(self.config)
+        return manifest.fingerprints(self.config)
 
     @cached_property
     def manifest_marker(self) -> Path:
@@ -47,7 +47,7 @@ class VideoGraph:
 
     @cached_property
     def _manifest(self) -> str:
-        return seal(self.index.digest, self.fingerprints["manifest"])
+        return manifest.seal(self.index.digest, self.fingerprints["manifest"])
 
     def marker(self, step: str, shard: Shard) -> Path:
         """Name the marker of a step over a shard."""
@@ -60,7 +60,13 @@ class VideoGraph:
     def upstream(self, step: str, shard: str) -> list[Path]:
         """Name the markers that a step waits for, over the shard of that name."""
         members = self.index.shard_of(shard)
-        return [self.marker(name, members) for name in steps.upstream(self.config, step)]
+        return [self.marker(name, members) for name in self._read_by(step)]
+
+    def _read_by(self, step: str) -> tuple[str, ...]:
+        """Name the steps that a step, or the manifest, reads."""
+        if step == "manifest":
+            return steps.reported(self.config)
+        return steps.upstream(self.config, step)
 
     def settings(self, step: str) -> Path:
         """Write the settings of a step as its jobs read them, named by the fingerprint.
@@ -68,15 +74,21 @@ class VideoGraph:
         Written again where one differs that decides no result, such as `device`.
         """
         path = self.layout.settings(step, self.fingerprints[step])
-        order = {
+        job = {
             "step": step,
             "fingerprint": self.fingerprints[step],
             "output_dir": self.config.output_dir,
-            "settings": steps.settings(self.config, step),
+            "settings": self._chosen(step),
         }
-        if not holds(path, order):
-            write_json(path, order)
+        if not holds(path, job):
+            write_json(path, job)
         return path
+
+    def _chosen(self, step: str) -> dict[str, Any]:
+        """Return a step's settings; the manifest has none, but is told which steps it reads."""
+        if step == "manifest":
+            return {"steps": self._read_by(step)}
+        return steps.section(self.config, step).model_dump(mode="json")
 
     def gpus(self, step: str) -> int:
         """Count the GPUs that a job of a step asks for."""
@@ -104,10 +116,11 @@ class VideoGraph:
 
     def outdated(self, step: str, folder: str) -> list[Path]:
         """Write a fresh file where a record failed, or is of other settings or content."""
-        record = self.layout.root / folder / record_name(step)
-        made_of = self.video(folder).hash, self.fingerprints[step]
-        if not record.exists() or promises.fresh(record, *made_of):
+        made_by, video = steps.load(step), self.video(folder)
+        path = made_by.path(self.layout, video)
+        record = made_by.RECORD.find(path)
+        if not path.exists() or promises.fresh(record, video, self.fingerprints[step]):
             return []
-        path = self.layout.state / "outdated.json"
-        write_json(path, step)
-        return [path]
+        outdated = self.layout.state / "outdated.json"
+        write_json(outdated, step)
+        return [outdated]

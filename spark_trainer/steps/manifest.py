@@ -3,34 +3,49 @@
 A part is the shard's own marker, so one added video re-reads the records of one shard only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from spark_trainer.data import manifest, parts
+from spark_trainer import steps
+from spark_trainer.config import Config
+from spark_trainer.data import manifest, meta, parts
 from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.data.meta import KEYS, filled
 from spark_trainer.errors import MachineError
-from spark_trainer.steps import Facts
 from spark_trainer.steps.promises import settled, withdraw
+from spark_trainer.steps.record import Facts, Record, Status
 
 VERSION = 5
 
 
+def fingerprints(config: Config) -> dict[str, str]:
+    """Return the fingerprint of each step, and of `manifest`, which reads those that report."""
+    found = steps.fingerprints(config)
+    read = {name: found[name] for name in steps.reported(config)}
+    value = {"step": "manifest", "version": VERSION, "upstream": read}
+    return found | {"manifest": digest(value)[: steps.FINGERPRINT_DIGITS]}
+
+
 def part(
-    layout: Layout, shard: Shard, steps: Iterable[str], fingerprint: str, marker: Path
+    layout: Layout, shard: Shard, names: Iterable[str], fingerprint: str, marker: Path
 ) -> None:
     """Write the entries of one shard, accepted and rejected, sources still open.
+
+    Args:
+        layout: where everything lies.
+        shard: the videos.
+        names: the steps whose records are read.
+        fingerprint: names the lines.
+        marker: the part to write.
 
     Raises:
         MachineError: a record, or what it promises, is gone; the next call makes it again.
     """
     withdraw(layout.sealed("manifest"), shard.bits, fingerprint, keep=marker)
-    names, entries, gone = tuple(steps), [], []
+    read, entries, gone = tuple(names), [], []
     for video in shard.videos:
         try:
-            entries.append(_entry(layout, video, names))
+            entries.append(line(video, {name: settled(layout, video, name) for name in read}))
         except MachineError as error:
             gone.append(str(error))
     if gone:
@@ -43,60 +58,24 @@ def seal(index_digest: str, fingerprint: str) -> str:
     return digest([index_digest, fingerprint])[:16]
 
 
-def _entry(layout: Layout, video: Video, steps: tuple[str, ...]) -> manifest.Entry:
-    """One video's line, or the reason why it has none."""
-    records: dict[str, Facts] = {step: settled(layout, video, step) for step in steps}
-    for step, record in records.items():
-        if record["status"] == "rejected":
-            return {"id": video.hash, "step": step, "reason": record["reason"], "meta": {}}
-    frames = records.get("frames", {})
-    audio = records.get("audio", {})
+def line(video: Video, records: Mapping[str, Record]) -> manifest.Entry:
+    """Return one video's line, or the reason why it has none.
+
+    Of a key that several steps know, the value of the first one that has any stands.
+
+    Args:
+        video: the video.
+        records: step -> what it recorded, in pipeline order.
+    """
+    said: Facts = {}
+    for name, record in records.items():
+        if record.status is Status.REJECTED:
+            return {"id": video.hash, "step": name, "reason": record.reason, "meta": {}}
+        fields = steps.load(name).manifest_fields(video, record)
+        said |= {key: value for key, value in fields.items() if said.get(key) is None}
+    own = {key: kind for key, kind in meta.KEYS.items() if key not in meta.SOURCES}
     return {
         "id": video.hash,
-        "frames_dir": f"{video.folder}/frames" if frames else None,
-        "audio": f"{video.folder}/audio.wav" if audio.get("status") == "ok" else None,
-        "meta": _meta(frames, audio, records.get("transcript", {}), records.get("select", {}))
-        | _pose(f"{video.folder}/pose", records.get("pose", {})),
+        **{key: said.get(key) for key in manifest.PATHS},
+        "meta": {key: meta.filled(said.get(key), kind) for key, kind in own.items()},
     }
-
-
-def _meta(frames: Facts, audio: Facts, transcript: Facts, caption: Facts) -> dict[str, Any]:
-    """Every documented key but those of `_pose` and of the sources, null where nothing is known."""
-    said = {
-        "caption": caption.get("caption"),
-        "transcript": transcript.get("text"),
-        "duration": frames.get("duration", audio.get("duration")),
-        "frame_times": frames.get("times"),
-        "fps": frames.get("fps"),
-        "container_duration": frames.get("container_duration"),
-        "container_fps": frames.get("container_fps"),
-        "width": frames.get("width"),
-        "height": frames.get("height"),
-        "dynamic_range": frames.get("dynamic_range"),
-        "interlaced": frames.get("interlaced"),
-        "motion": frames.get("motion"),
-        "damaged": frames.get("damaged") or audio.get("damaged"),
-        "no_audio": audio.get("why"),
-        "audio_duration": audio.get("duration"),
-        "language": transcript.get("language"),
-        "segments": transcript.get("segments"),
-        "no_transcript": transcript.get("why"),
-        "transcriber": transcript.get("backend"),
-        "transcriber_model": transcript.get("model"),
-        "transcriber_revision": transcript.get("revision"),
-        "transcripts": transcript.get("tracks"),
-        "captioner": caption.get("backend"),
-        "captioner_model": caption.get("model"),
-        "captioner_revision": caption.get("revision"),
-        "caption_prompt": caption.get("prompt"),
-        "no_caption": caption.get("why"),
-        "captions": caption.get("captions"),
-        "agreement": caption.get("agreement"),
-    }
-    return {key: filled(value, KEYS[key]) for key, value in said.items()}
-
-
-def _pose(folder: str, pose: Facts) -> dict[str, Any]:
-    """Where the person's skeleton and face lie, and in which frames they are missing."""
-    found = pose | {"dir": folder} if pose.get("status") == "ok" else None
-    return {"pose": filled(found, KEYS["pose"]), "no_pose": pose.get("why")}

@@ -4,61 +4,55 @@ A later step that finds a promise broken takes back the record, its seal, and th
 follows, so that the next call makes it again.
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.data import files
-from spark_trainer.data.files import digest, file_digest, read_json, write_json
+from spark_trainer.data.files import digest, file_digest, write_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import MachineError
-from spark_trainer.steps import Context, Facts, Step
+from spark_trainer.steps.base import Step
+from spark_trainer.steps.record import Record
 
-SETTLED = ("ok", "none", "rejected")  # what a record's `status` may be under a seal
 
-
-def current(step: Step, name: str, fingerprint: str, video: Video, context: Context) -> bool:
-    """Whether a record is the wanted one, no failure, and every file that it promises is there."""
-    path = context.layout.record(video, name)
-    named = promised(step, context.layout, video, read(path))
+def current(step: Step[Any, Any], fingerprint: str, video: Video, layout: Layout) -> bool:
+    """Tell whether a record is the wanted one, no failure, and all its files are there."""
+    record = step.RECORD.find(step.path(layout, video))
+    named = promised(step, layout, video, record)
     return (
-        fresh(path, video.hash, fingerprint)
+        fresh(record, video, fingerprint)
         and named is not None
         and all(file.exists() for file in named)
     )
 
 
-def fresh(record: Path, video_hash: str, fingerprint: str) -> bool:
-    """Whether a record is the wanted one and no failure, which is tried again."""
-    return same(record, video_hash, fingerprint) and read(record).get("status") in SETTLED
+def fresh(record: Record | None, video: Video, fingerprint: str) -> bool:
+    """Tell whether a record is the wanted one and no failure, which is tried again."""
+    return same(record, video, fingerprint) and record is not None and record.settled
 
 
-def same(record: Path, video_hash: str, fingerprint: str) -> bool:
-    """Whether a record is of this video and has this fingerprint.
+def same(record: Record | None, video: Video, fingerprint: str) -> bool:
+    """Tell whether a record is of this video and has this fingerprint.
 
     A folder named after a file may still hold the record of that file's earlier content.
     """
-    made = read(record)
-    return (made.get("video"), made.get("fingerprint")) == (video_hash, fingerprint)
+    made = record and (record.video, record.fingerprint)
+    return made == (video.hash, fingerprint)
 
 
-def promised(step: Step, layout: Layout, video: Video, record: Facts) -> list[Path] | None:
+def promised(
+    step: Step[Any, Any], layout: Layout, video: Video, record: Record | None
+) -> list[Path] | None:
     """Name the files that a record promises; none at all if it is no record of this step."""
     try:
-        return step.files(layout, video, record)
-    except (KeyError, TypeError, AttributeError):
+        return None if record is None else step.files(layout, video, record)
+    except (KeyError, TypeError, AttributeError):  # facts of other types than the step writes
         return None
 
 
-def read(record: Path) -> Facts:
-    """A record; empty where there is none, or a broken one."""
-    try:
-        return dict(read_json(record, dict))
-    except (FileNotFoundError, files.Broken):
-        return {}
-
-
-def content(step: Step, layout: Layout, video: Video, record: Facts) -> Facts:
-    """Digest what a record promises, for the record; nothing where it promises no files.
+def content(step: Step[Any, Any], layout: Layout, video: Video, record: Record) -> str | None:
+    """Digest what a record promises; None where it promises no files.
 
     A file in a folder of its own stands for that folder, which is moved into place as a whole.
     """
@@ -67,49 +61,54 @@ def content(step: Step, layout: Layout, video: Video, record: Facts) -> Facts:
     roots = {path if path.parent == home else path.parent for path in named}
     found = [file for root in roots for file in (root, *root.rglob("*")) if file.is_file()]
     held = [[file.relative_to(home).as_posix(), file_digest(file)] for file in sorted(found)]
-    return {"content": digest(held)} if named else {}
+    return digest(held) if named else None
 
 
-def settled(layout: Layout, video: Video, name: str) -> Facts:
+def settled(layout: Layout, video: Video, name: str) -> Record:
     """Read what an earlier step's seal says is there: a record, and the files that it promises.
 
     Raises:
         MachineError: it is not. The seal is withdrawn, so that the next call makes it again.
     """
-    path = layout.record(video, name)
-    record = read(path)
-    named = promised(steps.load(name), layout, video, record)
-    if record.get("status") not in SETTLED or record.get("video") != video.hash or named is None:
-        missing: Path | None = path
-    else:
-        missing = next((file for file in named if not file.exists()), None)
-    if missing is None:
-        return record
+    step = steps.load(name)
+    missing = step.path(layout, video)
+    record: Record | None = step.RECORD.find(missing)
+    named = promised(step, layout, video, record)
+    if record and record.settled and record.video == video.hash and named is not None:
+        gone = next((file for file in named if not file.exists()), None)
+        if gone is None:
+            return record
+        missing = gone
     take_back(layout, video, name)
     raise MachineError(f"{missing}: gone or broken; the next call makes it again")
 
 
-def upheld(layout: Layout, video: Video, reader: str) -> None:
+def upheld(layout: Layout, video: Video, read: Iterable[str]) -> None:
     """Look whether what a step could not read still is what the steps before it wrote.
+
+    Args:
+        layout: where everything lies.
+        video: whose files could not be read.
+        read: the steps that the step reads.
 
     Raises:
         MachineError: it is not. It is taken back, so that the next call makes it again.
     """
-    for name in _beneath(reader):
-        step, record = steps.load(name), read(layout.record(video, name))
-        held = content(step, layout, video, record)
-        if held and held["content"] != record.get("content"):
+    for name in _with_all_before(read):
+        step = steps.load(name)
+        record = step.RECORD.find(step.path(layout, video))
+        held = record and content(step, layout, video, record)
+        if record and held and held != record.content:
             take_back(layout, video, name)
             where = step.files(layout, video, record)[0]
             raise MachineError(f"{where}: not what {name} wrote; the next call makes it again")
 
 
-def _beneath(name: str) -> list[str]:
-    """Name the steps before a step, at any distance, that write files: captions do not."""
-    found = [other for other in steps.load(name).UPSTREAM if other != "caption"]
-    for other in steps.load(name).UPSTREAM:
-        found += _beneath(other)
-    return found
+def _with_all_before(names: Iterable[str]) -> Iterator[str]:
+    """Name these steps and all before them, at any distance."""
+    for name in names:
+        yield name
+        yield from _with_all_before(steps.load(name).upstream)
 
 
 def take_back(layout: Layout, video: Video, name: str) -> None:
@@ -120,7 +119,7 @@ def take_back(layout: Layout, video: Video, name: str) -> None:
     paths = [*_overlapping(layout.sealed(name), video.bits), *_downstream(layout, name, video.bits)]
     seals = [path.relative_to(layout.root).as_posix() for path in paths]
     write_json(layout.taken_back / f"{digest(seals)}.json", seals)
-    layout.record(video, name).unlink(missing_ok=True)
+    steps.load(name).path(layout, video).unlink(missing_ok=True)
 
 
 def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> None:
@@ -154,9 +153,9 @@ def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
 
 def _downstream(layout: Layout, name: str, bits: str) -> list[Path]:
     """List the markers of what reads a step's results, at any distance."""
-    changed = [steps.kind(name)]
+    changed = [steps.load(name).word]
     for other in steps.STEPS:
-        if set(steps.load(other).UPSTREAM) & set(changed):
+        if set(steps.load(other).upstream) & set(changed):
             changed.append(other)
     folders = [layout.sealed(other) for other in [*changed[1:], "manifest"]]
     found = [path for folder in folders for path in _overlapping(folder, bits)]

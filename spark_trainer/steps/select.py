@@ -1,115 +1,159 @@
 """Which of a video's captions goes to the manifest; the others stay beside it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_trainer import log
-from spark_trainer.config import Select
+from spark_trainer.config import Config, Select
 from spark_trainer.data import models
-from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import of_machine, unexpected
-from spark_trainer.steps import Context, Facts
+from spark_trainer.steps import frames
+from spark_trainer.steps.base import Context, Step
+from spark_trainer.steps.caption import CaptionRecord
 from spark_trainer.steps.device import Wanted, device
-
-VERSION = 2
-UPSTREAM = ("caption",)
-SETTINGS = Select
+from spark_trainer.steps.record import ALWAYS, Facts, Record, Status
 
 KEPT = ("caption", "model", "revision", "prompt")  # of each captioner's record
 
-Captions = dict[str, Facts]  # captioner -> its record, where it has something to say
+Captions = dict[str, CaptionRecord]  # captioner -> its record
 Scorer = Callable[[Video, Captions], list[float]]
 
 
-def wanted(settings: Select) -> Wanted:
-    """Only CLIP is worth a GPU."""
-    return settings.device if settings.by == "score" else "cpu"
+@dataclass(frozen=True, kw_only=True)
+class SelectRecord(Record):
+    """The selected caption, and what the others said, where several captioners wrote one."""
+
+    caption: str | None = field(default=None, metadata=ALWAYS)
+    by: str | None = None
+    backend: str | None = None
+    model: str | None = None
+    revision: str | None = None
+    prompt: str | None = None
+    frames: Sequence[str] | None = None  # names of files
+    agreement: float | None = None  # mean ROUGE-L of each caption with the others
+    captions: dict[str, Facts | None] | None = None  # captioner -> what it said, with its score
 
 
-def identity(settings: Select, cache: Path) -> str | None:
-    """What the name of the CLIP checkpoint stands for, where it is used."""
-    if settings.by != "score":
-        return None
-    models.check(settings.model_name, ("clip",), "select.model_name")
-    return models.identity(settings.model_name, cache, settings.revision)
+class SelectStep(Step[Select, SelectRecord]):
+    """One caption of each video, in `caption.json`."""
+
+    VERSION = 2
+    SETTINGS = Select
+    RECORD = SelectRecord
+
+    def settings(self, config: Config) -> Select:
+        """Return the settings, every captioner among them unless some are named."""
+        chosen = config.select.captioners or config.caption.names
+        return config.select.model_copy(update={"captioners": chosen})
+
+    def wanted(self, settings: Select) -> Wanted:
+        """Ask for a device where CLIP runs."""
+        return settings.device if settings.by == "score" else "cpu"
+
+    def identity(self, settings: Select, cache: Path) -> str | None:
+        """Return what the name of the CLIP checkpoint stands for, where it is used."""
+        if settings.by != "score":
+            return None
+        models.check(settings.model_name, ("clip",), "select.model_name")
+        return models.identity(settings.model_name, cache, settings.revision)
+
+    def reads(self, settings: Select) -> tuple[str, ...]:
+        """Name the captioners among whose captions one is selected."""
+        return tuple(f"caption/{name}" for name in settings.captioners)
+
+    def skips(self, upstream: Sequence[Record]) -> str | None:
+        """Skip a video only if no captioner said anything; the first one's reason stands."""
+        return None if any(record.ok for record in upstream) else upstream[0].reason
+
+    def path(self, layout: Layout, video: Video) -> Path:
+        """Name the record after what it holds."""
+        return layout.record(video, "caption")
+
+    def produce(
+        self, videos: list[Video], context: Context[Select]
+    ) -> Iterator[tuple[Video, SelectRecord]]:
+        """Select a caption of each video."""
+        settings = context.settings
+        if settings.by != "score":
+            scorer = {"first": _first, "longest": _longest, "agreement": _agreement}[settings.by]
+            yield from (_select(video, context, scorer) for video in videos)
+            return
+        from spark_trainer.scores import ClipScore
+
+        what = f"select, {len(videos)} videos"
+        with device("select", settings.device, settings.gpu_fraction, context.gpus, what) as place:
+            network = ClipScore(settings.model_name, settings.revision, place, context.workers)
+
+            def fit(video: Video, captions: Captions) -> list[float]:
+                folder = frames.folder(context.layout, video)
+                return [
+                    network([folder / name for name in record.frames or ()], record.caption or "")
+                    for record in captions.values()
+                ]
+
+            yield from (_select(video, context, fit) for video in videos)
+
+    def manifest_fields(self, video: Video, record: SelectRecord) -> Facts:
+        """Return the caption, what made it, and what the other captioners said."""
+        return {
+            "caption": record.caption,
+            "captioner": record.backend,
+            "captioner_model": record.model,
+            "captioner_revision": record.revision,
+            "caption_prompt": record.prompt,
+            "no_caption": record.reason,
+            "captions": record.captions,
+            "agreement": record.agreement,
+        }
 
 
-def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
-    """The record itself is the result."""
-    return []
+STEP = SelectStep
 
 
-def produce(videos: list[Video], context: Context) -> Iterator[tuple[Video, Facts]]:
-    """Select a caption of each video."""
-    settings: Select = context.settings
-    if settings.by != "score":
-        scorer = {"first": _first, "longest": _longest, "agreement": _agreement}[settings.by]
-        yield from (_select(video, context, scorer) for video in videos)
-        return
-    from spark_trainer.scores import ClipScore
-
-    what = f"select, {len(videos)} videos"
-    with device("select", settings.device, settings.gpu_fraction, context.gpus, what) as place:
-        network = ClipScore(settings.model_name, settings.revision, place, context.workers)
-
-        def fit(video: Video, captions: Captions) -> list[float]:
-            folder = context.layout.frames(video)
-            return [
-                network([folder / name for name in record["frames"]], record["caption"])
-                for record in captions.values()
-            ]
-
-        yield from (_select(video, context, fit) for video in videos)
-
-
-def _select(video: Video, context: Context, scorer: Scorer) -> tuple[Video, Facts]:
+def _select(video: Video, context: Context[Select], scorer: Scorer) -> tuple[Video, SelectRecord]:
     """Take the caption that scores best, the first of equals."""
-    settings: Select = context.settings
+    settings = context.settings
     records: Captions = {
-        name: read_json(context.layout.record(video, f"caption/{name}"))
+        name: CaptionRecord.read(context.layout.record(video, f"caption/{name}"))
         for name in settings.captioners
     }
-    captions = {name: record for name, record in records.items() if record["caption"]}
-    if not captions:
-        why = next(iter(records.values()))["why"]
-        return video, {"status": "none", "why": why, "caption": None}
+    captions = {name: record for name, record in records.items() if record.ok}
     try:
         scored = scorer(video, captions)
     except Exception as error:
         return video, _unscored(video, error)
     best = max(range(len(scored)), key=scored.__getitem__)
     name, chosen = list(captions.items())[best]
-    facts: Facts = {"status": "ok", "backend": name, "by": settings.by}
-    facts |= {key: chosen[key] for key in (*KEPT, "frames")}
-    if len(records) > 1:
-        from spark_trainer import scores
+    record = SelectRecord(backend=name, by=settings.by, frames=chosen.frames, **_kept(chosen))
+    if len(records) == 1:
+        return video, record
+    from spark_trainer import scores
 
-        texts = [record["caption"] for record in captions.values()]
-        facts["agreement"] = round(sum(scores.agreement(texts)) / len(texts), 4)
-        by_name = dict(zip(captions, scored, strict=True))
-        facts["captions"] = {
-            other: {key: record.get(key) for key in KEPT} | {"score": round(by_name[other], 4)}
-            if other in by_name
-            else None
-            for other, record in records.items()
-        }
-    return video, facts
+    said = scores.agreement([caption.caption or "" for caption in captions.values()])
+    by_name = dict(zip(captions, scored, strict=True))
+    every: dict[str, Facts | None] = {
+        other: _kept(caption) | {"score": round(by_name[other], 4)} if other in by_name else None
+        for other, caption in records.items()
+    }
+    return video, replace(record, agreement=round(sum(said) / len(said), 4), captions=every)
 
 
-def _unscored(video: Video, error: Exception) -> Facts:
-    """The record of a video whose captions can't be compared.
+def _kept(record: CaptionRecord) -> Facts:
+    """Return what the manifest tells of every captioner."""
+    return {key: getattr(record, key) for key in KEPT}
 
-    Raises:
-        MachineError: the device failed.
-    """
+
+def _unscored(video: Video, error: Exception) -> SelectRecord:
+    """Return the record of a video whose captions can't be compared."""
     if of_machine(error):
-        return {"status": "failed", "why": str(error), "reason": str(error), "caption": None}
+        return SelectRecord.failed(str(error))
     if isinstance(error, Unusable):
-        return {"status": "none", "why": str(error), "caption": None, "unread": True}
+        return SelectRecord(status=Status.NONE, reason=str(error), unread=True)
     log.logger.error("select %s", video.hash[:12], exc_info=error)
-    return {"status": "none", "why": unexpected(error), "caption": None}
+    return SelectRecord.nothing(unexpected(error))
 
 
 def _first(video: Video, captions: Captions) -> list[float]:
@@ -117,10 +161,10 @@ def _first(video: Video, captions: Captions) -> list[float]:
 
 
 def _longest(video: Video, captions: Captions) -> list[float]:
-    return [float(len(record["caption"].split())) for record in captions.values()]
+    return [float(len((record.caption or "").split())) for record in captions.values()]
 
 
 def _agreement(video: Video, captions: Captions) -> list[float]:
     from spark_trainer import scores
 
-    return scores.agreement([record["caption"] for record in captions.values()])
+    return scores.agreement([record.caption or "" for record in captions.values()])

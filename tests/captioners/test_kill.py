@@ -18,6 +18,8 @@ from spark_trainer import config, steps
 from spark_trainer.data import index
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.data.layout import Shard, Video, frame_name
+from spark_trainer.graph.videos import VideoGraph
+from spark_trainer.steps import frames
 from tests.conftest import ROOT
 from tests.families import tiny
 
@@ -40,17 +42,18 @@ class Project:
         [shard] = self.index.shards
         return shard
 
+    @property
+    def graph(self) -> VideoGraph:
+        return VideoGraph(self.config, self.index)
+
     def marker(self, step: str) -> Path:
         """What the step's job leaves last."""
-        return self.index.marker(step, steps.fingerprints(self.config)[step], self.shard)
+        return self.graph.marker(step, self.shard)
 
     def start(self, step: str) -> subprocess.Popen[bytes]:
         """Start the job of a step over the shard, in a process group of its own."""
-        fingerprint = steps.fingerprints(self.config)[step]
         layout, marker = self.index.layout, self.marker(step)
-        path = layout.settings(step, fingerprint)
-        order = {"step": step, "fingerprint": fingerprint, "output_dir": str(layout.root)}
-        write_json(path, order | {"settings": steps.settings(self.config, step)})
+        path = self.graph.settings(step)
         command = [sys.executable, "-m", "spark_trainer"]
         command += ["part"] if step == "manifest" else ["step", "--threads", "1", "--gpus", "0"]
         command += ["--settings", str(path), "--shard", str(layout.shard(self.shard.name))]
@@ -115,11 +118,11 @@ def project(folder: Path, checkpoint: Path) -> Project:
         "codec": "h264",
     }
     for video in made.shard.videos:
-        frames = made.index.layout.frames(video)
-        frames.mkdir(parents=True)
+        folder = frames.folder(made.index.layout, video)
+        folder.mkdir(parents=True)
         for number in range(1, FRAMES + 1):
             coarse = noise.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize((64, 64)).save(frames / frame_name(number))
+            Image.fromarray(coarse).resize((64, 64)).save(folder / frame_name(number))
         write_json(made.index.layout.record(video, "frames"), record | {"video": video.hash})
     return made
 

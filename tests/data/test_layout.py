@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video, frame_name
+from spark_trainer.steps import audio, frames, load
 
 
 def video(number: int) -> Video:
@@ -16,11 +17,11 @@ def video(number: int) -> Video:
 def test_documented_paths() -> None:
     layout, one = Layout(Path("data/processed")), Video("ab" * 32, f"ab/{'ab' * 32}")
     folder = Path("data/processed/ab") / ("ab" * 32)
-    assert layout.frames(one) / frame_name(1) == folder / "frames/frame_000001.jpg"
-    assert layout.audio(one) == folder / "audio.wav"
-    assert layout.record(one, "transcript") == folder / "transcript.json"
-    assert layout.record(one, "caption/blip") == folder / "caption/blip.json"
-    assert layout.record(one, "select") == folder / "caption.json"
+    assert frames.folder(layout, one) / frame_name(1) == folder / "frames/frame_000001.jpg"
+    assert audio.wav(layout, one) == folder / "audio.wav"
+    assert load("transcript").path(layout, one) == folder / "transcript.json"
+    assert load("caption/blip").path(layout, one) == folder / "caption/blip.json"
+    assert load("select").path(layout, one) == folder / "caption.json"
     assert layout.manifest == Path("data/processed/manifest_v1.jsonl")
     assert layout.rejected == Path("data/processed/rejected_v1.jsonl")
 

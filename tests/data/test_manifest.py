@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.config import Run
-from spark_trainer.data import dataset, manifest
+from spark_trainer.data import dataset, jsonl, manifest
 
 
 def entry(letter: str, folder: Path | None = None) -> manifest.Entry:
@@ -126,7 +126,7 @@ def test_validation_and_training_refuse_the_same_lines_in_the_same_words(
     (problem,) = manifest.problems(path)
     assert problem.startswith(f"{path}:2: ")
     assert expected in problem
-    with pytest.raises(manifest.Broken) as caught:
+    with pytest.raises(jsonl.Broken) as caught:
         dataset.read(path, tmp_path, Run(), one_frame=True)
     assert str(caught.value) == problem
 
@@ -176,7 +176,7 @@ def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
 def test_many_problems_are_named_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b"".join(line(id=str(n), audio=n) + b"\n" for n in range(50)))
-    with pytest.raises(manifest.Broken) as caught:
+    with pytest.raises(jsonl.Broken) as caught:
         list(manifest.read(path))
     named = str(caught.value).splitlines()
     assert named[0] == f"{path}:1: audio: expected a path or null (got 0)"

@@ -1,5 +1,6 @@
 """One table of keys and types: our own lines have all of them, and others' tools can load them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,64 +8,65 @@ import pytest
 
 from spark_trainer.data import manifest, meta
 from spark_trainer.data.joining import _sources
-from spark_trainer.steps.manifest import _meta, _pose
+from spark_trainer.data.layout import Video
+from spark_trainer.steps import manifest as ours
+from spark_trainer.steps.audio import AudioRecord
+from spark_trainer.steps.frames import FramesRecord
+from spark_trainer.steps.pose import PoseRecord
+from spark_trainer.steps.record import Record, Status
+from spark_trainer.steps.select import SelectRecord
+from spark_trainer.steps.transcript import TranscriptRecord
 
 SEGMENT = {"text": "a", "start": 1, "end": 2.5, "words": [{"text": "a", "start": 1, "end": 2}]}
 CAPTION = {"caption": "c", "model": "m", "revision": "r", "prompt": None, "score": 1}
-RECORDS: dict[str, dict[str, Any]] = {
-    "frames": {
-        "duration": 6,
-        "times": [0, 1.5],
-        "fps": 25,
-        "width": 640,
-        "height": 480,
-        "motion": 1,
-        "container_duration": 5.5,
-        "container_fps": 25,
-        "dynamic_range": "sdr",
-        "interlaced": False,
-        "damaged": "cut",
-    },
-    "audio": {"duration": 6, "why": "silence"},
-    "transcript": {
-        "text": "a",
-        "segments": [SEGMENT],
-        "language": "en",
-        "backend": "faster-whisper",
-        "model": "m",
-        "revision": "r",
-        "why": "no voice",
-        "tracks": [{"track": 1, "language": "de", "text": "b", "segments": [], "status": "ok"}],
-    },
-    "select": {
-        "caption": "c",
-        "backend": "blip",
-        "model": "m",
-        "revision": "r",
-        "prompt": "p",
-        "why": "nothing said",
-        "captions": {"blip": CAPTION, "qwen2-vl": None},
-        "agreement": 1,
-    },
-    "pose": {
-        "status": "ok",
-        "fps": 16,
-        "frames": 3,
-        "width": 6,
-        "height": 6,
-        "people": 1,
-        "person_lost": [],
-        "face_lost": [[0, 1]],
-        "why": "too dark",
-    },
+VIDEO = Video("0" * 64, "00")
+RECORDS: dict[str, Record] = {
+    "frames": FramesRecord(
+        duration=6,
+        times=[0, 1.5],
+        fps=25,
+        width=640,
+        height=480,
+        motion=1,
+        container_duration=5.5,
+        container_fps=25,
+        dynamic_range="sdr",
+        interlaced=False,
+        damaged="cut",
+    ),
+    "audio": AudioRecord(status=Status.NONE, reason="silence", duration=6),
+    "transcript": TranscriptRecord(
+        status=Status.NONE,
+        reason="no voice",
+        text="a",
+        segments=[SEGMENT],
+        language="en",
+        backend="faster-whisper",
+        model="m",
+        revision="r",
+        tracks=(TranscriptRecord(track=1, language="de", text="b"),),
+    ),
+    "select": SelectRecord(
+        status=Status.NONE,
+        reason="nothing said",
+        caption="c",
+        backend="blip",
+        model="m",
+        revision="r",
+        prompt="p",
+        captions={"blip": CAPTION, "qwen2-vl": None},
+        agreement=1,
+    ),
+    "pose": PoseRecord(
+        fps=16, frames=3, width=6, height=6, people=1, person_lost=[], face_lost=[[0, 1]]
+    ),
 }
 
 
-def line(number: int, records: dict[str, dict[str, Any]]) -> manifest.Entry:
+def line(number: int, records: dict[str, Record]) -> manifest.Entry:
     """A line of our own, from records of the steps."""
-    names = ("frames", "audio", "transcript", "select")
-    facts = _meta(*(records.get(name, {}) for name in names))
-    facts |= _pose("p", records.get("pose", {})) | _sources(["x" * 300])
+    made = ours.line(VIDEO, records)
+    facts = made["meta"] | _sources(["x" * 300])
     return {"id": f"{number:064x}", "frames_dir": None, "audio": None, "meta": facts}
 
 
@@ -80,11 +82,14 @@ def types(value: Any) -> Any:
 def test_every_line_has_every_key_and_one_type_each() -> None:
     full, empty = line(1, RECORDS)["meta"], line(0, {})["meta"]
     assert full.keys() == empty.keys() == meta.KEYS.keys()
+    lost = line(1, RECORDS | {"pose": PoseRecord.nothing("too dark")})["meta"]
+    full["no_pose"] = lost["no_pose"]  # which stands where there is no pose
     assert None not in full.values()
     assert [key for key, value in empty.items() if value is not None] == ["source_path", "sources"]
     assert list(meta.problems(full)) == list(meta.problems(empty)) == []
-    exact = line(2, RECORDS | {"frames": RECORDS["frames"] | {"duration": 6.0, "fps": 25.0}})
-    assert types(full) == types(exact["meta"])
+    spelled = replace(RECORDS["frames"], duration=6.0, fps=25.0)
+    exact = line(2, RECORDS | {"frames": spelled})["meta"] | {"no_pose": "too dark"}
+    assert types(full) == types(exact)
     assert full["captions"].keys() == {"blip", "qwen2-vl"}
     assert full["transcripts"][0].keys() == {*meta.KEYS["transcripts"][0]}  # type: ignore[index]
 

@@ -13,7 +13,6 @@ from spark_trainer.data import index, sources
 from spark_trainer.data.files import file_digest, read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import of_machine
-from spark_trainer.steps import shard
 from tests.mounted import coarse
 
 CLIPS = Path(__file__).resolve().parents[2] / "config/demo/clips"
@@ -44,7 +43,7 @@ def test_a_store_whose_clock_counts_seconds(videos: Path, tmp_path: Path) -> Non
         layout, video = scanned(videos, place / "out")
         stamp = layout.source(video.hash).lstat().st_mtime_ns
         assert stamp % 1_000_000_000 == 0
-        assert shard.source(layout, video) == videos / "dog.mp4"
+        assert sources.find(layout, video) == videos / "dog.mp4"
 
 
 @pytest.mark.parametrize("tick_ns", [100, 1_000, 1_000_000_000, 2_000_000_000])
@@ -54,7 +53,7 @@ def test_the_links_own_time_says_nothing(videos: Path, tmp_path: Path, tick_ns: 
     link = layout.source(video.hash)
     stamp = link.lstat().st_mtime_ns // tick_ns * tick_ns
     os.utime(link, ns=(stamp, stamp), follow_symlinks=False)
-    assert shard.source(layout, video) == videos / "dog.mp4"
+    assert sources.find(layout, video) == videos / "dog.mp4"
 
 
 def test_a_store_without_links(
@@ -68,15 +67,15 @@ def test_a_store_without_links(
     monkeypatch.setattr(os, "symlink", refused)
     layout, video = scanned(videos, tmp_path / "out")
     assert not layout.source(video.hash).is_symlink()
-    assert shard.source(layout, video) == layout.located(video.hash) == videos / "dog.mp4"
+    assert sources.find(layout, video) == layout.located(video.hash) == videos / "dog.mp4"
     (videos / "dog.mp4").rename(videos / "again.mp4")
     layout, video = scanned(videos, tmp_path / "out")
-    assert shard.source(layout, video) == videos / "again.mp4"
+    assert sources.find(layout, video) == videos / "again.mp4"
     monkeypatch.undo()
     (videos / "again.mp4").rename(videos / "dog.mp4")
     layout, video = scanned(videos, tmp_path / "out")
     assert layout.source(video.hash).is_symlink()
-    assert shard.source(layout, video) == videos / "dog.mp4"
+    assert sources.find(layout, video) == videos / "dog.mp4"
 
 
 def _grow(path: Path) -> None:
@@ -113,8 +112,8 @@ def test_a_change_after_indexing_is_the_machines_trouble(
 ) -> None:
     layout, video = scanned(videos, tmp_path / "out")
     act(videos / "dog.mp4")  # type: ignore[operator]
-    with pytest.raises(shard.Changed, match=f"dog.mp4: {change}.*run snakemake again") as raised:
-        shard.source(layout, video)
+    with pytest.raises(sources.Changed, match=f"dog.mp4: {change}.*run snakemake again") as raised:
+        sources.find(layout, video)
     assert of_machine(raised.value)
 
 
@@ -124,7 +123,7 @@ def test_what_was_touched_is_noted_anew_under_the_same_digest(videos: Path, tmp_
     [video] = before.videos.values()
     _touch(videos / "dog.mp4")
     assert index.scan(config).digest == before.digest
-    assert shard.source(before.layout, video) == videos / "dog.mp4"
+    assert sources.find(before.layout, video) == videos / "dog.mp4"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\0\xff", b"7", b"{}", None])
@@ -138,11 +137,11 @@ def test_a_broken_note_is_written_again(
         note.unlink()
     else:
         note.write_bytes(content)
-    with pytest.raises(shard.Changed, match="run snakemake again"):
-        shard.source(layout, video)
+    with pytest.raises(sources.Changed, match="run snakemake again"):
+        sources.find(layout, video)
     scanned(videos, tmp_path / "out")
     assert note.read_bytes() == kept
-    assert shard.source(layout, video) == videos / "dog.mp4"
+    assert sources.find(layout, video) == videos / "dog.mp4"
 
 
 def test_a_job_reads_each_note_once(tmp_path: Path) -> None:
@@ -155,7 +154,7 @@ def test_a_job_reads_each_note_once(tmp_path: Path) -> None:
     sources._note.cache_clear()
     begin = time.process_time()
     for video in found.videos.values():
-        shard.source(found.layout, video)
+        sources.find(found.layout, video)
     assert sources._note.cache_info().misses <= 256
     assert time.process_time() - begin < 2.0
 

@@ -4,6 +4,7 @@ import pytest
 
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import UserError
+from spark_trainer.steps import load
 
 from .conftest import Ask
 
@@ -64,7 +65,7 @@ def test_settings_that_decide_nothing_are_written_over(ask: Ask) -> None:
 def test_a_record_that_failed_or_is_of_other_settings_is_outdated(ask: Ask, step: str) -> None:
     graph = ask()
     video = next(iter(graph.index.videos.values()))
-    record = graph.layout.record(video, step)
+    record = load(step).path(graph.layout, video)
     fine = {"status": "ok", "video": video.hash, "fingerprint": graph.fingerprints[step]}
     assert graph.outdated(step, video.folder) == []  # it is not there, which Snakemake sees
     for value, again in (

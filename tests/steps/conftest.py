@@ -11,7 +11,9 @@ from spark_trainer import config, steps
 from spark_trainer.data import index
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Shard, Video
-from spark_trainer.steps import Context, Facts, shard
+from spark_trainer.steps import audio, frames, runner
+from spark_trainer.steps.base import Context
+from spark_trainer.steps.record import Facts
 from tests import ffmpeg
 
 CLIPS = Path(__file__).parents[2] / "config/demo/clips"
@@ -29,15 +31,15 @@ class Built:
 
     def record(self, name: str, step: str) -> Facts:
         """What a step recorded of a video."""
-        return dict(read_json(self.index.layout.record(self.video(name), step)))
+        return dict(read_json(steps.load(step).path(self.index.layout, self.video(name))))
 
     def frames(self, name: str) -> list[Path]:
         """The frame files of a video, in order of time."""
-        return sorted(self.index.layout.frames(self.video(name)).glob("*"))
+        return sorted(frames.folder(self.index.layout, self.video(name)).glob("*"))
 
     def audio(self, name: str) -> Path:
         """Where the audio of a video lies."""
-        return self.index.layout.audio(self.video(name))
+        return audio.wav(self.index.layout, self.video(name))
 
 
 def run_steps(folder: Path, output: Path, names: tuple[str, ...], settings: dict) -> Built:
@@ -47,7 +49,7 @@ def run_steps(folder: Path, output: Path, names: tuple[str, ...], settings: dict
     videos = Shard("", tuple(found.videos.values()))
     for name in names:
         context = Context(found.layout, steps.section(chosen, name), workers=2)
-        shard.run(name, steps.fingerprint(chosen, name), videos, context)
+        runner.run(name, steps.fingerprint(chosen, name), videos, context)
     return Built(found)
 
 

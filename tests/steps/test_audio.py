@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spark_trainer.steps import audio
+
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
 Encode = Callable[..., Path]
 
@@ -111,16 +113,16 @@ def test_other_tracks_are_kept_when_asked_for_and_only_then(build: Build, encode
     two_tracks(encode)
     kept = build("audio", audio={"other_tracks": True})
     layout, video = kept.index.layout, kept.video("tones.mkv")
-    assert pitch_hz(layout.audio(video)) == pytest.approx(300, abs=2)
-    assert pitch_hz(layout.track(video, 1)) == pytest.approx(700, abs=2)
+    assert pitch_hz(audio.wav(layout, video)) == pytest.approx(300, abs=2)
+    assert pitch_hz(audio.track(layout, video, 1)) == pytest.approx(700, abs=2)
     assert kept.record("tones.mkv", "audio")["others"][0]["track"] == 1
-    layout.track(video, 1).unlink()
+    audio.track(layout, video, 1).unlink()
     build("audio", audio={"other_tracks": True})
-    assert layout.track(video, 1).exists()
+    assert audio.track(layout, video, 1).exists()
     build("audio", audio={"other_tracks": True, "track": 1})
-    assert [path.name for path in layout.tracks(video)] == ["audio.0.wav"]
+    assert [path.name for path in audio.tracks(layout, video)] == ["audio.0.wav"]
     build("audio")
-    assert layout.tracks(video) == []
+    assert audio.tracks(layout, video) == []
 
 
 def test_audio_may_be_stream_0(build: Build, encode: Encode) -> None:

@@ -119,7 +119,7 @@ def test_a_frame_that_is_gone_or_no_picture_any_more_is_made_again(
         build(TAGS, caption=settings)
     record = built.record("title.mp4", TAGS)
     assert (record["status"], record["caption"]) == ("failed", None)
-    assert frame.name in record["why"]
+    assert frame.name in record["reason"]
     assert "Samoyed" in built.record("dog.mp4", TAGS)["caption"]
     again = build("frames", TAGS, caption=settings).record("title.mp4", TAGS)
     assert again["caption"] == "no tag"

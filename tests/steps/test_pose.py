@@ -13,7 +13,7 @@ from spark_trainer.config import Pose
 from spark_trainer.config.pose import VITPOSE_KEYS
 from spark_trainer.detectors import POINTS, Person, mediapipe, outline
 from spark_trainer.detectors.skeleton import draw
-from spark_trainer.steps import pose
+from spark_trainer.steps import manifest, person, pose
 from tests import ffmpeg
 from tests.media import images_at, images_on_grid
 
@@ -53,7 +53,7 @@ def build(folder: Path, output: Path) -> Built:
 
 
 def folder_of(built: Built, name: str) -> Path:
-    return built.index.layout.pose(built.video(name))
+    return pose.folder(built.index.layout, built.video(name))
 
 
 def read(built: Built, name: str, part: str) -> list[Image.Image]:
@@ -166,8 +166,8 @@ def test_where_it_comes_from(built: Built) -> None:
 def test_nothing_is_asked_of_the_detector_while_it_is_off(tmp_path: Path) -> None:
     off, on = (config.load({"pose": {"enabled": state}}) for state in (False, True))
     assert "pose" not in steps.enabled(off)
-    assert pose.identity(off.pose, tmp_path) is None
-    assert steps.fingerprints(off)["manifest"] != steps.fingerprints(on)["manifest"]
+    assert steps.load("pose").identity(off.pose, tmp_path) is None
+    assert manifest.fingerprints(off)["manifest"] != manifest.fingerprints(on)["manifest"]
 
 
 def test_without_mediapipe_the_configuration_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,8 +193,9 @@ def test_device_and_share_decide_nothing() -> None:
 
 
 def test_only_a_detector_that_needs_a_gpu_asks_for_one() -> None:
-    assert pose.wanted(Pose()) == "cpu"
-    assert pose.wanted(Pose(detector="vitpose")) == "cuda"
+    wanted = steps.load("pose").wanted
+    assert wanted(Pose()) == "cpu"
+    assert wanted(Pose(detector="vitpose")) == "cuda"
     on = config.load({"pose": {"enabled": True, "detector": "vitpose"}})
     assert steps.gpus(on, "pose", local=False) == 1
     assert steps.gpus(config.load({"pose": {"enabled": True}}), "pose", local=False) == 0
@@ -219,4 +220,4 @@ def test_without_scipy_checkpoints_are_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_sides_are_even(
     size: tuple[int, int], limit: int | None, expected: tuple[int, int]
 ) -> None:
-    assert pose.even_size(size, limit) == expected
+    assert person.even_size(size, limit) == expected

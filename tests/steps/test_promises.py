@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import MachineError
+from spark_trainer.steps import load, promises
+from spark_trainer.steps.audio import AudioRecord
 
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
 TAGS = "caption/imagenet-tags"
@@ -65,11 +67,9 @@ def test_what_was_written_and_can_not_be_read_is_the_videos_own(make: Callable[.
     video = built.video("globe-reading.mp4")
     empty(built.audio("globe-reading.mp4"))
     path = built.index.layout.record(video, "audio")
-    from spark_trainer.steps import load, promises
-
-    record = read_json(path)
+    record = AudioRecord.read(path)
     held = promises.content(load("audio"), built.index.layout, video, record)
-    write_json(path, record | held)
+    replace(record, content=held).write(path)
     make("transcript")
     made = built.record("globe-reading.mp4", "transcript")
     assert made["status"] == "none"

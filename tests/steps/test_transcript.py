@@ -14,7 +14,9 @@ from whisper.normalizers import EnglishTextNormalizer
 from spark_trainer import config, environment, transcribers
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.steps import Context, Facts, manifest, transcript
+from spark_trainer.steps import audio, load, manifest
+from spark_trainer.steps.base import Context
+from spark_trainer.steps.transcript import TranscriptRecord
 from spark_trainer.transcribers import Heard, Segment, Sound
 
 READING = (
@@ -129,8 +131,8 @@ def test_every_track_has_its_text(
     names = ("-metadata:s:a:0", "language=fre", "-metadata:s:a:1", "language=eng")
     names += ("-metadata:s:a:2", "language=ger", "-c:a", "flac")
     encode("tracks.mkv", *inputs, *silence, *maps, *names)
-    audio = {"track": "ger", "other_tracks": True}
-    built = build("audio", "transcript", audio=audio, transcript=settings)
+    tracks = {"track": "ger", "other_tracks": True}
+    built = build("audio", "transcript", audio=tracks, transcript=settings)
     record = built.record("tracks.mkv", "transcript")
     assert "Dashwood" in record["text"]
     silent, other = record["tracks"]
@@ -154,13 +156,13 @@ def test_an_unreadable_file_stops_nothing(
     built.audio("hello.mpeg").write_bytes(b"RIFF")
     context = Context(built.index.layout, config.Transcript(**settings), workers=2)
     found = {
-        video.hash: facts
-        for video, facts in transcript.produce(list(built.index.videos.values()), context)
+        video.hash: record
+        for video, record in load("transcript").produce(list(built.index.videos.values()), context)
     }
     bad = found[built.video("hello.mpeg").hash]
-    assert bad["status"] == "none"
-    assert bad["why"].startswith("audio.wav can't be read: ")
-    assert found[built.video("globe-reading.mp4").hash]["status"] == "ok"
+    assert bad.status == "none"
+    assert bad.reason.startswith("audio.wav can't be read: ")
+    assert found[built.video("globe-reading.mp4").hash].status == "ok"
 
 
 class Picky:
@@ -178,37 +180,39 @@ class Picky:
 
 
 @pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Facts]]:
+def heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, TranscriptRecord]]:
     """Transcribe six sounds, the third too loud, with a model of the test's own."""
 
-    def run(model: Picky) -> dict[str, Facts]:
+    def run(model: Picky) -> dict[str, TranscriptRecord]:
         monkeypatch.setattr(transcribers, "load", lambda *_: model)
         layout, videos = Layout(tmp_path), [Video(f"{n:064x}", str(n)) for n in range(6)]
         for number, video in enumerate(videos):
             samples = np.full(16000, 32000 if number == 2 else 8000, "<i2")
             layout.folder(video).mkdir()
-            with wave.open(str(layout.audio(video)), "wb") as file:
+            with wave.open(str(audio.wav(layout, video)), "wb") as file:
                 file.setparams((1, 2, 16000, 0, "NONE", ""))
                 file.writeframes(samples.tobytes())
             facts = {"status": "ok", "peak_db": 0.0, "duration": 1.0}
             write_json(layout.record(video, "audio"), facts)
         settings = config.Transcript(whisper_model="offline-tiny.en", device="cpu", vad=False)
-        found = transcript.produce(videos, Context(layout, settings, workers=1))
-        return {video.folder: facts for video, facts in found}
+        found = load("transcript").produce(videos, Context(layout, settings, workers=1))
+        return {video.folder: record for video, record in found}
 
     return run
 
 
 def test_a_sound_that_the_model_fails_on_costs_no_other(
-    heard: Callable[..., dict[str, Facts]],
+    heard: Callable[..., dict[str, TranscriptRecord]],
 ) -> None:
     found = heard(Picky())
-    assert found.pop("2")["why"] == "unexpected ValueError: too loud"
-    assert [facts["text"] for facts in found.values()] == ["all is well"] * 5
+    assert found.pop("2").reason == "unexpected ValueError: too loud"
+    assert [record.text for record in found.values()] == ["all is well"] * 5
 
 
 def test_a_model_that_hears_nothing_at_all_stops_at_once(
-    heard: Callable[..., dict[str, Facts]],
+    heard: Callable[..., dict[str, TranscriptRecord]],
 ) -> None:
     with pytest.raises(config.ConfigError, match=r"whisper_model: not even a tone .* too loud"):
         heard(Picky(broken=True))

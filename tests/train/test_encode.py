@@ -29,6 +29,7 @@ from .test_diffusion import FAMILIES, Make, folders, make, manifest, train
 
 __all__ = ["folders", "make", "manifest"]  # fixtures
 
+CLIPS = "??/*/*.safetensors"  # below the folder of the encoders: each video's own
 CHANCE = {"sampling": "random", "reference": "random", "variants": 2}
 
 
@@ -64,6 +65,22 @@ def test_text_and_clips_are_kept_apart(make: Make, manifest: Path) -> None:
     edited(manifest, lambda line: line["meta"].update(caption="another square"))
     assert run(make("animatediff")) == {"kept": 12, "made": 1, "unusable": 0}
     same_as_each_step(make, "animatediff", "edited")
+
+
+def test_a_clip_lies_below_its_video_and_where_earlier_versions_kept_it(
+    make: Make, manifest: Path
+) -> None:
+    made = make("svd")
+    assert run(made)["made"] == 6
+    paths = [*made.encoded.glob(CLIPS)]
+    ids = {json.loads(line)["id"] for line in manifest.read_text().splitlines()}
+    assert {path.parent.name for path in paths} == ids
+    for path in paths:
+        earlier = made.encoded / "clips" / path.name[:2] / path.name
+        earlier.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(earlier)
+    assert run(made) == {"kept": 6, "made": 0, "unusable": 0}
+    same_as_each_step(make, "svd", "earlier")
 
 
 def test_a_run_of_other_weights_takes_the_same(make: Make) -> None:
@@ -153,7 +170,7 @@ def test_only_the_encoders_are_loaded(make: Make, folders: dict[str, Path], tmp_
 def test_what_is_kept_is_cut_off_from_the_network(make: Make) -> None:
     made = make("wan_animate")
     run(made)
-    clips = [load_file(path) for path in made.encoded.glob("clips/*/*.safetensors")]
+    clips = [load_file(path) for path in made.encoded.glob(CLIPS)]
     assert len(clips) == 6
     assert {tensor.dtype for tensor in clips[0].values()} == {torch.float32, torch.uint8}
     assert all("text" not in clip for clip in clips)
@@ -179,7 +196,7 @@ def test_an_unreadable_frame_is_counted_and_the_rest_is_kept(make: Make, manifes
 def test_a_damaged_file_is_never_learnt_from(make: Make) -> None:
     made = make("svd", max_skipped=0.5, max_steps=1)
     folder = write_run(made)
-    path = sorted(made.encoded.glob("clips/*/*.safetensors"))[0]
+    path = sorted(made.encoded.glob(CLIPS))[0]
     path.write_bytes(path.read_bytes()[:-8])
     train(folder)
     assert str(path) in (folder / "train.log").read_text()

@@ -270,7 +270,7 @@ def test_pose_there_and_back(tmp_path: Path) -> None:
 
 def test_upgrade_of_one_step(tmp_path: Path, described: Workspace, upgraded: Path) -> None:
     """A step that says that its results changed is run again with what reads them, no other."""
-    _edit(upgraded / "spark_trainer/steps/audio.py", r"^VERSION = \d+", "VERSION = 99")
+    _edit(upgraded / "spark_trainer/steps/audio.py", r"VERSION = \d+", "VERSION = 99")
     workspace = described.copy(tmp_path, upgraded)
     manifest_bytes = described.digests("manifest")
     assert workspace.build() == jobs(1, "audio", "transcript")

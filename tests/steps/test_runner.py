@@ -4,7 +4,6 @@ import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +13,47 @@ from spark_trainer.config import ConfigError
 from spark_trainer.data.files import read_json, replacing
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.errors import MachineError
-from spark_trainer.steps import Context, Facts, shard
+from spark_trainer.steps import audio, load, runner
+from spark_trainer.steps.base import Context, Step
+from spark_trainer.steps.frames import FramesRecord
+from spark_trainer.steps.parallel import each
+from spark_trainer.steps.promises import settled
+from spark_trainer.steps.record import Status
 
 VIDEOS = tuple(Video(f"{n:064x}", f"00/{n:064x}") for n in range(4))
 SHARD = Shard("", VIDEOS)
 Run = Callable[..., dict[str, int]]
+
+
+Produce = Callable[["Stub", list[Video], Context], Any]
+
+
+class Stub(Step[Any, FramesRecord]):
+    """A step in the place of `frames` whose result is a file of each video."""
+
+    VERSION = 1
+    RECORD = FramesRecord
+
+    def __init__(self, make: Produce) -> None:
+        super().__init__("frames")
+        self._make = make
+
+    def produce(self, videos: list[Video], context: Context) -> Any:
+        return self._make(self, videos, context)
+
+    def files(self, layout: Layout, video: Video, record: FramesRecord) -> list[Path]:
+        return [audio.wav(layout, video)] if record.ok else []
+
+
+def take(monkeypatch: pytest.MonkeyPatch, step: Stub) -> None:
+    """Put a step in the place of `frames`."""
+    real = steps.load
+    monkeypatch.setattr(steps, "load", lambda name: step if name == "frames" else real(name))
+
+
+def nothing() -> FramesRecord:
+    """What a step says of a video of which there is nothing to make."""
+    return FramesRecord.nothing("too dark")
 
 
 @pytest.fixture
@@ -35,31 +70,23 @@ def marker(layout: Layout) -> Path:
 def run(layout: Layout, marker: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a step whose results are files of the video's number, and at the first video this."""
 
-    def make(video: Video, context: Context) -> Facts:
-        with replacing(layout.audio(video)) as path:
+    def make(video: Video) -> FramesRecord:
+        with replacing(audio.wav(layout, video)) as path:
             path.write_text(video.hash)
-        return {"status": "ok"}
+        return FramesRecord()
 
-    def run(first: Callable[[], Facts], upstream: tuple[str, ...] = ()) -> dict[str, int]:
-        def one(video: Video, context: Context) -> Facts:
-            return first() if video == VIDEOS[0] else make(video, context)
+    def run(first: Callable[[], FramesRecord]) -> dict[str, int]:
+        def one(video: Video, context: Context) -> FramesRecord:
+            return first() if video == VIDEOS[0] else make(video)
 
-        def files(layout: Layout, video: Video, record: Facts) -> list[Path]:
-            return [layout.audio(video)] if record.get("status") == "ok" else []
-
-        def produce(videos: list[Video], context: Context) -> Any:
-            return shard.each(one, videos, context)
-
-        step = SimpleNamespace(VERSION=1, UPSTREAM=upstream, files=files, produce=produce)
-        real = steps.load
-        monkeypatch.setattr(steps, "load", lambda name: step if name == "frames" else real(name))
-        return shard.run("frames", "f", SHARD, Context(layout, None, 2), marker)
+        take(monkeypatch, Stub(lambda step, videos, context: each(step, one, videos, context)))
+        return runner.run("frames", "f", SHARD, Context(layout, None, 2), marker)
 
     return run
 
 
-def raising(error: BaseException) -> Callable[[], Facts]:
-    def first() -> Facts:
+def raising(error: BaseException) -> Callable[[], FramesRecord]:
+    def first() -> FramesRecord:
         raise error
 
     return first
@@ -89,10 +116,10 @@ def test_the_machines_trouble_is_tried_again(
         run(raising(error))
     assert [status(layout, video) for video in VIDEOS] == ["failed", "ok", "ok", "ok"]
     assert not marker.exists()
-    times = [layout.audio(video).stat().st_mtime_ns for video in VIDEOS[1:]]
-    assert run(lambda: {"status": "none"}) == {"current": 3, "none": 1}
+    times = [audio.wav(layout, video).stat().st_mtime_ns for video in VIDEOS[1:]]
+    assert run(nothing) == {"current": 3, "none": 1}
     assert marker.exists()
-    assert [layout.audio(video).stat().st_mtime_ns for video in VIDEOS[1:]] == times
+    assert [audio.wav(layout, video).stat().st_mtime_ns for video in VIDEOS[1:]] == times
 
 
 @pytest.mark.parametrize(
@@ -121,11 +148,11 @@ def test_the_settings_trouble_stops_at_once(run: Run, layout: Layout, marker: Pa
     assert not layout.record(VIDEOS[0], "frames").exists()
 
 
-@pytest.mark.parametrize("facts", [{"status": "ok", "fps": float("nan")}, {"status": "\ud83d"}])
+@pytest.mark.parametrize("facts", [{"fps": float("nan")}, {"codec": "\ud83d"}])
 def test_facts_that_no_file_can_hold_are_the_videos_own(
-    facts: Facts, run: Run, layout: Layout
+    facts: dict[str, Any], run: Run, layout: Layout
 ) -> None:
-    assert run(lambda: facts) == {"current": 0, "rejected": 1, "ok": 3}
+    assert run(lambda: FramesRecord(**facts)) == {"current": 0, "rejected": 1, "ok": 3}
 
 
 @pytest.mark.parametrize(
@@ -133,54 +160,47 @@ def test_facts_that_no_file_can_hold_are_the_videos_own(
     [b"", b'{"status": "o', b"\xff\0", b"[]", b"{}", b'{"status": "ok"}', b'"ok"', b"\0" * 200],
 )
 def test_a_broken_record_is_due_again(content: bytes, run: Run, layout: Layout) -> None:
-    run(lambda: {"status": "none"})
+    run(nothing)
     layout.record(VIDEOS[2], "frames").write_bytes(content)
-    assert run(lambda: {"status": "none"}) == {"current": 3, "ok": 1}
+    assert run(nothing) == {"current": 3, "ok": 1}
 
 
 def test_a_step_that_says_nothing_of_a_video_is_not_sealed(
     layout: Layout, marker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def produce(videos: list[Video], context: Context) -> Any:
-        return ((video, {"status": "none"}) for video in videos[1:])
-
-    step = SimpleNamespace(VERSION=1, UPSTREAM=(), files=lambda *_: [], produce=produce)
-    real = steps.load
-    monkeypatch.setattr(steps, "load", lambda name: step if name == "frames" else real(name))
+    take(monkeypatch, Stub(lambda _, videos, __: ((video, nothing()) for video in videos[1:])))
     with pytest.raises(MachineError, match="said nothing"):
-        shard.run("frames", "f", SHARD, Context(layout, None, 1), marker)
+        runner.run("frames", "f", SHARD, Context(layout, None, 1), marker)
     assert not marker.exists()
 
 
 def test_what_a_later_step_misses_is_made_again(run: Run, layout: Layout, marker: Path) -> None:
     """The record, its seal and all that follows are withdrawn, so that the next call makes them."""
-    run(lambda: {"status": "none"})
-    layout.audio(VIDEOS[3]).unlink()
+    run(nothing)
+    audio.wav(layout, VIDEOS[3]).unlink()
     seal = layout.sealed("join") / "s.json"
     seal.parent.mkdir(parents=True)
     seal.touch()
-    assert shard.settled(layout, VIDEOS[1], "frames")["status"] == "ok"
+    assert settled(layout, VIDEOS[1], "frames").ok
     with pytest.raises(MachineError, match=r"audio\.wav: gone or broken"):
-        shard.settled(layout, VIDEOS[3], "frames")
+        settled(layout, VIDEOS[3], "frames")
     layout.sweep()
     assert not marker.exists()
     assert not seal.exists()
-    assert run(lambda: {"status": "none"}) == {"current": 3, "ok": 1}
+    assert run(nothing) == {"current": 3, "ok": 1}
 
 
 def test_a_library_that_lacks_something_rejects_nobody(layout: Layout) -> None:
     """And several videos that meet one bug cost no other: each is rejected, with the reason."""
 
-    def broken(video: Video, context: Context) -> Facts:
-        return {"status": getattr(shard, "nothing")}  # noqa: B009
+    def broken(video: Video, context: Context) -> FramesRecord:
+        return getattr(runner, "nothing")  # noqa: B009
 
-    def odd(video: Video, context: Context) -> Facts:
+    def odd(video: Video, context: Context) -> FramesRecord:
         raise IndexError("tuple index out of range")
 
-    context = Context(layout, None, 2)
-    assert {f["status"] for _, f in shard.each(broken, list(VIDEOS), context)} == {"failed"}
-    met = [facts for _, facts in shard.each(odd, list(VIDEOS[:2]), context)]
-    assert (
-        met
-        == [{"status": "rejected", "reason": "unexpected IndexError: tuple index out of range"}] * 2
-    )
+    step, context = load("frames"), Context(layout, None, 2)
+    assert {made.status for _, made in each(step, broken, list(VIDEOS), context)} == {Status.FAILED}
+    met = [made for _, made in each(step, odd, list(VIDEOS[:2]), context)]
+    reason = "unexpected IndexError: tuple index out of range"
+    assert met == [FramesRecord.rejected(reason)] * 2

@@ -1,0 +1,116 @@
+"""What every step of the data graph is: what it reads, what names its results, what it makes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from spark_trainer.config import STEP_SECTIONS, Config, Section
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.steps.device import Wanted
+from spark_trainer.steps.record import Facts, Record
+
+Settings = TypeVar("Settings", bound=Section)
+Said = TypeVar("Said", bound=Record)
+
+
+def word(name: str) -> str:
+    """Return the word that names a step's module and section: `caption` for every captioner."""
+    return name.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Context(Generic[Settings]):
+    """What a step works with besides its videos."""
+
+    layout: Layout
+    settings: Settings
+    workers: int
+    gpus: int = 0  # that Snakemake granted
+
+
+class Step(ABC, Generic[Settings, Said]):
+    """One step; its module holds one subclass, as `STEP`, and nothing heavy at its top.
+
+    VERSION     raised when the same input and settings give another result
+    SETTINGS    the settings that its jobs are given
+    RECORD      what it says of a video
+    REPORTED    whether the manifest reads its records
+
+    Which steps it reads, what switches it on, and the manifest's keys stand in its section.
+    """
+
+    VERSION: ClassVar[int]
+    SETTINGS: type[Settings]
+    RECORD: type[Said]
+    REPORTED: ClassVar[bool] = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.word = word(name)
+
+    def names(self, config: Config) -> tuple[str, ...]:
+        """Name the steps that a configuration makes of it: a captioner each, else itself."""
+        return (self.name,)
+
+    def settings(self, config: Config) -> Settings:
+        """Return the settings that its jobs are given."""
+        return cast(Settings, getattr(config, self.word))
+
+    def wanted(self, settings: Settings) -> Wanted:
+        """Tell the device that its model asks for."""
+        return "cpu"
+
+    def identity(self, settings: Settings, cache: Path) -> Any:
+        """Return what else decides the result, such as a model's digest.
+
+        Args:
+            settings: the step's.
+            cache: the file that keeps digests of models.
+        """
+        return None
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The steps whose results it reads; `caption` stands for every captioner."""
+        return STEP_SECTIONS[self.word].UPSTREAM
+
+    def reads(self, settings: Settings) -> tuple[str, ...]:
+        """Name the steps whose records a job reads."""
+        return self.upstream
+
+    def skips(self, upstream: Sequence[Record]) -> str | None:
+        """Tell why a video gets nothing from this step; None where it is due.
+
+        Args:
+            upstream: the video's records of the steps that this one reads, in their order.
+        """
+        empty = [record for record in upstream if not record.ok]
+        return empty[0].reason or empty[0].status.value if empty else None
+
+    def path(self, layout: Layout, video: Video) -> Path:
+        """Name the file of a video's record."""
+        return layout.record(video, self.name)
+
+    def files(self, layout: Layout, video: Video, record: Said) -> list[Path]:
+        """Name the files that a record promises, beside itself."""
+        return []
+
+    @abstractmethod
+    def produce(
+        self, videos: list[Video], context: Context[Settings]
+    ) -> Iterator[tuple[Video, Said]]:
+        """Make the results, one video after the other.
+
+        Raises:
+            ConfigError: the settings can't be carried out.
+            MachineError: the machine is in trouble.
+        """
+
+    def manifest_fields(self, video: Video, record: Said) -> Facts:
+        """Return what the manifest's line says of a video.
+
+        The keys are those of the section's `MANIFEST`, and the paths that stand beside `meta`.
+        """
+        return {}
