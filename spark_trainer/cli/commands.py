@@ -33,7 +33,7 @@ def preprocess(options: argparse.Namespace) -> int:
     enabled, said = flags.switches(config.load(below), given)
     for name, value in enabled.items():
         overlay.setdefault(name, {})["enabled"] = value
-    data = _merge(below, overlay)
+    data = flags.over_config(below, overlay)
     config.load(data)
     _tell(said)
     effective = log.name_file().with_name("config.yaml")
@@ -282,19 +282,6 @@ def unseal(seal: Path) -> None:
     """Remove the markers of files that are about to be overwritten."""
     for other in seal.parent.glob("*.json"):
         other.unlink()
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay `over` over `base`; a flat key of `base` gives way to the same key in a section."""
-    merged = dict(base)
-    for key, value in over.items():
-        for inner in value if isinstance(value, dict) else ():
-            if config.Config.flat_keys.get(inner) == key:
-                merged.pop(inner, None)
-        old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

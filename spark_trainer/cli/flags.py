@@ -32,6 +32,19 @@ SWITCHES = {
 ABOUT = {"frame_rate": "frames", "whisper_model": "transcript", "captioner_backend": "caption"}
 
 
+def over_config(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay `over` over `base`; a flat key of `base` gives way to the same key in a section."""
+    merged = dict(base)
+    for key, value in over.items():
+        for inner in value if isinstance(value, dict) else ():
+            if Config.flat_keys.get(inner) == key:
+                merged.pop(inner, None)
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = over_config(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
 def over_run(
     run: Run, given: Mapping[str, Any], key: str, gpus: int
 ) -> tuple[dict[str, Any], list[str]]:
