@@ -24,13 +24,14 @@ import transformers
 import yaml
 from measure import Cost, Measured, Options, Target
 
-from spark_trainer import captioners, config, environment, steps
+from spark_trainer import captioners, config, steps
 from spark_trainer.captioners import Shown, engine
 from spark_trainer.config import Captioning
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
 from spark_trainer.steps import runner
 from spark_trainer.steps.base import Context
+from spark_trainer.system import environment
 
 MIN_SHARE = 0.95  # our items/s over the bare loop's
 MIN_TIMES = 5.0  # a shard's videos/s over those of a process per video

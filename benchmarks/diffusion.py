@@ -26,7 +26,7 @@ import train_setup
 import transformers
 from measure import Measured, Options, Target
 
-from spark_trainer import environment, families
+from spark_trainer import families
 from spark_trainer.data import dataset
 from spark_trainer.data import manifest as written
 from spark_trainer.data.encoded import Store
@@ -37,6 +37,7 @@ from spark_trainer.families.kinds.loading import LoadOptions
 from spark_trainer.media.source import opened
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
+from spark_trainer.system import environment
 
 MAX_LOOP_RATIO = 1.02
 MAX_KEPT_SHARE = 1 / 1.5  # seconds of a step whose clips are kept over those of one that encodes

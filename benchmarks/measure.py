@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer import environment, gpu
+from spark_trainer.system import environment, gpu
 
 BEGAN = time.monotonic()
 PACKAGES = (

@@ -12,8 +12,8 @@ import torch
 import train_setup
 from torch.utils.data import DataLoader
 
-from spark_trainer import log
 from spark_trainer.config import Run
+from spark_trainer.system import log
 from spark_trainer.train import data, optim, setup
 from spark_trainer.train.loop import Trainer
 

@@ -17,12 +17,12 @@ import transformers
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from spark_trainer import log
 from spark_trainer.config import Run
 from spark_trainer.data import joining
 from spark_trainer.data import manifest as written
 from spark_trainer.data.layout import Layout, frame_name
 from spark_trainer.runs import configured
+from spark_trainer.system import log
 from spark_trainer.train import encode, launch
 from spark_trainer.train.topology import Topology
 

@@ -19,13 +19,14 @@ import measure
 import numpy as np
 from measure import Measured, Options, Target
 
-from spark_trainer import config, environment, gpu, steps, transcribers
+from spark_trainer import config, steps, transcribers
 from spark_trainer.config import Transcript
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import audio, runner
 from spark_trainer.steps.base import Context
+from spark_trainer.system import environment, gpu
 from spark_trainer.transcribers import Sound, Transcriber, filters, listening
 
 MAX_RAW_RATIO = 1 / 0.95  # our seconds over the raw loop's: items/s at least 0.95 of its

@@ -6,8 +6,11 @@ from pathlib import Path
 from snakemake.cli import get_argument_parser
 
 from spark_trainer import config as settings
-from spark_trainer import log as journal
-from spark_trainer import console, environment, failures, lock, needs, slurm, summary
+from spark_trainer.system import log as journal
+from spark_trainer.report import console, failures, summary
+from spark_trainer.system import environment, slurm
+from spark_trainer.data import lock
+from spark_trainer.preflight import needs
 from spark_trainer.data import files, index
 from spark_trainer.data.layout import Layout
 from spark_trainer.graph.runs import RunGraph

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_trainer.log import LOG_VARIABLE
+from spark_trainer.system.log import LOG_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 

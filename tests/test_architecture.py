@@ -39,50 +39,32 @@ HEAVY = {
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
-    "environment": set(),
-    "holder": set(),
+    "system": set(),
     "losses": set(),
-    "quantization": set(),
-    "scores": set(),
-    "memory": set(),
+    "metrics": set(),
     "config": set(),
-    "gpu": set(),
-    "log": {"gpu"},
-    "slurm": {"log"},
-    "console": {"config", "log"},
-    "workers": {"environment"},
-    "media": {"workers"},
-    "data": {"config", "holder", "log", "media"},
-    "failures": {"data"},
-    "lock": {"data", "holder"},
-    "gallery": {"data"},
-    "schema": {"config"},
-    "templates": {"config", "data"},
-    "families": {"config", "data", "log", "losses", "media", "quantization", "scores"},
+    "media": {"system"},
+    "data": {"config", "media", "system"},
+    "families": {"config", "data", "losses", "media", "metrics", "system"},
     "methods": {"config", "data", "families", "losses"},
     "runs": {"config", "data", "families"},
-    "summary": {"config", "console", "data", "failures", "log", "runs"},
-    "captioners": {"config", "data", "environment", "families", "memory", "quantization"},
-    "transcribers": {"config", "data", "media", "memory"},
-    "detectors": {"config", "data", "memory"},
+    "report": {"config", "data", "runs", "system"},
+    "captioners": {"config", "data", "families", "system"},
+    "transcribers": {"config", "data", "media", "system"},
+    "detectors": {"config", "data", "system"},
     "steps": {
-        *("captioners", "config", "data", "detectors", "environment", "gpu", "log", "media"),
-        *("memory", "scores", "transcribers", "workers"),
+        *("captioners", "config", "data", "detectors", "media", "metrics", "system"),
+        "transcribers",
     },
     "train": {
-        *("config", "data", "environment", "families", "gpu", "log", "losses", "methods", "runs"),
-        *("scores", "steps"),
+        *("config", "data", "families", "losses", "methods", "metrics", "runs", "steps", "system"),
     },
     "graph": {"config", "data", "runs", "steps", "train"},
-    "needs": {
-        *("captioners", "config", "data", "detectors", "environment", "families", "gpu", "steps"),
-        *("templates", "train", "transcribers"),
+    "preflight": {
+        *("captioners", "config", "data", "detectors", "families", "steps", "system", "train"),
+        "transcribers",
     },
-    "checks": {"config", "data", "gpu", "log", "needs"},
-    "cli": {
-        *("checks", "config", "console", "data", "failures", "gallery", "gpu", "log", "needs"),
-        *("runs", "steps", "train"),
-    },
+    "cli": {"config", "data", "preflight", "report", "runs", "steps", "system", "train"},
     "__main__": {"cli"},
 }
 HEAVY_AT_TOP = {"losses", "train"}  # whoever imports these wants tensors
@@ -95,10 +77,10 @@ CIRCULAR: set[tuple[str, str]] = set()
 NAMED_AWAY = {
     "pose": {
         *("data/dataset.py", "data/encoded.py", "data/manifest.py", "data/meta.py"),
-        *("data/sample.py", "families/wan_animate.py", "needs.py", "runs/configured.py"),
+        *("data/sample.py", "families/wan_animate.py", "preflight/needs.py", "runs/configured.py"),
     },
-    "select": {"needs.py"},
-    "transcript": {"needs.py", "summary.py"},
+    "select": {"preflight/needs.py"},
+    "transcript": {"preflight/needs.py", "report/summary.py"},
 }
 # Where a name is at home, beside its own file. Captioners are called like the families that train
 # the same checkpoints; `frames`, `audio` and `caption` are words of the manifest as well.
@@ -171,7 +153,7 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
         "import torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import av\n"
-        "class A:\n    import whisper\n    def f(self):\n        from spark_trainer import gpu\n",
+        "class A:\n    import whisper\n    def f(self):\n        from spark_trainer.system import gpu\n",
         encoding="utf-8",
     )
     seen = {(found.module, found.top) for found in imports(path)}
@@ -179,7 +161,7 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
         ("torch", True),
         ("typing.TYPE_CHECKING", True),
         ("whisper", True),
-        ("spark_trainer.gpu", False),
+        ("spark_trainer.system.gpu", False),
     }
 
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import ConfigError
 from spark_trainer.data.sample import Unusable
-from spark_trainer.environment import end_with_parent
 from spark_trainer.errors import ABSENT, MachineError, of_machine, unexpected
-from spark_trainer.memory import OutOfMemory, is_out_of_memory
+from spark_trainer.system.environment import end_with_parent
+from spark_trainer.system.memory import OutOfMemory, is_out_of_memory
 
 LARGEST = 256  # videos in a batch
 WINDOW = 4  # batches among which videos are sorted by length

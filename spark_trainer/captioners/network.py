@@ -13,7 +13,7 @@ from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data import models
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import chat, padding
-from spark_trainer.quantization import nf4
+from spark_trainer.families.kinds.loading import nf4
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer import console, failures, log
 from spark_trainer.cli import commands, jobs
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
+from spark_trainer.report import console, failures
+from spark_trainer.system import log
 
 USER_STATUS = 1
 BUG_STATUS = 70  # EX_SOFTWARE

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from spark_trainer import config, log
+from spark_trainer import config
 from spark_trainer.cli import flags
 from spark_trainer.errors import UserError
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     from spark_trainer.data.layout import Layout
@@ -87,9 +88,10 @@ TRAIN_KINDS = {"batch_size": int, "learning_rate": float, "num_epochs": int}
 
 def train(options: argparse.Namespace) -> int:
     """Train the configured runs on an existing manifest, without Snakemake."""
-    from spark_trainer import gpu, needs
     from spark_trainer.data.layout import Layout
+    from spark_trainer.preflight import needs
     from spark_trainer.runs import configured
+    from spark_trainer.system import gpu
     from spark_trainer.train import encode as encoding
     from spark_trainer.train import launch
     from spark_trainer.train.strategies import deepspeed_config
@@ -162,7 +164,7 @@ def count(text: str) -> int:
 
 def validate(options: argparse.Namespace) -> int:
     """Check what a build needs; exit status 0 only if all that is required holds."""
-    from spark_trainer import checks
+    from spark_trainer.preflight import checks
 
     settings = config.load(_read_yaml(options.config))
     if options.log:
@@ -194,9 +196,9 @@ def index(options: argparse.Namespace) -> int:
 
 def gallery(options: argparse.Namespace) -> int:
     """Write a page that shows the videos of the manifest with their captions and transcripts."""
-    from spark_trainer import gallery as pages
     from spark_trainer.data.files import write_json
     from spark_trainer.data.layout import Layout
+    from spark_trainer.report import gallery as pages
 
     if options.seal:
         unseal(options.seal)
@@ -261,7 +263,7 @@ def runs_flags(parser: argparse.ArgumentParser) -> None:
 
 def gpus(options: argparse.Namespace) -> int:
     """Show which GPUs may be used here, and who holds them."""
-    from spark_trainer.gpu import table
+    from spark_trainer.system.gpu import table
 
     found = table.rows()
     if not found:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from spark_trainer import log
 from spark_trainer.cli.commands import unseal
+from spark_trainer.system import log
 
 
 def step(options: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import holder
 from spark_trainer.errors import MachineError
+from spark_trainer.system import holder
 
 CHUNK_BYTES = 1 << 20
 ABANDONED_SECONDS = 24 * 3600

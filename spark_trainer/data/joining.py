@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import log
 from spark_trainer.data import files, manifest, parts
+from spark_trainer.system import log
 
 
 def join(listed: Path, sources: Path, accepted: Path, refused: Path) -> dict[str, int]:

@@ -19,7 +19,7 @@ from spark_trainer.data import models
 from spark_trainer.data.files import read_json
 from spark_trainer.detectors import POINTS, Detector, Follow, Person, mediapipe, wholebody
 from spark_trainer.detectors.box import follow, inside
-from spark_trainer.memory import fitting
+from spark_trainer.system.memory import fitting
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_trainer import workers
 from spark_trainer.media.source import Source, Unreadable, codec_name, converting, opened
+from spark_trainer.system import workers
 
 BYTES = 2  # of a sample of one channel
 HEADER_BYTES = 44

@@ -7,11 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import workers
 from spark_trainer.media import motion, pictures, render
 from spark_trainer.media.pictures import Picture
 from spark_trainer.media.render import Deinterlace
 from spark_trainer.media.source import Source, Unreadable, codec_name, opened
+from spark_trainer.system import workers
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,7 +13,7 @@ from spark_trainer.errors import Refused
 from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.parallel import each
 from spark_trainer.steps.record import ALWAYS, NESTED, Facts, Record, Status
-from spark_trainer.workers import Limits, Workers
+from spark_trainer.system.workers import Limits, Workers
 
 TRACKS, WRITE = "spark_trainer.media.sound:tracks", "spark_trainer.media.sound:write_wav"
 

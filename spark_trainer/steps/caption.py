@@ -5,18 +5,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spark_trainer import captioners, environment, log
+from spark_trainer import captioners
 from spark_trainer.captioners import Captioner, Shown, Trouble, engine
 from spark_trainer.config import Captioning, Config, ConfigError
 from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.data.meta import HALVES
 from spark_trainer.errors import MachineError
-from spark_trainer.memory import OutOfMemory, fitting
 from spark_trainer.steps import frames
 from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.steps.frames import FramesRecord
 from spark_trainer.steps.record import ALWAYS, Facts, Record, Status
+from spark_trainer.system import environment, log
+from spark_trainer.system.memory import OutOfMemory, fitting
 
 PACKAGES = ("bitsandbytes", "efficientnet-lite-pytorch", "pillow", "torch", "transformers")
 

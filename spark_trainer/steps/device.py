@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Literal
 
-from spark_trainer import gpu, log
 from spark_trainer.config import ConfigError
+from spark_trainer.system import gpu, log
 
 Wanted = Literal["cuda", "auto", "cpu"]
 

@@ -14,7 +14,7 @@ from spark_trainer.errors import Refused
 from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.parallel import each
 from spark_trainer.steps.record import Facts, Record
-from spark_trainer.workers import Limits, Workers
+from spark_trainer.system.workers import Limits, Workers
 
 EXTRACT = "spark_trainer.media.stills:extract"
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import ModuleType
 
-from spark_trainer import log
 from spark_trainer.config import ConfigError
 from spark_trainer.data.layout import Video
 from spark_trainer.errors import UserError, of_machine
 from spark_trainer.steps.base import Context, Said, Settings, Step
+from spark_trainer.system import log
 
 LONGEST = 500  # characters of an unexpected error's message
 

@@ -22,18 +22,19 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
-from spark_trainer import detectors, environment, log
+from spark_trainer import detectors
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.data import sources
 from spark_trainer.data.files import replacing_folder
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.detectors import Detector
-from spark_trainer.memory import OutOfMemory
 from spark_trainer.steps import person
 from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.steps.person import KEYPOINTS, VIDEOS, PoseRecord
 from spark_trainer.steps.record import Facts
+from spark_trainer.system import environment, log
+from spark_trainer.system.memory import OutOfMemory
 
 
 class PoseStep(Step[Pose, PoseRecord]):

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import log, steps
+from spark_trainer import steps
 from spark_trainer.data import files
 from spark_trainer.data.files import canonical_json, write_text
 from spark_trainer.data.layout import Layout, Shard, Video
@@ -16,6 +16,7 @@ from spark_trainer.steps import promises
 from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.parallel import trouble
 from spark_trainer.steps.record import Record, Status
+from spark_trainer.system import log
 
 
 def run(

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spark_trainer import log
 from spark_trainer.config import Config, Select
 from spark_trainer.data import models
 from spark_trainer.data.layout import Layout, Video
@@ -15,6 +14,7 @@ from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.caption import CaptionRecord
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.steps.record import ALWAYS, Facts, Record, Status
+from spark_trainer.system import log
 
 KEPT = ("caption", "model", "revision", "prompt")  # of each captioner's record
 
@@ -81,7 +81,7 @@ class SelectStep(Step[Select, SelectRecord]):
             scorer = {"first": _first, "longest": _longest, "agreement": _agreement}[settings.by]
             yield from (_select(video, context, scorer) for video in videos)
             return
-        from spark_trainer.scores import ClipScore
+        from spark_trainer.metrics.text import ClipScore
 
         what = f"select, {len(videos)} videos"
         with device("select", settings.device, settings.gpu_fraction, context.gpus, what) as place:
@@ -130,7 +130,7 @@ def _select(video: Video, context: Context[Select], scorer: Scorer) -> tuple[Vid
     record = SelectRecord(backend=name, by=settings.by, frames=chosen.frames, **_kept(chosen))
     if len(records) == 1:
         return video, record
-    from spark_trainer import scores
+    from spark_trainer.metrics import text as scores
 
     said = scores.agreement([caption.caption or "" for caption in captions.values()])
     by_name = dict(zip(captions, scored, strict=True))
@@ -165,6 +165,6 @@ def _longest(video: Video, captions: Captions) -> list[float]:
 
 
 def _agreement(video: Video, captions: Captions) -> list[float]:
-    from spark_trainer import scores
+    from spark_trainer.metrics import text as scores
 
     return scores.agreement([record.caption or "" for record in captions.values()])

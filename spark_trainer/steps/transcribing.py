@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer import environment, log, transcribers
+from spark_trainer import transcribers
 from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.data.layout import Video
 from spark_trainer.errors import MachineError, of_machine, unexpected
@@ -17,6 +17,7 @@ from spark_trainer.steps.audio import AudioRecord
 from spark_trainer.steps.base import Context
 from spark_trainer.steps.device import device
 from spark_trainer.steps.record import ALWAYS, NESTED, Facts, Record, Status
+from spark_trainer.system import environment, log
 from spark_trainer.transcribers import SAMPLE_RATE, Heard, Sound, filters
 
 

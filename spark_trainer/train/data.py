@@ -11,12 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from spark_trainer import environment
 from spark_trainer.config import Run
 from spark_trainer.data.batches import batches
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.errors import MachineError
 from spark_trainer.families.kinds.reading import Reader, ReadResult
+from spark_trainer.system import environment
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer import environment, gpu, log
 from spark_trainer.config import Run
 from spark_trainer.data import dataset, encoded, joining
 from spark_trainer.data.dataset import VideoFrameDataset
@@ -18,6 +17,7 @@ from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.errors import of_machine, unexpected
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.steps.device import asked, device
+from spark_trainer.system import environment, gpu, log
 from spark_trainer.train.launch import LaunchError
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from spark_trainer import log
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.methods.base import Method
+from spark_trainer.system import log
 from spark_trainer.train import data
 from spark_trainer.train.strategies.base import Strategy
 from spark_trainer.train.tracking import Tracker

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.families.kinds.loading import Loaded
-from spark_trainer.scores import SCORES
+from spark_trainer.metrics.text import SCORES
 from spark_trainer.train import checkpoints, final, setup
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.strategies.base import WEIGHTS

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from spark_trainer import gpu, log
 from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import joining, manifest
 from spark_trainer.data.dataset import part_of
@@ -17,6 +16,7 @@ from spark_trainer.data.files import write_json, write_text
 from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
+from spark_trainer.system import gpu, log
 from spark_trainer.train import continued, holder, lineage, processes, stop
 from spark_trainer.train.strategies import deepspeed_config
 from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology

@@ -5,10 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import __version__, environment, gpu
+from spark_trainer import __version__
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest
 from spark_trainer.runs.spec import LaunchedRun
+from spark_trainer.system import environment, gpu
 
 PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from spark_trainer import log
 from spark_trainer.config import Run
 from spark_trainer.errors import Stopped
+from spark_trainer.system import log
 from spark_trainer.train import checkpoints, data, evaluation, finish, optim, stop, strategies
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import Setup, TrainingError

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import torch
 
-from spark_trainer import environment, gpu, log
 from spark_trainer.errors import MACHINE_STATUS, SparkTrainerError, Stopped, of_machine
+from spark_trainer.system import environment, gpu, log
 from spark_trainer.train import processes, setup, stop
 from spark_trainer.train.loop import Trainer
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spark_trainer import environment, gpu
 from spark_trainer.config import Run
+from spark_trainer.system import environment, gpu
 from spark_trainer.train.stop import Asked
 from spark_trainer.train.topology import STORE_VARIABLE, Rendezvous, Topology
 

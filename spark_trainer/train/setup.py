@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from spark_trainer import families, log, methods
+from spark_trainer import families, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import Store
@@ -20,6 +20,7 @@ from spark_trainer.families.kinds.reading import Parts, Reader
 from spark_trainer.methods.base import Method
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
+from spark_trainer.system import log
 from spark_trainer.train import strategies
 
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from spark_trainer import log
 from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import MachineError
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.system import log
 from spark_trainer.train import checkpoints, nest, optim
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.strategies.base import WEIGHTS, Strategy

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from spark_trainer import log
 from spark_trainer.data.files import canonical_json, write_json, write_text
 from spark_trainer.families.kinds.generated import Animation, Generated, sheet
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.system import log
 
 
 class Tracker:

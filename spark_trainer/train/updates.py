@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spark_trainer import log
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.reading import Reader, ReadResult
 from spark_trainer.methods.base import Method
+from spark_trainer.system import log
 from spark_trainer.train import flops
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import TrainingError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.data import models
 from spark_trainer.errors import SparkTrainerError
-from spark_trainer.memory import OutOfMemory, is_out_of_memory
+from spark_trainer.system.memory import OutOfMemory, is_out_of_memory
 from spark_trainer.transcribers import weights
 
 if TYPE_CHECKING:

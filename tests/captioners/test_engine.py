@@ -163,7 +163,7 @@ import torch
 from pathlib import Path
 from tests.captioners.test_engine import Hungry
 from spark_trainer.captioners import Shown, engine
-from spark_trainer.memory import OutOfMemory
+from spark_trainer.system.memory import OutOfMemory
 model, made = Hungry({mib_each}), []
 videos = [Shown((Path(p),) * n, tuple(map(float, range(n)))) for p, n in json.loads(sys.argv[1])]
 import accelerate.utils.memory

@@ -11,7 +11,7 @@ import transformers
 
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.detectors import Detector, mediapipe, vitpose
-from spark_trainer.memory import OutOfMemory
+from spark_trainer.system.memory import OutOfMemory
 from tests.media import images_on_grid
 
 from . import tiny

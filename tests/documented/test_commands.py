@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spark_trainer import gpu
 from spark_trainer.config import Run
+from spark_trainer.system import gpu
 from tests.families import tiny
 from tests.whisper_weights import base as whisper_base
 
@@ -301,7 +301,7 @@ ELSEWHERE = {
     "tests/slurm/cluster.py --install uv run pytest -m slurm": (CI, "cluster.py --install"),
     "snakemake --profile slurm": (CLUSTER, "def test_the_demo"),
     "snakemake --profile slurm manifest": (CLUSTER, "def test_the_demo"),
-    "uv run python -m spark_trainer.schema --fix": ("tests/test_schema.py", "def test_"),
+    "uv run python -m spark_trainer.config.schema --fix": ("tests/test_schema.py", "def test_"),
     "uv run python -m tests.families.golden --fix": ("tests/families/test_golden.py", "def test_"),
     "python -m spark_trainer train": ("tests/documented/test_training.py", "def test_"),
     "python -m spark_trainer train --manifest-path data/processed/manifest_v1.jsonl"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from spark_trainer import gpu
+from spark_trainer.system import gpu
 from tests import ffmpeg
 from tests.families import tiny, tiny_pipelines
 from tests.whisper_weights import base as whisper_base

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from spark_trainer import gpu
 from spark_trainer.config import Run
+from spark_trainer.system import gpu
 from tests.families import tiny
 
 from .clone import Clone

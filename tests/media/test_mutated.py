@@ -16,7 +16,7 @@ from spark_trainer.config import Audio, Frames
 from spark_trainer.errors import Refused
 from spark_trainer.media import motion
 from spark_trainer.steps import audio, frames
-from spark_trainer.workers import Limits, Workers
+from spark_trainer.system.workers import Limits, Workers
 from tests import ffmpeg
 from tests.media import images_at
 

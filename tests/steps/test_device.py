@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from spark_trainer import gpu
 from spark_trainer.config import ConfigError
 from spark_trainer.steps.device import Wanted, asked, device
+from spark_trainer.system import gpu
 
 
 @pytest.fixture

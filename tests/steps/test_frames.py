@@ -449,7 +449,7 @@ def test_a_killed_decoder_is_no_fact_about_the_video(
         while len(killed) < 8 and not stop.wait(1.5):
             for child in psutil.Process().children():
                 with contextlib.suppress(psutil.Error):
-                    if "spark_trainer.workers" in " ".join(child.cmdline()):
+                    if "spark_trainer.system.workers" in " ".join(child.cmdline()):
                         child.send_signal(signal.Signals[by])
                         killed.append(child.pid)
                         break

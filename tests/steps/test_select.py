@@ -14,12 +14,12 @@ from transformers import (
     CLIPProcessor,
 )
 
-from spark_trainer import gallery
 from spark_trainer.config import ConfigError
 from spark_trainer.data import joining
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout
-from spark_trainer.scores import ClipScore, agreement
+from spark_trainer.metrics.text import ClipScore, agreement
+from spark_trainer.report import gallery
 from spark_trainer.steps import manifest
 from tests.families import tokenizers
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from whisper.normalizers import EnglishTextNormalizer
 
-from spark_trainer import config, environment, transcribers
+from spark_trainer import config, transcribers
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.steps import audio, load, manifest
 from spark_trainer.steps.base import Context
 from spark_trainer.steps.transcript import TranscriptRecord
+from spark_trainer.system import environment
 from spark_trainer.transcribers import Heard, Segment, Sound
 
 READING = (

@@ -20,11 +20,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from spark_trainer import families, summary
+from spark_trainer import families
 from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.report import summary
 from spark_trainer.runs import configured
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import data, setup

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from spark_trainer import gpu
+from spark_trainer.system import gpu
 
 from .conftest import dropping, metrics
 from .test_checkpoints import DAMAGES, FILES

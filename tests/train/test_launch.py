@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_trainer import gpu
 from spark_trainer.config import Run
-from spark_trainer.gpu import registry
+from spark_trainer.system import gpu
+from spark_trainer.system.gpu import registry
 from spark_trainer.train import data, launch, processes
 from spark_trainer.train.launch import LaunchError
 from spark_trainer.train.topology import SLURM_JOB, Topology

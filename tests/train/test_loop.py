@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spark_trainer import families, gpu
+from spark_trainer import families
+from spark_trainer.system import gpu
 from spark_trainer.train import launch, setup
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import TrainingError

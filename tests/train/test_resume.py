@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from spark_trainer import families, gpu
+from spark_trainer import families
 from spark_trainer.data.files import file_digest, read_json
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.system import gpu
 from spark_trainer.train import checkpoints
 from tests.families import tiny, tiny_pipelines
 

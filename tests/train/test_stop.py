@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from spark_trainer import gpu
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.system import gpu
 from spark_trainer.train import holder
 
 from .conftest import metrics

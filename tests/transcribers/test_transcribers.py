@@ -7,7 +7,7 @@ import pytest
 
 from spark_trainer import transcribers
 from spark_trainer.config import ConfigError, Transcript
-from spark_trainer.memory import OutOfMemory
+from spark_trainer.system.memory import OutOfMemory
 from spark_trainer.transcribers import filters, listening
 
 Make = Callable[..., "Ear"]  # noqa: F821  # tests/transcribers/conftest.py

@@ -195,9 +195,9 @@ class Trained:
 
 
 def without_training(folder: Path) -> Path:
-    """A copy of the source whose training loop only notes what it was given."""
+    """Copy the source with a training process that only notes what it was given."""
     tree = source_tree(folder)
-    shutil.copy(Path(__file__).with_name("stand_in.py"), tree / "spark_trainer/train/loop.py")
+    shutil.copy(Path(__file__).with_name("stand_in.py"), tree / "spark_trainer/train/process.py")
     return tree
 
 

@@ -1,4 +1,4 @@
-"""Stands in for the training loop: notes which GPUs each process sees and when, trains nothing."""
+"""Stands in for the training process: notes the GPUs that each process sees, trains nothing."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from spark_trainer import gpu
+from spark_trainer.system import gpu
 
 SECONDS = 3.0
 

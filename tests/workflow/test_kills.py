@@ -44,7 +44,7 @@ def kind(process: psutil.Process) -> str:
         if name == "step":
             name = Path(words[words.index("--settings") + 1]).relative_to("out/.spark/settings")
         return f"job {str(name).split('.')[0]}"
-    if any("spark_trainer.workers" in word for word in words):
+    if any("spark_trainer.system.workers" in word for word in words):
         return "worker"
     return "shell" if Path(words[0]).name == "bash" else "other"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from spark_trainer import gpu
-from spark_trainer.gpu import registry
+from spark_trainer.system import gpu
+from spark_trainer.system.gpu import registry
 
 from .conftest import REPO, Outcome, Trained, Workspace, trained, without_training
 

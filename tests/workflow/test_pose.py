@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spark_trainer import gpu
 from spark_trainer.data import manifest
+from spark_trainer.system import gpu
 from tests.detectors import tiny
 
 from .conftest import REPO, Workspace

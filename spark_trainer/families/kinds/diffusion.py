@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from spark_trainer import log
 from spark_trainer.config import Run
 from spark_trainer.data import control
 from spark_trainer.data.encoded import TEXT, Store
@@ -25,6 +24,7 @@ from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated, GeneratedVideo
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.reading import Parts, Reader
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +46,20 @@ def dtype(run: Run) -> "torch.dtype | None":
     import torch
 
     return {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}[run.mixed_precision]
+
+
+def nf4(precision: "torch.dtype | str | None") -> dict[str, Any]:
+    """Return bitsandbytes' settings for NF4 with double quantisation (QLoRA, arXiv:2305.14314).
+
+    Args:
+        precision: that of the matrix products.
+    """
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": precision,
+    }
 
 
 def image_to_text(name: str, options: LoadOptions) -> Loaded:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.data.sample import Unusable
 from spark_trainer.families.kinds.clips import DROPOUT
-from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.quantization import nf4
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions, nf4
 
 if TYPE_CHECKING:
     import torch

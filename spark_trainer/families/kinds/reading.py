@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spark_trainer import log
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.errors import of_machine, unexpected
 from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import torch

@@ -112,7 +112,7 @@ class VisionLanguage(Kind):
 
     def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
         """Return BLEU, ROUGE-L and CIDEr of what was said."""
-        from spark_trainer.scores import scores
+        from spark_trainer.metrics.text import scores
 
         if not shown:
             return {}

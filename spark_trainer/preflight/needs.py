@@ -1,0 +1,265 @@
+"""The needs of a build, checked in seconds before its first job, and by `validate`.
+
+No model is loaded. The hub is asked about models that are not on this machine, with a time limit.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spark_trainer import captioners, detectors, families, steps, transcribers
+from spark_trainer.config import Config, ConfigError, Run
+from spark_trainer.data import models
+from spark_trainer.errors import told
+from spark_trainer.preflight import templates
+from spark_trainer.system import environment, gpu
+from spark_trainer.train.strategies import deepspeed_config
+from spark_trainer.transcribers import weights
+
+DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
+TRAINING = ("torch", "transformers", "accelerate", "tensorboard")
+
+
+@dataclass(frozen=True)
+class Due:
+    """The work that is about to be done, and where.
+
+    `gpus` is how many may be used on this machine; None where the jobs run on others. `here` says
+    whether they run in this Python environment.
+    """
+
+    steps: tuple[str, ...]
+    runs: Mapping[str, Run]
+    gpus: int | None
+    here: bool = True
+
+
+def planned(config: Config, workflow: Any) -> Due:
+    """Return the work that Snakemake is about to do, from the jobs of its graph."""
+    names: set[str] = set()
+    runs: set[str] = set()
+    for job in workflow.dag.needrun_jobs():
+        kind = job.rule.name.removesuffix("_shard").removesuffix("_file")
+        if kind in steps.STEPS:
+            names.add(f"caption/{job.wildcards.backend}" if kind == "caption" else kind)
+        elif kind == "train_run":
+            runs.add(job.wildcards.run)
+    offered = dict(workflow.global_resources.items()).get("gpu")
+    present = len(gpu.visible())
+    granted = present if offered is None else min(present, int(offered.value))
+    return Due(
+        tuple(name for name in steps.names(config) if name in names),
+        {name: run for name, run in config.runs.items() if name in runs},
+        granted if workflow.local_exec else None,
+        not workflow.deployment_settings.deployment_method,
+    )
+
+
+def everything(config: Config) -> Due:
+    """Return all work that a configuration describes, on this machine."""
+    return Due(steps.enabled(config), config.runs, len(gpu.visible()))
+
+
+def before(config: Config, due: Due) -> None:
+    """Refuse a build that can't succeed.
+
+    Raises:
+        ConfigError: something is missing or wrong; the message has a line for each such thing.
+    """
+    if wrong := [line for check in CHECKS.values() for line in check(config, due)]:
+        raise ConfigError("\n".join(wrong))
+
+
+def _packages(config: Config, due: Due) -> Iterator[str]:
+    """Find packages that are not installed, each with the key that needs it."""
+    needed = dict(_needed(config, due)) if due.here else {}
+    installed = environment.versions(needed)
+    for package, key in needed.items():
+        if package not in installed:
+            yield f"{key} needs the package {package}, which is not installed here"
+
+
+def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
+    for name in due.steps:
+        chosen: Any = steps.section(config, name)
+        packages: tuple[str, ...] = ()
+        key = name
+        match steps.load(name).word:
+            case "frames" | "audio":
+                packages = ("av",)
+            case "transcript":
+                packages = transcribers.PACKAGES[chosen.backend]
+                key = f"transcript.backend: {chosen.backend}"
+            case "caption":
+                packages, key = _captioner(chosen)
+            case "pose":
+                packages = detectors.backend(chosen.detector).PACKAGES
+                key = f"pose.detector: {chosen.detector}"
+            case "select" if chosen.by == "score":
+                packages, key = ("torch", "transformers"), "select.by: score"
+        yield from ((package, key) for package in packages)
+    for name, wanted in due.runs.items():
+        yield from ((package, f"train.runs.{name}{key}") for package, key in _of_run(wanted))
+
+
+def _captioner(chosen: Any) -> tuple[tuple[str, ...], str]:
+    name = chosen.captioner_backend
+    if name == "imagenet-tags":
+        return ("torch", "torchvision", "efficientnet-lite-pytorch"), f"captioner_backend: {name}"
+    if chosen.engine == "server":
+        return ("huggingface-hub",), "caption.engine: server"
+    if chosen.quantization != "none":
+        return ("bitsandbytes",), f"caption.quantization: {chosen.quantization}"
+    return ("torch", "transformers", "accelerate"), f"captioner_backend: {name}"
+
+
+def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
+    """Yield the packages of a run, each with the key that needs it."""
+    asked = {
+        ".model_type: diffusion": ("diffusers", wanted.model_type == "diffusion"),
+        f".finetune: {wanted.finetune}": ("peft", wanted.finetune != "full"),
+        ".finetune: qlora": ("bitsandbytes", wanted.finetune == "qlora"),
+        f".optimizer: {wanted.optimizer}": ("bitsandbytes", wanted.optimizer != "adamw"),
+        ".use_deepspeed": ("deepspeed", wanted.use_deepspeed),
+        ".wandb_project": ("wandb", wanted.wandb_project is not None),
+        ".attention: flash_attention_2": ("flash-attn", wanted.attention == "flash_attention_2"),
+    }
+    yield from ((package, "") for package in TRAINING)
+    yield from ((package, key) for key, (package, used) in asked.items() if used)
+
+
+def _decoders(config: Config, due: Due) -> Iterator[str]:
+    """Find video decoders that are missing."""
+    try:
+        import av
+    except ImportError as error:
+        yield f"PyAV can't be used: {error}"
+        return
+    if missing := sorted(DECODERS - set(av.codecs_available)):
+        yield f"PyAV {av.__version__} can't decode {', '.join(missing)}"
+
+
+def _gpus(config: Config, due: Due) -> Iterator[str]:
+    """Find steps and runs that need a GPU that this machine doesn't have for them."""
+    if due.gpus is None:
+        return
+    for name in due.steps:
+        chosen: Any = steps.section(config, name)
+        if steps.load(name).wanted(chosen) != "cuda":
+            continue
+        here = gpu.visible()
+        if not here or (due.gpus == 0 and chosen.gpu_fraction == 1):
+            why = "Snakemake was offered none" if here else "there is none here"
+            key = f"{steps.load(name).word}.device"
+            yield f"{key}: cuda, but no GPU: {why}; expected auto or cpu then"
+    for name, wanted in due.runs.items():
+        on_cpu = due.gpus == 0 and wanted.allow_cpu and wanted.min_gpus == 0
+        if due.gpus < max(1, wanted.min_gpus) and not on_cpu:
+            yield (
+                f"train.runs.{name} needs {max(1, wanted.min_gpus)} GPUs, {due.gpus} can be had "
+                "here; to train on the CPU set allow_cpu: true and min_gpus: 0"
+            )
+        if wanted.nodes > 1 and not os.environ.get("SLURM_JOB_ID"):
+            yield f"train.runs.{name}.nodes: expected 1 without Slurm (got {wanted.nodes})"
+
+
+def _batches(config: Config, due: Due) -> Iterator[str]:
+    """Find runs whose batch no allowed number of processes can share evenly."""
+    for name, wanted in due.runs.items():
+        most = wanted.gpus if due.gpus is None else due.gpus // wanted.nodes
+        least = max(1, -(-wanted.min_gpus // wanted.nodes))
+        counts = range(least, most + 1) if most else [wanted.cpu_processes]
+        samples, nodes = wanted.samples_per_update, wanted.nodes
+        if counts and all(samples % (count * nodes) for count in counts):
+            yield (
+                f"train.runs.{name}.global_batch_size: {samples} samples can't be shared evenly by "
+                f"{' or '.join(str(count * nodes) for count in counts)} processes"
+            )
+
+
+def _models(config: Config, due: Due) -> Iterator[str]:
+    """Find checkpoints that are neither here nor at the hub, and folders that no family trains."""
+    names = [*_checkpoints(config, due)]
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda one: models.unavailable(*one[1:]), names)
+        for (key, name, _), why in zip(names, found, strict=True):
+            if why:
+                yield f"{key}: {name}: {why}"
+    if "transcript" in due.steps and (why := weights.unavailable(config.transcript)):
+        yield f"{weights.KEY}: {config.transcript.whisper_model}: {why}"
+    for name, wanted in due.runs.items():
+        if Path(wanted.model_name).is_dir():
+            try:
+                known = families.find(wanted.model_name).trained_as
+                if wanted.model_type not in known:
+                    expected = f"expected {' or '.join(known)} for {wanted.model_name}"
+                    yield f"train.runs.{name}.model_type: {expected}"
+            except ValueError as error:
+                text = str(error).removeprefix(f"train.model_name: {wanted.model_name} ")
+                yield f"train.runs.{name}.model_name: {wanted.model_name}: {text}"
+
+
+def _checkpoints(config: Config, due: Due) -> Iterator[tuple[str, str, str | None]]:
+    """Yield the key, name and revision of each checkpoint for transformers and diffusers."""
+    for name in due.steps:
+        chosen: Any = steps.section(config, name)
+        if steps.load(name).word == "caption" and chosen.engine == "transformers":
+            if model := captioners.model_name(chosen):
+                yield captioners.key(chosen), model, chosen.revision
+        elif name == "select" and chosen.by == "score":
+            yield "select.model_name", chosen.model_name, chosen.revision
+        elif name == "pose" and chosen.detector == "vitpose":
+            for key in ("person_model", "keypoint_model", "mask_model"):
+                model, _, revision = getattr(chosen, key).partition("@")
+                yield f"pose.{key}", model, revision or None
+    for name, wanted in due.runs.items():
+        yield f"train.runs.{name}.model_name", wanted.model_name, None
+
+
+def _templates(config: Config, due: Due) -> Iterator[str]:
+    """Find templates with a name that no line of the manifest will have."""
+    for name, wanted in due.runs.items():
+        known = templates.known(wanted, steps.reported(config))
+        if known is not None:
+            for line in templates.problems(wanted.text, known, wanted.manifest_path is None):
+                yield f"train.runs.{name}.{line}"
+
+
+def _folders(config: Config, due: Due) -> Iterator[str]:
+    """Find folders that can't be written to."""
+    wanted = {"output_dir": config.output_dir} if due.steps else {}
+    wanted |= {f"train.runs.{name}.output_dir": run.output_dir for name, run in due.runs.items()}
+    for key, folder in wanted.items():
+        path = Path(folder).absolute()
+        there = next(parent for parent in (path, *path.parents) if parent.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there) as file:
+                file.write(b"0" * 4096)
+        except OSError as error:
+            yield f"{key}: {folder} can't be written: {error.strerror or told(error)}"
+
+
+def _deepspeed(config: Config, due: Due) -> Iterator[str]:
+    """Check the files of DeepSpeed's settings."""
+    for name, wanted in due.runs.items():
+        if wanted.use_deepspeed:
+            try:
+                deepspeed_config.read(wanted, f"train.runs.{name}")
+            except ConfigError as error:
+                yield str(error)
+
+
+CHECKS: dict[str, Callable[[Config, Due], Iterator[str]]] = {
+    "decoders": _decoders,
+    "packages": _packages,
+    "gpus": _gpus,
+    "batches": _batches,
+    "deepspeed": _deepspeed,
+    "templates": _templates,
+    "folders": _folders,
+    "models": _models,
+}

@@ -1,0 +1,115 @@
+"""The summary at the end of a build: what went in, what came out, and where it is."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from spark_trainer.config import Config
+from spark_trainer.data import manifest
+from spark_trainer.data.files import read_json
+from spark_trainer.data.layout import Layout
+from spark_trainer.data.search import SHOWN, Trouble
+from spark_trainer.report import console, failures
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.system import log
+
+
+def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> None:
+    """Print the summary of what is built so far to stderr, and add it to the log."""
+    text = lines(config, runs, troubles)
+    print("\n".join(text), file=sys.stderr)
+    log.keep(text)
+
+
+def show_failure(logs: Iterable[str]) -> None:
+    """Say at the very end why a build failed and which log to read, and add that to the log.
+
+    Args:
+        logs: the logs of the jobs that failed.
+    """
+    path = log.name_file()
+    jobs = failures.left(path.parent, logs)
+    if console.interrupted():
+        return
+    shown = os.path.relpath(path)
+    line = f"failed; see {shown}"
+    if jobs:
+        message = " ".join(jobs[0].message.split())
+        others = f"; {len(jobs) - 1} more failed" if jobs[1:] else ""
+        line = f"failed: {jobs[0].name}: {message}{others}; see {shown}"
+    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    console.say_last(line)
+
+
+def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> list[str]:
+    """Return the lines of the summary; none without a manifest.
+
+    Args:
+        config: the validated configuration.
+        runs: each run's name and the path of its summary.
+        troubles: files and folders that the index left out this time.
+    """
+    layout = Layout(Path(config.output_dir))
+    if not layout.manifest.exists():
+        return []
+    files = minutes = words = frames = damaged = 0.0
+    videos = 0
+    for entry in manifest.read(layout.manifest):
+        meta = entry["meta"]
+        videos += 1
+        files += len(meta["sources"])
+        minutes += (meta["audio_duration"] or 0.0) / 60
+        words += len((meta["transcript"] or "").split())
+        frames += len(meta["frame_times"] or ())
+        damaged += meta["damaged"] is not None
+    rejected = _rejected(layout.rejected)
+    rows = [
+        ("videos", f"{videos} contents in {files:.0f} files, {frames:.0f} frames"),
+        ("rejected", f"{len(rejected)}" + "".join(f"\n            {line}" for line in rejected)),
+        ("left out", _left_out(troubles)) if troubles else ("", ""),
+        ("damaged", f"{damaged:.0f} used in part") if damaged else ("", ""),
+        ("audio", f"{minutes:.1f} minutes, {words:.0f} words"),
+        *((f"run {name}", _trained(path)) for name, path in runs.items() if path.exists()),
+        ("manifest", str(layout.manifest)),
+        ("log", os.path.relpath(os.environ.get(log.LOG_VARIABLE, "runs"))),
+    ]
+    return ["", *(f"{name:>10}  {text}" for name, text in rows if name)]
+
+
+def _rejected(path: Path) -> list[str]:
+    return [
+        log.plain(f"{entry['source_path']}: {entry['reason']}") for entry in manifest.rejected(path)
+    ]
+
+
+def _left_out(troubles: Sequence[Trouble]) -> str:
+    shown = [f"\n            {trouble}" for trouble in troubles[:SHOWN]]
+    more = f", {SHOWN} of them shown" if len(troubles) > SHOWN else ""
+    return f"{len(troubles)} this time{more}{''.join(shown)}"
+
+
+def _trained(path: Path) -> str:
+    summary = read_json(path)
+    folder = RunFolder(path.parent)
+    samples = folder.sample_lists()
+    before, after = (read_json(samples[i])[:1] if samples else [] for i in (0, -1))
+    said = [
+        f"\n            held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
+        f" (manifest: {_short(new['caption'])})"
+        if "generated" in new
+        else f"\n            held-out video {folder.samples / new['file']}"
+        for old, new in zip(before, after, strict=True)
+    ]
+    first, last = summary["first_loss"], summary["last_loss"]
+    loss = "nothing held out" if first is None else f"held-out loss {first:.3f} → {last:.3f}"
+    return (
+        f"{loss} in {summary['steps']} steps on {summary['device']}, {folder.final}{''.join(said)}"
+    )
+
+
+def _short(text: str, width: int = 40) -> str:
+    """Return a text in quotes, cut to a width."""
+    return repr(text if len(text) <= width else f"{text[: width - 1]}…")

@@ -1,0 +1,1 @@
+"""What work needs of its machine: GPUs, worker processes, locks, logs, Slurm."""
