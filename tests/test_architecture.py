@@ -153,7 +153,8 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
         "import torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import av\n"
-        "class A:\n    import whisper\n    def f(self):\n        from spark_trainer.system import gpu\n",
+        "class A:\n    import whisper\n"
+        "    def f(self):\n        from spark_trainer.system import gpu\n",
         encoding="utf-8",
     )
     seen = {(found.module, found.top) for found in imports(path)}

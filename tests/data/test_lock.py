@@ -192,7 +192,7 @@ def test_a_broken_file_is_nobodys(path: Path, start: Start, content: bytes) -> N
 def test_of_many_at_once_one_holds(path: Path) -> None:
     """Also where all find the same dead holder."""
     wrote(path, process=f"{holder.machine()}-{2**22 + 1}-5")
-    script = "import sys, time\nfrom pathlib import Path\nfrom spark_trainer import lock\n"
+    script = "import sys, time\nfrom pathlib import Path\nfrom spark_trainer.data import lock\n"
     script += "lock.hold(Path(sys.argv[1]))\ntime.sleep(15)"
     command = [sys.executable, "-c", script, str(path)]
     started = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(8)]

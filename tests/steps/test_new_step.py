@@ -95,7 +95,7 @@ def test_the_tests_of_the_page_and_of_the_seams_pass_with_it(tree: Path) -> None
     workspace = Workspace(tree, tree)
     python = [sys.executable, "-m"]
     tests = ("tests/steps/test_sharpness.py", "tests/test_architecture.py", "tests/test_schema.py")
-    for command in (["spark_trainer.schema", "--fix"], ["pytest", "-n", "0", *tests]):
+    for command in (["spark_trainer.config.schema", "--fix"], ["pytest", "-n", "0", *tests]):
         done = subprocess.run(
             [*python, *command],
             cwd=tree,

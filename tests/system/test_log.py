@@ -32,7 +32,7 @@ def test_a_command_names_its_file_and_jobs_inherit_it(tmp_path: Path) -> None:
     assert path.name == "spark_trainer.log"
     assert path.parent.parent == tmp_path / "runs"
     assert log.name_file() == path
-    code = "from spark_trainer import log; print(log.name_file())"
+    code = "from spark_trainer.system import log; print(log.name_file())"
     job = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert job.stdout.strip() == str(path)
 
@@ -98,7 +98,7 @@ def test_progress_is_plain_lines_without_a_terminal(
 
 def test_progress_is_a_bar_on_a_terminal() -> None:
     code = (
-        "from spark_trainer import log\n"
+        "from spark_trainer.system import log\n"
         "with log.progress('frames', 2) as advance:\n    advance()\n    advance()\n"
     )
     master, terminal = pty.openpty()
