@@ -17,6 +17,7 @@ from spark_trainer import (
     environment,
     families,
     gpu,
+    methods,
     steps,
     templates,
     transcribers,
@@ -201,7 +202,7 @@ def _models(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         if Path(wanted.model_name).is_dir():
             try:
-                known = families.find(wanted.model_name).trained_as
+                known = methods.model_types(families.find(wanted.model_name).kind)
                 if wanted.model_type not in known:
                     expected = f"expected {' or '.join(known)} for {wanted.model_name}"
                     yield f"train.runs.{name}.model_type: {expected}"

@@ -75,8 +75,8 @@ MAY_IMPORT = {
     },
     "graph": {"config", "data", "runs", "steps", "train"},
     "needs": {
-        *("captioners", "config", "data", "detectors", "environment", "families", "gpu", "steps"),
-        *("templates", "train", "transcribers"),
+        *("captioners", "config", "data", "detectors", "environment", "families", "gpu", "methods"),
+        *("steps", "templates", "train", "transcribers"),
     },
     "checks": {"config", "data", "gpu", "log", "needs"},
     "cli": {
