@@ -116,13 +116,12 @@ def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
 
 def _captioner(chosen: Any) -> tuple[tuple[str, ...], str]:
     name = chosen.captioner_backend
-    if name == "imagenet-tags":
-        return ("torch", "torchvision", "efficientnet-lite-pytorch"), f"captioner_backend: {name}"
-    if chosen.engine == "server":
+    backend = captioners.backend(name)
+    if backend.MODEL_TYPES and chosen.engine == "server":
         return ("huggingface-hub",), "caption.engine: server"
-    if chosen.quantization != "none":
+    if backend.MODEL_TYPES and chosen.quantization != "none":
         return ("bitsandbytes",), f"caption.quantization: {chosen.quantization}"
-    return ("torch", "transformers", "accelerate"), f"captioner_backend: {name}"
+    return backend.PACKAGES, f"captioner_backend: {name}"
 
 
 def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
