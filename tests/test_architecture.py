@@ -61,8 +61,8 @@ MAY_IMPORT = {
     },
     "graph": {"config", "data", "runs", "steps", "train"},
     "preflight": {
-        *("captioners", "config", "data", "detectors", "families", "steps", "system", "train"),
-        "transcribers",
+        *("captioners", "config", "data", "detectors", "families", "methods", "steps", "system"),
+        *("train", "transcribers"),
     },
     "cli": {"config", "data", "preflight", "report", "runs", "steps", "system", "train"},
     "__main__": {"cli"},

@@ -1,6 +1,7 @@
 """Captioning behind one interface; one module per backend, named like its configuration value.
 
-`base` holds the interface, `backends` what a backend's module offers.
+`base` holds the interface, `backends` the modules and what each offers, `network` what runs a
+checkpoint with transformers.
 """
 
 from pathlib import Path

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+PACKAGES = ("torch", "transformers", "accelerate")
 # (processor, images, times in seconds, prompt) -> the processor's output for one video.
 Inputs = Callable[[Any, "Sequence[Image]", Sequence[float], str], dict[str, Any]]
 

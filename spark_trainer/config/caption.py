@@ -1,6 +1,7 @@
 """Captions, by one captioner or several."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,7 +18,12 @@ from spark_trainer.config.section import (
     StepSection,
 )
 
-Backend = Literal["imagenet-tags", "blip", "blip2", "internvl", "qwen2-vl", "florence2"]
+BACKENDS = Path(__file__).parent.parent / "captioners/backends"
+if TYPE_CHECKING:
+    Backend = str
+else:
+    Backend = Literal[tuple(sorted(p.stem.replace("_", "-") for p in BACKENDS.glob("[!_]*.py")))]
+SERVED = ("qwen2-vl", "internvl")  # backends whose models a server can run
 
 
 class _Captioning(Section):
@@ -97,12 +103,14 @@ class _Captioning(Section):
     gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
 
 
-# Keys that only one kind of backend reads; they don't enter the other's fingerprint.
-TAGGER_KEYS = {"threshold"}
-NETWORK_KEYS = {
+# Keys that only some backends read -> those; they enter no other's fingerprint.
+READ_BY = {"threshold": ("imagenet-tags",)}
+# Keys that backends with a checkpoint read.
+CHECKPOINT_KEYS = {
     *("model_name", "revision", "prompt", "max_new_tokens", "num_beams", "repetition_penalty"),
     *("no_repeat_ngram_size", "dtype", "quantization", "engine"),
 }
+WITHOUT_CHECKPOINT = ("imagenet-tags",)
 
 
 class Captioning(_Captioning):
@@ -112,12 +120,14 @@ class Captioning(_Captioning):
 
     def results(self) -> dict[str, Any]:
         """Return the settings that this backend's captions depend on."""
-        unread = NETWORK_KEYS if self.captioner_backend == "imagenet-tags" else TAGGER_KEYS
+        unread = {key for key, readers in READ_BY.items() if self.captioner_backend not in readers}
+        if self.captioner_backend in WITHOUT_CHECKPOINT:
+            unread |= CHECKPOINT_KEYS
         return {key: value for key, value in super().results().items() if key not in unread}
 
     @model_validator(mode="after")
     def _is_served(self) -> "Captioning":
-        if self.engine == "server" and self.captioner_backend not in ("qwen2-vl", "internvl"):
+        if self.engine == "server" and self.captioner_backend not in SERVED:
             raise ConfigError(
                 f"engine: {self.captioner_backend} has no server; expected transformers"
             )

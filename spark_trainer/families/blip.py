@@ -11,7 +11,7 @@ from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families.kinds import padding
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
 from spark_trainer.families.kinds.loading import Loaded
-from spark_trainer.families.kinds.vision_language import VisionLanguage
+from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage, decoded
 
 if TYPE_CHECKING:
     import torch
@@ -86,8 +86,8 @@ class Blip(VisionLanguage):
         smoothing = loaded.model.config.text_config.label_smoothing
         return token_loss(*self.logits(loaded, model, batch), smoothing)
 
-    def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
-        """Return a greedy caption of a frame."""
+    def answers(self, loaded: Loaded, model: Any, sample: Sample, decoding: Decoding) -> list[str]:
+        """Return captions of a frame."""
         images = loaded.processor.image_processor(list(sample.images), return_tensors="pt")
         inputs = {"pixel_values": images["pixel_values"]}
         prompt: list[int] = []
@@ -96,11 +96,8 @@ class Blip(VisionLanguage):
             prompt = asked.input_ids[0, 1:-1].tolist()
             inputs |= {"input_ids": asked.input_ids, "attention_mask": asked.attention_mask}
         device = next(model.parameters()).device
+        inputs = padding.repeated(inputs, decoding.num_answers)
         ids_BL = model.generate(
-            **{name: value.to(device) for name, value in inputs.items()},
-            max_new_tokens=max_new_tokens,
-            num_beams=1,
-            do_sample=False,
+            **{name: value.to(device) for name, value in inputs.items()}, **decoding.options
         )
-        said = ids_BL[0, 1 + len(prompt) :]
-        return str(loaded.processor.tokenizer.decode(said, skip_special_tokens=True)).strip()
+        return decoded(loaded, ids_BL[:, 1 + len(prompt) :])

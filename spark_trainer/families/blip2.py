@@ -12,7 +12,7 @@ from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families.kinds import padding
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
 from spark_trainer.families.kinds.loading import Loaded
-from spark_trainer.families.kinds.vision_language import VisionLanguage
+from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage, decoded
 
 if TYPE_CHECKING:
     import torch
@@ -83,18 +83,15 @@ class Blip2(VisionLanguage):
             return model(**batch.tensors).logits, labels_BL
         return model(**batch.inputs).logits[:, :-1], labels_BL[:, 1:]
 
-    def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
-        """Return a greedy answer about a frame."""
-        inputs = _inputs(loaded, sample)
+    def answers(self, loaded: Loaded, model: Any, sample: Sample, decoding: Decoding) -> list[str]:
+        """Return answers about a frame."""
+        inputs = padding.repeated(_inputs(loaded, sample), decoding.num_answers)
         device = next(model.parameters()).device
         ids_BL = model.generate(
-            **{name: value.to(device) for name, value in inputs.items()},
-            max_new_tokens=max_new_tokens,
-            num_beams=1,
-            do_sample=False,
+            **{name: value.to(device) for name, value in inputs.items()}, **decoding.options
         )
-        said = ids_BL[0, inputs["input_ids"].shape[1] if _decodes_alone(loaded) else 0 :]
-        return str(loaded.processor.tokenizer.decode(said, skip_special_tokens=True)).strip()
+        asked = inputs["input_ids"].shape[1] if _decodes_alone(loaded) else 0
+        return decoded(loaded, ids_BL[:, asked:])
 
 
 def _decodes_alone(loaded: Loaded) -> bool:

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 
 from spark_trainer.methods.base import Method
 
@@ -12,10 +13,27 @@ def find(model_type: str) -> type[Method]:
     Raises:
         ValueError: no method answers to it.
     """
-    for module in pkgutil.iter_modules(__path__):
-        for found in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
-            if not isinstance(found, type) or not issubclass(found, Method):
-                continue
-            if model_type in found.model_types:
-                return found
+    for method in _known():
+        if model_type in method.model_types:
+            return method
     raise ValueError(f"train.model_type: no method trains {model_type}")
+
+
+def model_types(kind: str) -> tuple[str, ...]:
+    """Return the values of `train.model_type` that train families of a kind."""
+    return tuple(
+        model_type
+        for method in _known()
+        for model_type, trained in method.model_types.items()
+        if trained == kind
+    )
+
+
+def _known() -> Iterator[type[Method]]:
+    """Yield the methods that the modules of this folder define."""
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        module = importlib.import_module(f"{__name__}.{name}")
+        for found in vars(module).values():
+            own = getattr(found, "__module__", None) == module.__name__
+            if own and isinstance(found, type) and issubclass(found, Method):
+                yield found

@@ -3,11 +3,12 @@
 An update asks in this order: `prepare` turns what was read into batches, and may use the live model
 to do so; then the targets of all batches and processes are counted; then each batch goes through
 `loss`, whose sum is divided by that count. A method that generates answers and scores them does so
-in `prepare`.
+in `prepare`. Where each process holds a part of the weights, all of them have to call the network
+equally often, which generating doesn't.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,13 +30,14 @@ class Method(ABC):
     """How a family learns in one run.
 
     Attributes:
-        model_types: values of `train.model_type` that choose this method.
+        model_types: value of `train.model_type` that chooses this method -> kind of the families
+            that it trains then.
         run: the settings.
         family: the checkpoint's family.
         loaded: its model, as it was loaded, and what feeds it.
     """
 
-    model_types: ClassVar[tuple[str, ...]] = ()
+    model_types: ClassVar[Mapping[str, str]] = {}
     run: Run
     family: Kind
     loaded: Loaded
@@ -54,7 +56,8 @@ class Method(ABC):
         """Return the batches of an update; nothing of them is counted yet.
 
         Args:
-            model: the network in training.
+            model: the network in training, unwrapped, in training mode: one that generates is put
+                in `eval()` for it, and back.
             read: what this process read for the update.
         """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import captioners, detectors, families, steps, transcribers
+from spark_trainer import captioners, detectors, families, methods, steps, transcribers
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import models
 from spark_trainer.errors import told
@@ -108,13 +108,12 @@ def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
 
 def _captioner(chosen: Any) -> tuple[tuple[str, ...], str]:
     name = chosen.captioner_backend
-    if name == "imagenet-tags":
-        return ("torch", "torchvision", "efficientnet-lite-pytorch"), f"captioner_backend: {name}"
-    if chosen.engine == "server":
+    backend = captioners.backend(name)
+    if backend.MODEL_TYPES and chosen.engine == "server":
         return ("huggingface-hub",), "caption.engine: server"
-    if chosen.quantization != "none":
+    if backend.MODEL_TYPES and chosen.quantization != "none":
         return ("bitsandbytes",), f"caption.quantization: {chosen.quantization}"
-    return ("torch", "transformers", "accelerate"), f"captioner_backend: {name}"
+    return backend.PACKAGES, f"captioner_backend: {name}"
 
 
 def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
@@ -194,7 +193,7 @@ def _models(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         if Path(wanted.model_name).is_dir():
             try:
-                known = families.find(wanted.model_name).trained_as
+                known = methods.model_types(families.find(wanted.model_name).kind)
                 if wanted.model_type not in known:
                     expected = f"expected {' or '.join(known)} for {wanted.model_name}"
                     yield f"train.runs.{name}.model_type: {expected}"

@@ -112,8 +112,9 @@ def find(run: Run) -> Kind:
         ValueError: there is none, or the run's `model_type` is another's.
     """
     family = families.find(run.model_name)
-    if run.model_type not in family.trained_as:
-        expected = " or ".join(family.trained_as)
+    known = methods.model_types(family.kind)
+    if run.model_type not in known:
+        expected = " or ".join(known)
         raise ValueError(
             f"train.model_type: {run.model_type} can't train {run.model_name}; expected {expected}"
         )

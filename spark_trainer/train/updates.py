@@ -67,7 +67,9 @@ class Updates:
         waited = time.perf_counter() - began
         for result in read:
             self._name(result)
-        batches = self.method.prepare(self.model, read)
+        with self.strategy.autocast():
+            network = self.accelerator.unwrap_model(self.model)
+            batches = self.method.prepare(network, read)
         targets, tokens, stopping = self._totals(read, batches)
         total = self._backward(batches, targets)
         rate = float(self.schedule.get_last_lr()[0])  # before it moves on to the next update's

@@ -15,7 +15,7 @@ from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families.kinds import padding
 from spark_trainer.families.kinds.batch import IGNORED, Batch
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.families.kinds.vision_language import VisionLanguage
+from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage
 from spark_trainer.train import final, setup
 from tests import cards
 
@@ -214,6 +214,19 @@ def test_overfits_and_says_the_answers(
     said = [family.generate(loaded, loaded.model, sample, 40) for sample in samples]
     plain = [text.replace(" ", "") for text in said]
     assert plain == [sample.answer.replace(" ", "") for sample in samples]
+
+
+def test_answers_are_drawn_as_the_model_rates_them(
+    family: VisionLanguage, loaded: Loaded, samples: list[Sample]
+) -> None:
+    """Cold, each of them is the greedy one, whatever is in the same batch; warm, they differ."""
+    loaded.model.eval()
+    for sample in samples[:3]:
+        greedy = family.generate(loaded, loaded.model, sample, 8)
+        cold = family.answers(loaded, loaded.model, sample, Decoding(8, 3, 1e-6))
+        assert cold == [greedy] * 3
+        warm = family.answers(loaded, loaded.model, sample, Decoding(8, 3, 1.0))
+        assert len({*warm}) > 1
 
 
 def saved(folder: Path, run: Run, family: VisionLanguage, loaded: Loaded) -> Any:

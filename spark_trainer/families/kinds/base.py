@@ -53,8 +53,7 @@ class Kind(ABC):
     """What the loop, and whatever else trains, asks of any family.
 
     Attributes:
-        trained_as: values of `train.model_type` under which families of this kind are trained, its
-            own first.
+        kind: its name, which methods give to say what they train.
         model_types: values of `model_type` in a checkpoint's config.json that a family trains, or
             of `_class_name` in a pipeline's model_index.json.
         tag: what the hub calls such a model.
@@ -69,7 +68,7 @@ class Kind(ABC):
         objective: what decides which update is best, where the method does not.
     """
 
-    trained_as: ClassVar[tuple[str, ...]]
+    kind: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
     tag: ClassVar[str]
     parts: ClassVar[Mapping[str, tuple[str, ...]]]

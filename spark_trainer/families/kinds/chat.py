@@ -15,7 +15,7 @@ from spark_trainer.families.kinds import padding
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.families.kinds.padding import PER_TOKEN
-from spark_trainer.families.kinds.vision_language import VisionLanguage
+from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage, decoded
 
 if TYPE_CHECKING:
     import torch
@@ -101,15 +101,13 @@ class ChatModel(VisionLanguage):
         labels_BN = batch.tensors["labels"][:, batch.tensors["logits_to_keep"] + 1]
         return model(**batch.inputs, use_cache=False).logits, labels_BN
 
-    def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
-        inputs = ask(loaded.processor, self.adapted(sample), self.sees_video(loaded))
+    def answers(self, loaded: Loaded, model: Any, sample: Sample, decoding: Decoding) -> list[str]:
+        asked = ask(loaded.processor, self.adapted(sample), self.sees_video(loaded))
+        inputs = padding.repeated(asked, decoding.num_answers)
         weight = next(model.parameters())
         moved = {name: value.to(weight.device) for name, value in inputs.items()}
-        ids_BL = model.generate(
-            **moved, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True
-        )
-        said = ids_BL[0, inputs["input_ids"].shape[1] :]
-        return str(loaded.processor.tokenizer.decode(said, skip_special_tokens=True)).strip()
+        ids_BL = model.generate(**moved, **decoding.options, use_cache=True)
+        return decoded(loaded, ids_BL[:, inputs["input_ids"].shape[1] :])
 
 
 def answered(

@@ -57,7 +57,7 @@ class Diffusion(Kind):
             as they stand; the first one there counts.
     """
 
-    trained_as = ("diffusion",)
+    kind = "diffusion"
     mostly_frozen = True
     pipeline: ClassVar[str]
     network: ClassVar[str]

@@ -52,6 +52,13 @@ def join(vision: "Sequence[dict[str, torch.Tensor]]") -> "dict[str, torch.Tensor
     return {name: _joined([one[name] for one in vision]) for name in vision[0]}
 
 
+def repeated(inputs: "dict[str, torch.Tensor]", count: int) -> "dict[str, torch.Tensor]":
+    """Return the inputs of one sample so many times, one after the other."""
+    import torch
+
+    return {name: torch.cat([value] * count) for name, value in inputs.items()}
+
+
 def _joined(tensors: "list[torch.Tensor]") -> "torch.Tensor":
     import torch
     from torch.nn.functional import pad as fill

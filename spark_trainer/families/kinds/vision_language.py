@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.data.encoded import Store
-from spark_trainer.data.sample import Sample
+from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families.kinds import export, loading, padding
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch, Encoded
@@ -34,10 +34,34 @@ model = AutoModelForImageTextToText.from_pretrained("final")"""
 LOADING_ADAPTER = f"# Needs PEFT; the base is the one that adapter_config.json names.\n{LOADING}"
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are decoded.
+
+    Attributes:
+        max_new_tokens: their length at most.
+        num_answers: how many.
+        temperature: 0 takes the likeliest token each time, 1 draws tokens as the model rates them.
+    """
+
+    max_new_tokens: int
+    num_answers: int = 1
+    temperature: float = 0.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options of upstream's `generate`."""
+        options = {"max_new_tokens": self.max_new_tokens, "num_beams": 1}
+        if not self.temperature:
+            return options | {"do_sample": False}
+        drawn = {"temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+        return options | {"do_sample": True} | drawn
+
+
 class VisionLanguage(Kind):
     """A family whose samples become tokens where they are decoded, and whose loss is of tokens."""
 
-    trained_as = ("vision_language",)
+    kind = "vision_language"
 
     @abstractmethod
     def encode(self, loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
@@ -66,8 +90,30 @@ class VisionLanguage(Kind):
         """Return scores (B, N, V) and the labels (B, N) that they are the scores of."""
 
     @abstractmethod
+    def answers(self, loaded: Loaded, model: Any, sample: Sample, decoding: Decoding) -> list[str]:
+        """Return what the model says to the prompt exactly as `encode` tokenises it."""
+
     def generate(self, loaded: Loaded, model: Any, sample: Sample, max_new_tokens: int) -> str:
-        """Return what the model says, greedily, to the prompt exactly as `encode` tokenises it."""
+        """Return what the model says greedily."""
+        [said] = self.answers(loaded, model, sample, Decoding(max_new_tokens))
+        return said
+
+    def can_learn(self, loaded: Loaded, sample: Sample, run: Run) -> bool:
+        """Tell whether a sample can be learnt from: an answer may spell a control token."""
+        try:
+            self.encode(loaded, sample, run.max_length)
+        except Unusable:
+            return False
+        return True
+
+    def batches(self, loaded: Loaded, samples: Sequence[Sample], run: Run) -> list[Batch]:
+        """Return batches of samples that a method has made.
+
+        Raises:
+            Unusable: one can't be learnt from.
+        """
+        encoded = [self.encode(loaded, sample, run.max_length) for sample in samples]
+        return [self.collate(loaded, group, run.packing) for group in padding.groups(encoded)]
 
     def load(self, name: str, options: LoadOptions) -> Loaded:
         return loading.image_to_text(name, options)
@@ -140,6 +186,12 @@ class VisionLanguage(Kind):
         return Loading("transformers", self.tag, LOADING)
 
 
+def decoded(loaded: Loaded, ids_BL: "torch.Tensor") -> list[str]:
+    """Return generated tokens as texts."""
+    tokenizer = loaded.processor.tokenizer
+    return [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in ids_BL]
+
+
 @dataclass(frozen=True)
 class Texts(Reader):
     """Reads samples of families that write: workers make their tokens and pixels."""
@@ -164,3 +216,15 @@ class Texts(Reader):
         return [
             self.family.collate(self.loaded, group, self.packed) for group in padding.groups(read)
         ]
+
+
+class Samples(Texts):
+    """Reads samples that can be learnt from as they are: a method makes batches of them."""
+
+    def read(self, number: int) -> Any:
+        """See `Reader`."""
+        super().read(number)
+        return self.samples[number]
+
+    def collated(self, read: list[Any]) -> list[Batch]:
+        return [Batch({"samples": read}, len(read))]

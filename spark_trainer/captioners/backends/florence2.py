@@ -7,12 +7,13 @@ transformers' own class.
 
 from functools import partial
 
-from spark_trainer.captioners.network import Network, image
+from spark_trainer.captioners import network
 
 MODEL_TYPES = ("florence2",)
+PACKAGES = network.PACKAGES
 DEFAULT_MODEL = "florence-community/Florence-2-large"
 PROMPT = "<DETAILED_CAPTION>"
 SEES_VIDEO = False
 NEEDS_GPU = True
 
-load = partial(Network, inputs=image)
+load = partial(network.Network, inputs=network.image)

@@ -6,12 +6,13 @@ useful text.
 
 from functools import partial
 
-from spark_trainer.captioners.network import Network, image
+from spark_trainer.captioners import network
 
 MODEL_TYPES = ("blip-2",)
+PACKAGES = network.PACKAGES
 DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
 PROMPT = ""
 SEES_VIDEO = False
 NEEDS_GPU = True
 
-load = partial(Network, inputs=image)
+load = partial(network.Network, inputs=network.image)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.captioners.network import Network, conversation
+from spark_trainer.captioners import network
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+PACKAGES = network.PACKAGES
 DEFAULT_MODEL = "Qwen/Qwen2-VL-7B-Instruct"
 PROMPT = "Describe the video in one or two sentences."
 SEES_VIDEO = True
@@ -22,7 +23,7 @@ def _inputs(
     """Prepare a conversation; set whether the pixel budget caps each frame, or upstream warns."""
     if processor.video_processor.cap_pixels_per_frame is None:
         processor.video_processor.cap_pixels_per_frame = False
-    return conversation(processor, images, times, prompt)
+    return network.conversation(processor, images, times, prompt)
 
 
-load = partial(Network, inputs=_inputs)
+load = partial(network.Network, inputs=_inputs)

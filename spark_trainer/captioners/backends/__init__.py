@@ -1,8 +1,9 @@
 """The backends by name, and the model and prompt of each.
 
-A backend's module is called like its configuration value and holds
+Whatever module lies here can be chosen. It is called like its configuration value and holds
 
-    MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it runs
+    MODEL_TYPES     values of `model_type` in a checkpoint's config.json that it runs, if any
+    PACKAGES        the distributions that it needs
     DEFAULT_MODEL   hub id, None where the weights come with the installation
     PROMPT          the prompt where the configuration has none
     SEES_VIDEO      whether it takes several frames at once; else the middle one
@@ -21,6 +22,7 @@ class Backend(Protocol):
     """What a backend's module offers."""
 
     MODEL_TYPES: tuple[str, ...]
+    PACKAGES: tuple[str, ...]
     DEFAULT_MODEL: str | None
     PROMPT: str
     SEES_VIDEO: bool
