@@ -219,12 +219,12 @@ class Store:
         return cost, self._loads()
 
     def job(self) -> Cost:
-        """The job of the whole shard, as the rule runs it."""
+        """Run the job of the whole shard, as the rule does."""
         shard_path = self._index.layout.shard(self._shard.name)
         return self._step("--shard", str(shard_path), "--marker", str(self._marker(STEP)))
 
     def job_of_one(self, number: int) -> Cost:
-        """The job of one video, as the rule runs it."""
+        """Run the job of one video, as the rule does."""
         video = self._shard.videos[number]
         return self._step("--folder", video.folder, "--video", video.hash)
 
@@ -288,7 +288,7 @@ def starts(base: Path, model: Path, frames: list[Path], few: int, repeats: int) 
 
 
 def on_gpu(base: Path, frames: list[Path], videos: int, pairs: int) -> Any:
-    """The same comparison at the size of Qwen2-VL-2B, and how busy the GPU is in it."""
+    """Compare at the size of Qwen2-VL-2B, and measure the GPU's utilisation."""
     if not torch.cuda.is_available():
         print(f"\n{'on one GPU':<44}no GPU")
         return "no GPU"

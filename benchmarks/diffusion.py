@@ -48,7 +48,7 @@ STRIDE = 4
 
 
 def pipeline(folder: Path, widths: list[int], layers: int, side: int) -> Path:
-    """The pipeline's folder, random weights."""
+    """Write the pipeline with random weights; returns its folder."""
     torch.manual_seed(0)
     words = transformers.CLIPTokenizer(
         vocab={"<|startoftext|>": 0, "<|endoftext|>": 1} | {f"{c}</w>": c + 2 for c in range(10)},
@@ -98,7 +98,7 @@ def pipeline(folder: Path, widths: list[int], layers: int, side: int) -> Path:
 
 
 def manifest(folder: Path, clips: Path) -> Path:
-    """What the workflow knows of videos, for a run that reads the videos themselves."""
+    """Return what the workflow knows of videos, for a run that reads the videos."""
     layout = Layout(folder)
     layout.source("").mkdir(parents=True)
     entries = []
@@ -115,7 +115,7 @@ def manifest(folder: Path, clips: Path) -> Path:
 
 
 def bare(folder: Path) -> Iterator[tuple[float, float]]:
-    """The bare loop's steps of a run."""
+    """Yield the bare loop's updates of a run."""
     launched = LaunchedRun.read(RunFolder(folder))
     run = launched.settings
     family: Any = families.find(run.model_name)
@@ -129,7 +129,7 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
 
 
 def measured(base: Path, options: Options) -> Measured:
-    """A step on what is kept against the bare loop, in turns; then against one that encodes."""
+    """Compare an update on encoded clips with the bare loop, and with one that encodes."""
     environment.prefer_huge_pages()  # as the workflow's jobs
     num_frames, side = options.frames, options.side
     clips = media.cached_clips(options.videos, options.size, len(os.sched_getaffinity(0)))

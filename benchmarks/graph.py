@@ -88,7 +88,7 @@ def make_videos(folder: Path, count: int) -> list[str]:
 
 
 def content(name: str) -> str:
-    """The bytes of a synthetic video."""
+    """Return the content of a synthetic video."""
     return f"video {name}\n"
 
 
@@ -149,7 +149,7 @@ class Ours:
         self.noop()
 
     def noop(self) -> Cost:
-        """A build with nothing to do."""
+        """Run a build with nothing to do."""
         cost, output = self._run("--cores", "2", "manifest")
         assert NOTHING in output, output
         return cost
@@ -160,14 +160,14 @@ class Ours:
         (self.folder / "videos/000_000.mp4").write_text(f"change {self._changes}\n")
 
     def plan(self) -> tuple[Cost, int]:
-        """A dry run, and how many jobs it planned."""
+        """Run a dry run; returns how many jobs it planned, too."""
         cost, output = self._run("--cores", "2", "-n", "manifest")
         jobs = re.search(r"^total\s+(\d+)$", output, re.MULTILINE)
         assert jobs, output
         return cost, int(jobs[1])
 
     def build(self) -> Cost:
-        """A build of what is due."""
+        """Build what is due."""
         return self._run("--cores", "2", "manifest")[0]
 
     def _run(self, *arguments: str) -> tuple[Cost, str]:
@@ -219,7 +219,7 @@ class Naive:
         self._write_records(names, model)
 
     def noop(self) -> Cost:
-        """A build with nothing to do."""
+        """Run a build with nothing to do."""
         cost, output = measure.run(measure.snakemake("--cores", "2", "manifest"), self.folder)
         assert NOTHING in output, output
         return cost
@@ -264,7 +264,7 @@ def _checksum(name: str) -> str:
 
 
 def exponent(points: dict[int, float]) -> float:
-    """The slope of a least-squares line through the logarithms."""
+    """Fit a line through the logarithms by least squares; returns its slope."""
     xs = [math.log(count) for count in points]
     ys = [math.log(max(seconds, 1e-3)) for seconds in points.values()]
     x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -273,7 +273,7 @@ def exponent(points: dict[int, float]) -> float:
 
 
 def grow(folder: Path, count: int, repeats: int, made: Example) -> Cost:
-    """The no-op of a store of `count` videos."""
+    """Measure a build with nothing to do in a store of `count` videos."""
     store = Ours(folder, count, made)
     cost = measure.median([store.noop() for _ in range(repeats)])
     measure.row(f"ours, no-op, {count:,} videos", cost)

@@ -116,12 +116,12 @@ def run(command: list[str], folder: Path) -> tuple[Cost, str]:
 
 
 def snakemake(*arguments: str) -> list[str]:
-    """A Snakemake command line for this interpreter."""
+    """Return a Snakemake command line for this interpreter."""
     return [sys.executable, "-m", "snakemake", *arguments]
 
 
 def ours(config: Path, *arguments: str) -> list[str]:
-    """A Snakemake command line for this project's workflow, its default profile included."""
+    """Return a Snakemake command line for this workflow, its default profile included."""
     snakefile = ("--snakefile", str(REPOSITORY / "Snakefile"))
     return snakemake(*snakefile, *arguments, "--configfile", str(config))
 
@@ -145,7 +145,7 @@ def busy() -> Iterator[list[int]]:
 
 
 def median(costs: list[Cost]) -> Cost:
-    """The median of each figure."""
+    """Return the median of each figure."""
     return Cost(*(statistics.median(column) for column in zip(*map(_values, costs), strict=True)))
 
 

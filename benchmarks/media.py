@@ -66,7 +66,7 @@ def _make_clip(folder: Path, number: int, size: str) -> None:
 
 
 def cached_clips(count: int, size: str, cores: int) -> Path:
-    """The clips, made once per version of the recipe and its sources."""
+    """Make the clips, once per version of the recipe and its sources."""
     digest = hashlib.sha256(inspect.getsource(_make_clip).encode())
     for name in SOURCES:
         digest.update((CLIPS / name).read_bytes())
@@ -82,7 +82,7 @@ def cached_clips(count: int, size: str, cores: int) -> Path:
 
 
 def program(clip: Path, folder: Path, config: Config) -> None:
-    """What FFmpeg's own program makes of a clip: as many frames, and the sound."""
+    """Make as many frames, and the sound, of a clip with FFmpeg's own program."""
     rate = config.frames.frame_rate
     grid = f"isnan(prev_selected_t)+gt(floor(t*{rate}),floor(prev_selected_t*{rate}))"
     read = ("-threads", "1", "-i", str(clip))
@@ -96,7 +96,7 @@ def program(clip: Path, folder: Path, config: Config) -> None:
 
 
 def functions(clip: Path, folder: Path, config: Config) -> None:
-    """What the steps' own functions make of a clip: the same bytes as the graph."""
+    """Make of a clip, with the steps' own functions, the same bytes as the graph."""
     stills.extract(*frames.arguments(clip, folder, config.frames))
     own = config.audio
     chosen = audio.choose(sound.tracks(str(clip)), own.track)
@@ -140,7 +140,7 @@ def _cpu_s() -> float:
 
 
 def graph(folder: Path, clips: Path, cores: int) -> Cost:
-    """A first build of the manifest with frames and audio, hashing and Snakemake included."""
+    """Build the manifest with frames and audio, hashing and Snakemake included."""
     folder.mkdir()
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(_config(clips)))

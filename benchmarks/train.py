@@ -37,7 +37,7 @@ FEW = 1_000  # lines of the short manifest
 
 
 def bare(folder: Path) -> Iterator[tuple[float, float]]:
-    """The bare loop's steps of a run."""
+    """Yield the bare loop's updates of a run."""
     launched = LaunchedRun.read(RunFolder(folder))
     run = launched.settings
     family = families.find(run.model_name)
@@ -82,7 +82,7 @@ def loops(base: Path, clips: int, batch_size: int, num_steps: int) -> Measured:
 
 
 def trainer(folder: Path) -> list[str]:
-    """What `launch` starts."""
+    """Return the command of a training process, as `launch` starts it."""
     return [sys.executable, "-m", "spark_trainer.train.process", str(folder)]
 
 
@@ -125,7 +125,7 @@ def against_trl(base: Path, images: int, batch_size: int, rounds: int, num_steps
 
 
 def memory(base: Path, many: int) -> Measured:
-    """What a data worker holds for a short and for a long manifest."""
+    """Measure what a data worker holds for a short and for a long manifest."""
     model = train_setup.checkpoint(base / "model-memory", SMALL, side=112)
     script = str(measure.REPOSITORY / "benchmarks/train_memory.py")
     found = {}

@@ -19,7 +19,7 @@ from spark_trainer.train.loop import Trainer
 
 
 def steps(run: Run, reader: Any) -> Iterator[tuple[float, float]]:
-    """A run's steps in plain PyTorch, one whenever it is asked: its seconds and its loss."""
+    """Yield a run's updates in plain PyTorch: the seconds of each and its loss."""
     family: Any = reader.family
     model = reader.loaded.model
     family.freeze(model, run)

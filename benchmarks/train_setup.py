@@ -75,7 +75,7 @@ SMALL = Shape(256, 1024, 4, 4, 2, 2048, True, 2, 128, 4)
 
 
 def word(number: int) -> str:
-    """A word that is one token."""
+    """Return a word that is one token."""
     return f"word{number}"
 
 
@@ -91,7 +91,7 @@ def checkpoint(
     dtype: torch.dtype | None = torch.float32,
     device: str = "cpu",
 ) -> Path:
-    """A checkpoint that sees every image as about `side` × `side` pixels.
+    """Write a checkpoint that sees every image as about `side` × `side` pixels.
 
     Its weights are random, of `dtype`, made on `device`; without a `dtype` there are none.
     """
@@ -146,7 +146,7 @@ def checkpoint(
 
 
 def _tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """A word is a token, so that a text's length is known beforehand."""
+    """Build a tokenizer in which a word is a token, so that a text's length is known."""
     known = [*SPECIALS.values(), "<unk>", "system", "user", "assistant", *SYSTEM.split()]
     known += ["Describe", "the", "video.", *map(word, range(NUM_WORDS))]
     vocabulary = {text: number for number, text in enumerate(known)}
@@ -189,7 +189,7 @@ def manifest(folder: Path, texts: Iterable[str], num_frames: int, size: tuple[in
 
 
 def run_folder(name: str, base: Path, device: str = "cpu", **settings: Any) -> Path:
-    """What `launch` leaves for the training process, without starting it.
+    """Write what `launch` leaves for the training process, without starting it.
 
     Neither evaluation nor checkpoint comes before the last step.
     """

@@ -47,7 +47,7 @@ class Clock(TrainerCallback):
 
 
 def samples(folder: Path, root: Path, run: Run) -> Dataset:
-    """The training part, a prompt and a completion each, as TRL documents it."""
+    """Read the training part, a prompt and a completion each, as TRL documents it."""
     rows = []
     for entry in manifest.read(folder / "manifest.jsonl"):
         if part_of(entry["id"], run.split) == "train":
@@ -63,7 +63,7 @@ def samples(folder: Path, root: Path, run: Run) -> Dataset:
 
 
 def config(folder: Path, run: Run, device: str) -> SFTConfig:
-    """The run's settings in TRL's words."""
+    """Return the run's settings in TRL's words."""
     return SFTConfig(
         output_dir=str(folder / "trl"),
         per_device_train_batch_size=run.batch_size,

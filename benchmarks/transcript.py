@@ -34,7 +34,7 @@ ASSETS = measure.REPOSITORY / "tests/assets"
 
 
 def clips(base: Path, count: int) -> list[Video]:
-    """Readings in turns, each behind another silence, after the audio step."""
+    """Write readings in turns, each behind another silence, and run the audio step."""
     readings = [listening.read(path) for path in sorted(ASSETS.glob("*.wav"))]
     (base / "videos").mkdir(parents=True)
     for number in range(count):
@@ -120,7 +120,7 @@ def in_turns(videos: list[Video], context: Context, model: Transcriber, rounds: 
 
 
 def processes(videos: list[Video], context: Context, tried: int) -> Measured:
-    """The command of a shard's job over all clips, against the command of one video's job."""
+    """Compare the job of a shard over all clips with the job of one video."""
     root = context.layout.root.resolve()
     order = {"step": "transcript", "fingerprint": "0" * 16, "output_dir": str(root)}
     write_json(root / "settings.json", order | {"settings": context.settings.model_dump()})

@@ -103,7 +103,7 @@ class Store:
 
 
 def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
-    """The tensors of a file.
+    """Read the tensors of a file.
 
     Args:
         path: the file.

@@ -63,6 +63,6 @@ def collect(data: Path, sources: Path | None, accepted: Path, refused: Path) -> 
 
 
 def _sources(names: list[str]) -> dict[str, Any]:
-    """Where the content lies, relative to the searched folder, as text whatever its bytes."""
+    """Return the paths below the searched folder, as text whatever their bytes."""
     shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]
     return {"source_path": shown[0], "sources": shown}

@@ -113,7 +113,7 @@ class Layout:
         return self.state / "videos" / video_hash
 
     def located(self, video_hash: str) -> Path:
-        """The file that `source` leads to, also where it is no link but a file with the path."""
+        """Return the file that `source` leads to: a link, or a small file that holds the path."""
         link = self.source(video_hash)
         if link.is_symlink():
             return link.parent / link.readlink()
@@ -182,5 +182,5 @@ class Layout:
 
 
 def frame_name(number: int) -> str:
-    """File name of the frame `number`, counted from 1."""
+    """Return the file name of frame `number`, counted from 1."""
     return f"frame_{number:06d}.jpg"

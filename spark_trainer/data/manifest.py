@@ -54,7 +54,7 @@ def write(path: Path, entries: Iterable[Entry]) -> int:
 
 
 def _spelled(entry: Entry) -> bytes:
-    """An entry as UTF-8, whatever its texts hold.
+    """Return an entry as UTF-8, whatever its texts hold.
 
     A byte of a folder's name that is no UTF-8 stays what it is, spelled as JSON spells it, because
     the folder must be found again; anywhere else it becomes the sign for an unknown character.
@@ -68,7 +68,7 @@ def _spelled(entry: Entry) -> bytes:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Entries one by one, so that memory does not grow with the manifest.
+    """Yield entries one by one, so that memory does not grow with the manifest.
 
     Raises:
         Broken: after the last entry, if some lines are none.
@@ -78,7 +78,7 @@ def read(path: Path) -> Iterator[Entry]:
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """As `read`, with the place of each entry."""
+    """Yield entries as `read` does, with the place of each."""
     wrong: list[str] = []
     ids = array("q")
     numbers = array("q")
@@ -102,14 +102,14 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def entry_at(path: Path, offset: int) -> Entry:
-    """The entry that `lines` found at a byte."""
+    """Return the entry that `lines` found at a byte."""
     with open(path, "rb") as file:
         file.seek(offset)
         return dict(json.loads(file.readline()))
 
 
 def rejected(path: Path) -> Iterator[dict[str, Any]]:
-    """The rejected videos beside a manifest; nothing where there is no such list.
+    """Yield the rejected videos beside a manifest; none where there is no such list.
 
     Raises:
         Broken: a line of it is no JSON object.
@@ -122,7 +122,7 @@ def rejected(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def some(problems: Iterable[str]) -> list[str]:
-    """The first problems, and how many there are beside them."""
+    """Return the first problems, and how many more there are."""
     first: list[str] = []
     more = 0
     for problem in problems:
@@ -134,7 +134,7 @@ def some(problems: Iterable[str]) -> list[str]:
 
 
 def problems(path: Path) -> Iterator[str]:
-    """What is wrong with a manifest: lines that are no entries, and files that are not there.
+    """Yield what is wrong with a manifest: lines that are no entries, missing files.
 
     Raises:
         OSError: the file can't be read.
@@ -164,7 +164,7 @@ class _Folders(dict[str, set[str]]):
 
 
 def _lacks(entry: Entry, root: Path, folders: _Folders) -> Iterator[str]:
-    """What training would leave out: files that are not there, text that is none."""
+    """Yield what training would leave out: missing files, text that is not there."""
     if meta.HALVES.search(json.dumps(entry["meta"], ensure_ascii=False)):
         yield "meta holds half a character (a lone surrogate), which is no text"
     frames = entry["frames_dir"]
@@ -184,7 +184,7 @@ def _lacks(entry: Entry, root: Path, folders: _Folders) -> Iterator[str]:
 
 
 def _problems(entry: Entry) -> Iterator[str]:
-    """What is wrong with a line, nothing where it is an entry."""
+    """Yield what is wrong with a line; nothing where it is an entry."""
     if missing := [name for name in REQUIRED if name not in entry]:
         yield f"without {', '.join(missing)}"
     if "id" in entry:
@@ -205,7 +205,7 @@ def _problems(entry: Entry) -> Iterator[str]:
 
 
 def _identity_problems(value: Any) -> Iterator[str]:
-    """An id is a hash in our own manifests, and may be any name in others."""
+    """Yield what is wrong with an id: a hash in our own manifests, any name in others."""
     if not isinstance(value, str) or not value:
         yield f"id: expected a name (got {jsonl.shown(value)})"
     elif "/" in value or not value.isprintable() or value in (".", ".."):
@@ -215,7 +215,7 @@ def _identity_problems(value: Any) -> Iterator[str]:
 
 
 def _twice(ids: "array[int]", numbers: "array[int]") -> Iterator[tuple[int, int]]:
-    """Lines with one id, the first and each other; eight bytes a line hold a million cheaply."""
+    """Yield pairs of lines with one id; eight bytes a line hold a million cheaply."""
     import numpy as np
 
     order = np.argsort(np.frombuffer(ids, np.int64), kind="stable") if ids else ()

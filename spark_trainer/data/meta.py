@@ -48,7 +48,7 @@ OURS = {"number": float, "whole": int, "flag": bool}  # a number of one type is 
 
 
 def filled(value: Any, kind: ValueType) -> Any:
-    """A value of our own with every key of its type, and with numbers of one type."""
+    """Return a value with every key of its type, and with numbers of one type."""
     if value is None:
         return None
     if isinstance(kind, list):
@@ -60,7 +60,7 @@ def filled(value: Any, kind: ValueType) -> Any:
 
 
 def problems(meta: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the known keys; null stands for nothing and is right everywhere."""
+    """Yield what is wrong with the known keys; null is right everywhere."""
     if not IS_RIGHT(meta):
         for key, value in meta.items():
             if value is not None and key in CHECKED:
@@ -80,7 +80,7 @@ def problems(meta: Mapping[str, Any]) -> Iterator[str]:
 
 
 def path_problem(value: str) -> str | None:
-    """What is wrong with a path of a manifest, if something is.
+    """Return what is wrong with a path of a manifest; None where nothing is.
 
     Symbolic links are followed: whoever put them into the folder meant them.
     """
@@ -101,7 +101,7 @@ def path_problem(value: str) -> str | None:
 
 
 def features() -> dict[str, Any]:
-    """The types of our own lines, as `datasets.Features.from_dict` takes them."""
+    """Return the types of our own lines, as `datasets.Features.from_dict` takes them."""
     line: dict[str, ValueType] = {"id": "text", "frames_dir": "text", "audio": "text", "meta": KEYS}
     return {name: _feature(kind) for name, kind in line.items()}
 
@@ -115,7 +115,7 @@ def _feature(kind: ValueType) -> Any:
 
 
 def _check(kind: ValueType) -> Check:
-    """Tells whether a value has its type; every line of a manifest passes here."""
+    """Build the check of a type; every line of a manifest passes it."""
     if isinstance(kind, dict):
         return _mapping_check(kind)
     if isinstance(kind, list):

@@ -35,7 +35,7 @@ class Difference:
     clips: Clips
 
     def json(self) -> str:
-        """The whole comparison on one line; nothing is cut or only counted."""
+        """Return the whole comparison on one line; nothing is cut or only counted."""
         return canonical_json(
             {
                 "a": str(self.a.folder),
@@ -49,7 +49,7 @@ class Difference:
         )
 
     def text(self) -> str:
-        """The comparison for people, a section for each kind of difference."""
+        """Return the comparison for people, a section for each kind of difference."""
         sections = {
             "parameters": _listed(self.parameters),
             "results": _listed(self.results),
@@ -95,7 +95,7 @@ def difference(a: Record, b: Record) -> Difference:
 
 
 def _changes(a: Values, b: Values) -> Changes:
-    """The keys with another value; one that a run does not know is None there."""
+    """Return the keys with different values; None where a run does not have the key."""
     keys = dict.fromkeys([*a, *b])
     return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
 
@@ -119,7 +119,7 @@ def _clips(a: Path, b: Path) -> Clips:
 
 
 def _told(entry: manifest.Entry) -> tuple[str, str | None]:
-    """Where a video was found, by its hash where the manifest does not say, and its caption."""
+    """Describe a video by where it was found, or its hash, and by its caption."""
     meta = entry["meta"]
     return meta.get("source_path") or entry["id"][:12], meta.get("caption")
 
@@ -131,6 +131,6 @@ def _listed(changes: Changes) -> list[str]:
 
 
 def _named(heading: str, things: Iterable[str]) -> list[str]:
-    """A heading with the count, then the first few; nothing where there are none."""
+    """Yield a heading with the count, then the first few; nothing where there are none."""
     every = [printable(thing) for thing in things]
     return [f"{heading}: {len(every)}", *(f"  {line}" for line in some(every))] if every else []

@@ -45,12 +45,12 @@ class Record:
         return self.folder.name
 
     def json(self) -> str:
-        """Everything known about the run, on one line."""
+        """Return everything known about the run, on one line."""
         return canonical_json(asdict(self) | {"run": self.name, "folder": str(self.folder)})
 
 
 def find(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """The runs directly below the folders, oldest first, and a line for each unreadable one."""
+    """Find the runs directly below folders, oldest first, and say which can't be read."""
     records, complaints = [], []
     for run in (run for path in folders for run in folder.below(path)):
         try:
@@ -117,14 +117,14 @@ def choose(records: Sequence[Record], wanted: str) -> Record:
 
 
 def some(things: Iterable[str]) -> list[str]:
-    """The first few, and how many more there are."""
+    """Return the first few, and how many more there are."""
     every = list(things)
     more = [f"and {len(every) - NAMED} more"] if len(every) > NAMED else []
     return every[:NAMED] + more
 
 
 def _results(path: Path) -> Values:
-    """Steps, losses and scores of the metrics, under the names that the summary uses."""
+    """Return steps, losses and scores of the metrics, named as in the summary."""
     found: Values = {}
     for line in _lines(path):
         found["steps"] = line["step"]
@@ -138,7 +138,7 @@ def _results(path: Path) -> Values:
 
 
 def _lines(path: Path) -> Iterator[Values]:
-    """The lines that are whole: a crash may have cut the last one short."""
+    """Read the lines that are whole: a crash may have cut the last one short."""
     if not path.exists():
         return
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -150,7 +150,7 @@ def _lines(path: Path) -> Iterator[Values]:
 
 
 def _flat(values: Values, prefix: str = "") -> Values:
-    """Sections as dotted keys: `{"split": {"seed": 0}}` as `{"split.seed": 0}`."""
+    """Flatten sections: `{"split": {"seed": 0}}` to `{"split.seed": 0}`."""
     flat: Values = {}
     for key, value in values.items():
         inside = isinstance(value, dict)

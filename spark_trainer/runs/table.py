@@ -16,7 +16,7 @@ Column = tuple[str, list[str]]  # heading, a cell for each run
 
 
 def table(records: Sequence[Record], width: int = 0) -> str:
-    """A line for each run below the headings.
+    """Return a line for each run below the headings.
 
     A table wider than `width` characters goes on below, each line beginning with its run again;
     0 is no limit.
@@ -69,7 +69,7 @@ def _score(name: str, results: Values) -> str:
 
 
 def spelled(value: Any) -> str:
-    """A value much as the configuration spells it, safe to print and cut to a cell."""
+    """Spell a value much as the configuration does, safe to print and cut to a cell."""
     if value is None:
         return UNKNOWN
     if isinstance(value, float):
@@ -80,12 +80,12 @@ def spelled(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """The text; line ends and control characters, which would move the cursor, as escapes."""
+    """Escape line ends and control characters, which would move the cursor."""
     return text if text.isprintable() else json.dumps(text)
 
 
 def _blocks(columns: list[Column], width: int) -> list[list[Column]]:
-    """The columns in blocks of at most `width` characters; the first one leads every block."""
+    """Split the columns into blocks of at most `width`; the first one leads every block."""
     first, blocks = columns[0], [columns[:1]]
     for column in columns[1:]:
         longer = [*blocks[-1], column]

@@ -13,7 +13,7 @@ Wanted = Literal["cuda", "auto", "cpu"]
 
 
 def asked(wanted: Wanted, fraction: float, local: bool) -> int:
-    """GPUs that a job asks Snakemake for.
+    """Return the number of GPUs that a job asks Snakemake for.
 
     A share of a GPU is beyond what Snakemake counts, so on this machine it asks for none and the
     lease alone decides; a cluster gives whole GPUs only. `auto` asks a cluster for none.

@@ -54,7 +54,7 @@ def part(
 
 
 def seal(index_digest: str, fingerprint: str) -> str:
-    """Names one manifest: the state of the video folders and every step's fingerprint."""
+    """Name one manifest: the state of the video folders and every step's fingerprint."""
     return digest([index_digest, fingerprint])[:16]
 
 

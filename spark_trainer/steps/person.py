@@ -131,7 +131,7 @@ def _find(
 
 
 def _sure(person: Person | None, settings: Pose) -> Person | None:
-    """The person, unless no joint is sure, or it is too small for joints to be told apart."""
+    """Return the person; None if no joint is certain, or it is too small to see its joints."""
     import numpy as np
 
     if person is None or person.body[:, 2].max() < settings.min_confidence:
@@ -143,7 +143,7 @@ def _sure(person: Person | None, settings: Pose) -> Person | None:
 
 
 def _frames(source: Path, settings: Pose, complaints: list[str]) -> "Iterator[Image]":
-    """Frames on the grid, of the first one's size, with even sides as H.264 wants them.
+    """Yield frames on the grid, of the first one's size, with even sides as H.264 requires.
 
     One of another shape, which a file may turn to in its middle, is shown between black bars.
     """
@@ -164,7 +164,7 @@ def _frames(source: Path, settings: Pose, complaints: list[str]) -> "Iterator[Im
 
 
 def even_size(size: tuple[int, int], max_side_px: int | None) -> tuple[int, int]:
-    """Width and height after shrinking, each to the next even number."""
+    """Return width and height after shrinking, each rounded to an even number."""
     ratio = min(1.0, max_side_px / max(size)) if max_side_px else 1.0
     width, height = (max(2, 2 * round(side * ratio / 2)) for side in size)
     return width, height

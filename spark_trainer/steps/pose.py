@@ -88,7 +88,7 @@ def folder(layout: Layout, video: Video) -> Path:
 def _with_one_detector(
     videos: list[Video], context: Context[Pose]
 ) -> Iterator[tuple[Video, PoseRecord]]:
-    """One video after the other, with models that are loaded once."""
+    """Prepare one video after the other, with models that are loaded once."""
     settings = context.settings
     what = f"pose/{settings.detector}, {len(videos)} videos"
     with device("pose", settings.device, settings.gpu_fraction, context.gpus, what) as place:
@@ -101,7 +101,7 @@ def _with_one_detector(
 
 
 def _each_core(videos: list[Video], context: Context[Pose]) -> Iterator[tuple[Video, PoseRecord]]:
-    """One process per core: MediaPipe bears neither threads nor a fork."""
+    """Prepare videos in a process per core: MediaPipe works in no thread and after no fork."""
     spawn = multiprocessing.get_context("spawn")
     workers = min(context.workers, len(videos))
     with ProcessPoolExecutor(workers, spawn, _start, (context.settings,)) as pool:

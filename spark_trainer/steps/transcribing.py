@@ -106,7 +106,7 @@ class Model(contextlib.ExitStack):
     def _alone(
         self, batch: list[tuple[Track, Sound]], error: Exception
     ) -> Iterator[tuple[Track, TranscriptRecord]]:
-        """The sounds of a batch that failed, one by one, so that only the guilty has no text."""
+        """Transcribe a failed batch one by one, so that only the sound at fault has no text."""
         if len(batch) > 1:
             for one in batch:
                 yield from self.transcribe([one])
@@ -116,7 +116,7 @@ class Model(contextlib.ExitStack):
         yield track, unheard(track, error)
 
     def _check(self) -> None:
-        """A sound is only blamed where the model still hears another: a second of a tone.
+        """See that the model still works, on a second of a tone, before a sound is blamed.
 
         Raises:
             ConfigError: nothing was ever transcribed with these settings.
@@ -137,7 +137,7 @@ class Model(contextlib.ExitStack):
             raise ConfigError(f"transcript.whisper_model: {what}") from error
 
     def _describe(self) -> Facts:
-        """What a text was made with; only the settings and the revision decide it."""
+        """Describe what a text was made with; only the settings and the revision decide it."""
         settings = self._context.settings
         known = transcribers.identity(settings, self._context.layout.model_digests)
         digest = known if known != settings.whisper_model else None

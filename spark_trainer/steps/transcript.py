@@ -111,7 +111,7 @@ def _joined(tracks: list[Track], state: _Waiting) -> TranscriptRecord:
 def _transcribed(
     tracks: Iterator[Track], context: Context[Transcript]
 ) -> Iterator[tuple[Track, TranscriptRecord]]:
-    """Each track with its record, silent ones at once, others in batches."""
+    """Yield each track with its record, silent ones at once, others in batches."""
     settings = context.settings
     batch: list[tuple[Track, Sound]] = []
 

@@ -133,7 +133,7 @@ def _aside(checkpoint: Path, prefix: str) -> Path:
 
 
 def _difference(checkpoint: Path, files: dict[str, dict[str, Any]]) -> str | None:
-    """The first thing in which a folder differs from its digests."""
+    """Return the first way in which a folder differs from its digests."""
     found = {*_files(checkpoint)} - {DIGESTS}
     if lost := sorted(files.keys() - found):
         return f"no {lost[0]}"
@@ -154,7 +154,7 @@ def _difference(checkpoint: Path, files: dict[str, dict[str, Any]]) -> str | Non
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """The relative name of everything below a folder that is no folder."""
+    """List the relative names of all files below a folder."""
 
     def stop(error: OSError) -> None:
         raise error

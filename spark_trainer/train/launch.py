@@ -177,7 +177,7 @@ def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> Non
 
 
 def _topology(run: Run, granted: int, nodes: int) -> Topology:
-    """Processes to start on each node and their device, or a stop that says why not."""
+    """Choose the processes of each node and their device."""
     if nodes > 1 and not os.environ.get(SLURM_JOB):
         raise LaunchError(
             f"{nodes} nodes need an allocation of Slurm; expected train.nodes: 1 outside of it"

@@ -50,7 +50,7 @@ def load(path: Path) -> Any:
 
 
 def _taken_apart(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """What JSON can say of a nest; keys stay what they are, numbers for example."""
+    """Return what JSON can hold of a nest; keys stay what they are, numbers for example."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach()
@@ -78,7 +78,7 @@ def _put_together(told: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _alone(tensor: torch.Tensor, seen: set[int]) -> torch.Tensor:
-    """The tensor on the CPU, copied only where it shares its memory with others."""
+    """Return the tensor on the CPU, copied only where it shares its memory with others."""
     own = tensor.detach().cpu().contiguous()
     memory = own.untyped_storage()
     if memory.nbytes() != own.nbytes or memory.data_ptr() in seen:

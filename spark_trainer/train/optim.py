@@ -18,7 +18,7 @@ BITSANDBYTES = {
 
 
 def optimizer(model: torch.nn.Module, run: Run) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only: biases and norms are vectors and keep their scale."""
+    """Build AdamW that decays matrices only: biases and norms are vectors and keep their scale."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": run.weight_decay},

@@ -133,7 +133,7 @@ def _random(checkpoint: Path, process: int) -> Path:
 
 
 def _draws() -> dict[str, Any]:
-    """The states of this process's random generators."""
+    """Return the states of this process's random generators."""
     numbers: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]
     inner = numbers["state"] | {"key": numbers["state"]["key"].tolist()}
     return {

@@ -23,7 +23,7 @@ def segments(
     packed_lengths: list[int] | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each sample; without `packed_lengths` the whole row is one.
+    """Attend causally inside each sample; without `packed_lengths` the row is one sample.
 
     transformers makes no mask for an implementation of a name that it does not know, so rows may
     only be padded on the right: there no real token sees a padded one.

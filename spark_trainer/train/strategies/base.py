@@ -83,7 +83,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
-        """Clip, update the weights, drop the gradients.
+        """Clip the gradients, update the weights, drop the gradients.
 
         Returns:
             the norm of the gradients before clipping, and whether the weights moved.
