@@ -58,14 +58,12 @@ def join(options: argparse.Namespace) -> int:
 
 def encode(options: argparse.Namespace) -> int:
     """Encode a shard's clips with diffusion's frozen encoders; called by the rules."""
-    from spark_trainer.data.files import write_json
     from spark_trainer.runs.spec import RunSpec
     from spark_trainer.train import encode as encoding
 
     spec = RunSpec.read(options.spec)
     log.start(f"encode {options.data}", options.log)
-    counts = encoding.run(spec, options.data, options.gpus, options.threads)
-    write_json(options.marker, counts)
+    encoding.run(spec, options.data, options.gpus, options.threads, options.marker)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 encoded/<encoders>/             below `output_dir`: the encoders of one pipeline, in one precision
     ab/<video>/<key>.safetensors    what they made of a clip of a video, whatever is said about it
+    ab/<video>/<fingerprint>.json   the record of what runs of these settings take of the video
     texts/ab/<key>.safetensors  what they made of a text, whichever videos it is said about
     clips/ab/<key>.safetensors  clips of earlier versions, which are still taken
     sealed/…                    markers: all that these settings take of a shard is here
@@ -130,7 +131,7 @@ def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
-def settings(run: Run, versions: Mapping[str, str] | None) -> str:
+def fingerprint(run: Run, versions: Mapping[str, str] | None) -> str:
     """Digest of what decides, beside the data, which clips and texts a run takes."""
     taken = {key: run.results()[key] for key in ("clip", "text", "split")}
     return digest(taken | {"versions": versions})[:DIGITS]

@@ -2,6 +2,7 @@
 
 import math
 import struct
+import threading
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -71,11 +72,10 @@ def image(frame: Any, ratio: float, deinterlace: Deinterlace, max_side_px: int |
         dynamic_range(frame),
         frame.format.has_palette or any(part.is_alpha for part in frame.format.components),
     )
-    upright = _turned(fromarray(filtered(converter(shape), lines).to_ndarray()), frame)
+    upright = _turned(fromarray(filtered(own.converter(shape), lines).to_ndarray()), frame)
     return _composed(upright) if shape.alpha else upright
 
 
-@lru_cache(maxsize=8)
 def converter(shape: Shape) -> Any:
     """Build filters from frames of a shape to RGB; for HDR, computing their table takes 2 s."""
     width, height = shape.shown
@@ -83,6 +83,16 @@ def converter(shape: Shape) -> Any:
     scale = f"{width}:{height}:{SCALE}{mapping}"
     wanted = "rgba" if shape.alpha else "rgb24"
     return graph(shape.format, shape.stored, "scale", scale, "format", wanted)
+
+
+class _Own(threading.local):
+    """What a thread has built, which bears no other thread."""
+
+    def __init__(self) -> None:
+        self.converter = lru_cache(maxsize=8)(converter)
+
+
+own = _Own()
 
 
 def graph(pixel_format: str, size: tuple[int, int], *filters: str) -> Any:

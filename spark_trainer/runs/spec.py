@@ -76,11 +76,15 @@ class RunSpec(_Common):
         """The run folder; another id never shares it, so a resume never mixes two runs."""
         return RunFolder(Path(self.settings.output_dir) / f"{self.name}-{self.run_id}")
 
+    @property
+    def encode_fingerprint(self) -> str:
+        """Return what names the clips and texts that a run takes."""
+        return encoded.fingerprint(self.settings, self.step_fingerprints)
+
     def encode_marker(self, shard: str) -> Path:
         """Name the marker over what a run reads of a shard, or of a given manifest as of one."""
-        settings = encoded.settings(self.settings, self.step_fingerprints)
         output_dir, encoders = self.encoded.parents[1], self.encoded.name
-        return Layout(output_dir).encode_marker(encoders, shard, settings)
+        return Layout(output_dir).encode_marker(encoders, shard, self.encode_fingerprint)
 
     def write(self, layout: Layout) -> Path:
         """Write the spec for the job that carries it out; returns where."""

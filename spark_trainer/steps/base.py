@@ -37,6 +37,7 @@ class Step(ABC, Generic[Settings, Said]):
     SETTINGS    the settings that its jobs are given
     RECORD      what it says of a video
     REPORTED    whether the manifest reads its records
+    UPHELD      whether its records keep a digest of their files, for steps that can't read them
 
     Which steps it reads, what switches it on, and the manifest's keys stand in its section.
     """
@@ -45,6 +46,7 @@ class Step(ABC, Generic[Settings, Said]):
     SETTINGS: type[Settings]
     RECORD: type[Said]
     REPORTED: ClassVar[bool] = True
+    UPHELD: ClassVar[bool] = True
 
     def __init__(self, name: str) -> None:
         self.name = name

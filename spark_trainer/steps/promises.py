@@ -12,7 +12,7 @@ from spark_trainer import steps
 from spark_trainer.data.files import digest, file_digest, write_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import MachineError
-from spark_trainer.steps.base import Step
+from spark_trainer.steps.base import Step, word
 from spark_trainer.steps.record import Record
 
 
@@ -153,7 +153,7 @@ def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
 
 def _downstream(layout: Layout, name: str, bits: str) -> list[Path]:
     """List the markers of what reads a step's results, at any distance."""
-    changed = [steps.load(name).word]
+    changed = [word(name)]
     for other in steps.STEPS:
         if set(steps.load(other).upstream) & set(changed):
             changed.append(other)

@@ -43,11 +43,11 @@ def run(
         MachineError: some videos failed; those that did not are recorded.
         OSError: a record can't be written.
     """
-    return _Job(steps.load(name), fingerprint, shard, context).run(marker)
+    return Job(steps.load(name), fingerprint, shard, context).run(marker)
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One step over one shard."""
 
     step: Step[Any, Any]
@@ -139,6 +139,8 @@ class _Job:
         try:
             if record.unread:
                 promises.upheld(self.layout, video, self.reads)
+            if not self.step.UPHELD:
+                return record
             return replace(record, content=promises.content(self.step, self.layout, video, record))
         except (MachineError, OSError) as error:
             reason = ": ".join(filter(None, [told(error), record.reason]))

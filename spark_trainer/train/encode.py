@@ -1,29 +1,37 @@
 """The `encode` step: frozen encoders see each clip and each text once, before any training."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spark_trainer.config import Run
 from spark_trainer.data import dataset, encoded, joining
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.errors import of_machine, unexpected
+from spark_trainer.errors import told
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.steps import runner
+from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.device import asked, device
-from spark_trainer.system import environment, gpu, log
+from spark_trainer.steps.parallel import each, trouble
+from spark_trainer.steps.record import Record
+from spark_trainer.system import gpu, log
 from spark_trainer.train.launch import LaunchError
 
 if TYPE_CHECKING:
-    import torch
-
     from spark_trainer.families.kinds.base import Kind
+    from spark_trainer.families.kinds.loading import Loaded
+
+# What a file is made of: a text, or a sample of a part of the data; or why it can't be made.
+Source = str | tuple[VideoFrameDataset, int] | Unusable
+Taken = dict[Path, Source]  # the files that a run takes of a video
 
 
 def gpus(spec: RunSpec, local: bool) -> int:
@@ -31,85 +39,137 @@ def gpus(spec: RunSpec, local: bool) -> int:
     return asked("auto" if spec.settings.allow_cpu else "cuda", 1.0, local)
 
 
-def run(spec: RunSpec, data: Path, granted_gpus: int, threads: int) -> dict[str, int]:
+def run(
+    spec: RunSpec, data: Path, granted_gpus: int, threads: int, marker: Path | None = None
+) -> dict[str, int]:
     """Keep what a run takes of some data: every variant of training clips, and what is held out.
 
-    Files are written one by one, so a killed job loses only the clip that it had in hand.
+    Files are written one by one, so a killed job loses only the clips that it had in hand.
 
     Args:
         spec: a run; what others with its encoders and settings take is the same.
         data: a shard's part of the manifest, or a given manifest.
         granted_gpus: GPUs that may be used, as Snakemake counted them.
         threads: cores that may be used.
+        marker: written last, when all that it speaks of is on disk.
 
     Returns:
-        Counts of files: `kept`, which were there, `made`, and `unusable` clips, which have none.
+        Counts of videos by what became of them.
 
     Raises:
         LaunchError: no GPU where one is asked for, or the pipeline or the data can't be used.
     """
+    import torch
+
     from spark_trainer.train import setup
 
+    torch.set_num_threads(threads)
     try:
         family = setup.find(spec.settings)
-        spec = replace(spec, settings=family.completed(spec.settings))
+        settings = family.completed(spec.settings)
         with tempfile.TemporaryDirectory() as folder:
-            due = _due(spec, family, _collected(spec, data, Path(folder)))
-            if due.clips or due.texts:
-                with _place(spec.settings, granted_gpus) as place:
-                    _encode(due, spec.settings, family, place, threads)
+            taken = _taken(spec, settings, family, _collected(spec, data, Path(folder)))
+            step = EncodeStep(family, spec.encode_fingerprint, taken)
+            # One thread encodes while the others read samples.
+            workers = settings.num_workers + 1
+            context = Context(Layout(spec.encoded), settings, workers, granted_gpus)
+            shard = Shard("", tuple(taken))
+            return runner.Job(step, spec.encode_fingerprint, shard, context).run(marker)
     except (OSError, ValueError) as error:
         raise LaunchError(f"encode: {error}") from error
-    counts = {"kept": due.kept, "made": due.made, "unusable": due.unusable}
-    log.logger.info("encode: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
-    return counts
 
 
-@dataclass
-class Pending:
-    """What is to be made: file -> sample of a part, file -> text; and what became of it."""
+@dataclass(frozen=True, kw_only=True)
+class EncodeRecord(Record):
+    """`files` are what a run takes of a video, relative to the folder of the encoders."""
 
-    clips: dict[Path, tuple[VideoFrameDataset, int]] = field(default_factory=dict)
-    texts: dict[Path, str] = field(default_factory=dict)
-    kept: int = 0
-    made: int = 0
-    unusable: int = 0
-    unforeseen: list[str] = field(default_factory=list)
+    files: Sequence[str] = ()
 
-    def write(self, path: Path, make: "Callable[[], Mapping[str, torch.Tensor]]") -> None:
+
+class EncodeStep(Step[Run, EncodeRecord]):
+    """What frozen encoders make of a video's clips and texts.
+
+    Its results lie below the folder of the encoders as other steps' lie below `output_dir`. A file
+    is named by all that its content follows from, so no marker over it ever becomes untrue, and the
+    runner finds none there to withdraw.
+    """
+
+    VERSION = encoded.VERSION
+    SETTINGS = Run
+    RECORD = EncodeRecord
+    UPHELD = False
+    upstream = ()  # what it reads stands in the manifest
+    _loaded: "Loaded"  # while something is due
+
+    def __init__(self, family: "Kind", fingerprint: str, taken: Mapping[Video, Taken]) -> None:
+        super().__init__("encode")
+        self._family, self._fingerprint, self._taken = family, fingerprint, taken
+        self._lock, self._unforeseen = threading.Lock(), list[str]()
+
+    def path(self, layout: Layout, video: Video) -> Path:
+        """Name the record after the settings: runs with others take other clips."""
+        return layout.record(video, self._fingerprint)
+
+    def files(self, layout: Layout, video: Video, record: EncodeRecord) -> list[Path]:
+        """Name what the run takes of the video now, and what it took when that was recorded."""
+        return [*self._taken[video], *(layout.root / name for name in record.files)]
+
+    def produce(
+        self, videos: list[Video], context: Context[Run]
+    ) -> Iterator[tuple[Video, EncodeRecord]]:
+        """Encode what is not there yet.
+
+        Raises:
+            ValueError: nothing could be encoded, and nobody foresaw why.
+        """
+        due = sum(not isinstance(one, Unusable) for v in videos for one in self._due(v).values())
+        with ExitStack() as held:
+            if due:
+                self._loaded = held.enter_context(_encoders(self._family, context))
+            yield from each(self, self._encode, videos, context)
+        if len(self._unforeseen) == due > 1:
+            raise ValueError(f"nothing could be encoded; the first: {self._unforeseen[0]}")
+
+    def _due(self, video: Video) -> Taken:
+        return {path: one for path, one in self._taken[video].items() if not path.exists()}
+
+    def _encode(self, video: Video, context: Context[Run]) -> EncodeRecord:
+        """Encode what is not there of one video."""
+        said = [self._tried(path, source) for path, source in self._due(video).items()]
+        worst = min(said, key=lambda one: (one.settled, one.ok), default=EncodeRecord())
+        reasons = dict.fromkeys(one.reason for one in said if one.status is worst.status)
+        root, made = context.layout.root, self._taken[video].keys() - self._due(video).keys()
+        return replace(
+            worst,
+            reason="; ".join(filter(None, reasons)) or None,
+            files=sorted(path.relative_to(root).as_posix() for path in made),
+        )
+
+    def _tried(self, path: Path, source: Source) -> EncodeRecord:
         """Write a file, or say why not."""
         try:
-            tensors = make()
+            self._write(path, source)
+        except Unusable as reason:
+            return EncodeRecord.rejected(str(reason))
+        except RuntimeError as error:  # of the device; its other errors can't be told from a clip's
+            log.logger.error("%s", path.name, exc_info=error)
+            return EncodeRecord.failed(told(error))
         except Exception as error:
-            reason = refusal(error, path.name)
-            if reason is not error:
-                self.unforeseen.append(str(reason))
-            self.leave_out(reason)
-            return
-        encoded.write(path, tensors)
-        self.made += 1
+            said = trouble(self, error)
+            named = f"{path.name}: {said.reason}"
+            self._unforeseen += [named] if said.settled else []
+            return replace(said, reason=named)
+        return EncodeRecord()
 
-    def leave_out(self, reason: Unusable) -> None:
-        self.unusable += 1
-        log.logger.warning("not encoded: %s", reason)
-
-
-def refusal(error: Exception, name: str) -> Unusable:
-    """Return why something can't be encoded.
-
-    An error that nobody foresaw is logged where it came from.
-
-    Raises:
-        OSError: the machine failed.
-        MachineError: the same.
-        RuntimeError: the same, as PyTorch says it.
-    """
-    if isinstance(error, Unusable):
-        return error
-    if of_machine(error) or isinstance(error, RuntimeError):
-        raise error  # of the device; its other errors can't be told from a clip's
-    log.logger.error("%s", name, exc_info=error)
-    return Unusable(f"{name}: {unexpected(error)}")
+    def _write(self, path: Path, source: Source) -> None:
+        if isinstance(source, Unusable):
+            raise source
+        shown = source if isinstance(source, str) else source[0][source[1]]
+        with self._lock:
+            if isinstance(shown, Sample):
+                encoded.write(path, self._family.encode_sample(self._loaded, shown))
+            elif not path.exists():  # another video has the same text
+                encoded.write(path, self._family.encode_text(self._loaded, shown))
 
 
 def _collected(spec: RunSpec, data: Path, folder: Path) -> Path:
@@ -121,25 +181,33 @@ def _collected(spec: RunSpec, data: Path, folder: Path) -> Path:
     return target
 
 
-def _due(spec: RunSpec, family: "Kind", manifest: Path) -> Pending:
-    due, store, taken = Pending(), Store(spec.encoded, spec.step_fingerprints), set[Path]()
-    texts = {""} if family.needs.text else set()
-    parts = dataset.read(manifest, spec.data_root, spec.settings, family.one_frame, family.needs)
+def _taken(spec: RunSpec, run: Run, family: "Kind", manifest: Path) -> dict[Video, Taken]:
+    """Plan what a run takes of each video, trained on or held out."""
+    taken: dict[Video, Taken] = {}
+    store, reads_text = Store(spec.encoded, spec.step_fingerprints), family.needs.text
+    parts = dataset.read(manifest, spec.data_root, run, family.one_frame, family.needs)
     for samples in (parts["train"], parts["validation"]):
         for number in range(samples.num_clips):
+            name = samples.video(number)
+            files = taken.setdefault(Video(name, f"{name[:2]}/{name}"), {})
             try:
                 plan = samples.plan(number)
-                path = store.clip(samples, plan)
+                files.setdefault(store.clip(samples, plan), (samples, number))
             except Unusable as reason:
-                due.leave_out(reason)
+                files[spec.encoded / str(number)] = reason  # is never there, so each job names it
                 continue
-            texts |= {plan.answer} if family.needs.text else set()
-            taken.add(path)
-            if not path.exists():
-                due.clips.setdefault(path, (samples, number))
-    due.texts = {path: text for text in sorted(texts) if not (path := store.text(text)).exists()}
-    due.kept = len(taken) + len(texts) - len(due.clips) - len(due.texts)
-    return due
+            texts = ("", plan.answer) if reads_text else ()
+            files |= {store.text(text): text for text in texts}
+    return taken
+
+
+@contextmanager
+def _encoders(family: "Kind", context: Context[Run]) -> "Iterator[Loaded]":
+    """Load the encoders where they are to run, for a while."""
+    import torch
+
+    with _place(context.settings, context.gpus) as place:
+        yield family.load_encoders(context.settings, torch.device(place))
 
 
 @contextmanager
@@ -154,54 +222,3 @@ def _place(run: Run, granted: int) -> Iterator[str]:
     else:
         why = "Snakemake granted none" if gpu.visible() else "there is none here"
         raise ValueError(f"train.allow_cpu: false, but no GPU: {why}; expected true then")
-
-
-def _encode(due: Pending, run: Run, family: "Kind", place: str, threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    loaded = family.load_encoders(run, torch.device(place))
-    with log.progress("encode", len(due.clips) + len(due.texts)) as advance:
-        for path, text in due.texts.items():
-            due.write(path, partial(family.encode_text, loaded, text))
-            advance()
-        for path, sample in zip(due.clips, _decoded(due, run.num_workers), strict=True):
-            if isinstance(sample, Unusable):
-                due.leave_out(sample)
-            elif isinstance(sample, Exception):
-                raise sample
-            else:
-                due.write(path, partial(family.encode_sample, loaded, sample))
-            advance()
-    if len(due.unforeseen) == len(due.clips) + len(due.texts) > 1:
-        raise ValueError(f"nothing could be encoded; the first: {due.unforeseen[0]}")
-
-
-def _decoded(due: Pending, num_workers: int) -> "Iterator[Sample | Exception]":
-    """Yield the samples that are due, decoded ahead by worker processes."""
-    from torch.utils.data import DataLoader
-
-    loader: DataLoader[Any] = DataLoader(
-        _Decoder(list(due.clips.values())),  # type: ignore[arg-type]  # anything indexed will do
-        batch_size=None,
-        num_workers=num_workers,
-        worker_init_fn=environment.end_with_parent,
-    )
-    return iter(loader)
-
-
-@dataclass(frozen=True)
-class _Decoder:
-    clips: list[tuple[VideoFrameDataset, int]]
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, place: int) -> Sample | Exception:
-        samples, number = self.clips[place]
-        try:
-            return samples[number]
-        except Exception as error:
-            if of_machine(error):
-                return error
-            return refusal(error, f"video {samples.video(number)}")

@@ -1,5 +1,6 @@
 """What a person sees: HDR as on a screen without it, lines filled in, nothing behind glass."""
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -78,11 +79,28 @@ def test_a_frame_looks_the_same_whatever_was_shown_before(tmp_path: Path) -> Non
     paths = [ffmpeg.make(tmp_path / name, *source, *x264, *tag) for name, tag in tags.items()]
     alone = {}
     for path in paths:
-        render.converter.cache_clear()
+        render.own.converter.cache_clear()
         alone[path] = images_at(path, [0.4])[0].tobytes()
     for path in (*paths, *reversed(paths)):
         assert images_at(path, [0.4])[0].tobytes() == alone[path], path.name
     assert len(set(alone.values())) == 3
+
+
+def test_threads_share_no_filters(tmp_path: Path) -> None:
+    """Videos of one shape that are decoded at once look as they do alone."""
+    source = "mandelbrot=s=320x240:r=25:start_scale={}:end_scale=0.1,trim=duration=2"
+    paths = [
+        ffmpeg.make(tmp_path / f"{n}.mp4", "-f", "lavfi", "-i", source.format(3 - n / 2))
+        for n in range(4)
+    ]
+    times = [second / 25 for second in range(40)]
+
+    def shown(path: Path) -> list[bytes]:
+        return [image.tobytes() for image in images_at(path, times)]
+
+    alone = [shown(path) for path in paths]
+    with ThreadPoolExecutor(len(paths)) as pool:
+        assert [*pool.map(shown, paths)] == alone
 
 
 def iter_images(path: Path, deinterlace: render.Deinterlace):  # type: ignore[no-untyped-def]

@@ -17,10 +17,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from spark_trainer.config import Split
+from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import part_of
-from spark_trainer.data.layout import Layout
+from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.data.sample import Unusable
+from spark_trainer.errors import MachineError
+from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.steps.base import Context
+from spark_trainer.steps.runner import Job
 from spark_trainer.train import encode
 from spark_trainer.train.launch import LaunchError
 
@@ -34,7 +39,28 @@ CHANCE = {"sampling": "random", "reference": "random", "variants": 2}
 
 
 def run(made: RunSpec) -> dict[str, int]:
-    return encode.run(made, Path(made.settings.manifest_path or ""), granted_gpus=0, threads=1)
+    """Run the step; returns how many files were kept and made, and videos not wholly encoded."""
+    before = tensors(made)
+    encode.run(made, Path(made.settings.manifest_path or ""), granted_gpus=0, threads=1)
+    after = tensors(made)
+    assert before.items() <= after.items()
+    told = records(made).values()
+    promised = {made.encoded / name for record in told for name in record["files"]}
+    assert promised <= after.keys()
+    unusable = sum(record["status"] != "ok" for record in told)
+    fresh = len(after) - len(before)
+    return {"kept": len(promised) - fresh, "made": fresh, "unusable": unusable}
+
+
+def tensors(made: RunSpec) -> dict[Path, int]:
+    """What the encoders made -> when."""
+    return {path: path.stat().st_mtime_ns for path in made.encoded.rglob("*.safetensors")}
+
+
+def records(made: RunSpec) -> dict[str, dict[str, Any]]:
+    """Video -> what is recorded of it for these settings."""
+    found = made.encoded.glob(f"??/*/{made.encode_fingerprint}.json")
+    return {path.parent.name: json.loads(path.read_text()) for path in found}
 
 
 def edited(manifest: Path, change: Callable[[dict[str, Any]], None], part: str = "train") -> None:
@@ -193,6 +219,142 @@ def test_an_unreadable_frame_is_counted_and_the_rest_is_kept(make: Make, manifes
     )
 
 
+def test_records_that_are_missing_are_written_and_nothing_is_encoded(
+    make: Make, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """A store of an earlier version has none; its encoders are not even loaded."""
+    pipeline = tmp_path / "pipeline"
+    shutil.copytree(folders["animatediff"], pipeline)
+    made = make("animatediff", model_name=str(pipeline))
+    assert run(made) == {"kept": 0, "made": 13, "unusable": 0}
+    told, before = records(made), tensors(made)
+    assert len(told) == 6
+    for video in told:
+        (made.encoded / video[:2] / video / f"{made.encode_fingerprint}.json").unlink()
+    for path in pipeline.rglob("*.safetensors"):
+        path.unlink()
+    assert run(made) == {"kept": 13, "made": 0, "unusable": 0}
+    assert records(made) == told
+    assert tensors(made) == before
+
+
+def test_runs_with_the_same_encoders_leave_each_others_files_and_records(make: Make) -> None:
+    """However often they are built in turns."""
+    small, large = make("svd"), make("svd", clip={"sizes": [[64, 32]]})
+    assert small.encoded == large.encoded
+    assert run(small)["made"] == run(large)["made"] == 6
+
+    def left() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in small.encoded.rglob("*.*")}
+
+    before = left()
+    for made in (small, large, small, large):
+        assert run(made) == {"kept": 6, "made": 0, "unusable": 0}
+        assert left() == before
+
+
+def test_a_clip_that_could_not_be_encoded_is_tried_again(
+    make: Make, manifest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each time it is named; once it can be read it alone is encoded."""
+    first: list[dict[str, Any]] = []
+    edited(manifest, first.append)
+    frame = manifest.parent / first[0]["frames_dir"] / "frame_000003.jpg"
+    whole = frame.read_bytes()
+    frame.unlink()
+    made = make("svd")
+    for counts in ({"kept": 0, "made": 5, "unusable": 1}, {"kept": 5, "made": 0, "unusable": 1}):
+        caplog.clear()
+        assert run(made) == counts
+        assert str(frame) in caplog.text
+    frame.write_bytes(whole)
+    assert run(made) == {"kept": 5, "made": 1, "unusable": 0}
+
+
+class Encoders:
+    """In the place of a family: a text is its own encoding, or what is to be raised."""
+
+    def __init__(self, **errors: Exception) -> None:
+        self.errors, self.seen = errors, list[str]()
+
+    def load_encoders(self, run: Run, device: torch.device) -> Loaded:
+        return Loaded(None, None)
+
+    def encode_text(self, loaded: Loaded, text: str) -> dict[str, torch.Tensor]:
+        self.seen.append(text)
+        if text in self.errors:
+            raise self.errors[text]
+        return {"text": torch.tensor([len(text)])}
+
+
+def encoding(encoders: Encoders, folder: Path) -> dict[str, int]:
+    """Run the step over three videos, each with a text of its own and one that all share."""
+    marker = folder / "marker.json"
+    marker.unlink(missing_ok=True)
+    taken: dict[Video, encode.Taken] = {
+        Video(name, f"{name}/{name}"): {
+            folder / f"{name}.safetensors": name,
+            folder / "shared.safetensors": "shared",
+        }
+        for name in ("aa", "bb", "cc")
+    }
+    step = encode.EncodeStep(encoders, "f", taken)  # type: ignore[arg-type]
+    context = Context(Layout(folder), Run(allow_cpu=True), workers=3)
+    return Job(step, "f", Shard("", tuple(taken)), context).run(marker)
+
+
+def status(folder: Path, name: str) -> tuple[str, str | None]:
+    told = json.loads((folder / name / name / "f.json").read_text())
+    return told["status"], told.get("reason")
+
+
+def test_a_text_that_videos_share_is_encoded_once(tmp_path: Path) -> None:
+    encoders = Encoders()
+    assert encoding(encoders, tmp_path) == {"current": 0, "ok": 3}
+    assert sorted(encoders.seen) == ["aa", "bb", "cc", "shared"]
+    assert encoding(encoders, tmp_path) == {"current": 3}
+    assert len(encoders.seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("mask"), "aa.safetensors: unexpected KeyError: 'mask'"),
+        (Unusable("too short"), "too short"),
+    ],
+    ids=repr,
+)
+def test_what_can_not_be_encoded_costs_no_other(
+    error: Exception, reason: str, tmp_path: Path
+) -> None:
+    assert encoding(Encoders(aa=error), tmp_path) == {"current": 0, "ok": 2, "rejected": 1}
+    assert status(tmp_path, "aa") == ("rejected", reason)
+    assert (tmp_path / "marker.json").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error"), OSError(28, "No space left on device")], ids=repr
+)
+def test_the_machines_trouble_is_no_clips_and_is_tried_again(
+    error: Exception, tmp_path: Path
+) -> None:
+    with pytest.raises(MachineError, match="encode: 1 of 3 videos failed and will be tried again"):
+        encoding(Encoders(aa=error), tmp_path)
+    assert (status(tmp_path, "aa")[0], status(tmp_path, "bb")) == ("failed", ("ok", None))
+    assert not (tmp_path / "marker.json").exists()
+    encoders = Encoders()
+    assert encoding(encoders, tmp_path) == {"current": 2, "ok": 1}
+    assert encoders.seen == ["aa"]
+
+
+def test_where_nothing_can_be_encoded_nothing_is_sealed(tmp_path: Path) -> None:
+    """Nobody foresaw any of the errors: a library may be of another version."""
+    texts = ("aa", "bb", "cc", "shared")
+    with pytest.raises(ValueError, match=r"nothing could be encoded; the first: .*KeyError"):
+        encoding(Encoders(**{text: KeyError("mask") for text in texts}), tmp_path)
+    assert not (tmp_path / "marker.json").exists()
+
+
 def test_a_damaged_file_is_never_learnt_from(make: Make) -> None:
     made = make("svd", max_skipped=0.5, max_steps=1)
     folder = write_run(made)
@@ -228,21 +390,17 @@ def test_a_killed_job_leaves_whole_files_and_makes_only_the_rest(
     job += ["--data", made.settings.manifest_path or "", "--gpus", "0"]
     job += ["--log", str(tmp_path / "log")]
 
-    def files() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in made.encoded.rglob("*.safetensors")}
-
     with subprocess.Popen(job, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}) as process:
-        while len(files()) < 9:  # seven texts, then clips
+        while len(tensors(made)) < 9:
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    before = files()
+    before = tensors(made)
     assert not marker.exists()
     subprocess.run(job, check=True)
-    after = files()
+    after = tensors(made)
     assert before.items() <= after.items()
-    assert json.loads(marker.read_text()) == {
-        "kept": len(before),
-        "made": 13 - len(before),
-        "unusable": 0,
-    }
+    assert len(after) == 13
+    counts = json.loads(marker.read_text())
+    assert counts.keys() == {"current", "ok"}
+    assert sum(counts.values()) == 6

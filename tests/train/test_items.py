@@ -14,7 +14,6 @@ from PIL import Image
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import MachineError
 from spark_trainer.families.kinds import chat
 from spark_trainer.families.kinds.clips import Clips
@@ -22,7 +21,7 @@ from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.families.kinds.vision_language import Texts
 from spark_trainer.families.svd import StableVideoDiffusion
-from spark_trainer.train import data, encode
+from spark_trainer.train import data
 from spark_trainer.train.data import DistributedBatchSampler
 from tests.families import tiny
 
@@ -203,20 +202,6 @@ def test_a_clip_that_a_family_refuses_is_skipped_before_the_device_sees_it(
     assert taken.reasons == [
         f"video {samples.video(0)}: frames at [0.0] s have no rate; expected two"
     ]
-
-
-def test_encoding_leaves_out_a_clip_and_stops_for_the_machine(tmp_path: Path) -> None:
-    def fail(error: Exception) -> Any:
-        raise error
-
-    due, path = encode.Pending(), tmp_path / "a.safetensors"
-    due.write(path, lambda: fail(KeyError("mask")))
-    due.write(path, lambda: fail(Unusable("too short")))
-    assert (due.unusable, due.made, len(due.unforeseen)) == (2, 0, 1)
-    assert due.unforeseen == ["a.safetensors: unexpected KeyError: 'mask'"]
-    for error in (RuntimeError("CUDA error"), OSError(28, "No space left on device")):
-        with pytest.raises(type(error)):
-            due.write(path, lambda error=error: fail(error))
 
 
 def test_the_commonest_size_is_that_of_a_video() -> None:

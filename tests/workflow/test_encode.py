@@ -76,6 +76,27 @@ def test_nothing_is_encoded_twice(trained: Workspace, tmp_path: Path) -> None:
     assert len(after - kept) == 2  # its clip and its text
 
 
+def test_what_an_earlier_version_encoded_is_taken_over(trained: Workspace, tmp_path: Path) -> None:
+    """It wrote no records: its markers count, and where they are gone its files."""
+    workspace = trained.copy(tmp_path)
+    before = workspace.digests("^encoded/")
+    records = [*workspace.output.glob("encoded/*/??/*/*.json")]
+    assert len(records) == 3
+    for path in records:
+        path.unlink()
+    workspace.configure("train", learning_rate=1e-4)
+    assert "encode_shard" not in workspace.build("train")
+    for path in workspace.output.glob("encoded/*/sealed/*"):
+        path.unlink()
+    workspace.configure("train", learning_rate=1e-5)
+    assert workspace.build("train")["encode_shard"] == 2
+    after = workspace.digests("^encoded/")
+    assert {name: after[name] for name in before if "/sealed/" not in name} == {
+        name: digest for name, digest in before.items() if "/sealed/" not in name
+    }
+    assert after.keys() == before.keys()
+
+
 @pytest.mark.long
 def test_a_cache_that_was_deleted_is_made_again(trained: Workspace, tmp_path: Path) -> None:
     workspace = trained.copy(tmp_path)
