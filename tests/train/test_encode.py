@@ -219,6 +219,16 @@ def test_an_unreadable_frame_is_counted_and_the_rest_is_kept(make: Make, manifes
     )
 
 
+def test_samples_that_are_read_ahead_are_encoded_the_same(make: Make) -> None:
+    """Many are read at once, one is encoded at a time."""
+    alone, ahead = make("wan_animate"), make("wan_animate", num_workers=3)
+    run(alone)
+    before = {path: path.read_bytes() for path in tensors(alone)}
+    shutil.rmtree(alone.encoded)
+    assert run(ahead)["made"] == len(before)
+    assert {path: path.read_bytes() for path in tensors(ahead)} == before
+
+
 def test_records_that_are_missing_are_written_and_nothing_is_encoded(
     make: Make, folders: dict[str, Path], tmp_path: Path
 ) -> None:
