@@ -15,7 +15,7 @@ import pytest
 from spark_trainer.errors import MachineError, Refused
 from spark_trainer.system.workers import Limits, Workers
 
-HERE = "tests.test_workers"
+HERE = "tests.system.test_workers"
 ROOMY = Limits(cpu_s=30.0, memory_gb=2.0)
 
 
