@@ -163,7 +163,7 @@ class Trainer:
             )
             if values is not None and not math.isfinite(values[objective.metric]):
                 raise TrainingError(f"the {objective.words} is no number at step {step}")
-            if values is not None and (self.tracker or updates.strategy.shards_weights):
+            if values is not None:
                 values |= self._shown(step)
         updates.model.train()
         stopped = torch.tensor([self.stopping()], device=accelerator.device)
@@ -177,10 +177,9 @@ class Trainer:
         """Show what is made of a few held-out samples; returns scores of it."""
         setup, strategy = self.setup, self.updates.strategy
         model = setup.accelerator.unwrap_model(self.updates.model)
-        # Those that take part together can't leave off one by one.
-        alone = (lambda: 0) if strategy.shards_weights else self.stopping
+        inside = setup.method, model, setup.validation, self.tracker
         with strategy.gather_root():
-            return evaluation.show(setup.method, model, setup.validation, self.tracker, step, alone)
+            return evaluation.show(strategy, *inside, step, self.stopping)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
