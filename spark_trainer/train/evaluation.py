@@ -39,9 +39,8 @@ def held_out(
     model = accelerator.unwrap_model(model).eval()
     sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
 
-    def own() -> Iterator[Batch]:
-        rank, world = accelerator.process_index, accelerator.num_processes
-        for read in data.held_out(reader, strategy.run.batch_size, rank, world):
+    def own(reading: data.Ahead) -> Iterator[Batch]:
+        for read in reading:
             if stopping():
                 sums[3] = 1
                 return
@@ -50,13 +49,14 @@ def held_out(
             sums[2] += len(read.reasons)
             yield from read.batches
 
-    for batch, counts in strategy.padded_batches(own(), lambda: reader[[0]].batches[0]):
-        ready = reader.ready(batch, accelerator.device)
-        with strategy.autocast():
-            value = method.held_out(model, ready)
-        if counts:
-            sums[0] += value.double()
-            sums[1] += batch.num_targets
+    with data.held_out(reader, strategy.run, accelerator) as reading:
+        for batch, counts in strategy.padded_batches(own(reading), lambda: reader[[0]].batches[0]):
+            ready = reader.ready(batch, accelerator.device)
+            with strategy.autocast():
+                value = method.held_out(model, ready)
+            if counts:
+                sums[0] += value.double()
+                sums[1] += batch.num_targets
     total, targets, skipped, stopped = accelerator.reduce(sums).tolist()
     if stopped:
         return None

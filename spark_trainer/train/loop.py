@@ -29,7 +29,6 @@ class Trainer:
     saved: int  # update of the newest checkpoint, -1 without one
     tracker: Tracker | None  # of the main process
     stopping: Callable[[], int]  # the signal by which this process was asked to stop, or 0
-    reading: data.Ahead | None = None
 
     @classmethod
     def build(cls, setup: Setup, asked: stop.Asked | None = None) -> "Trainer":
@@ -87,9 +86,8 @@ class Trainer:
         reader, accelerator = self.setup.training, self.setup.accelerator
         sampler = data.sampler(reader.samples, self.run, accelerator, step)
         pin = accelerator.device.type == "cuda"
-        self.reading = data.training(reader, sampler, self.run.num_workers, pin)
-        with contextlib.closing(self.reading):
-            step = self._updates_from(step, self.reading, sampler.num_batches)
+        with data.training(reader, sampler, self.run.num_workers, pin) as reading:
+            step = self._updates_from(step, reading, sampler.num_batches)
         finish.finish(self, step)
 
     def _begin(self) -> int:

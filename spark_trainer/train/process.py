@@ -22,7 +22,7 @@ KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 def main() -> NoReturn:
     """Train the run whose folder is the only argument, and end the process."""
     environment.end_with_launcher()
-    asked, trainer = stop.Asked(), None
+    asked = stop.Asked()
     try:
         gpu.hold()
         trainer = Trainer.build(setup.prepare(Path(sys.argv[1])), asked)
@@ -34,8 +34,7 @@ def main() -> NoReturn:
         log.logger.warning("%s", stopped)
         _end(str(stopped), stopped.status)
     except Exception as error:
-        lost = trainer is not None and trainer.reading is not None and trainer.reading.killed
-        _fail(error, lost or of_machine(error))
+        _fail(error, of_machine(error))
     _leave(0)
 
 
