@@ -21,6 +21,7 @@ from spark_trainer.train.stop import Asked
 from spark_trainer.train.topology import STORE_VARIABLE, Rendezvous, Topology
 
 REASONS_VARIABLE = "SPARK_TRAINER_REASONS"  # folder in which each process leaves why it ended
+ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch reads either
 POLL_SECONDS = 0.05
 BY_SIGNAL = 128  # and its number: the status of a process that a signal ended
 GRACE_SECONDS = 20.0  # for the others after one has failed
@@ -57,13 +58,23 @@ def start(
     """
     variables = {"OMP_NUM_THREADS": str(max(1, threads // topology.processes))}
     # A GPU that was not granted would be taken where it is seen.
-    variables |= lease.environment if lease else {gpu.VISIBLE_VARIABLE: ""}
+    variables |= lease.environment | _allocator() if lease else {gpu.VISIBLE_VARIABLE: ""}
     environments: list[dict[str, str]] = [{}]
     if topology.world_size > 1 or settings.sharded:
         environments = topology.environments(rendezvous)
     held = [*(lease.descriptors if lease else ()), *([] if lock is None else [lock])]
     commands = [[sys.executable, *program]] * len(environments)
     return run(commands, [variables | one for one in environments], held)
+
+
+def _allocator() -> dict[str, str]:
+    """Let a GPU's memory grow in place, unless the user says how it is taken.
+
+    Rows are of many lengths, and pieces of many sizes leave gaps that no other fits into.
+    """
+    if any(name in os.environ for name in ALLOCATOR_VARIABLES):
+        return {}
+    return {ALLOCATOR_VARIABLES[0]: "expandable_segments:True"}
 
 
 def srun(topology: Topology, folder: Path, threads: int) -> list[str]:
