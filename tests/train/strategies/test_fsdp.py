@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch.distributed.fsdp._fully_shard import _fsdp_param_group as group
+from torch.distributed.fsdp._fully_shard._fsdp_collectives import foreach_reduce
 
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.strategies.base import STORE_VARIABLE
@@ -16,6 +16,7 @@ from tests.train.conftest import fresh
 from tests.train.matrix import Cell, Store
 
 NUM_PASSES = 3
+GROUP = "torch.distributed.fsdp._fully_shard._fsdp_param_group"
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def exchanges(store: Store, finetune: str, num_passes: int) -> tuple[int, list[t
     start = store.prepare(Cell("qwen2_vl", finetune, "no", False, "fsdp"), peak_tflops=None)
     updates = Trainer.build(start).updates
     [batch] = updates.reader[[0]].batches
-    with patch.object(group, "foreach_reduce", wraps=group.foreach_reduce) as counted:
+    with patch(f"{GROUP}.foreach_reduce", wraps=foreach_reduce) as counted:
         updates._backward([batch] * num_passes, torch.tensor(num_passes * batch.num_targets))
     gradients: list[Any] = [p.grad for p in updates.weights if p.grad is not None]
     fresh()
