@@ -22,10 +22,11 @@ KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 def main() -> NoReturn:
     """Train the run whose folder is the only argument, and end the process."""
     environment.end_with_launcher()
-    asked, trainer = stop.Asked(), None
+    asked, trainer = stop.Asked(stop.nothing_to_save), None
     try:
         gpu.hold()
         trainer = Trainer.build(setup.prepare(Path(sys.argv[1])), asked)
+        asked.hear = lambda number: None  # from here the loop asks, and saves
         trainer.train()
         # A process that leaves while another still writes may end with an error after all is done.
         trainer.setup.accelerator.wait_for_everyone()
