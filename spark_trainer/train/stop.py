@@ -29,6 +29,10 @@ def nothing_to_save(number: int) -> None:
     raise Stopped("stopped before an update; the same command begins again", STATUS[number])
 
 
+def wait_for_loop(number: int) -> None:
+    """Do nothing: whoever is at work asks for the number, or is about to end."""
+
+
 class Asked:
     """Hears signals from now on; `number` is the first that came, 0 before.
 
@@ -39,7 +43,7 @@ class Asked:
 
     def __init__(
         self,
-        hear: Callable[[int], object] = lambda number: None,
+        hear: Callable[[int], object] = wait_for_loop,
         at_once: Callable[[], object] = lambda: os._exit(INTERRUPTED),
     ) -> None:
         self.number, self._since = 0, 0.0
