@@ -5,6 +5,7 @@ interface, leave processes behind when they are told to end, and turn every exit
 a trace. What the processes find in their environment is the same.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -113,9 +114,7 @@ def run(
         }
         started: list[subprocess.Popen[bytes]] = []
         # SIGTERM for Ctrl-C as well: srun takes the other for a question.
-        asked = Asked(
-            lambda _: _signal(started, signal.SIGTERM), lambda: _signal(started, signal.SIGKILL)
-        )
+        asked = Asked(lambda _: _signal(started, signal.SIGTERM), lambda: _kill(started))
         try:
             for command, variables in zip(commands, environments, strict=True):
                 started.append(_start(command, os.environ | shared | variables, held))
@@ -123,7 +122,7 @@ def run(
                 _signal(started, signal.SIGTERM)
             failed = _wait(started)
         finally:
-            _signal(started, signal.SIGKILL)
+            _kill(started)
             for process in started:
                 process.wait()
             asked.forget()
@@ -153,6 +152,13 @@ def _start(
 def _signal(started: Sequence["subprocess.Popen[bytes]"], number: int) -> None:
     for process in started:
         process.send_signal(number)
+
+
+def _kill(started: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Kill processes and what they started: a compiler would go on in a folder of DeepSpeed's."""
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):  # nobody of its group is left
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait(started: Sequence["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes] | None":

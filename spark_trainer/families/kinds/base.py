@@ -229,16 +229,18 @@ class Kind(ABC):
 
         Raises:
             Unusable: it can't be learnt from.
+            ValueError: the kind has no such encoders.
         """
-        raise NotImplementedError
+        raise ValueError(f"{self.kind} has nothing to encode ahead")
 
     def encode_text(self, loaded: Loaded, text: str) -> "dict[str, torch.Tensor]":
         """Return what the frozen encoders make of a text.
 
         Raises:
             Unusable: it can't be learnt from.
+            ValueError: the kind has no such encoders.
         """
-        raise NotImplementedError
+        raise ValueError(f"{self.kind} has nothing to encode ahead")
 
 
 def _widen(model: "torch.nn.Module") -> None:
