@@ -12,7 +12,6 @@ each computes.
 
 import multiprocessing
 import os
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ import torch
 import yaml
 from measure import REPOSITORY, Measured, Options, Target
 from torch._subclasses import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from spark_trainer import families
@@ -35,39 +32,11 @@ from spark_trainer.config import Run
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.train.living import Living
 
 MAX_GIB = 74  # of the 79.2 that an 80 GB card has for all
 GIB = 2**30
 LEARNING_BYTES = 12  # of each weight that learns: its gradient and Adam's two averages
-
-
-class Living(TorchDispatchMode):
-    """Adds up the bytes of all storages that live, and remembers the most."""
-
-    def __init__(self, *held: torch.Tensor) -> None:
-        super().__init__()
-        self.sizes: dict[int, int] = {}
-        self.now = self.most = 0
-        for tensor in held:
-            self._meet(tensor)
-
-    def _meet(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self.sizes:
-            self.sizes[storage._cdata] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self._leave, storage._cdata)
-
-    def _leave(self, storage: int) -> None:
-        self.now -= self.sizes.pop(storage)
-
-    def __torch_dispatch__(self, operation: Any, kinds: Any, arguments: Any, named: Any) -> Any:
-        made = operation(*arguments, **(named or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor):
-                self._meet(tensor)
-        return made
 
 
 @dataclass(frozen=True)
@@ -187,7 +156,7 @@ def step(name: str, run: Run, with_upstreams: bool) -> dict[str, float]:
         for parameter in learnt:  # as after the first of the batches that make an update
             parameter.grad = torch.empty_like(parameter)
         gradients = [p.grad for p in learnt if p.grad is not None]
-        living = Living(*model.parameters(), *gradients)
+        living = Living([*model.parameters(), *gradients])
         held = living.now
         told = {"seeds": list(range(run.batch_size)), "guidance_dropout": 0.1}
         whole = Batch(batch | told, run.batch_size)
