@@ -170,7 +170,9 @@ def _weights(settings: Captioning, device: str) -> dict[str, Any]:
 
     dtype = settings.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        # Cards before Ampere emulate bfloat16, many times slower than float32.
+        fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = "bfloat16" if fast else "float32"
     options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     if settings.quantization == "8bit":
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from spark_trainer.config.optimization import LARGEST_UPDATE
 from spark_trainer.config.section import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ def check(run: "Run") -> None:
         raise ConfigError(
             f"model_type: {run.model_type} can't be trained by this version; "
             "expected vision_language or diffusion"
+        )
+    if run.samples_per_update > LARGEST_UPDATE:
+        raise ConfigError(
+            f"batch_size: {run.samples_per_update:,} samples of one update, with "
+            f"gradient_accumulation_steps, gpus and nodes; expected at most {LARGEST_UPDATE:,}"
         )
     if run.model_type == "diffusion":
         _check_diffusion(run)

@@ -25,7 +25,9 @@ class Model(Section):
     """The model and its data."""
 
     model_name: str = Field(
-        "Salesforce/blip-image-captioning-base", description="Hub id or local folder."
+        "Salesforce/blip-image-captioning-base",
+        min_length=1,
+        description="Hub id or local folder.",
     )
     model_type: Literal["vision_language", "diffusion", "asr", "rft"] = Field(
         "vision_language",

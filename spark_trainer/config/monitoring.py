@@ -14,6 +14,12 @@ class Monitoring(Section):
         description="Updates between evaluations.",
         json_schema_extra=Runtime,
     )
+    max_eval_samples: int | None = Field(
+        None,
+        ge=1,
+        description="Most held-out samples of an evaluation, evenly chosen; without it all.",
+        json_schema_extra=Runtime,
+    )
     checkpoint_steps: int = Field(
         500, ge=1, description="Updates between checkpoints.", json_schema_extra=Runtime
     )

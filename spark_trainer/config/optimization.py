@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from spark_trainer.config.section import Fraction, Positive, Runtime, Section
 
+LARGEST_BATCH = 1 << 16
+LARGEST_UPDATE = 1 << 20  # samples; a typing error beyond would never reach its first update
+
 
 class Optimization(Section):
     """The batch, the optimizer, and the number of updates."""
@@ -13,15 +16,21 @@ class Optimization(Section):
     batch_size: int = Field(
         8,
         ge=1,
+        le=LARGEST_BATCH,
         description="Samples that a process takes at once; on one GPU, a batch.",
         json_schema_extra=Runtime,
     )
     gradient_accumulation_steps: int = Field(
-        1, ge=1, description="Batches of each process per weight update.", json_schema_extra=Runtime
+        1,
+        ge=1,
+        le=LARGEST_BATCH,
+        description="Batches of each process per weight update.",
+        json_schema_extra=Runtime,
     )
     global_batch_size: int | None = Field(
         None,
         ge=1,
+        le=LARGEST_UPDATE,
         description="Samples per weight update, whatever the number of GPUs; without it "
         "batch_size × gradient_accumulation_steps × gpus × nodes.",
     )
@@ -55,6 +64,7 @@ class Optimization(Section):
     )
     continue_from: str | None = Field(
         None,
+        min_length=1,
         description="Start from the newest checkpoint of another run, given by its name, its run "
         "id, both, or its folder. All settings that decide results must be the same, except "
         "num_epochs and max_steps.",

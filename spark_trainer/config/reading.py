@@ -56,6 +56,7 @@ EXPECTED = {
     "invalid_key": "text as a key",
     "model_type": "a section of keys",
     "string_pattern_mismatch": "letters, digits, '.', '_' and '-', a letter or digit first",
+    "string_too_short": "text that is not empty",
     "string_type": "text",
     "too_short": "at least one of them in a list",
     "tuple_type": "a list",

@@ -45,7 +45,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
 
         Settings that the run never reads are left out. Of the batch sizes only the samples of an
         update count, and of `encode` only the number of variants. `eval_steps` counts only where
-        the held-out loss decides something.
+        the held-out loss decides something, `max_eval_samples` there too if it is given.
 
         The strategy (`use_deepspeed`, `fsdp`) counts, because weights are held in another precision
         by each. DeepSpeed's file does not: precision, batch sizes and clipping in it are the run's,
@@ -55,6 +55,8 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         values["clip"] = values["clip"] | {"variants": self.variants}
         if self.final == "best" or self.early_stopping:
             values["eval_steps"] = self.eval_steps
+            if self.max_eval_samples:
+                values["max_eval_samples"] = self.max_eval_samples
         for key in self._unread():
             section, _, name = key.rpartition(".")
             (values[section] if section else values).pop(name)

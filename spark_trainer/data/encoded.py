@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 VERSION = 1  # raised when the same clip and encoders give other tensors
 NO_WEIGHTS = ("scheduler", "safety_checker", "feature_extractor_safety")
 DIGITS = 16
+READ = ("frames", "pose")  # the steps whose files a clip may come from
 TEXT, EMPTY = "text", "empty"  # a text's tensor, and that of no text beside it in a batch
 
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import captioners, detectors, families, methods, steps, transcribers
+from spark_trainer import families, methods, steps
 from spark_trainer.config import Config, ConfigError, Run
-from spark_trainer.data import models
 from spark_trainer.errors import told
 from spark_trainer.preflight import templates
+from spark_trainer.steps.base import Checkpoint, at_hub
 from spark_trainer.system import environment, gpu
 from spark_trainer.train.strategies import deepspeed_config
-from spark_trainer.transcribers import weights
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
 TRAINING = ("torch", "transformers", "accelerate", "tensorboard")
@@ -85,35 +84,10 @@ def _packages(config: Config, due: Due) -> Iterator[str]:
 
 def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
     for name in due.steps:
-        chosen: Any = steps.section(config, name)
-        packages: tuple[str, ...] = ()
-        key = name
-        match steps.load(name).word:
-            case "frames" | "audio":
-                packages = ("av",)
-            case "transcript":
-                packages = transcribers.PACKAGES[chosen.backend]
-                key = f"transcript.backend: {chosen.backend}"
-            case "caption":
-                packages, key = _captioner(chosen)
-            case "pose":
-                packages = detectors.backend(chosen.detector).PACKAGES
-                key = f"pose.detector: {chosen.detector}"
-            case "select" if chosen.by == "score":
-                packages, key = ("torch", "transformers"), "select.by: score"
+        key, packages = steps.load(name).packages(steps.section(config, name))
         yield from ((package, key) for package in packages)
     for name, wanted in due.runs.items():
         yield from ((package, f"train.runs.{name}{key}") for package, key in _of_run(wanted))
-
-
-def _captioner(chosen: Any) -> tuple[tuple[str, ...], str]:
-    name = chosen.captioner_backend
-    backend = captioners.backend(name)
-    if backend.MODEL_TYPES and chosen.engine == "server":
-        return ("huggingface-hub",), "caption.engine: server"
-    if backend.MODEL_TYPES and chosen.quantization != "none":
-        return ("bitsandbytes",), f"caption.quantization: {chosen.quantization}"
-    return backend.PACKAGES, f"captioner_backend: {name}"
 
 
 def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
@@ -184,12 +158,10 @@ def _models(config: Config, due: Due) -> Iterator[str]:
     """Find checkpoints that are neither here nor at the hub, and folders that no family trains."""
     names = [*_checkpoints(config, due)]
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda one: models.unavailable(*one[1:]), names)
-        for (key, name, _), why in zip(names, found, strict=True):
+        found = pool.map(lambda one: one.unavailable(), names)
+        for one, why in zip(names, found, strict=True):
             if why:
-                yield f"{key}: {name}: {why}"
-    if "transcript" in due.steps and (why := weights.unavailable(config.transcript)):
-        yield f"{weights.KEY}: {config.transcript.whisper_model}: {why}"
+                yield f"{one.key}: {one.name}: {why}"
     for name, wanted in due.runs.items():
         if Path(wanted.model_name).is_dir():
             try:
@@ -202,21 +174,12 @@ def _models(config: Config, due: Due) -> Iterator[str]:
                 yield f"train.runs.{name}.model_name: {wanted.model_name}: {text}"
 
 
-def _checkpoints(config: Config, due: Due) -> Iterator[tuple[str, str, str | None]]:
-    """Yield the key, name and revision of each checkpoint for transformers and diffusers."""
+def _checkpoints(config: Config, due: Due) -> Iterator[Checkpoint]:
+    """Yield the weights that steps and runs start from."""
     for name in due.steps:
-        chosen: Any = steps.section(config, name)
-        if steps.load(name).word == "caption" and chosen.engine == "transformers":
-            if model := captioners.model_name(chosen):
-                yield captioners.key(chosen), model, chosen.revision
-        elif name == "select" and chosen.by == "score":
-            yield "select.model_name", chosen.model_name, chosen.revision
-        elif name == "pose" and chosen.detector == "vitpose":
-            for key in ("person_model", "keypoint_model", "mask_model"):
-                model, _, revision = getattr(chosen, key).partition("@")
-                yield f"pose.{key}", model, revision or None
+        yield from steps.load(name).checkpoints(steps.section(config, name))
     for name, wanted in due.runs.items():
-        yield f"train.runs.{name}.model_name", wanted.model_name, None
+        yield at_hub(f"train.runs.{name}.model_name", wanted.model_name, None)
 
 
 def _templates(config: Config, due: Due) -> Iterator[str]:

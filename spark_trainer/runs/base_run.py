@@ -34,10 +34,10 @@ def find(name: str, run: Run, run_id: Callable[[str], str], key: str) -> RunFold
     found = [one for one in known if wanted in (one.name, *one.name.rsplit("-", 1))]
     begun = [one for one in found if RunFolder(here / f"{name}-{run_id(one.name)}").exists()]
     if len(begun or found) != 1:
-        listed = ", ".join(one.name for one in found or known) or "none"
+        listed = ", ".join(one.name for one in found or known) or "a run; there is none yet"
         raise ConfigError(
             f"{key}.continue_from: {wanted!r} is {'several runs' if found else 'no run'} in "
-            f"{here}; expected one of: {listed}"
+            f"{here}; expected {'one of: ' if found or known else ''}{listed}"
         )
     return (begun or found)[0]
 

@@ -17,7 +17,6 @@ from spark_trainer.runs.spec import RunSpec
 VERSION = 2  # raised when the same data and settings give other weights
 ID_DIGITS = 8
 ORIGIN_DIGITS = 16
-READ = ("frames", "pose")  # the steps whose files a family may read
 
 
 def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict[str, RunSpec]:
@@ -40,7 +39,7 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
                 spec,
                 data_root=index.layout.root,
                 index=index.layout.index(index.digest),
-                step_fingerprints={step: fingerprints[step] for step in READ},
+                step_fingerprints={step: fingerprints[step] for step in encoded.READ},
             )
         else:
             found[name] = spec_on_manifest(name, run, index.layout, key)

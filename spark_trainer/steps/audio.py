@@ -43,6 +43,10 @@ class AudioStep(Step[Audio, AudioRecord]):
     SETTINGS = Audio
     RECORD = AudioRecord
 
+    def packages(self, settings: Audio) -> tuple[str, Sequence[str]]:
+        """Name PyAV, which reads the videos."""
+        return self.word, ("av",)
+
     def files(self, layout: Layout, video: Video, record: AudioRecord) -> list[Path]:
         """Name the WAV file, where there is sound, and those of the other tracks."""
         others = [track(layout, video, other.track) for other in record.others or ()]

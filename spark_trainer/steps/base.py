@@ -1,18 +1,37 @@
 """What every step of the data graph is: what it reads, what names its results, what it makes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from spark_trainer.config import STEP_SECTIONS, Config, Section
+from spark_trainer.data import models
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.steps.device import Wanted
 from spark_trainer.steps.record import Facts, Record
 
 Settings = TypeVar("Settings", bound=Section)
 Said = TypeVar("Said", bound=Record)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that a step needs, and the key that names them.
+
+    `unavailable` tells why they can't be had; None where they can. It may ask a server.
+    """
+
+    key: str
+    name: str
+    unavailable: Callable[[], str | None]
+
+
+def at_hub(key: str, name: str, revision: str | None) -> Checkpoint:
+    """Return a checkpoint that is a local folder, or a hub id."""
+    return Checkpoint(key, name, partial(models.unavailable, name, revision))
 
 
 def word(name: str) -> str:
@@ -72,6 +91,14 @@ class Step(ABC, Generic[Settings, Said]):
             cache: the file that keeps digests of models.
         """
         return None
+
+    def packages(self, settings: Settings) -> tuple[str, Sequence[str]]:
+        """Name the packages that its jobs import beside the core's, and the key that wants them."""
+        return self.word, ()
+
+    def checkpoints(self, settings: Settings) -> Iterator[Checkpoint]:
+        """Yield the weights that its jobs load."""
+        yield from ()
 
     @property
     def upstream(self) -> tuple[str, ...]:

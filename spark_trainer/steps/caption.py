@@ -12,7 +12,7 @@ from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.data.meta import HALVES
 from spark_trainer.errors import MachineError
 from spark_trainer.steps import frames
-from spark_trainer.steps.base import Context, Step
+from spark_trainer.steps.base import Checkpoint, Context, Step, at_hub
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.steps.frames import FramesRecord
 from spark_trainer.steps.record import ALWAYS, Facts, Record, Status
@@ -65,6 +65,22 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
     def identity(self, settings: Captioning, cache: Path) -> str | None:
         """Return what the model's name stands for."""
         return captioners.identity(settings, cache)
+
+    def packages(self, settings: Captioning) -> tuple[str, Sequence[str]]:
+        """Name those of the engine, the precision or the backend."""
+        name = settings.captioner_backend
+        backend = captioners.backend(name)
+        if backend.MODEL_TYPES and settings.engine == "server":
+            return "caption.engine: server", ("huggingface-hub",)
+        if backend.MODEL_TYPES and settings.quantization != "none":
+            return f"caption.quantization: {settings.quantization}", ("bitsandbytes",)
+        return f"captioner_backend: {name}", backend.PACKAGES
+
+    def checkpoints(self, settings: Captioning) -> Iterator[Checkpoint]:
+        """Yield the captioner's, where it runs here."""
+        model = captioners.model_name(settings)
+        if settings.engine == "transformers" and model:
+            yield at_hub(captioners.key(settings), model, settings.revision)
 
     def produce(
         self, videos: list[Video], context: Context[Captioning]

@@ -44,6 +44,10 @@ class FramesStep(Step[Frames, FramesRecord]):
     SETTINGS = Frames
     RECORD = FramesRecord
 
+    def packages(self, settings: Frames) -> tuple[str, Sequence[str]]:
+        """Name PyAV, which reads the videos."""
+        return self.word, ("av",)
+
     def files(self, layout: Layout, video: Video, record: FramesRecord) -> list[Path]:
         """Name the first and last frame: a folder is moved into place as a whole."""
         if not record.ok:

@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from spark_trainer.data.files import replacing_folder
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.detectors import Detector
 from spark_trainer.steps import person
-from spark_trainer.steps.base import Context, Step
+from spark_trainer.steps.base import Checkpoint, Context, Step, at_hub
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.steps.person import KEYPOINTS, VIDEOS, PoseRecord
 from spark_trainer.steps.record import Facts
@@ -53,6 +53,18 @@ class PoseStep(Step[Pose, PoseRecord]):
         if not settings.enabled:
             return None
         return detectors.backend(settings.detector).identity(settings, cache)
+
+    def packages(self, settings: Pose) -> tuple[str, Sequence[str]]:
+        """Name the detector's."""
+        backend = detectors.backend(settings.detector)
+        return f"pose.detector: {settings.detector}", backend.PACKAGES
+
+    def checkpoints(self, settings: Pose) -> Iterator[Checkpoint]:
+        """Yield those that the settings name, where the detector reads them."""
+        if settings.detector == "vitpose":
+            for key in ("person_model", "keypoint_model", "mask_model"):
+                name, _, revision = getattr(settings, key).partition("@")
+                yield at_hub(f"pose.{key}", name, revision or None)
 
     def files(self, layout: Layout, video: Video, record: PoseRecord) -> list[Path]:
         """Name every file: the folder is moved into place as a whole."""

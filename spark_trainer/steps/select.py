@@ -10,7 +10,7 @@ from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import of_machine, unexpected
 from spark_trainer.steps import frames
-from spark_trainer.steps.base import Context, Step
+from spark_trainer.steps.base import Checkpoint, Context, Step, at_hub
 from spark_trainer.steps.caption import CaptionRecord
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.steps.record import ALWAYS, Facts, Record, Status
@@ -59,6 +59,17 @@ class SelectStep(Step[Select, SelectRecord]):
             return None
         models.check(settings.model_name, ("clip",), "select.model_name")
         return models.identity(settings.model_name, cache, settings.revision)
+
+    def packages(self, settings: Select) -> tuple[str, Sequence[str]]:
+        """Name what CLIP runs with, where it is used."""
+        if settings.by != "score":
+            return super().packages(settings)
+        return "select.by: score", ("torch", "transformers")
+
+    def checkpoints(self, settings: Select) -> Iterator[Checkpoint]:
+        """Yield the CLIP checkpoint, where it is used."""
+        if settings.by == "score":
+            yield at_hub("select.model_name", settings.model_name, settings.revision)
 
     def reads(self, settings: Select) -> tuple[str, ...]:
         """Name the captioners among whose captions one is selected."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from spark_trainer import transcribers
@@ -9,11 +10,11 @@ from spark_trainer.config import Transcript
 from spark_trainer.data.layout import Video
 from spark_trainer.steps import audio
 from spark_trainer.steps.audio import AudioRecord
-from spark_trainer.steps.base import Context, Step
+from spark_trainer.steps.base import Checkpoint, Context, Step
 from spark_trainer.steps.device import Wanted
 from spark_trainer.steps.record import Facts, Record
 from spark_trainer.steps.transcribing import Model, Track, TranscriptRecord, unheard
-from spark_trainer.transcribers import Sound, listening
+from spark_trainer.transcribers import Sound, listening, weights
 
 MAX_LISTENERS = 2  # threads that read and look for voices while the model works
 
@@ -32,6 +33,16 @@ class TranscriptStep(Step[Transcript, TranscriptRecord]):
     def identity(self, settings: Transcript, cache: Path) -> str:
         """Identify the weights, by content where they are local."""
         return transcribers.identity(settings, cache)
+
+    def packages(self, settings: Transcript) -> tuple[str, Sequence[str]]:
+        """Name the backend's."""
+        return f"transcript.backend: {settings.backend}", transcribers.PACKAGES[settings.backend]
+
+    def checkpoints(self, settings: Transcript) -> Iterator[Checkpoint]:
+        """Yield Whisper's weights."""
+        yield Checkpoint(
+            weights.KEY, settings.whisper_model, partial(weights.unavailable, settings)
+        )
 
     def skips(self, upstream: Sequence[Record]) -> str | None:
         """Skip a video without a track; one of which only other tracks can be used is due."""

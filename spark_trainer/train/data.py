@@ -3,9 +3,9 @@
 import atexit
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from spark_trainer.config import Run
 from spark_trainer.data.batches import batches
 from spark_trainer.data.dataset import VideoFrameDataset
-from spark_trainer.errors import MachineError
+from spark_trainer.errors import MachineError, SparkTrainerError
 from spark_trainer.families.kinds.reading import Reader, ReadResult
 from spark_trainer.system import environment
 
@@ -60,16 +60,16 @@ def sampler(
 
 @dataclass(frozen=True)
 class _Guarded:
-    """A reader in a worker process: what stops the run comes as a value.
+    """What reads samples in a worker process: what stops the run comes as a value.
 
     An error that a loader carries over from a worker loses its number and gains a traceback.
     """
 
-    reader: Reader
+    read: Callable[[Sequence[int]], ReadResult]
 
     def __getitem__(self, numbers: Sequence[int]) -> ReadResult | Exception:
         try:
-            return self.reader[numbers]
+            return self.read(numbers)
         except Exception as error:
             return error
 
@@ -78,18 +78,45 @@ def training(
     reader: Reader, sampler: DistributedBatchSampler, num_workers: int, pin: bool
 ) -> "Ahead":
     """Return this process's batches, for ever."""
+    return _ahead(reader.__getitem__, sampler, num_workers, pin, sampler.seed)
+
+
+def held_out(reader: Reader, run: Run, accelerator: Accelerator) -> "Ahead":
+    """Return this process's share of the held-out samples, each once, dealt in turn."""
+    numbers = evaluated(len(reader.samples), run.max_eval_samples)
+    mine = numbers[accelerator.process_index :: accelerator.num_processes]
+    calls = [mine[at : at + run.batch_size] for at in range(0, len(mine), run.batch_size)]
+    workers, pin = min(run.num_workers, len(calls)), accelerator.device.type == "cuda"
+    return _ahead(reader.without_replacement, calls, workers, pin, run.seed)
+
+
+def evaluated(total: int, most: int | None) -> list[int]:
+    """Return the numbers of the held-out samples that count: all, or so many, evenly chosen."""
+    count = min(total, most or total)
+    return [number * total // count for number in range(count)]
+
+
+def _ahead(
+    read: Callable[[Sequence[int]], ReadResult],
+    calls: Iterable[list[int]],
+    num_workers: int,
+    pin: bool,
+    seed: int,
+) -> "Ahead":
+    """Return what is read for each call, in the order of the calls."""
     loader: DataLoader[Any] = DataLoader(
-        _Guarded(reader),  # type: ignore[arg-type]  # anything that is indexed will do
-        sampler=sampler,  # type: ignore[arg-type]
+        _Guarded(read),  # type: ignore[arg-type]  # anything that is indexed will do
+        sampler=calls,  # type: ignore[arg-type]
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin,
         worker_init_fn=environment.work_on,
         # Without one of its own it draws from the generator that a resume has just restored.
-        generator=torch.Generator().manual_seed(sampler.seed),
+        generator=torch.Generator().manual_seed(seed),
     )
     made = iter(loader)
     # Torch's own such call was made as it started its workers, so this one comes before it.
+    atexit.unregister(_end_workers)
     atexit.register(_end_workers)
     return Ahead(made)
 
@@ -106,11 +133,10 @@ def _end_workers() -> None:
 
 
 class Ahead(Iterator[ReadResult]):
-    """What the workers of a loader read, one call after the other."""
+    """What the workers of a loader read, one call after the other; leaving it ends them."""
 
     def __init__(self, loader: Iterator[ReadResult | Exception]) -> None:
         self._loader = loader
-        self.killed = False  # whether a worker was, once closed
 
     def __next__(self) -> ReadResult:
         """Give the next; raises MachineError where a worker process is gone."""
@@ -122,15 +148,17 @@ class Ahead(Iterator[ReadResult]):
             raise read
         return read
 
-    def close(self) -> None:
-        """End the workers; torch tells of a killed one by an error wherever this process is."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """End the workers; torch tells of a killed one by an error wherever this process is.
+
+        Raises:
+            MachineError: a worker was killed, and something unexpected came of it.
+        """
         workers = getattr(self._loader, "_workers", ())
-        self.killed = self.killed or any((one.exitcode or 0) < 0 for one in workers)
+        killed = any((one.exitcode or 0) < 0 for one in workers)
         self._loader = iter(())
-
-
-def held_out(reader: Reader, batch_size: int, rank: int, world: int) -> Iterator[ReadResult]:
-    """Yield every held-out sample once, dealt to the processes in turn."""
-    mine = range(rank, len(reader.samples), world)
-    for start in range(0, len(mine), batch_size):
-        yield reader.without_replacement(list(mine[start : start + batch_size]))
+        if killed and isinstance(error, Exception) and not isinstance(error, SparkTrainerError):
+            raise MachineError(f"reading ahead: {error}") from error

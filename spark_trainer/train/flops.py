@@ -13,6 +13,7 @@ the square of the length.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,29 +23,44 @@ from torch.utils.flop_counter import flop_registry
 
 from spark_trainer.families.kinds.batch import Batch
 
-# Dense bf16 peak in TFLOP/s by a word of the device's name, from the makers' data sheets.
+# Dense bf16 peak in TFLOP/s by words of the device's name, from the makers' data sheets; the first
+# that fits counts.
 PEAK_TFLOPS = {
+    "GB200": 2500.0,
     "B200": 2250.0,
+    "GH200": 989.0,
+    "H200 NVL": 835.0,
     "H200": 989.0,
     "H100 PCIe": 756.0,
+    "H100 NVL": 835.0,
     "H100": 989.0,
     "A100": 312.0,
     "A800": 312.0,
     "L40S": 362.0,
+    "L40": 181.0,
     "L4": 121.0,
     "A10": 125.0,
+    "A10G": 70.0,
     "RTX 5090": 209.5,
     "RTX 4090": 165.2,
     "RTX 3090": 71.0,
 }
+PARTS = r"\b(MIG|Laptop)\b"  # of a card, or slower ones of its name
 
 
 def peak_tflops(device: torch.device, given: float | None) -> float | None:
     """Return the peak of a device, configured or of the table; None where neither knows."""
     if given is not None or device.type != "cuda":
         return given
-    name = torch.cuda.get_device_name(device)
-    return next((peak for word, peak in PEAK_TFLOPS.items() if word in name), None)
+    return known_peak(torch.cuda.get_device_name(device))
+
+
+def known_peak(name: str) -> float | None:
+    """Return the peak of a device of this name; None of one that the table doesn't have."""
+    if re.search(PARTS, name):
+        return None
+    fits = (peak for words, peak in PEAK_TFLOPS.items() if re.search(rf"\b{words}\b", name))
+    return next(fits, None)
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -29,7 +29,6 @@ class Trainer:
     saved: int  # update of the newest checkpoint, -1 without one
     tracker: Tracker | None  # of the main process
     stopping: Callable[[], int]  # the signal by which this process was asked to stop, or 0
-    reading: data.Ahead | None = None
 
     @classmethod
     def build(cls, setup: Setup, asked: stop.Asked | None = None) -> "Trainer":
@@ -87,9 +86,8 @@ class Trainer:
         reader, accelerator = self.setup.training, self.setup.accelerator
         sampler = data.sampler(reader.samples, self.run, accelerator, step)
         pin = accelerator.device.type == "cuda"
-        self.reading = data.training(reader, sampler, self.run.num_workers, pin)
-        with contextlib.closing(self.reading):
-            step = self._updates_from(step, self.reading, sampler.num_batches)
+        with data.training(reader, sampler, self.run.num_workers, pin) as reading:
+            step = self._updates_from(step, reading, sampler.num_batches)
         finish.finish(self, step)
 
     def _begin(self) -> int:
@@ -163,7 +161,7 @@ class Trainer:
             )
             if values is not None and not math.isfinite(values[objective.metric]):
                 raise TrainingError(f"the {objective.words} is no number at step {step}")
-            if values is not None and (self.tracker or updates.strategy.shards_weights):
+            if values is not None:
                 values |= self._shown(step)
         updates.model.train()
         stopped = torch.tensor([self.stopping()], device=accelerator.device)
@@ -177,10 +175,9 @@ class Trainer:
         """Show what is made of a few held-out samples; returns scores of it."""
         setup, strategy = self.setup, self.updates.strategy
         model = setup.accelerator.unwrap_model(self.updates.model)
-        # Those that take part together can't leave off one by one.
-        alone = (lambda: 0) if strategy.shards_weights else self.stopping
+        inside = setup.method, model, setup.validation, self.tracker
         with strategy.gather_root():
-            return evaluation.show(setup.method, model, setup.validation, self.tracker, step, alone)
+            return evaluation.show(strategy, *inside, step, self.stopping)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

@@ -22,20 +22,22 @@ KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 def main() -> NoReturn:
     """Train the run whose folder is the only argument, and end the process."""
     environment.end_with_launcher()
-    asked, trainer = stop.Asked(), None
+    asked = stop.Asked(stop.nothing_to_save)
     try:
         gpu.hold()
         trainer = Trainer.build(setup.prepare(Path(sys.argv[1])), asked)
+        asked.hear = stop.wait_for_loop  # which saves
         trainer.train()
         # A process that leaves while another still writes may end with an error after all is done.
         trainer.setup.accelerator.wait_for_everyone()
         trainer.setup.accelerator.end_training()
     except Stopped as stopped:
+        asked.hear = stop.wait_for_loop
         log.logger.warning("%s", stopped)
         _end(str(stopped), stopped.status)
     except Exception as error:
-        lost = trainer is not None and trainer.reading is not None and trainer.reading.killed
-        _fail(error, lost or of_machine(error))
+        asked.hear = stop.wait_for_loop  # the launcher tells all to end where another failed too
+        _fail(error, of_machine(error))
     _leave(0)
 
 

@@ -5,6 +5,7 @@ interface, leave processes behind when they are told to end, and turn every exit
 a trace. What the processes find in their environment is the same.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from spark_trainer.train.stop import Asked
 from spark_trainer.train.topology import STORE_VARIABLE, Rendezvous, Topology
 
 REASONS_VARIABLE = "SPARK_TRAINER_REASONS"  # folder in which each process leaves why it ended
+ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch reads either
 POLL_SECONDS = 0.05
 BY_SIGNAL = 128  # and its number: the status of a process that a signal ended
 GRACE_SECONDS = 20.0  # for the others after one has failed
@@ -57,13 +59,23 @@ def start(
     """
     variables = {"OMP_NUM_THREADS": str(max(1, threads // topology.processes))}
     # A GPU that was not granted would be taken where it is seen.
-    variables |= lease.environment if lease else {gpu.VISIBLE_VARIABLE: ""}
+    variables |= lease.environment | _allocator() if lease else {gpu.VISIBLE_VARIABLE: ""}
     environments: list[dict[str, str]] = [{}]
     if topology.world_size > 1 or settings.sharded:
         environments = topology.environments(rendezvous)
     held = [*(lease.descriptors if lease else ()), *([] if lock is None else [lock])]
     commands = [[sys.executable, *program]] * len(environments)
     return run(commands, [variables | one for one in environments], held)
+
+
+def _allocator() -> dict[str, str]:
+    """Let a GPU's memory grow in place, unless the user says how it is taken.
+
+    Rows are of many lengths, and pieces of many sizes leave gaps that no other fits into.
+    """
+    if any(name in os.environ for name in ALLOCATOR_VARIABLES):
+        return {}
+    return {ALLOCATOR_VARIABLES[0]: "expandable_segments:True"}
 
 
 def srun(topology: Topology, folder: Path, threads: int) -> list[str]:
@@ -102,9 +114,7 @@ def run(
         }
         started: list[subprocess.Popen[bytes]] = []
         # SIGTERM for Ctrl-C as well: srun takes the other for a question.
-        asked = Asked(
-            lambda _: _signal(started, signal.SIGTERM), lambda: _signal(started, signal.SIGKILL)
-        )
+        asked = Asked(lambda _: _signal(started, signal.SIGTERM), lambda: _kill(started))
         try:
             for command, variables in zip(commands, environments, strict=True):
                 started.append(_start(command, os.environ | shared | variables, held))
@@ -112,7 +122,7 @@ def run(
                 _signal(started, signal.SIGTERM)
             failed = _wait(started)
         finally:
-            _signal(started, signal.SIGKILL)
+            _kill(started)
             for process in started:
                 process.wait()
             asked.forget()
@@ -142,6 +152,13 @@ def _start(
 def _signal(started: Sequence["subprocess.Popen[bytes]"], number: int) -> None:
     for process in started:
         process.send_signal(number)
+
+
+def _kill(started: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Kill processes and what they started: a compiler would go on in a folder of DeepSpeed's."""
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):  # nobody of its group is left
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait(started: Sequence["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes] | None":

@@ -101,9 +101,20 @@ def _check_precision(run: Run, device: str) -> None:
         raise TrainingError("train.mixed_precision: fp16 needs a GPU; expected bf16 or no")
     if device == "cpu" and run.optimizer.startswith("paged"):
         raise TrainingError(f"train.optimizer: {run.optimizer} needs a GPU; expected another")
-    if device == "cuda" and run.mixed_precision == "bf16" and not torch.cuda.is_bf16_supported():
-        name = torch.cuda.get_device_name()
+    if device != "cuda":
+        return
+    # Cards before Ampere emulate it, many times slower than float32.
+    fast, name = (
+        torch.cuda.is_bf16_supported(including_emulation=False),
+        torch.cuda.get_device_name(),
+    )
+    if run.mixed_precision == "bf16" and not fast:
         raise TrainingError(f"train.mixed_precision: {name} has no bf16; expected fp16 or no")
+    if run.mixed_precision == "no" and fast:
+        text = (
+            "train.mixed_precision: no computes in float32; bf16 takes half the memory on %s, and "
+        )
+        log.logger.warning(text + "several times less time", name)
 
 
 def find(run: Run) -> Kind:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from spark_trainer.data import dataset
 from spark_trainer.families.kinds.loading import LoadOptions
 from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.families.kinds.vision_language import Texts
-from spark_trainer.train.data import DistributedBatchSampler, held_out
+from spark_trainer.train.data import DistributedBatchSampler, evaluated, held_out
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,16 @@ def test_an_unusable_batch_is_replaced_by_its_neighbour(reader: Reader, manifest
     [batch] = taken.batches
     pixels = reader[[3]].batches[0].tensors["pixel_values"]
     assert batch.tensors["pixel_values"].equal(pixels)
-    read = held_out(reader, 2, 0, 1)
-    counts = [len(t.batches[0].tensors["labels"]) if t.batches else 0 for t in read]
+    with held_out(reader, Run(batch_size=2, num_workers=0), Accelerator(cpu=True)) as read:
+        counts = [len(t.batches[0].tensors["labels"]) if t.batches else 0 for t in read]
     assert counts[:2] == [0, 1]
     assert sum(counts) == len(reader.samples) - 3
+
+
+def test_an_evaluation_takes_so_many_samples_at_most() -> None:
+    assert evaluated(5, None) == [0, 1, 2, 3, 4]
+    assert evaluated(5, 9) == [0, 1, 2, 3, 4]
+    assert evaluated(10, 4) == [0, 2, 5, 7]
 
 
 def test_a_cut_text_is_counted(reader: Reader) -> None:

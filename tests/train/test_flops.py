@@ -102,3 +102,25 @@ def test_tokens_count_the_image_too(variant: str, make: Any, tmp_path: Path) -> 
     seen = {"blip": text + 2 * (1 + 6 * 6), "blip2": text}
     written = int((batch.tensors["labels"] != -100).sum())
     assert batch.num_tokens == seen.get(variant, text + written)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA H100 NVL", 835.0),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GH200 480GB", 989.0),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA L40", 181.0),
+        ("NVIDIA L4", 121.0),
+        ("NVIDIA A10G", 70.0),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+    ],
+)
+def test_a_card_is_not_taken_for_another(name: str, peak: float | None) -> None:
+    assert flops.known_peak(name) == peak

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -230,3 +231,23 @@ def test_two_nodes_form_one_group(
     for a, b in zip(metrics(one.folder.path), metrics(two.folder.path), strict=True):
         same = {"step", "loss", "held_out_loss", "grad_norm"} & a.keys()
         assert {k: b[k] for k in same} == pytest.approx({k: a[k] for k in same}, rel=1e-3)
+
+
+@pytest.mark.parametrize("given", [None, "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"])
+def test_memory_of_a_gpu_grows_in_place(
+    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the user says how it is taken, by either name."""
+    for name in processes.ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(given, "backend:native")
+    told = tmp_path / "told.json"
+    write = "import json, os, sys; open(sys.argv[1], 'w').write(json.dumps(dict(os.environ)))"
+    lease: Any = SimpleNamespace(environment={}, descriptors=())
+    program = ["-c", write, str(told)]
+    assert processes.start(program, Run(), Topology(1, 1, "cuda"), 1, lease).status == 0
+    found = json.loads(told.read_text())
+    taken = {name: found[name] for name in processes.ALLOCATOR_VARIABLES if name in found}
+    wanted = {given: "backend:native"} if given else {}
+    assert taken == (wanted or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from spark_trainer import families
+from spark_trainer.config import Run
 from spark_trainer.system import gpu
 from spark_trainer.train import launch, setup
 from spark_trainer.train.loop import Trainer
@@ -218,16 +219,38 @@ def test_what_this_machine_or_family_lacks_stops(
         train(write_run(make(**settings)))
 
 
-def test_a_gpu_without_bf16_is_named(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a card of before 2020; only what torch says of the card is made up."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
-    folder = write_run(make(mixed_precision="bf16"))
-    told = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(told | {"device": "cuda"}))
-    with pytest.raises(TrainingError, match=r"train\.mixed_precision: Tesla P100 has no bf16"):
-        setup.prepare(folder)
+@pytest.mark.parametrize(
+    ("card", "fast", "precision", "told"),
+    [
+        ("Tesla T4", False, "bf16", "Tesla T4 has no bf16; expected fp16 or no"),
+        ("H100", True, "no", "no computes in float32; bf16 takes half the memory on H100"),
+        ("H100", True, "bf16", None),
+        ("Tesla T4", False, "no", None),
+    ],
+)
+def test_the_precision_has_to_suit_the_gpu(
+    card: str,
+    fast: bool,
+    precision: Any,
+    told: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only what torch says of the card is made up: one of before 2020 emulates bf16."""
+    supported = {True: True, False: fast}  # by whether emulating it will do
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: supported[including_emulation],
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: card)
+    run = Run(mixed_precision=precision)
+    try:
+        setup._check_precision(run, "cuda")
+        said = caplog.text
+    except TrainingError as error:
+        said = str(error)
+    assert (told in said) if told else not said
 
 
 def test_a_checkpoint_holds_only_what_learns(make: Any) -> None:

@@ -113,9 +113,9 @@ def test_ctrl_c_in_a_terminal_is_heard_once_and_a_second_one_at_once(
     assert process.returncode == 130
     assert "checkpoint" in said.strip().splitlines()[-1]
     process = start(made, tmp_path / "state", start_new_session=True)
-    children = until(lambda: process.children())
+    [training, *_] = until(lambda: running(made))
     time.sleep(2)
-    children[0].suspend()  # so that it can't finish anything
+    training.suspend()  # so that it can't finish anything
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(1.5)
     os.killpg(process.pid, signal.SIGINT)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from spark_trainer.config import Run
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.sample import Needs, Sample
+from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated
@@ -161,6 +162,8 @@ class Kind(ABC):
         except ValueError as error:
             raise ValueError(f"train.lora.targets: {error}") from None
         _widen(model)
+        if loading.dtype(run):
+            _take_inputs_as_they_are(model)
 
     @abstractmethod
     def insert(self, config: Any, model: Any) -> None:
@@ -226,16 +229,18 @@ class Kind(ABC):
 
         Raises:
             Unusable: it can't be learnt from.
+            ValueError: the kind has no such encoders.
         """
-        raise NotImplementedError
+        raise ValueError(f"{self.kind} has nothing to encode ahead")
 
     def encode_text(self, loaded: Loaded, text: str) -> "dict[str, torch.Tensor]":
         """Return what the frozen encoders make of a text.
 
         Raises:
             Unusable: it can't be learnt from.
+            ValueError: the kind has no such encoders.
         """
-        raise NotImplementedError
+        raise ValueError(f"{self.kind} has nothing to encode ahead")
 
 
 def _widen(model: "torch.nn.Module") -> None:
@@ -245,3 +250,17 @@ def _widen(model: "torch.nn.Module") -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+
+
+def _take_inputs_as_they_are(model: "torch.nn.Module") -> None:
+    """Keep adapters from widening to float32 what autocast narrows again at once.
+
+    The numbers are the same to the last bit. PEFT would cast what goes into each adapted layer, and
+    keep it for the backward pass: 5 GiB of Qwen2-VL-7B on 9,000 tokens, and 24 kernels of a layer.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            switched: Any = layer
+            switched.cast_input_dtype_enabled = False

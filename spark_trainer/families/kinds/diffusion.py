@@ -111,7 +111,7 @@ class Diffusion(Kind):
 
     def embed(self, loaded: Loaded, text: str) -> "torch.Tensor":
         """Return the embedding (L, D) of a text, on the CPU; of families that are told one."""
-        raise NotImplementedError
+        raise ValueError(f"{type(self).__name__} is told no text")
 
     def collate(self, clips: Sequence[Tensors]) -> Tensors:
         """Return clips of one shape, each tensor with a batch dimension in front.

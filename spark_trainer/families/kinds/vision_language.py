@@ -150,11 +150,15 @@ class VisionLanguage(Kind):
     def show(
         self, loaded: Loaded, model: Any, samples: Iterable[Sample], run: Run
     ) -> Iterator[Generated]:
-        """Yield what the model says about each video."""
+        """Yield what the model says about each video, in the precision that it learns in.
+
+        BLIP-2 writes by a part of it, which the training's own precision does not reach.
+        """
         import torch
 
+        dtype = loading.dtype(run)
         for sample in samples:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
                 text = self.generate(loaded, model, sample, run.max_new_tokens)
             yield GeneratedText(sample.video, sample.answer, text)
 

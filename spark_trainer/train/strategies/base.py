@@ -4,11 +4,13 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch._C._distributed_c10d import FileStore
 
 from spark_trainer.config import Run
@@ -19,6 +21,10 @@ from spark_trainer.train.topology import STORE_VARIABLE
 WEIGHTS = "trainable.safetensors"  # in a checkpoint, whole
 
 Context = contextlib.AbstractContextManager[Any]
+# How long processes wait for one that works alone, as where it writes 60 GB of a merged
+# Wan2.2-Animate to a slow disk; NCCL's ten minutes are too few for that. Where a process has died
+# the others end within seconds, whatever stands here.
+TIMEOUT = timedelta(hours=2)
 MakeOptimizer = Callable[[torch.nn.Module], torch.optim.Optimizer]
 
 
@@ -42,7 +48,9 @@ class Strategy(ABC):
         on_cpu = launched.device == "cpu"
         join_process_group("gloo" if on_cpu else "nccl")
         return Accelerator(
-            mixed_precision=run.mixed_precision, cpu=on_cpu, kwargs_handlers=cls.handlers(run)
+            mixed_precision=run.mixed_precision,
+            cpu=on_cpu,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT), *cls.handlers(run)],
         )
 
     @classmethod
@@ -154,4 +162,6 @@ def join_process_group(backend: str) -> None:
     if backend == "nccl":
         torch.cuda.set_device(rank)
     store = FileStore(variables[STORE_VARIABLE], world)
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
+    torch.distributed.init_process_group(
+        backend, timeout=TIMEOUT, store=store, rank=rank, world_size=world
+    )

@@ -25,7 +25,12 @@ class DDP(Strategy):
     def handlers(cls, run: Run) -> list[Any]:
         # A part that only the user wants trained may hold weights that the loss never reaches, such
         # as the last vision layer below LLaVA's features; DDP waits for them unless it is told.
-        return [DistributedDataParallelKwargs(find_unused_parameters=run.freeze is not None)]
+        # Gradients that lie in the buckets that are exchanged are not held a second time.
+        return [
+            DistributedDataParallelKwargs(
+                find_unused_parameters=run.freeze is not None, gradient_as_bucket_view=True
+            )
+        ]
 
     @property
     def optimizer_layout(self) -> str:

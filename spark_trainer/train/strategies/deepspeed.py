@@ -11,7 +11,12 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupK
 from spark_trainer.config import Run
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.train.strategies import deepspeed_build
-from spark_trainer.train.strategies.base import Context, MakeOptimizer, join_process_group
+from spark_trainer.train.strategies.base import (
+    TIMEOUT,
+    Context,
+    MakeOptimizer,
+    join_process_group,
+)
 from spark_trainer.train.strategies.sharded import Sharded
 
 SHARDS = "optimizer"  # the folder in a checkpoint that DeepSpeed writes
@@ -38,7 +43,7 @@ class DeepSpeed(Sharded):
             made = Accelerator(
                 mixed_precision=run.mixed_precision,
                 deepspeed_plugin=plugin,
-                kwargs_handlers=[InitProcessGroupKwargs(backend=backend)],
+                kwargs_handlers=[InitProcessGroupKwargs(backend=backend, timeout=TIMEOUT)],
             )
         # Under ZeRO-3 transformers would shard weights as it loads them, frozen encoders included,
         # which no engine gathers later.

@@ -16,10 +16,12 @@ def run(path: Path, **settings: Any) -> Run:
     return Run(use_deepspeed=True, deepspeed_config=str(path), **settings)
 
 
-@pytest.mark.parametrize("stage", [2, 3])
-def test_the_shipped_files_are_filled_from_the_run(stage: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "stage", "offloads"), [("2", 2, False), ("3", 3, True), ("3_on_gpu", 3, False)]
+)
+def test_the_shipped_files_are_filled_from_the_run(name: str, stage: int, offloads: bool) -> None:
     made = run(
-        ROOT / f"config/deepspeed_zero{stage}.json",
+        ROOT / f"config/deepspeed_zero{name}.json",
         batch_size=3,
         gradient_accumulation_steps=5,
         max_grad_norm=0.5,
@@ -33,6 +35,7 @@ def test_the_shipped_files_are_filled_from_the_run(stage: int) -> None:
     assert filled["gradient_clipping"] == 0.5
     assert (filled["bf16"]["enabled"], filled["fp16"]["enabled"]) == (True, False)
     assert filled["zero_optimization"]["stage"] == stage
+    assert ("offload" in json.dumps(filled)) is offloads
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""How often FSDP2 exchanges gradients."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch.distributed.fsdp._fully_shard._fsdp_collectives import foreach_reduce
+
+from spark_trainer.train.loop import Trainer
+from spark_trainer.train.strategies.base import STORE_VARIABLE
+from spark_trainer.train.topology import Topology
+from tests.train.conftest import fresh
+from tests.train.matrix import Cell, Store
+
+NUM_PASSES = 3
+GROUP = "torch.distributed.fsdp._fully_shard._fsdp_param_group"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Of runs of a process that is alone in its group."""
+    for name, value in Topology(1, 1, "cpu").environments()[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "rendezvous"))
+    yield Store(tmp_path)
+    torch.distributed.destroy_process_group()
+
+
+def exchanges(store: Store, finetune: str, num_passes: int) -> tuple[int, list[torch.Tensor]]:
+    """Exchanges of gradients in an update of so many passes over one batch, and the gradients."""
+    start = store.prepare(Cell("qwen2_vl", finetune, "no", False, "fsdp"), peak_tflops=None)
+    updates = Trainer.build(start).updates
+    [batch] = updates.reader[[0]].batches
+    with patch(f"{GROUP}.foreach_reduce", wraps=foreach_reduce) as counted:
+        updates._backward([batch] * num_passes, torch.tensor(num_passes * batch.num_targets))
+    gradients: list[Any] = [p.grad for p in updates.weights if p.grad is not None]
+    fresh()
+    return counted.call_count, [gradient.full_tensor() for gradient in gradients]
+
+
+@pytest.mark.parametrize(("finetune", "more"), [("lora", 1), ("full", NUM_PASSES)])
+def test_adapters_exchange_once_in_an_update(finetune: str, more: int, store: Store) -> None:
+    """Where all weights learn, each pass does; the gradients are the same."""
+    count, once = exchanges(store, finetune, 1)
+    assert count > 0
+    many, gradients = exchanges(store, finetune, NUM_PASSES)
+    assert many == more * count
+    assert len(gradients) == len(once) > 0
+    for gradient, other in zip(gradients, once, strict=True):
+        assert gradient.allclose(other, rtol=1e-4, atol=1e-6)
