@@ -7,7 +7,7 @@ from pathlib import Path
 from spark_trainer import config
 from spark_trainer.config import Run
 from spark_trainer.data.layout import Layout
-from spark_trainer.errors import UserError
+from spark_trainer.errors import UserError, of_machine
 
 
 def memory(options: argparse.Namespace) -> int:
@@ -19,14 +19,21 @@ def memory(options: argparse.Namespace) -> int:
     settings = config.read(options.config)
     layout = Layout(Path(settings.output_dir))
     for name, run in _chosen(settings, options.run).items():
-        topology = Topology(run.nodes, options.gpus or max(1, run.gpus), "cuda")
+        run = run.model_copy(update={"gpus": options.gpus or max(1, run.gpus)})
+        topology = Topology(run.nodes, run.gpus, "cuda")
         manifest = Path(run.manifest_path or layout.manifest)
         data = Data(manifest, manifest.parent) if manifest.exists() else None
         if data is None:
             text = f"{manifest}: no such file yet; grey frames stand in for the samples"
             print(text, file=sys.stderr)
+        try:
+            plans = memory_plan.Planner(topology, data).by_strategy(run)
+        except (ValueError, OSError) as error:
+            if of_machine(error):
+                raise
+            raise UserError(f"memory: run {name}: {error}") from None
         print(f"{name}: GiB on each of {topology.world_size} GPUs, and of each machine (host)")
-        print(memory_plan.table(memory_plan.by_strategy(run, topology, data)))
+        print(memory_plan.table(plans))
     return 0
 
 

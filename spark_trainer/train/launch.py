@@ -54,12 +54,12 @@ def fit(spec: RunSpec, data: Path, granted_gpus: int, threads: int, nodes: int =
         _gather(spec, data, topology)
         if nodes > 1:
             _describe(spec, topology, None)
-            _check_memory(folder, topology, None)
+            _check_memory(spec, topology, None)
             ending = processes.run([processes.srun(topology, folder.path, threads)], held=[lock])
         else:
             with _leased(spec.name, topology) as lease:
                 _describe(spec, topology, lease)
-                _check_memory(folder, topology, lease)
+                _check_memory(spec, topology, lease)
                 program = _program(folder)
                 ending = processes.start(program, spec.settings, topology, threads, lease, lock)
     _conclude(spec, ending)
@@ -178,10 +178,11 @@ def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> Non
     launched.write(folder)
 
 
-def _check_memory(folder: RunFolder, topology: Topology, lease: gpu.Lease | None) -> None:
+def _check_memory(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> None:
     """Stop a run that can't fit into its GPUs; those of several nodes are not asked here."""
     if topology.device == "cuda":
-        memory_check.before_loading(folder, gpu.memory_bytes(lease.devices) if lease else None)
+        memory = gpu.memory_bytes(lease.devices) if lease else None
+        memory_check.before_loading(spec.folder, memory, spec.settings.check_memory)
 
 
 def _topology(run: Run, granted: int, nodes: int) -> Topology:

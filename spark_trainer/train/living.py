@@ -6,7 +6,7 @@ convolution's workspace, and what an allocator loses by rounding is not in it.
 
 import contextlib
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -104,35 +104,53 @@ def _wide(value: Any) -> Any:
     return value.float() if narrow else value
 
 
-def fill(loaded: Loaded) -> None:
+def fill(loaded: Loaded) -> set[torch.nn.Module]:
     """Take a model off the meta device: its weights get a place, still without content.
 
     Further calls of `to` do nothing: torch moves no such tensors.
+
+    Returns:
+        The networks that were loaded.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     components = getattr(loaded.processor, "components", {}).values()
-    networks = [part for part in components if isinstance(part, torch.nn.Module)]
+    networks = {loaded.model, *(p for p in components if isinstance(p, torch.nn.Module))}
     if any(hasattr(parameter, "quant_type") for parameter in loaded.model.parameters()):
         from bitsandbytes import functional
 
         whole = functional.create_dynamic_map()  # type: ignore[no-untyped-call]
         functional.name2qmap.setdefault("dynamic", whole)  # has content
-    for network in {loaded.model, *networks}:
+    for network in networks:
         with mode:
-            _fill(network)
-        network.to = lambda *_, network=network, **__: network
+            _replace(network, _parameter)
+            for module in network.modules():
+                for key, buffer in module._buffers.items():
+                    if buffer is not None:
+                        module._buffers[key] = torch.empty(buffer.shape, dtype=buffer.dtype)
+        network.to = lambda *_, network=network, **__: network  # type: ignore[method-assign]
+    return networks
 
 
-def _fill(network: torch.nn.Module) -> None:
-    made: dict[torch.Tensor, torch.Tensor] = {}  # tied weights stay one
+def narrow(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Hold all weights of a network in another precision."""
+
+    def narrowed(value: torch.nn.Parameter) -> torch.nn.Parameter:
+        return torch.nn.Parameter(value.detach().to(dtype), value.requires_grad)
+
+    _replace(network, narrowed)
+
+
+def _replace(
+    network: torch.nn.Module, make: Callable[[torch.nn.Parameter], torch.nn.Parameter]
+) -> None:
+    """Put other parameters into the places of a network's; tied ones stay one."""
+    made: dict[torch.Tensor, torch.nn.Parameter] = {}
     for module in network.modules():
         for key, value in module._parameters.items():
             if value is not None:
-                made[value] = made[value] if value in made else _parameter(value)
-                module._parameters[key] = made[value]  # type: ignore[assignment]
-        for key, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[key] = torch.empty(buffer.shape, dtype=buffer.dtype)
+                if value not in made:
+                    made[value] = make(value)
+                module._parameters[key] = made[value]
 
 
 def _parameter(value: torch.nn.Parameter) -> torch.nn.Parameter:

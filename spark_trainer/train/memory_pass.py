@@ -1,8 +1,8 @@
 """What a forward and a backward pass of a run take, computed with tensors without content."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from spark_trainer.data.encoded import Store
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
-from spark_trainer.families.kinds.reading import Parts, Reader
+from spark_trainer.families.kinds.reading import Parts
 from spark_trainer.methods.base import Method
-from spark_trainer.train import living, setup
+from spark_trainer.train import flops, living, setup
 
 CPU = torch.device("cpu")
 
@@ -33,62 +33,126 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """Bytes of a pass over the largest batch, in a process that holds the whole network.
+class Moment:
+    """A moment of a pass.
 
     Attributes:
-        frozen: parameters that don't learn, buffers, and encoders beside the network.
-        learnt: parameters that learn.
-        shapes: numbers in each parameter that learns.
-        num_frozen: numbers in the parameters that don't, one for each four bits.
-        layers: bytes of each repeated layer, the largest first, and of what is left.
-        over: what the worst moment takes beyond weights, and beyond the gradients of the batches
-            before where the pass is not an update's first.
+        held: bytes of all that is neither a weight nor the gradient of one.
+        num_gradients: numbers in the parameters whose gradients are complete.
     """
 
+    held: int
+    num_gradients: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass over the largest batch, in a process that holds the whole network.
+
+    Attributes:
+        loaded: bytes of the network and of everything that is loaded with it.
+        frozen: bytes of parameters that don't learn, and of buffers, as they are loaded.
+        learnt: bytes of parameters that learn.
+        beside: bytes of encoders that stay on the device, beside the network.
+        shapes: numbers in each parameter that learns.
+        layers: what is repeated in the network, and, last, what isn't.
+        moments: the worst ones; later ones have more gradients.
+        flops: of the pass, without what is recomputed.
+    """
+
+    loaded: int
     frozen: int
     learnt: int
+    beside: int
     shapes: tuple[int, ...]
-    num_frozen: int
-    layers: tuple[int, ...]
-    over: int
+    layers: tuple["Layer", ...]
+    moments: tuple[Moment, ...]
+    flops: int
 
     @property
     def num_learnt(self) -> int:
         """Count the numbers that learn."""
         return sum(self.shapes)
 
+    @property
+    def num_weights(self) -> int:
+        """Count all numbers of the network."""
+        return sum(layer.num_weights for layer in self.layers)
 
-def measured(run: Run, data: Data | None, accumulates: bool, device: str = "cuda") -> Pass:
+    def most(self, gradient_bytes: float, kept: bool) -> int:
+        """Return the bytes of the worst moment, gradients included.
+
+        Args:
+            gradient_bytes: of a number that learns.
+            kept: whether all gradients are there from the beginning.
+        """
+        total = self.num_learnt
+        return max(
+            moment.held + int(gradient_bytes * (total if kept else moment.num_gradients))
+            for moment in self.moments
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is repeated, or the rest of a network: how many numbers it has."""
+
+    num_weights: int
+    num_learnt: int
+
+    @classmethod
+    def of(cls, parameters: Iterable[torch.nn.Parameter]) -> "Layer":
+        """Count what these parameters have."""
+        sizes = [(p.numel(), p.requires_grad) for p in parameters]
+        return cls(sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
+
+
+def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
     """Send the largest batch of a run forward and backward.
 
     Args:
         run: the settings.
         data: its samples; without them grey ones stand in.
-        accumulates: whether an update has more passes than one, so that gradients are there.
         device: `cuda` or `cpu`, whose autocast it is.
 
     Raises:
         ValueError: the checkpoint is of no known family, or can't do what is asked.
         OSError: there is no such checkpoint.
     """
+    method, networks = _without_weights(run)
+    model = method.loaded.model
+    loaded = _size(tensor for network in networks for tensor in living.weights(network))
+    learnt = _size(p for p in model.parameters() if p.requires_grad)
+    frozen = _size(living.weights(model)) - learnt
+    if run.sharded and (dtype := loading.dtype(run)):
+        living.narrow(model, dtype)
+    encoders = living.Living()
+    with encoders, living.without_content(device):
+        parts = _samples(method.run, method.family, data)
+        reader, _ = method.readers(parts, CPU, Store(Path(), None))
+        batch = reader.largest(method.run).to(CPU)
+    beside = [tensor for network in reader.resident() for tensor in living.weights(network)]
+    found, needed = _moments(method, batch, beside, device)
+    if beside and not run.encoded_ahead:
+        found = [Moment(encoders.most, 0), *found]
+    return Pass(
+        loaded=loaded,
+        frozen=frozen,
+        learnt=learnt,
+        beside=_size(beside),
+        shapes=tuple(p.numel() for p in model.parameters() if p.requires_grad),
+        layers=_layers(model),
+        moments=_worst(found),
+        flops=needed,
+    )
+
+
+def _without_weights(run: Run) -> tuple[Method, set[torch.nn.Module]]:
+    """Return how a run learns, and all networks that it loads, without content."""
     family = setup.find(run)
     run = family.completed(run)
     loaded = setup.built(run, family, on_meta=True)
-    dtype = loading.dtype(run)
-    if run.sharded and dtype:
-        for parameter in loaded.model.parameters():
-            parameter.data = parameter.data.to(dtype)
-    living.fill(loaded)
-    method = methods.find(run.model_type)(run, family, loaded)
-    encoders = living.Living()
-    with encoders, living.without_content(device):
-        reader, _ = method.readers(_samples(run, family, data), CPU, Store(Path(), None))
-        batch = reader.largest(run).to(CPU)
-    found = _pass(method, reader, batch, accumulates, device)
-    if run.encoded_ahead or not reader.resident():
-        return found
-    return replace(found, over=max(found.over, encoders.most))
+    return methods.find(run.model_type)(run, family, loaded), living.fill(loaded)
 
 
 def _samples(run: Run, family: Kind, data: Data | None) -> Parts:
@@ -100,31 +164,40 @@ def _samples(run: Run, family: Kind, data: Data | None) -> Parts:
     return found["train"], found["validation"]
 
 
-def _pass(method: Method, reader: Reader, batch: Batch, accumulates: bool, device: str) -> Pass:
+def _moments(
+    method: Method, batch: Batch, beside: list[torch.Tensor], device: str
+) -> tuple[list[Moment], int]:
+    """Return the worst moment before each gradient and after the last, and the FLOPs of all."""
     model = method.loaded.model.train()
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    beside = [tensor for network in reader.resident() for tensor in living.weights(network)]
     alive = living.Living([*living.weights(model), *beside])
-    held = alive.now
-    if accumulates:
-        for parameter in learnt:
-            parameter.grad = torch.empty_like(parameter)
-            alive.meet(parameter.grad)
-    before = alive.now
+    held, found = alive.now, []
+    num_gradients = 0
+
+    def take(parameter: torch.Tensor) -> None:
+        nonlocal num_gradients
+        found.append(Moment(alive.most - held, num_gradients))
+        num_gradients += parameter.numel()
+        parameter.grad = None  # counted apart, as strategies hold it in several ways
+        alive.most = alive.now
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(take)
     for tensor in batch.tensors.values():
         if isinstance(tensor, torch.Tensor):
             alive.meet(tensor)
-    with alive, living.without_content(device):
+    with alive, flops.Counter() as counter, living.without_content(device):
         there_and_back(method, model, batch)
-    size = sum(p.untyped_storage().nbytes() for p in learnt)
-    return Pass(
-        frozen=held - size,
-        learnt=size,
-        shapes=tuple(p.numel() for p in learnt),
-        num_frozen=sum(_numbers(p) for p in model.parameters() if not p.requires_grad),
-        layers=_layers(model),
-        over=alive.most - before,
-    )
+    return [*found, Moment(alive.most - held, num_gradients)], counter.total
+
+
+def _worst(moments: list[Moment]) -> tuple[Moment, ...]:
+    """Return the moments of which no later one, with more gradients, holds as much."""
+    found: list[Moment] = []
+    for moment in reversed(moments):
+        if not found or moment.held > found[-1].held:
+            found.append(moment)
+    return tuple(reversed(found))
 
 
 def there_and_back(method: Method, model: Any, batch: Batch) -> None:
@@ -148,18 +221,15 @@ def _autocast(dtype: torch.dtype | None) -> Iterator[None]:
         yield
 
 
-def _numbers(parameter: torch.nn.Parameter) -> int:
-    return parameter.numel() * (2 if hasattr(parameter, "quant_state") else 1)
-
-
-def _layers(model: torch.nn.Module) -> tuple[int, ...]:
-    """Return the bytes of what FSDP2 gathers together: each repeated layer, and what is left."""
+def _layers(model: torch.nn.Module) -> tuple[Layer, ...]:
+    """Return what FSDP2 gathers together: each repeated layer, and what is left."""
     from spark_trainer.train.strategies.fsdp import layers
 
-    each = [_size(list(layer.parameters())) for layer in layers(model)]
-    rest = _size(list(model.parameters())) - sum(each)
-    return (*sorted(each, reverse=True), rest)
+    inside = [list(layer.parameters()) for layer in layers(model)]
+    known = {parameter for parameters in inside for parameter in parameters}
+    rest = [parameter for parameter in model.parameters() if parameter not in known]
+    return tuple(Layer.of(parameters) for parameters in [*inside, rest])
 
 
-def _size(parameters: Sequence[torch.nn.Parameter]) -> int:
-    return sum(p.untyped_storage().nbytes() for p in parameters)
+def _size(tensors: Iterable[torch.Tensor]) -> int:
+    return living.Living(tensors).now

@@ -40,21 +40,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def of(trainer: Trainer, store: Store) -> memory_plan.Plan:
     """What is computed of a run, by its own samples."""
-    return memory_plan.of(trainer.run, CPU, Data(store.manifest, store.folder / "data"))
+    planner = memory_plan.Planner(CPU, Data(store.manifest, store.folder / "data"))
+    return planner.plan(trainer.run)
 
 
 def real(trainer: Trainer) -> int:
-    """The most bytes that tensors take in a run's second update."""
+    """The most bytes that tensors take in a run's second update, reading aside."""
     setup, average = trainer.setup, trainer.updates.average
     beside = [tensor for network in setup.training.resident() for tensor in weights(network)]
     averaged = average.shadow_params if average else []
     alive = Living([*weights(setup.loaded.model), *beside, *averaged])
     sampler = data.sampler(setup.training.samples, trainer.run, setup.accelerator, 0)
     reading = data.training(setup.training, sampler, 0, False)
-    with alive:
-        for step in (1, 2):
-            alive.most = alive.now
-            trainer.updates.make(step, reading, sampler.num_batches)
+    for step in (1, 2):
+        read = [next(reading) for _ in range(sampler.num_batches)]
+        alive.most = alive.now
+        for value in read[0].batches[0].tensors.values():  # one batch is on a GPU at a time
+            if isinstance(value, torch.Tensor):
+                alive.meet(value)
+        with alive:
+            trainer.updates.make(step, iter(read), sampler.num_batches)
     return alive.most
 
 
