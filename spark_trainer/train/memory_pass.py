@@ -58,6 +58,7 @@ class Pass:
         layers: what is repeated in the network, and, last, what isn't.
         moments: the worst ones; later ones have more gradients.
         flops: of the pass, without what is recomputed.
+        recomputed: FLOPs of what is.
     """
 
     loaded: int
@@ -68,6 +69,7 @@ class Pass:
     layers: tuple["Layer", ...]
     moments: tuple[Moment, ...]
     flops: int
+    recomputed: int
 
     @property
     def num_learnt(self) -> int:
@@ -132,7 +134,9 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
         reader, _ = method.readers(parts, CPU, Store(Path(), None))
         batch = reader.largest(method.run).to(CPU)
     beside = [tensor for network in reader.resident() for tensor in living.weights(network)]
-    found, needed = _moments(method, batch, beside, device)
+    counter = flops.Counter()
+    with counter:
+        found = _moments(method, batch, beside, device)
     if beside and not run.encoded_ahead:
         found = [Moment(encoders.most, 0), *found]
     return Pass(
@@ -143,7 +147,8 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
         shapes=tuple(p.numel() for p in model.parameters() if p.requires_grad),
         layers=_layers(model),
         moments=_worst(found),
-        flops=needed,
+        flops=counter.total,
+        recomputed=counter.recomputed,
     )
 
 
@@ -164,10 +169,8 @@ def _samples(run: Run, family: Kind, data: Data | None) -> Parts:
     return found["train"], found["validation"]
 
 
-def _moments(
-    method: Method, batch: Batch, beside: list[torch.Tensor], device: str
-) -> tuple[list[Moment], int]:
-    """Return the worst moment before each gradient and after the last, and the FLOPs of all."""
+def _moments(method: Method, batch: Batch, beside: list[torch.Tensor], device: str) -> list[Moment]:
+    """Return the worst moment before each gradient, and after the last."""
     model = method.loaded.model.train()
     alive = living.Living([*living.weights(model), *beside])
     held, found = alive.now, []
@@ -186,9 +189,9 @@ def _moments(
     for tensor in batch.tensors.values():
         if isinstance(tensor, torch.Tensor):
             alive.meet(tensor)
-    with alive, flops.Counter() as counter, living.without_content(device):
+    with alive, living.without_content(device):
         there_and_back(method, model, batch)
-    return [*found, Moment(alive.most - held, num_gradients)], counter.total
+    return [*found, Moment(alive.most - held, num_gradients)]
 
 
 def _worst(moments: list[Moment]) -> tuple[Moment, ...]:

@@ -132,7 +132,8 @@ class Planner:
 
         Those of ZeRO are by the files in `config/`, where they are; raises as `plan`.
         """
-        runs = {"as configured": run} | _strategies(run, self.topology.world_size)
+        others = _strategies(run, self.topology.world_size)
+        runs = {"as configured": run} | {n: one for n, one in others.items() if one != run}
         return {name: self.plan(one) for name, one in runs.items()}
 
 

@@ -1,5 +1,8 @@
 """Memory as it is computed against that of tensors which are really there."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from spark_trainer.train import data, memory_plan
 from spark_trainer.train.living import Living, weights
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.memory_pass import Data
-from spark_trainer.train.topology import Topology
+from spark_trainer.train.topology import STORE_VARIABLE, Topology
 
 from .conftest import fresh
 from .matrix import DIFFUSION, Cell, Store
@@ -40,8 +43,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def of(trainer: Trainer, store: Store) -> memory_plan.Plan:
     """What is computed of a run, by its own samples."""
-    planner = memory_plan.Planner(CPU, Data(store.manifest, store.folder / "data"))
-    return planner.plan(trainer.run)
+    return planner(store).plan(trainer.run)
+
+
+def planner(store: Store, topology: Topology = CPU) -> memory_plan.Planner:
+    """What plans runs over the samples of a store."""
+    return memory_plan.Planner(topology, Data(store.manifest, store.folder / "data"))
 
 
 def real(trainer: Trainer) -> int:
@@ -81,3 +88,53 @@ def test_computed_memory_is_that_of_real_tensors(
     computed = of(trainer, store)
     assert computed.peak == pytest.approx(found, rel=NEAR)
     assert computed.optimizer == pytest.approx(kept.now, rel=NEAR)
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that is alone in its group."""
+    for name, value in CPU.environments()[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "rendezvous"))
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_gradients_of_several_processes_are_kept(store: Store, group: None) -> None:
+    """DDP keeps them in its buckets, which a group of one has too."""
+    cell = Cell("animatediff", "full", "bf16", True, "ddp")
+    trainer = Trainer.build(store.prepare(cell, batch_size=2, encode="ahead"))
+    found = real(trainer)
+    fresh()
+    two = trainer.run.model_copy(update={"global_batch_size": 4})
+    plans = planner(store, Topology(1, 2, "cpu"))
+    assert plans.plan(two).peak == pytest.approx(found, rel=NEAR)
+    assert plans.plan(two).peak > 1.05 * planner(store).plan(trainer.run).peak
+
+
+def test_shares_of_eight_processes(store: Store, tmp_path: Path) -> None:
+    """An eighth of what is shared out, and what a strategy needs beside it."""
+    run = store.prepare(Cell("qwen2_vl", "full", "bf16", True, "ddp"), batch_size=1).run
+    run = run.model_copy(update={"global_batch_size": 8})
+    fresh()
+    plans = planner(store, Topology(1, 8, "cpu"))
+    file = tmp_path / "zero.json"
+
+    def by(stage: int, **offloaded: Any) -> memory_plan.Plan:
+        zero = {"stage": stage, "reduce_bucket_size": 1000, "stage3_max_live_parameters": 1000}
+        file.write_text(json.dumps({"zero_optimization": zero | offloaded}))
+        update = {"use_deepspeed": True, "deepspeed_config": str(file)}
+        return plans.plan(run.model_copy(update=update))
+
+    ddp, fsdp = plans.plan(run), plans.plan(run.model_copy(update={"fsdp": True}))
+    number = ddp.gradients // 4
+    assert (fsdp.gradients, fsdp.optimizer) == (number // 2, number)
+    assert fsdp.weights == ddp.weights // 8
+    two, three = by(2), by(3)
+    assert two.gradients == three.gradients == number // 4
+    assert two.optimizer == three.optimizer == 12 * (number // 8)
+    assert three.weights == two.weights // 8
+    assert two.weights == pytest.approx(ddp.weights / 2, rel=NEAR)
+    away = by(3, offload_param={"device": "cpu"}, offload_optimizer={"device": "cpu"})
+    assert away.weights == away.gradients == away.optimizer == 0
+    assert away.peak < three.peak < two.peak < ddp.peak

@@ -75,7 +75,7 @@ def _component(name: str, part: str, told: list[str], dtype: "torch.dtype") -> A
             model = kind(kind.config_class.from_pretrained(name, subfolder=part))
         else:
             model = kind.from_config(kind.load_config(name, subfolder=part))
-        model.to(dtype)
+        torch.nn.Module.to(model, dtype)  # diffusers' own warns of what `_widen` does next
     _widen(model, set(model._keep_in_fp32_modules or ()))
     return model
 
