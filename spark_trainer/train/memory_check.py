@@ -17,7 +17,8 @@ from spark_trainer.system import gpu, log
 from spark_trainer.train.topology import Topology
 
 TOO_LARGE = 3
-MARGIN = 0.05  # of a GPU's memory: how far what is computed may be from what is taken
+# Of a GPU's memory: how far what is computed may be from what is taken, as tiny models took it.
+MARGIN, MARGIN_OF_SHARDS = 0.05, 0.15
 LIMIT_SECONDS = 900.0
 GIB = 2**30
 
@@ -79,9 +80,10 @@ def main(arguments: list[str]) -> int:
     planner = memory_plan.Planner(topology, data)
     plan = planner.plan(run)
     memory = int(arguments[1]) if len(arguments) > 1 else None
-    if memory is None or plan.peak <= memory * (1 + MARGIN):
+    margin = MARGIN_OF_SHARDS if run.sharded else MARGIN
+    if memory is None or plan.peak <= memory * (1 + margin):
         print(memory_plan.table({launched.name: plan}))
-        if memory is not None and plan.peak > memory * (1 - MARGIN):
+        if memory is not None and plan.peak > memory * (1 - margin):
             print(f"that is close to the {memory / GIB:.1f} GiB of a GPU, and may be too much")
         return 0
     advice = memory_advice.advice(run, planner, memory * (1 - MARGIN))

@@ -15,7 +15,8 @@ number of weights that learn, n, on N processes. In bytes of each process, w tho
 Gradients that are kept are there from the start of an update, others come as the activations go.
 ZeRO keeps float32 weights beside the model's own (Rajbhandari et al. 2020, arXiv:1910.02054,
 section 3), fills buckets of `reduce_bucket_size` numbers, and has its gradients in float32 as it
-steps; ZeRO-3 gathers up to `stage3_max_live_parameters` ahead. Not in it: what CUDA takes for
+steps; ZeRO-3 gathers up to `stage3_max_live_parameters` ahead. Before that DeepSpeed puts the whole
+model, in w, on each GPU. Not in it: what CUDA takes for
 itself, workspaces of kernels, rounding by the allocator, and evaluations, which bring frozen
 encoders to the GPU.
 """
@@ -81,6 +82,7 @@ class _Share:
         keeps_gradients: whether all are there from the start of an update.
         passing: what it needs in a pass.
         stepping: what it needs as weights change.
+        starting: all that it needs before the first update.
         host: of the machine's memory.
     """
 
@@ -90,6 +92,7 @@ class _Share:
     keeps_gradients: bool = False
     passing: int = 0
     stepping: int = 0
+    starting: int = 0
     host: int = 0
 
 
@@ -146,6 +149,7 @@ def planned(run: Run, topology: Topology, found: Pass) -> Plan:
     gradients = int(share.gradient * found.num_learnt)
     passing = found.most(share.gradient, share.keeps_gradients or passes > 1)
     held = share.weights + found.beside + share.optimizer + average
+    peak = held + max(passing + share.passing, gradients + max(share.stepping, moving))
     left = found.loaded - found.frozen - found.learnt - found.beside  # on the machine
     return Plan(
         weights=share.weights + found.beside,
@@ -153,7 +157,7 @@ def planned(run: Run, topology: Topology, found: Pass) -> Plan:
         optimizer=share.optimizer,
         average=average,
         activations=found.most(0, False) + share.passing,
-        peak=held + max(passing + share.passing, gradients + max(share.stepping, moving)),
+        peak=max(peak, share.starting),
         host=topology.processes * max(found.loaded, left + share.host + average),
     )
 
@@ -214,7 +218,7 @@ def _zero(run: Run, world_size: int, found: Pass) -> _Share:
     if _offloaded(values, "offload_optimizer"):
         host, optimizer, gradient = host + optimizer + 4 * part, 0, 0
     stepping = 4 * min(part, SUB_GROUP if stage == 3 else part) if gradient else 0
-    return _Share(weights, optimizer, gradient, stage == 3, passing, stepping, host)
+    return _Share(weights, optimizer, gradient, stage == 3, passing, stepping, whole, host)
 
 
 def _wide(run: Run) -> int:

@@ -137,4 +137,5 @@ def test_shares_of_eight_processes(store: Store, tmp_path: Path) -> None:
     assert two.weights == pytest.approx(ddp.weights / 2, rel=NEAR)
     away = by(3, offload_param={"device": "cpu"}, offload_optimizer={"device": "cpu"})
     assert away.weights == away.gradients == away.optimizer == 0
-    assert away.peak < three.peak < two.peak < ddp.peak
+    assert away.peak <= three.peak < two.peak < ddp.peak
+    assert three.peak >= two.weights  # DeepSpeed begins with the whole model on each GPU
