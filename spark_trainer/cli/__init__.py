@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, jobs
+from spark_trainer.cli import commands, jobs, memory
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.gallery_flags(command(commands.gallery))
     commands.runs_flags(command(commands.runs))
     commands.gpus_flags(command(commands.gpus, configured=False))
+    memory.memory_flags(command(memory.memory))
     for function, names in jobs.FLAGS.items():
         job = command(function, shown=False)
         for name in names.split():

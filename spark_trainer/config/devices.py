@@ -29,6 +29,12 @@ class Devices(Section):
         description="Stop if fewer GPUs than this are granted, over all nodes.",
         json_schema_extra=Runtime,
     )
+    check_memory: bool = Field(
+        True,
+        description="Stop before the weights are loaded if the run needs more memory than its GPUs "
+        "have; false only says so.",
+        json_schema_extra=Runtime,
+    )
     allow_cpu: bool = Field(
         False,
         description="Train on the CPU if there is no GPU; the log says so.",

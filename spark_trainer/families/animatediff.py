@@ -66,9 +66,11 @@ class AnimateDiff(Diffusion):
         """
         import torch
 
-        pretrained = LoadOptions(dtype=options.dtype, four_bit=options.four_bit)
+        pretrained = LoadOptions(
+            dtype=options.dtype, four_bit=options.four_bit, on_meta=options.on_meta
+        )
         loaded = super().load(name, pretrained)
-        if options.from_scratch:
+        if options.from_scratch and not options.on_meta:
             config = loaded.model.config
             fresh = type(loaded.model).from_config(config).to(loaded.model.dtype).state_dict()
             moving = {name: value for name, value in fresh.items() if ".motion_modules." in name}

@@ -17,7 +17,7 @@ from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserErro
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.system import gpu, log
-from spark_trainer.train import continued, holder, lineage, processes, stop
+from spark_trainer.train import continued, holder, lineage, memory_check, processes, stop
 from spark_trainer.train.strategies import deepspeed_config
 from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology
 
@@ -54,10 +54,12 @@ def fit(spec: RunSpec, data: Path, granted_gpus: int, threads: int, nodes: int =
         _gather(spec, data, topology)
         if nodes > 1:
             _describe(spec, topology, None)
+            _check_memory(spec, topology, None)
             ending = processes.run([processes.srun(topology, folder.path, threads)], held=[lock])
         else:
             with _leased(spec.name, topology) as lease:
                 _describe(spec, topology, lease)
+                _check_memory(spec, topology, lease)
                 program = _program(folder)
                 ending = processes.start(program, spec.settings, topology, threads, lease, lock)
     _conclude(spec, ending)
@@ -174,6 +176,13 @@ def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> Non
     write_json(folder.lineage, lineage.of(launched, folder.manifest) | devices)
     write_text(folder.config, yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
     launched.write(folder)
+
+
+def _check_memory(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> None:
+    """Stop a run that can't fit into its GPUs; those of several nodes are not asked here."""
+    if topology.device == "cuda":
+        memory = gpu.memory_bytes(lease.devices) if lease else None
+        memory_check.before_loading(spec.folder, memory, spec.settings.check_memory)
 
 
 def _topology(run: Run, granted: int, nodes: int) -> Topology:

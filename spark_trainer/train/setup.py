@@ -1,5 +1,6 @@
 """From a run folder to what the loop needs, with a stop where it is not what was asked for."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,18 +136,35 @@ def find(run: Run) -> Kind:
 def model(run: Run, family: Kind) -> Loaded:
     """Load the model with its frozen and its learning parts, the same weights in every process.
 
-    Frozen weights below adapters, and those of families of which little learns, are held in the
-    precision that they are used in.
-
     Raises:
         ValueError: the family can't do what is asked.
     """
     set_seed(run.seed)
+    loaded = built(run, family)
+    set_seed(run.seed, device_specific=True)
+    return loaded
+
+
+def built(run: Run, family: Kind, on_meta: bool = False) -> Loaded:
+    """Return the model with its frozen and its learning parts.
+
+    Frozen weights below adapters, and those of families of which little learns, are held in the
+    precision that they are used in.
+
+    Args:
+        run: the settings.
+        family: the checkpoint's.
+        on_meta: weights have shapes and no content, see `LoadOptions`.
+
+    Raises:
+        ValueError: the family can't do what is asked.
+    """
     if run.packing and not family.packs:
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
     narrow = run.finetune != "full" or family.mostly_frozen
     options = LoadOptions(
         from_scratch=run.from_scratch,
+        on_meta=on_meta,
         dtype=loading.dtype(run) if narrow else None,
         four_bit=run.finetune == "qlora",
         attention=run.attention,
@@ -154,18 +172,18 @@ def model(run: Run, family: Kind) -> Loaded:
         sharded=run.sharded,
     )
     loaded = family.load(run.model_name, options)
-    if run.from_scratch:
+    if run.from_scratch and not on_meta:
         log.logger.warning("train.from_scratch: %s begins from random weights", run.model_name)
     family.check(loaded, run)
-    if run.finetune == "full":
-        family.freeze(loaded.model, run)
-    else:
-        family.add_adapters(loaded.model, run)
+    with torch.device("meta") if on_meta else contextlib.nullcontext():
+        if run.finetune == "full":
+            family.freeze(loaded.model, run)
+        else:
+            family.add_adapters(loaded.model, run)
     if run.finetune == "qlora":
         _keep_packing(loaded.model)
     if run.gradient_checkpointing:
         family.checkpoint_gradients(loaded.model)
-    set_seed(run.seed, device_specific=True)
     return loaded
 
 

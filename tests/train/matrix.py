@@ -148,7 +148,7 @@ class Store:
         }
         if cell.family in DIFFUSION:
             frames = 5 if cell.family == "wan_animate" else 3
-            settings |= {"model_type": "diffusion", "encode": "each_step"}
+            settings = {"model_type": "diffusion", "encode": "each_step"} | settings
             settings["clip"] = {"num_frames": frames, "fps": FPS, "sizes": [[32, 32]]}
         if cell.strategy == "fsdp":
             settings["fsdp"] = True

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spark_trainer.config import Run
 from spark_trainer.data import control, encoded
 from spark_trainer.data.encoded import EMPTY, TEXT, Store
-from spark_trainer.data.sample import Sample
+from spark_trainer.data.sample import REFERENCE, Sample
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.families.kinds.reading import Reader
@@ -31,6 +33,13 @@ class Clips(Reader):
     loaded: Loaded
     guidance_dropout: float
     empty: "torch.Tensor | None"
+
+    def largest(self, run: Run) -> Batch:
+        return largest(self, run)
+
+    def resident(self) -> "list[torch.nn.Module]":
+        """See `Reader`: all of the pipeline."""
+        return _modules(self.loaded, list(self.loaded.processor.components))
 
     def read(self, number: int) -> Sample:
         clip = self.samples[number]
@@ -74,6 +83,13 @@ class CachedClips(Reader):
     guidance_dropout: float
     store: Store
 
+    def largest(self, run: Run) -> Batch:
+        return largest(self, run)
+
+    def resident(self) -> "list[torch.nn.Module]":
+        """See `Reader`: what the loss needs beside what was kept."""
+        return _modules(self.loaded, self.family.train_time_encoders)
+
     def read(self, number: int) -> CachedClip:
         plan = self.samples.plan(number)
         name = f"video {plan.entry['id']}"
@@ -96,6 +112,36 @@ class CachedClips(Reader):
         tensors = self.family.collate([clip.tensors for clip in clips])
         tensors |= {SEEDS: [clip.seed for clip in clips], DROPOUT: self.guidance_dropout}
         return Batch(tensors, len(clips))
+
+
+def largest(reader: Clips | CachedClips, run: Run) -> Batch:
+    """Return a batch of grey clips, of the longest and largest that `clip` allows."""
+    from PIL import Image
+
+    family, loaded = reader.family, reader.loaded
+    shapes = product(run.clip.lengths, run.clip.sizes)
+    num_frames, size = max(shapes, key=lambda shape: shape[0] * shape[1][0] * shape[1][1])
+    frames = (Image.new("RGB", size),) * num_frames
+    needs = family.needs
+    names = (*needs.conditions, *(needs.optional_conditions if run.clip.replace else ()))
+    conditions = {name: frames[: 1 if name == REFERENCE else None] for name in names}
+    times = tuple(float(second) for second in range(num_frames))
+    clip = Sample("grey", frames, times, None, "grey", size=size, conditions=conditions)
+    one = family.encode_sample(loaded, clip)
+    if family.text_conditioned:
+        texts = {TEXT: clip.answer, EMPTY: ""}
+        one |= {name: family.encode_text(loaded, text)[TEXT] for name, text in texts.items()}
+    number = run.batch_size
+    told = {SEEDS: list(range(number)), DROPOUT: reader.guidance_dropout}
+    return Batch(family.collate([one] * number) | told, number)
+
+
+def _modules(loaded: Loaded, names: Sequence[str]) -> "list[torch.nn.Module]":
+    """Return the components of these names that are networks, but for the one that is trained."""
+    import torch
+
+    parts = [loaded.processor.components[name] for name in names]
+    return [p for p in parts if isinstance(p, torch.nn.Module) and p is not loaded.model]
 
 
 def _grouped(things: Sequence[Any], keys: Sequence[Any]) -> list[list[Any]]:

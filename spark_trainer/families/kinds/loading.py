@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
+from spark_trainer.families.kinds import meta_device
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +17,7 @@ class LoadOptions:
     Attributes:
         from_scratch: random weights of the checkpoint's configuration.
         encoders_only: a pipeline's network stays on the disk; `model` has its `config` alone.
+        on_meta: weights have shapes and no content, and no file of weights is read.
         dtype: of torch, `auto` as it was saved, None for float32.
         four_bit: in 4 bits (QLoRA).
         attention: the implementation of attention, as `train.attention` names it.
@@ -26,6 +28,7 @@ class LoadOptions:
 
     from_scratch: bool = False
     encoders_only: bool = False
+    on_meta: bool = False
     dtype: "torch.dtype | str | None" = None
     four_bit: bool = False
     attention: str = "auto"
@@ -86,8 +89,11 @@ def image_to_text(name: str, options: LoadOptions) -> Loaded:
     chosen: dict[str, Any] = {"dtype": options.dtype or "float32"}
     if attention := _attention(config, options):
         chosen["attn_implementation"] = attention
-    if options.from_scratch:
+    if options.from_scratch and not options.on_meta:
         return Loaded(auto.from_config(config, **chosen), processor)
+    if options.on_meta:
+        four_bit = nf4(options.dtype) if options.four_bit else None
+        return Loaded(meta_device.image_to_text(config, chosen, four_bit), processor)
     if options.four_bit:
         chosen["quantization_config"] = BitsAndBytesConfig(**nf4(options.dtype))
     return Loaded(auto.from_pretrained(name, use_safetensors=True, **chosen), processor)

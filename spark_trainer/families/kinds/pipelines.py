@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.data.sample import Unusable
+from spark_trainer.families.kinds import meta_device
 from spark_trainer.families.kinds.clips import DROPOUT
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions, nf4
 
@@ -45,13 +46,18 @@ def load(name: str, options: LoadOptions, class_name: str, network: str) -> Load
         raise ValueError(f"train.model_name: {name} is a {found}; expected a {class_name}")
     dtype = options.dtype if isinstance(options.dtype, torch.dtype) else torch.float32
     chosen: dict[str, Any] = {"dtype": {"default": dtype, "vae": torch.float32}}
-    if options.four_bit:
+    if options.four_bit and not options.on_meta:
         if not torch.cuda.is_available():  # diffusers refuses to quantise without one
             raise ValueError("train.finetune: qlora of a pipeline needs a GPU; expected lora")
         chosen["quantization_config"] = _four_bit(options, network)
     if options.encoders_only:
         chosen[network] = None
-    pipeline = getattr(diffusers, class_name).from_pretrained(name, use_safetensors=True, **chosen)
+    if options.on_meta:
+        four_bit = nf4(options.dtype) if options.four_bit else None
+        pipeline = meta_device.pipeline(name, class_name, network, dtype, four_bit)
+    else:
+        made = getattr(diffusers, class_name)
+        pipeline = made.from_pretrained(name, use_safetensors=True, **chosen)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
@@ -60,7 +66,7 @@ def load(name: str, options: LoadOptions, class_name: str, network: str) -> Load
         shape = getattr(diffusers, index[network][1]).load_config(name, subfolder=network)
         return Loaded(SimpleNamespace(config=SimpleNamespace(**shape)), pipeline)
     model = getattr(pipeline, network)
-    if options.from_scratch:
+    if options.from_scratch and not options.on_meta:
         model = type(model).from_config(model.config)
         pipeline.register_modules(**{network: model})
     for parameter in model.parameters():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spark_trainer.config import Run
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.errors import of_machine, unexpected
@@ -47,6 +48,14 @@ class Reader(ABC):
     def ready(self, batch: Batch, device: "torch.device") -> Batch:
         """Return the batch as the loss takes it, on its device; never called by a worker."""
         return batch.to(device)
+
+    def largest(self, run: Run) -> Batch:
+        """Return the batch that takes the most memory of those that a run may meet."""
+        raise NotImplementedError
+
+    def resident(self) -> "list[torch.nn.Module]":
+        """List the frozen modules that are on the device while the network trains, beside it."""
+        return []
 
     def prove(self) -> None:  # noqa: B027  # most readers have nothing that can't be used
         """Read something that every sample would do for.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.data.encoded import Store
-from spark_trainer.data.sample import Sample, Unusable
+from spark_trainer.data.sample import Sample, Size, Unusable
 from spark_trainer.families.kinds import export, loading, padding
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch, Encoded
@@ -24,6 +24,8 @@ from spark_trainer.families.kinds.reading import Parts, Reader
 if TYPE_CHECKING:
     import torch
 
+CANDIDATES = 16  # samples of which the largest are looked for
+UNKNOWN_PX, UNKNOWN_WORDS = 1280, 64  # of samples that nobody has seen yet
 GREY_PX = 64  # side of the picture that shows whether a family can encode at all
 LOADING = """\
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -210,11 +212,33 @@ class Texts(Reader):
 
     def prove(self) -> None:
         """See `Reader`: a grey picture would do for every sample."""
+        self.collated([self._grey(2, (GREY_PX, GREY_PX), "grey")])
+
+    def _grey(self, num_frames: int, size: Size, answer: str) -> Encoded:
+        """Return what is made of grey frames; of one where the family sees no more."""
         from PIL import Image
 
-        images = (Image.new("RGB", (GREY_PX, GREY_PX)),) * (1 if self.family.one_frame else 2)
-        grey = Sample("grey", images, (0.0, 1.0)[: len(images)], None, "grey")
-        self.collated([self.family.encode(self.loaded, grey, self.max_length)])
+        frames = (Image.new("RGB", size),) * (1 if self.family.one_frame else num_frames)
+        times = tuple(float(second) for second in range(len(frames)))
+        grey = Sample("grey", frames, times, None, answer)
+        return self.family.encode(self.loaded, grey, self.max_length)
+
+    def largest(self, run: Run) -> Batch:
+        """See `Reader`; of the samples with the longest texts those with the most tokens.
+
+        Without samples grey ones stand in for them, 16 by 9 and as large as `clip` allows.
+        """
+        if len(self.samples):
+            order = self.samples.lengths().argsort(kind="stable").tolist()
+            asked = order[-max(CANDIDATES, run.batch_size) :]
+            read = [one.made for number in asked if (one := self._one(number, []))]
+            read.sort(key=lambda encoded: len(encoded.labels))
+        else:
+            width = run.clip.max_side_px or UNKNOWN_PX
+            size = (width, width * 9 // 16)
+            read = [self._grey(run.clip.lengths[0], size, "grey " * UNKNOWN_WORDS)]
+        batches = self.collated((read * run.batch_size)[-run.batch_size :])
+        return max(batches, key=lambda batch: batch.num_tokens)
 
     def collated(self, read: list[Encoded]) -> list[Batch]:
         return [

@@ -1,6 +1,6 @@
 """The GPUs of this machine, and their leases to processes; nothing heavy is imported."""
 
-from spark_trainer.system.gpu.driver import VISIBLE_VARIABLE, Device, devices, visible
+from spark_trainer.system.gpu.driver import VISIBLE_VARIABLE, Device, devices, memory_bytes, visible
 from spark_trainer.system.gpu.leases import Lease, NoDevice, hold, holders, lease
 from spark_trainer.system.gpu.registry import Holder
 
@@ -14,5 +14,6 @@ __all__ = [
     "hold",
     "holders",
     "lease",
+    "memory_bytes",
     "visible",
 ]

@@ -56,6 +56,20 @@ def devices() -> list[Device]:
     return [Device(*row.split(", ")) for row in rows if row]
 
 
+def memory_bytes(names: Sequence[str]) -> int | None:
+    """Return the memory of the smallest of these devices; None where the driver doesn't tell it.
+
+    It tells none of MIG instances.
+
+    Args:
+        names: their names as in `CUDA_VISIBLE_DEVICES`.
+    """
+    listed, found = listing(), {device.uuid: device.memory_mib for device in devices()}
+    told = [found.get(canonical(name, listed), "") for name in names]
+    known = [int(mib) * 2**20 for mib in told if mib.isdecimal()]
+    return min(known) if known and len(known) == len(names) else None
+
+
 def listing() -> list[Listed]:
     """List the GPUs of this machine with their MIG instances; empty where there is no driver."""
     found: list[Listed] = []

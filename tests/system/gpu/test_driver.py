@@ -103,3 +103,13 @@ def test_the_variable_comes_first(
 def test_one_device_has_one_name(install: Install, listing: str, name: str, meant: str) -> None:
     install(listing, ROWS)
     assert driver.canonical(name, driver.listing()) == meant
+
+
+@pytest.mark.parametrize(
+    ("names", "memory"), [(["0"], 40960), (["GPU-aaaa"], None), (["0", "7"], None)]
+)
+def test_memory_is_the_smallest_ones_or_unknown(
+    install: Install, names: list[str], memory: int | None
+) -> None:
+    install(WHOLE, ROWS)
+    assert driver.memory_bytes(names) == (None if memory is None else memory * 2**20)

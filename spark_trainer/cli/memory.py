@@ -1,0 +1,53 @@
+"""The command that tells what runs take of memory."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from spark_trainer import config
+from spark_trainer.config import Run
+from spark_trainer.data.layout import Layout
+from spark_trainer.errors import UserError, of_machine
+
+
+def memory(options: argparse.Namespace) -> int:
+    """Compute what training runs take of each GPU and of the machine; no weights are loaded."""
+    from spark_trainer.train import memory_plan
+    from spark_trainer.train.memory_pass import Data
+    from spark_trainer.train.topology import Topology
+
+    settings = config.read(options.config)
+    layout = Layout(Path(settings.output_dir))
+    for name, run in _chosen(settings, options.run).items():
+        run = run.model_copy(update={"gpus": options.gpus or max(1, run.gpus)})
+        topology = Topology(run.nodes, run.gpus, "cuda")
+        manifest = Path(run.manifest_path or layout.manifest)
+        data = Data(manifest, manifest.parent) if manifest.exists() else None
+        if data is None:
+            text = f"{manifest}: no such file yet; grey frames stand in for the samples"
+            print(text, file=sys.stderr)
+        try:
+            plans = memory_plan.Planner(topology, data).by_strategy(run)
+        except (ValueError, OSError) as error:
+            if of_machine(error):
+                raise
+            raise UserError(f"memory: run {name}: {error}") from None
+        print(f"{name}: GiB on each of {topology.world_size} GPUs, and of each machine (host)")
+        print(memory_plan.table(plans))
+    return 0
+
+
+def memory_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `memory`."""
+    parser.add_argument("--run", help="one of the configured runs (default: all)")
+    parser.add_argument("--gpus", type=int, help="GPUs of each node, instead of train.gpus")
+
+
+def _chosen(settings: config.Config, name: str | None) -> dict[str, Run]:
+    """Return the configured runs, or the one of this name."""
+    runs = dict(settings.runs or {"default": Run()})
+    if name is None:
+        return runs
+    if name not in runs:
+        raise UserError(f"memory: no run {name!r}; expected one of: {', '.join(runs)}")
+    return {name: runs[name]}

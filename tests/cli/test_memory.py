@@ -1,0 +1,68 @@
+"""`python -m spark_trainer memory`, in this process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spark_trainer import cli
+from tests.families import tiny
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Qwen2-VL's configuration; its weights are gone."""
+    path = tiny.qwen2_vl(tmp_path_factory.mktemp("checkpoint"))
+    for file in path.glob("*.safetensors"):
+        file.unlink()
+    return path
+
+
+def call(folder: Path, *flags: str, **settings: Any) -> int:
+    """The exit status of the command, of one run with these settings."""
+    config = folder / "config.yaml"
+    clip = {"num_frames": 2, "max_side_px": 64}
+    run = {"clip": clip, "batch_size": 2, "mixed_precision": "bf16"} | settings
+    whole = {"output_dir": str(folder / "data"), "train": {"runs": {"slow": run}}}
+    config.write_text(yaml.safe_dump(whole))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["memory", "--config", str(config), *flags])
+    return int(ended.value.code or 0)
+
+
+def test_every_strategy_has_a_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, "--run", "slow", "--gpus", "8", model_name=str(checkpoint)) == 0
+    told = capsys.readouterr()
+    assert "grey frames stand in for the samples" in told.err
+    first, heads, *lines = told.out.splitlines()
+    assert first == "slow: GiB on each of 8 GPUs, and of each machine (host)"
+    assert heads.split()[0] == "weights"
+    assert heads.split()[-2:] == ["peak", "host"]
+    names = [line.rsplit(maxsplit=7)[0] for line in lines]
+    files = [f"config/deepspeed_{name}.json" for name in ("zero2", "zero3_on_gpu", "zero3")]
+    assert names == ["as configured", *files, "FSDP2"]
+
+
+def test_a_strategy_that_refuses_the_settings_has_none(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, model_name=str(checkpoint), finetune="qlora") == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("as configured")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--run", "fast"), "no run 'fast'; expected one of: slow"),
+        ((), "memory: run slow: "),
+    ],
+)
+def test_what_is_wrong_is_the_users(
+    flags: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, *flags, model_name=str(tmp_path / "nowhere")) == 1
+    assert said in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""A run that can't fit says so before its weights are loaded."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_trainer.errors import UserError
+from spark_trainer.runs.spec import RunSpec
+from spark_trainer.system import gpu
+from spark_trainer.system.gpu import driver, registry
+from spark_trainer.train import launch, memory_advice, memory_check, memory_plan, processes
+from spark_trainer.train.memory_pass import Data
+from spark_trainer.train.topology import Topology
+
+from .conftest import write_run
+
+MIB = 2**20
+NVIDIA_SMI = """#!/bin/sh
+case "$1" in
+-L) echo "GPU 0: Made up (UUID: GPU-0)" ;;
+*) echo "0, Made up, {mib}, 0, 0, 580.1, GPU-0" ;;
+esac
+"""
+
+
+@pytest.fixture
+def without_weights(checkpoint: Path, tmp_path: Path) -> Any:
+    """BLIP's checkpoint, of which only the configuration can be read."""
+    weights = checkpoint / "model.safetensors"
+    hidden = weights.rename(tmp_path / "hidden")
+    yield checkpoint
+    hidden.rename(weights)
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with one GPU of 8 MiB, as the driver tells it."""
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    script.write_text(NVIDIA_SMI.format(mib=8))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
+    monkeypatch.setenv(registry.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    monkeypatch.delenv(driver.VISIBLE_VARIABLE, raising=False)
+    assert gpu.memory_bytes(["0"]) == 8 * MIB
+
+
+def fit(spec: RunSpec) -> None:
+    """Train a run on the GPU of `card`."""
+    launch.fit(spec, Path(spec.settings.manifest_path or ""), granted_gpus=1, threads=1)
+
+
+def test_a_launch_that_cannot_fit_stops_before_it_loads(
+    make: Any, without_weights: Path, card: None
+) -> None:
+    made = make(model_name=str(without_weights), batch_size=8, allow_cpu=False, min_gpus=1)
+    with pytest.raises(UserError, match=r"which has 0\.0; it would take 0\.0 with train: ") as told:
+        fit(made)
+    assert "{batch_size: 1, global_batch_size: 8" in str(told.value)
+    assert str(told.value).endswith("train.check_memory: false starts it all the same")
+
+
+def test_a_launch_may_try_all_the_same(
+    make: Any,
+    without_weights: Path,
+    card: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = []
+
+    def start(*_: Any) -> processes.Ending:
+        started.append(True)
+        return processes.Ending(0, "", 0)
+
+    monkeypatch.setattr(processes, "start", start)
+    with caplog.at_level(logging.WARNING):
+        fit(make(model_name=str(without_weights), batch_size=8, check_memory=False))
+    assert started
+    assert "it starts because of train.check_memory: false" in caplog.text
+
+
+@pytest.mark.parametrize("memory", [None, 2**30])
+def test_what_fits_or_nobody_knows_is_told(
+    make: Any, without_weights: Path, memory: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = make(model_name=str(without_weights))
+    run = write_run(spec)
+    assert memory_check.main([str(run), *([] if memory is None else [str(memory)])]) == 0
+    heads, values = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert heads[-2:] == ["peak", "host"]
+    assert values[0] == spec.name
+
+
+@pytest.mark.parametrize(("sharded", "margin"), [(False, 0.05), (True, 0.15)])
+def test_nothing_is_refused_within_the_margin(
+    sharded: bool, margin: float, make: Any, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = make(fsdp=sharded)
+    run = write_run(spec)
+    peak = planner(manifest).plan(spec.settings).peak
+    assert memory_check.main([str(run), str(int(peak / (0.99 + margin)))]) == 0
+    assert "may be too much" in capsys.readouterr().out
+    memory = str(int(peak / (1.01 + margin)))
+    assert memory_check.main([str(run), memory]) == memory_check.TOO_LARGE
+
+
+def planner(manifest: Path, processes: int = 1) -> memory_plan.Planner:
+    """What plans runs over the samples of a manifest."""
+    return memory_plan.Planner(Topology(1, processes, "cuda"), Data(manifest, manifest.parent))
+
+
+def test_advice_keeps_results_where_it_can(make: Any, manifest: Path) -> None:
+    run = make(batch_size=1, gpus=8).settings
+    plans, several = planner(manifest), planner(manifest, 8)
+    peak = plans.plan(run).peak
+    told = memory_advice.advice(run, plans, peak * 0.99)
+    assert "with train: {gradient_checkpointing: true}" in told
+    told = memory_advice.advice(run, several, several.plan(run).peak * 0.4)
+    assert "fsdp: true" in told
+    assert "finetune: lora" in told
+
+
+def test_a_run_that_never_fits_says_what_was_tried(make: Any, manifest: Path) -> None:
+    told = memory_advice.advice(make().settings, planner(manifest), 1)
+    assert "gradient_checkpointing" in told
+    assert "larger GPUs" in told
