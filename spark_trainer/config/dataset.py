@@ -94,7 +94,7 @@ class Sampling(Section):
         "full",
         description="`full` decodes every pixel of a JPEG and then resizes; `scaled` lets libjpeg "
         "decode a half, a quarter or an eighth of each side where `max_side_px` or `sizes` need no "
-        "more: two to three times fewer CPU seconds, slightly other pixels.",
+        "more: two to five times fewer CPU seconds, slightly other pixels.",
     )
     deinterlace: Literal["auto", "on", "off"] = Field(
         "auto",
