@@ -1,5 +1,7 @@
 """The devices of a run, and the strategy that spreads the model over them."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from spark_trainer.config.section import Runtime, Section
@@ -8,10 +10,11 @@ from spark_trainer.config.section import Runtime, Section
 class Devices(Section):
     """GPUs, nodes, processes and strategy."""
 
-    num_workers: int = Field(
-        2,
-        ge=0,
-        description="Processes that read samples before training needs them, for each GPU.",
+    num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="Processes that read samples before training needs them, for each GPU. `auto` "
+        "begins with 2, measures what samples and updates take, and goes on with as many as "
+        "suffice, as far as there are CPUs.",
         json_schema_extra=Runtime,
     )
     gpus: int = Field(

@@ -27,6 +27,8 @@ def check(run: "Run") -> None:
         )
     if run.kind == "diffusion":
         _check_diffusion(run)
+    elif run.clip.jpeg_decoding == "scaled" and not (run.clip.max_side_px or run.clip.sizes):
+        raise ConfigError("clip.jpeg_decoding: expected full without max_side_px or sizes")
     if run.from_scratch and run.finetune != "full":
         raise ConfigError(f"finetune: expected full, {run.finetune} adapts trained weights")
     if not run.use_accelerate and run.gpus * run.nodes > 1:

@@ -50,7 +50,8 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
 
         Settings that the run never reads are left out. Of the batch sizes only the samples of an
         update count, and of `encode` only the number of variants. `eval_steps` counts only where
-        the held-out loss decides something, `max_eval_samples` there too if it is given.
+        the held-out loss decides something, `max_eval_samples` there too if it is given;
+        `clip.jpeg_decoding` only where it is not `full`, as all runs before it were.
 
         The strategy (`use_deepspeed`, `fsdp`) counts, because weights are held in another precision
         by each. DeepSpeed's file does not: precision, batch sizes and clipping in it are the run's,
@@ -75,6 +76,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
             "guidance_dropout": not diffusion,
             "clip.reference": not diffusion,
             "clip.replace": not diffusion,
+            "clip.jpeg_decoding": self.clip.jpeg_decoding == "full",
             "split.seed": not (self.split.validation or self.split.test),
             "num_epochs": self.max_steps is not None,
             "lora": self.finetune == "full",

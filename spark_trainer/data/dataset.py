@@ -119,6 +119,11 @@ class VideoFrameDataset:
         return self._sampling.source
 
     @property
+    def jpeg_decoding(self) -> str:
+        """Return `clip.jpeg_decoding`."""
+        return self._sampling.jpeg_decoding
+
+    @property
     def num_clips(self) -> int:
         """Return the number of samples to encode ahead: each one in all of its variants."""
         return len(self) * (1 if self._fixed else self._variants or 1)

@@ -79,6 +79,8 @@ class Store:
             "variant": plan.variant,
             "content": self._content(samples, plan),
         }
+        if samples.jpeg_decoding != "full":
+            key["jpeg_decoding"] = samples.jpeg_decoding
         name = digest(key)
         earlier = self._shared("clips", name)
         path = self.folder / video[:2] / video / f"{name}.safetensors"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.config import Sampling
 from spark_trainer.data import video
 from spark_trainer.data.layout import Layout, frame_name
+from spark_trainer.data.video import Resizing
 from spark_trainer.errors import ABSENT, Refused, of_machine
 from spark_trainer.media import pictures
 from spark_trainer.media.render import Deinterlace
@@ -151,38 +152,42 @@ def _images(folder: Path, meta: Mapping[str, Any], times: tuple[float, ...]) -> 
 def _frames(plan: Plan, settings: Sampling, layout: Layout) -> "tuple[Image, ...]":
     """Read the video's frames, cropped to the plan's size, or shrunk."""
     found = _files(plan, settings, layout)
-    images = (
-        _opened(found)
-        if settings.source == "frames"
-        else _decoded(found[0], plan.times, settings.deinterlace)
-    )
-    if plan.size:
-        return video.fitted(images, plan.size)
-    return tuple(_shrunk(image, settings.max_side_px) for image in images)
+    resizing = Resizing(plan.size, settings.max_side_px)
+    if settings.source == "video":
+        decoded = _decoded(found[0], plan.times, settings.deinterlace)
+        return tuple(map(resizing.applied, decoded))
+    scaled = settings.jpeg_decoding == "scaled"
+    return tuple(_resized(path, resizing, scaled) for path in found)
 
 
 def _condition(plan: Plan, name: str, layout: Layout) -> "tuple[Image, ...]":
     """Read a video that the family's needs name, as it is on disk."""
     found = _condition_files(plan, name, layout)
     if found[0].suffix == ".mp4":
-        return _decoded(found[0], plan.conditions[name])
+        return tuple(_decoded(found[0], plan.conditions[name]))
     return _opened(found)
-
-
-def _shrunk(image: "Image", max_side_px: int | None) -> "Image":
-    longest = max(image.size)
-    if max_side_px is None or longest <= max_side_px:
-        return image
-    ratio = max_side_px / longest
-    return image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))))
 
 
 def _decoded(
     path: Path, times: tuple[float, ...], deinterlace: Deinterlace = "auto"
-) -> "tuple[Image, ...]":
-    """Decode a video's frames at these times."""
+) -> "Iterator[Image]":
+    """Decode a video's frames at these times, one by one: a clip of them may take 100 MB."""
     with _promised(path), _readable(path):
-        return tuple(picture.image(deinterlace) for picture in pictures.at(path, times))
+        yield from (picture.image(deinterlace) for picture in pictures.at(path, times))
+
+
+def _resized(path: Path, resizing: Resizing, scaled: bool) -> "Image":
+    """Read a frame at the size at which it is shown.
+
+    Args:
+        path: the file.
+        resizing: how it comes to that size.
+        scaled: decode no more of a JPEG than that needs.
+    """
+    from PIL import Image
+
+    with _promised(path), _readable(path), Image.open(path) as image:
+        return resizing.decoded(image) if scaled else resizing.applied(image)
 
 
 def _opened(paths: list[Path]) -> "tuple[Image, ...]":

@@ -1,6 +1,7 @@
 """Writing videos frame by frame, and shaping frames for training."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -56,13 +57,70 @@ class Writer:
         self._container.mux(self._stream.encode(av.VideoFrame.from_image(image)))
 
 
+@dataclass(frozen=True)
+class Resizing:
+    """How frames come to the size at which a sample shows them.
+
+    Attributes:
+        size: (width, height) in pixels, which a frame is scaled to cover and then cropped to.
+        max_side_px: without a `size`, a longer side is shrunk to it.
+    """
+
+    size: tuple[int, int] | None
+    max_side_px: int | None
+
+    def scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size that a frame of this one is scaled to, before it is cropped."""
+        longest = max(size)
+        ratio = min(self.max_side_px or longest, longest) / longest
+        if self.size:
+            ratio = max(self.size[0] / size[0], self.size[1] / size[1])
+        return max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
+
+    def applied(self, image: "Image") -> "Image":
+        """Return a frame resized, in RGB."""
+        if self.size:
+            return fitted([image], self.size)[0]
+        return _rgb(image).resize(self.scaled(image.size))
+
+    def decoded(self, image: "Image") -> "Image":
+        """Return a frame resized, of whose JPEG only the pixels that this needs are decoded.
+
+        libjpeg decodes a half, a quarter or an eighth of each side by a smaller inverse cosine
+        transform, never less than the size that is wanted; other formats are decoded in full.
+
+        Args:
+            image: a file that is opened, and not decoded yet.
+        """
+        from PIL import Image
+
+        size = self.scaled(image.size)
+        # Where a side is no multiple of the scale, its last pixel reaches beyond the frame.
+        _, (_, _, *region) = image.draft(None, size) or ("", (0, 0, *image.size))
+        if not self.size:
+            return _rgb(image).resize(size, box=(0, 0, *region))
+        box = _middle((region[0], region[1]), self.size)
+        return _rgb(image).resize(self.size, Image.Resampling.LANCZOS, box)
+
+
+def _middle(size: tuple[float, float], shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the largest box of a shape's aspect ratio around the middle of an image's size."""
+    (width, height), ratio = size, shape[0] / shape[1]
+    crop = min(width, height * ratio), min(height, width / ratio)
+    left, top = (width - crop[0]) / 2, (height - crop[1]) / 2
+    return left, top, width - left, height - top
+
+
 def fitted(images: "Sequence[Image]", size: tuple[int, int]) -> "tuple[Image, ...]":
     """Scale and crop each image around its middle to `size` (width, height) in pixels, in RGB."""
     from PIL import Image, ImageOps
 
-    return tuple(
-        ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images
-    )
+    return tuple(ImageOps.fit(_rgb(image), size, Image.Resampling.LANCZOS) for image in images)
+
+
+def _rgb(image: "Image") -> "Image":
+    """Return an image in RGB; PIL would copy one that is so already."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def mirrored(images: "Sequence[Image]") -> "tuple[Image, ...]":

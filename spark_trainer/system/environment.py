@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
+SLURM_CPUS = "SLURM_CPUS_PER_TASK"
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time, in so many of the clock
 PARENT_VARIABLE = "SPARK_TRAINER_PARENT"  # id of the process that started this one
 
 
@@ -54,6 +56,20 @@ def work_on(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent(number)
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use, if its run's others here use as many each.
+
+    The fewest of those of its affinity, of its task in Slurm, and of the control group's quota,
+    by which containers are limited.
+    """
+    found = [len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1]
+    found += [int(os.environ[SLURM_CPUS])] if SLURM_CPUS in os.environ else []
+    with contextlib.suppress(OSError, ValueError):  # without a quota its text is `max`
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+        found.append(quota // period)
+    return max(1, min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def collect_seldom() -> None:

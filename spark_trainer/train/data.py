@@ -3,9 +3,10 @@
 import atexit
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,9 @@ from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.errors import MachineError, SparkTrainerError
 from spark_trainer.families.kinds.reading import Reader, ReadResult
 from spark_trainer.system import environment
+
+FIRST_WORKERS = 2  # of `train.num_workers: auto`, until it is known what reading takes
+MAX_WORKERS = 16  # each holds the samples of two calls in shared memory
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,23 @@ def sampler(
     )
 
 
+class _Answer(NamedTuple):
+    """What a call for samples gave, or the error that it met, and what it took in seconds."""
+
+    read: ReadResult | Exception
+    read_s: float
+    cpu_s: float
+
+
+@dataclass
+class Cost:
+    """What calls for samples took: seconds of the workers, and CPU-seconds."""
+
+    calls: int = 0
+    read_s: float = 0.0
+    cpu_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class _Guarded:
     """What reads samples in a worker process: what stops the run comes as a value.
@@ -67,7 +88,12 @@ class _Guarded:
 
     read: Callable[[Sequence[int]], ReadResult]
 
-    def __getitem__(self, numbers: Sequence[int]) -> ReadResult | Exception:
+    def __getitem__(self, numbers: Sequence[int]) -> _Answer:
+        began, used = time.perf_counter(), time.process_time()
+        read = self._tried(numbers)
+        return _Answer(read, time.perf_counter() - began, time.process_time() - used)
+
+    def _tried(self, numbers: Sequence[int]) -> ReadResult | Exception:
         try:
             return self.read(numbers)
         except Exception as error:
@@ -86,8 +112,14 @@ def held_out(reader: Reader, run: Run, accelerator: Accelerator) -> "Ahead":
     numbers = evaluated(len(reader.samples), run.max_eval_samples)
     mine = numbers[accelerator.process_index :: accelerator.num_processes]
     calls = [mine[at : at + run.batch_size] for at in range(0, len(mine), run.batch_size)]
-    workers, pin = min(run.num_workers, len(calls)), accelerator.device.type == "cuda"
+    most = run.num_workers if isinstance(run.num_workers, int) else most_workers()
+    workers, pin = min(most, len(calls)), accelerator.device.type == "cuda"
     return _ahead(reader.without_replacement, calls, workers, pin, run.seed)
+
+
+def most_workers() -> int:
+    """Return how many workers may read for this process, which keeps a CPU for itself."""
+    return min(max(FIRST_WORKERS, environment.cpus() - 1), MAX_WORKERS)
 
 
 def evaluated(total: int, most: int | None) -> list[int]:
@@ -133,20 +165,26 @@ def _end_workers() -> None:
 
 
 class Ahead(Iterator[ReadResult]):
-    """What the workers of a loader read, one call after the other; leaving it ends them."""
+    """What the workers of a loader read, one call after the other; leaving it ends them.
 
-    def __init__(self, loader: Iterator[ReadResult | Exception]) -> None:
-        self._loader = loader
+    `cost` is what the calls up to here took.
+    """
+
+    def __init__(self, loader: Iterator[_Answer]) -> None:
+        self._loader, self.cost = loader, Cost()
 
     def __next__(self) -> ReadResult:
         """Give the next; raises MachineError where a worker process is gone."""
         try:
-            read = next(self._loader)
+            answer = next(self._loader)
         except RuntimeError as error:  # only the loader's own: a reader's comes as a value
             raise MachineError(f"reading ahead: {error}") from error
-        if isinstance(read, Exception):
-            raise read
-        return read
+        self.cost.calls += 1
+        self.cost.read_s += answer.read_s
+        self.cost.cpu_s += answer.cpu_s
+        if isinstance(answer.read, Exception):
+            raise answer.read
+        return answer.read
 
     def __enter__(self) -> Self:
         return self

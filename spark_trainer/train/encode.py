@@ -70,8 +70,9 @@ def run(
         with tempfile.TemporaryDirectory() as folder:
             taken = _taken(spec, settings, family, _collected(spec, data, Path(folder)))
             step = EncodeStep(family, spec.encode_fingerprint, taken)
+            own = settings.num_workers
             # One thread encodes while the others read samples.
-            workers = settings.num_workers + 1
+            workers = 1 + (own if isinstance(own, int) else threads)
             context = Context(Layout(spec.encoded), settings, workers, granted_gpus)
             shard = Shard("", tuple(taken))
             return runner.Job(step, spec.encode_fingerprint, shard, context).run(marker)

@@ -10,7 +10,16 @@ import torch
 from spark_trainer.config import Run
 from spark_trainer.errors import Stopped
 from spark_trainer.system import log
-from spark_trainer.train import checkpoints, data, evaluation, finish, optim, stop, strategies
+from spark_trainer.train import (
+    checkpoints,
+    data,
+    evaluation,
+    finish,
+    optim,
+    stop,
+    strategies,
+    workers,
+)
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import Setup, TrainingError
 from spark_trainer.train.state import State
@@ -85,8 +94,7 @@ class Trainer:
         step = self._begin()
         reader, accelerator = self.setup.training, self.setup.accelerator
         sampler = data.sampler(reader.samples, self.run, accelerator, step)
-        pin = accelerator.device.type == "cuda"
-        with data.training(reader, sampler, self.run.num_workers, pin) as reading:
+        with workers.reading(reader, sampler, self.run, accelerator) as reading:
             step = self._updates_from(step, reading, sampler.num_batches)
         finish.finish(self, step)
 
@@ -109,7 +117,7 @@ class Trainer:
             log.logger.info(text, continued, self.run.schedule, self.total, rate)
         return step
 
-    def _updates_from(self, step: int, reading: data.Ahead, num_calls: int) -> int:
+    def _updates_from(self, step: int, reading: workers.Reading, num_calls: int) -> int:
         """Make the updates after one; returns the number of the last one that is due."""
         if not self._evaluated(step):
             self._stop(step)

@@ -79,6 +79,16 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "expected none with fps or stride",
     ),
     (
+        {"train": {"clip": {"jpeg_decoding": "scaled"}}},
+        "train.clip.jpeg_decoding",
+        "expected full without max_side_px or sizes",
+    ),
+    (
+        {"train": {"clip": {"jpeg_decoding": "scaled", "source": "video", "max_side_px": 64}}},
+        "train.clip.jpeg_decoding",
+        "expected full with source: video",
+    ),
+    (
         {"train": {"clip": {"sizes": [[64, 64]], "max_side_px": 64}}},
         "train.clip.max_side_px",
         "expected none with sizes",

@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.dataset import VideoFrameDataset
+from spark_trainer.data.encoded import Store
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.sample import Needs, Unusable
 from spark_trainer.data.video import Writer
+
+FULL_AND_SCALED = ("full", "scaled")
 
 
 @pytest.fixture
@@ -71,6 +75,68 @@ def test_videos_of_one_length_come_together(manifest: Path) -> None:
     assert [len(samples[i].images) for i in range(12)] == [2, 3] * 6
     lengths = samples.lengths()
     assert lengths[1::2].max() < lengths[::2].min()
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The sizes at which JPEGs are decoded, in turn."""
+    sizes: list[tuple[int, int]] = []
+    load = JpegImageFile.load
+
+    def noted(self: JpegImageFile) -> Any:
+        if self.tile:
+            sizes.append(self.size)
+        return load(self)
+
+    monkeypatch.setattr(JpegImageFile, "load", noted)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("clip", "shown", "least"),
+    [
+        ({"sizes": [], "max_side_px": 160}, (160, 90), (161, 91)),
+        ({"sizes": [], "max_side_px": 150}, (150, 84), (161, 91)),
+        ({"sizes": [], "max_side_px": 200}, (200, 113), (321, 181)),
+        ({"sizes": [], "max_side_px": 640}, (640, 360), (641, 361)),
+        ({"sizes": [[160, 80]]}, (160, 80), (161, 91)),
+        ({"sizes": [[160, 160]]}, (160, 160), (321, 181)),
+    ],
+    ids=str,
+)
+def test_scaled_decoding_makes_nearly_the_same_of_fewer_pixels(
+    clip: dict[str, Any],
+    shown: tuple[int, int],
+    least: tuple[int, int],
+    manifest: Path,
+    decoded: list[tuple[int, int]],
+) -> None:
+    """Of frames of 641 × 361 pixels."""
+    noise = np.random.default_rng(0).integers(0, 255, (9, 16, 3), dtype=np.uint8)
+    for path in (manifest.parent / "1/frames").iterdir():
+        Image.fromarray(noise).resize((641, 361)).save(path, quality=95)
+    needs = Needs(False, ("pose",))
+    full, scaled = (read(manifest, needs, jpeg_decoding=how, **clip)[0] for how in FULL_AND_SCALED)
+    assert decoded == [(641, 361)] * 2 + [least] * 2
+    assert {image.size for image in (*full.images, *scaled.images)} == {shown}
+    assert {(image.mode, type(image)) for image in full.images} == {("RGB", Image.Image)}
+    pixels = [np.asarray(sample.images[0], dtype=float) for sample in (full, scaled)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 2
+
+
+def test_scaled_decoding_is_of_other_runs_and_clips(manifest: Path) -> None:
+    """The names of those without it are as they were before there was any."""
+    clips = [{"max_side_px": 16, "jpeg_decoding": how} for how in FULL_AND_SCALED]
+    plain, full, scaled = (Run(clip=clip).results() for clip in ({"max_side_px": 16}, *clips))
+    assert plain == full != scaled
+    assert "jpeg_decoding" not in full["clip"]
+    samples = [
+        read(manifest, Needs(False, ("pose",)), jpeg_decoding=how) for how in FULL_AND_SCALED
+    ]
+    store = Store(manifest.parent, {"frames": "1"})
+    names = [store.clip(one, one.plan(0)).stem for one in samples]
+    assert names[0].startswith("4b6398854796560e")
+    assert names[1] != names[0]
 
 
 def test_what_lies_beside_the_frames_is_read_at_the_same_times(manifest: Path) -> None:
