@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.data import sample
 from spark_trainer.errors import MachineError
@@ -61,6 +61,8 @@ class Shown:
 
 class Captioner(ABC):
     """A loaded model. Videos are prepared on CPU cores and captioned on the device in batches."""
+
+    SIDE_BY_SIDE: ClassVar[bool] = False  # it captions each video by itself, many at the same time
 
     @abstractmethod
     def prepare(self, shown: Shown) -> Prepared:

@@ -1,4 +1,4 @@
-"""Captioning many videos with one loaded model, in batches of similar length.
+"""Captioning many videos with one loaded model, in batches of similar length or side by side.
 
 Worker processes read and prepare frames while the model works. A batch that doesn't fit into memory
 is halved; captions that were finished before it stay. When a batch fails in another way, its videos
@@ -9,6 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ LARGEST = 256  # videos in a batch
 WINDOW = 4  # batches among which videos are sorted by length
 GREY_PX = 64  # side of the picture that shows whether the model works at all
 LARGEST_WINDOW = 64  # videos, unless a batch is larger: a prepared video takes megabytes
+AT_ONCE = 64  # videos that a captioner works on side by side, unless the settings say
 GAIN = 1.05  # least speed-up for which a doubled batch is kept
 
 
@@ -79,6 +81,10 @@ def run(
         ConfigError: no picture can be captioned with these settings.
         MachineError: the device has stopped working, or a worker process was killed.
     """
+    if captioner.SIDE_BY_SIDE:
+        at_once = AT_ONCE if batch_size == "auto" else batch_size
+        yield from _side_by_side(captioner, videos, at_once, num_workers)
+        return
     size = BatchSize(batch_size)
     waiting: list[tuple[int, Prepared]] = []
     ahead = LARGEST_WINDOW if batch_size == "auto" else 2 * batch_size
@@ -109,6 +115,45 @@ def run(
         size.fitted(len(batch), seconds)
         for (number, _), text in zip(batch, texts, strict=True):
             yield number, text, seconds / len(batch)
+
+
+def _side_by_side(
+    captioner: Captioner, videos: Sequence[Shown], at_once: int, num_workers: int
+) -> Iterator[tuple[int, str | Trouble, float]]:
+    """Caption each video by itself, so many at once; see `run`.
+
+    One that is finished makes room for the next. Its seconds are those since the one before it was.
+    An error that ends the job is raised when all that were begun are finished.
+    """
+    ready, more, done = _prepared(captioner, videos, num_workers, at_once), True, 0
+    running: dict[Future[Sequence[str | Trouble] | None], int] = {}
+    failure: Exception | None = None
+    last = time.perf_counter()
+    with ThreadPoolExecutor(at_once) as pool:
+        while more or running:
+            room = more and len(running) < at_once
+            if room:
+                number, prepared = _next(ready)
+                if number is None:
+                    more = False
+                elif isinstance(prepared, Trouble):
+                    _check(captioner, prepared, done)
+                    yield number, prepared, 0.0
+                else:
+                    running[pool.submit(_texts, captioner, [prepared], done)] = number
+            finished, _ = wait(running, 0 if room else None, FIRST_COMPLETED)
+            for one in finished:
+                number = running.pop(one)
+                try:
+                    [text] = one.result() or ()
+                except Exception as error:
+                    failure, more = failure or error, False
+                    continue
+                now = time.perf_counter()
+                yield number, text, now - last
+                done, last = done + 1, now
+    if failure:
+        raise failure
 
 
 def trouble(error: Exception) -> Trouble:

@@ -132,9 +132,12 @@ class Network(Captioner):
 
     def _generate(self, batch: Sequence[Prepared]) -> list[str]:
         import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
 
         inputs = self._collate(batch)
-        with torch.inference_mode():
+        # cuDNN would build a plan, for 23 to 37 ms, at every length, and each token is a new one.
+        kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+        with torch.inference_mode(), sdpa_kernel(kernels):
             ids_BL = self._model.generate(**inputs, **_decoding(self._settings))
         repeats = not self._model.config.text_config.is_encoder_decoder
         if repeats and not self._echo:

@@ -1,6 +1,7 @@
 """Captions from a server with OpenAI's protocol: vLLM, SGLang, `transformers serve`.
 
-The server forms batches and holds the model and its GPUs; here frames are read and requests sent.
+The server forms batches and holds the model and its GPUs; here frames are read and requests sent,
+as many at once as `caption.batch_size` says.
 Where it refuses a request, that video gets no caption; where it is busy or doesn't answer, the
 request is tried again.
 """
@@ -12,13 +13,18 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer.captioners import backends
 from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data import models
 from spark_trainer.errors import LONGEST_REASON, MachineError
+from spark_trainer.families.kinds import chat
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 JPEG_QUALITY = 95
@@ -39,6 +45,8 @@ class Server(Captioner):
         ConfigError: its address is not a URL.
     """
 
+    SIDE_BY_SIDE = True
+
     def __init__(self, settings: Captioning) -> None:
         if not settings.server_url.startswith(("http://", "https://")):
             raise ConfigError(
@@ -52,19 +60,29 @@ class Server(Captioner):
     @property
     def facts(self) -> dict[str, Any]:
         """Return the server's address; only the server knows the weights' commit."""
-        return {"server": self._settings.server_url}
+        facts = {"server": self._settings.server_url}
+        return facts | ({"server_input": "video"} if self._sends_videos else {})
+
+    @property
+    def _sends_videos(self) -> bool:
+        return self._settings.server_input == "video"
 
     def prepare(self, shown: Shown) -> Prepared:
-        """Put every frame into the request, as its file is unless shrunk; see `Captioner`."""
-        max_side_px, pictures = self._settings.max_side_px, []
-        for frame, image in zip(shown.frames, shown.images(max_side_px), strict=True):
-            buffer = io.BytesIO(frame.read_bytes())
-            if max_side_px:
-                buffer = io.BytesIO()
-                image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-            code = base64.b64encode(buffer.getvalue()).decode()
-            url = {"url": f"data:image/jpeg;base64,{code}"}
-            pictures.append({"type": "image_url", "image_url": url})
+        """Put every frame into the request, as its file is unless changed; see `Captioner`."""
+        max_side_px = self._settings.max_side_px
+        images = shown.images(max_side_px)
+        as_video = self._sends_videos and len(images) > 1
+        sent = chat.of_one_size(images) if as_video else images
+        codes = [
+            _code(frame, image, max_side_px is None and image is read)
+            for frame, image, read in zip(shown.frames, sent, images, strict=True)
+        ]
+        if as_video:
+            return _video(codes, shown.times) | {"length": len(images)}
+        pictures = [
+            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{code}"}}
+            for code in codes
+        ]
         return {"pictures": pictures, "length": len(pictures)}
 
     def caption(self, batch: Sequence[Prepared]) -> list[str | Trouble]:
@@ -101,6 +119,7 @@ class Server(Captioner):
 
     def _question(self, one: Prepared) -> dict[str, Any]:
         settings, question = self._settings, {"type": "text", "text": self._prompt}
+        options: dict[str, Any] = one.get("options", {})
         asked: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": "user", "content": [*one["pictures"], question]}],
@@ -109,7 +128,7 @@ class Server(Captioner):
         }
         if settings.repetition_penalty is not None:
             asked["repetition_penalty"] = settings.repetition_penalty
-        return asked
+        return asked | options
 
     def _answer(self, question: dict[str, Any]) -> str | Trouble:
         """Send a request once and return the answer.
@@ -144,6 +163,30 @@ class Server(Captioner):
             said = f"{status} {_words(body)}"
             return Trouble(f"the server refused the request: {said}", details=f"{where}: {said}")
         return _text(body)
+
+
+def _code(frame: Path, image: "Image", unchanged: bool) -> str:
+    """Return a frame's JPEG file in base64, or its picture anew where that was changed."""
+    if unchanged:
+        return base64.b64encode(frame.read_bytes()).decode()
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _video(codes: Sequence[str], times: Sequence[float]) -> Prepared:
+    """Return frames as a video, in the form that vLLM and those who follow it take.
+
+    Its `media_io_kwargs` say how far apart the frames are, and that none is to be left out (docs of
+    vLLM, "Multimodal Inputs", "Pre-extracted Frame Sequences").
+    """
+    gaps, length_s = len(times) - 1, times[-1] - times[0]
+    frames = {"num_frames": -1, "fps": gaps / length_s if length_s > 0 else 1.0}
+    url = {"url": f"data:video/jpeg;base64,{','.join(codes)}"}
+    return {
+        "pictures": [{"type": "video_url", "video_url": url}],
+        "options": {"media_io_kwargs": {"video": frames}},
+    }
 
 
 def _body(response: Any, limit_s: float) -> bytes:

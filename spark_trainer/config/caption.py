@@ -82,6 +82,11 @@ class _Captioning(Section):
         description="Address of the server (engine: server).",
         json_schema_extra=Runtime,
     )
+    server_input: Literal["images", "video"] = Field(
+        "images",
+        description="How the server gets frames: as `images`, or as a `video`, which takes half "
+        "the tokens and which vLLM accepts (engine: server).",
+    )
     server_timeout_s: Positive = Field(
         600.0,
         description="Longest time of a request to the server (engine: server).",
@@ -90,7 +95,7 @@ class _Captioning(Section):
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
         description="Videos captioned at once; `auto` raises it while that is faster. It is halved "
-        "when memory runs out.",
+        "when memory runs out. For a server, requests at once; `auto`: 64.",
         json_schema_extra=Runtime,
     )
     num_workers: int = Field(
@@ -123,6 +128,8 @@ class Captioning(_Captioning):
         unread = {key for key, readers in READ_BY.items() if self.captioner_backend not in readers}
         if self.captioner_backend in WITHOUT_CHECKPOINT:
             unread |= CHECKPOINT_KEYS
+        if self.engine != "server" or self.server_input == "images":
+            unread |= {"server_input"}  # a key that came later: captions made before stay
         return {key: value for key, value in super().results().items() if key not in unread}
 
     @model_validator(mode="after")

@@ -2,14 +2,14 @@
 
 `WanAnimatePipeline`: `WanAnimateTransformer3DModel` over the latents of a reference image and,
 after it, of the video; the body is told by latents of drawn skeletons, the face by its pixels. To
-`animate` is to invent the surroundings; to `replace` is to keep those of a given video.
-
-Everything is prepared by the pipeline's own methods (pipeline_wan_animate.py).
+`animate` is to invent the surroundings; to `replace` is to keep those of a given video. Everything
+is prepared by the pipeline's own methods (pipeline_wan_animate.py).
 
 Tensors: B batch, C channels, T latent frames (S frames of video make (S - 1) / 4 + 1), H height, W
 width, L tokens of the text, D width of an embedding.
 """
 
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,17 +73,15 @@ class WanAnimate(Diffusion):
 
     def size_multiple(self, loaded: Loaded) -> int:
         """See `Diffusion`; a patch is two latents wide and high."""
-        patch = loaded.model.config.patch_size[-1]
-        return int(loaded.processor.vae_scale_factor_spatial * patch)
+        return int(loaded.processor.vae_scale_factor_spatial * loaded.model.config.patch_size[-1])
 
     def check_lengths(self, loaded: Loaded, lengths: Sequence[int]) -> None:
         """See `Diffusion`; four frames make one of latents, after the first."""
         stride = loaded.processor.vae_scale_factor_temporal
         for frames in lengths:
             if frames % stride != 1:
-                raise ValueError(
-                    f"train.clip.num_frames: {frames}; expected {stride}k + 1, such as 77"
-                )
+                expected = f"{stride}k + 1, such as 77"
+                raise ValueError(f"train.clip.num_frames: {frames}; expected {expected}")
 
     def refuse_frames(self, loaded: Loaded, clip: Sample) -> None:
         """See `Diffusion`: 4k + 1 frames are needed, and as many in each of a clip's videos."""
@@ -120,12 +118,15 @@ class WanAnimate(Diffusion):
         _check_encoded(size, guidance_frames)
         pipe, device = loaded.processor, loaded.processor.vae.device
         [reference] = clip.conditions["reference"]
+        reference_1CHW = pipe.vae_image_processor.preprocess(
+            reference, height=size[1], width=size[0], resize_mode="fill"
+        )
         video_1CSHW = _video(pipe, clip.images, size)
         pose_1CSHW = _video(pipe, clip.conditions["pose"], size)
         with torch.no_grad():
             encoded = {
                 "latents": pipe.prepare_pose_latents(video_1CSHW, device=device),
-                "reference": _reference(pipe, reference, size),
+                "reference": pipe.prepare_reference_image_latents(reference_1CHW, device=device),
                 "given": _given(pipe, clip, video_1CSHW, guidance_frames),
                 "pose": pipe.prepare_pose_latents(pose_1CSHW, device=device),
                 "image": pipe.encode_image(reference, device),
@@ -219,9 +220,8 @@ class WanAnimate(Diffusion):
 
 def _faces_at_once(model: Any, args: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Call the motion encoder once, not once for every few faces of a batch."""
-    face_B3SHW = arguments["face_pixel_values"]
-    num_faces = face_B3SHW.shape[0] * face_B3SHW.shape[2]
-    return args, {**arguments, "motion_encode_batch_size": num_faces}
+    batch_size, _, num_frames = arguments["face_pixel_values"].shape[:3]
+    return args, {**arguments, "motion_encode_batch_size": batch_size * num_frames}
 
 
 def _check_encoded(size: Size, guidance_frames: int) -> None:
@@ -239,20 +239,13 @@ def _video(pipe: Any, images: "Sequence[Image]", size: Size) -> "torch.Tensor":
     return made
 
 
-def _reference(pipe: Any, image: "Image", size: Size) -> "torch.Tensor":
-    """Return mask and latents (1, 4 + C, 1, h, w) of the reference."""
-    image_1CHW = pipe.vae_image_processor.preprocess(
-        image, height=size[1], width=size[0], resize_mode="fill"
-    )
-    made: torch.Tensor = pipe.prepare_reference_image_latents(image_1CHW, device=pipe.vae.device)
-    return made
-
-
 def _given(
     pipe: Any, clip: Sample, video_1CSHW: "torch.Tensor", guidance_frames: int
 ) -> "torch.Tensor":
     """Return mask and latents (1, 4 + C, T, h, w) of what is given beside the reference."""
     num_frames, height, width = video_1CSHW.shape[2:]
+    if not guidance_frames and "background" not in clip.conditions:
+        return _nothing_given(pipe, num_frames, height, width)
     background_1CSHW = mask_11SHW = None
     if replaces := "background" in clip.conditions:
         background_1CSHW = _video(pipe, clip.conditions["background"], (width, height))
@@ -273,14 +266,21 @@ def _given(
     return made
 
 
+@functools.lru_cache(maxsize=8)
+def _nothing_given(pipe: Any, num_frames: int, height: int, width: int) -> "torch.Tensor":
+    """Return what `_given` does of zeros alone; they are encoded once for each size."""
+    made: torch.Tensor = pipe.prepare_prev_segment_cond_latents(
+        segment_frame_length=num_frames, height=height, width=width, device=pipe.vae.device
+    )
+    return made
+
+
 def _faces(clip: Sample, side: int) -> "torch.Tensor":
     """Return the faces (3, S, side, side) as bytes."""
     from PIL.Image import Resampling
 
-    faces = [
-        image.convert("RGB").resize((side, side), Resampling.LANCZOS)
-        for image in clip.conditions["face"]
-    ]
+    size = side, side
+    faces = [one.convert("RGB").resize(size, Resampling.LANCZOS) for one in clip.conditions["face"]]
     return pipelines.pixels(faces).transpose(0, 1).contiguous()
 
 

@@ -10,16 +10,7 @@ import torch
 from spark_trainer.config import Run
 from spark_trainer.errors import Stopped
 from spark_trainer.system import log
-from spark_trainer.train import (
-    checkpoints,
-    data,
-    evaluation,
-    finish,
-    optim,
-    stop,
-    strategies,
-    workers,
-)
+from spark_trainer.train import data, evaluation, finish, optim, stop, strategies, workers
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import Setup, TrainingError
 from spark_trainer.train.state import State
@@ -35,9 +26,9 @@ class Trainer:
     total: int  # updates
     updates: Updates
     state: State
-    saved: int  # update of the newest checkpoint, -1 without one
+    saved: int  # update of the newest checkpoint, which may still be written; -1 without one
     tracker: Tracker | None  # of the main process
-    stopping: Callable[[], int]  # the signal by which this process was asked to stop, or 0
+    stopping: Callable[[], int]  # not 0: the signal that asks for it, or a checkpoint has failed
 
     @classmethod
     def build(cls, setup: Setup, asked: stop.Asked | None = None) -> "Trainer":
@@ -61,7 +52,7 @@ class Trainer:
             return made
 
         def stopping() -> int:
-            return asked.number if asked else 0
+            return (asked.number if asked else 0) or int(state.writer.failed)
 
         model = strategy.prepare(setup.loaded.model.train(), optimizer)
         weights = [p for p in model.parameters() if p.requires_grad]
@@ -94,7 +85,8 @@ class Trainer:
         step = self._begin()
         reader, accelerator = self.setup.training, self.setup.accelerator
         sampler = data.sampler(reader.samples, self.run, accelerator, step)
-        with workers.reading(reader, sampler, self.run, accelerator) as reading:
+        reading_ahead = workers.reading(reader, sampler, self.run, accelerator)
+        with self.state.writer, reading_ahead as reading:
             step = self._updates_from(step, reading, sampler.num_batches)
         finish.finish(self, step)
 
@@ -121,10 +113,10 @@ class Trainer:
         """Make the updates after one; returns the number of the last one that is due."""
         if not self._evaluated(step):
             self._stop(step)
-        if step == 0 and self.saved < 0 and self.run.final == "best":
-            self._checkpoint(0)
         if self.saved >= 0:
             self.state.draw_on(self.saved)
+        elif self.run.final == "best":
+            self._checkpoint(0)
         with log.progress("train", self.total - step, "step") as advance:
             while step < self.total and not self._stale():
                 step += 1
@@ -209,6 +201,7 @@ class Trainer:
         """
         if step > 0:
             self._checkpoint(step)
+        self.state.writer.wait()
         if self.tracker:
             self.tracker.close()
         status = stop.STATUS[self.stopping() or stop.SIGNALS[0]]
@@ -227,6 +220,3 @@ class Trainer:
             return  # the checkpoint before is worth more than weights that are no numbers
         self.state.save(step, self.progress)
         self.saved = step
-        if self.setup.accelerator.is_main_process:
-            best = self.setup.folder.checkpoint(self.progress.best_step or 0)
-            checkpoints.rotate(self.setup.folder, self.run.keep_checkpoints, best)

@@ -1,8 +1,9 @@
 """Nests of dicts, lists, plain values and tensors in one safetensors file: data, never code."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,35 +16,48 @@ TENSOR = "tensor"
 PLAIN = (bool, int, float, str, type(None))
 
 
-def save(path: Path, value: Any) -> None:
-    """Write a nest.
+@dataclass(frozen=True)
+class Snapshot:
+    """A file as it will be written: what was copied into it changes no more.
 
-    Raises:
-        MachineError: the file can't be written.
-        TypeError: something in it is neither plain nor a tensor.
+    Attributes:
+        tensors: on the CPU, each with memory of its own.
+        metadata: how the tensors of a nest hang together; None where they have names of their own.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    told = json.dumps(_taken_apart(value, tensors))
-    write(path, tensors, {KEY: told})
+
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Return a nest as it is now.
+
+        Raises:
+            TypeError: something in it is neither plain nor a tensor.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+        told = json.dumps(_taken_apart(value, tensors))
+        return cls({name: host_copy(one) for name, one in tensors.items()}, {KEY: told})
+
+    def write(self, path: Path) -> None:
+        """Write the file; other threads go on meanwhile.
+
+        Raises:
+            MachineError: it can't be written.
+        """
+        try:
+            save_file(self.tensors, path, self.metadata)
+        except SafetensorError as error:  # of tensors of our own: it can only be the disk
+            raise MachineError(f"{path}: {error}") from None
 
 
-def write(
-    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """Write tensors, those that share memory each by itself.
-
-    Raises:
-        MachineError: the file can't be written.
-    """
-    seen: set[int] = set()
-    try:
-        save_file({name: _alone(one, seen) for name, one in tensors.items()}, path, metadata)
-    except SafetensorError as error:  # of tensors of our own: it can only be the disk
-        raise MachineError(f"{path}: {error}") from None
+def host_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy on the CPU, contiguous, that shares its memory with no other tensor."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
 
 
 def load(path: Path) -> Any:
-    """Read what `save` wrote, its tensors on the CPU."""
+    """Read the nest that a snapshot wrote, its tensors on the CPU."""
     with safe_open(path, "pt") as file:
         told = json.loads(file.metadata()[KEY])
         return _put_together(told, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
@@ -53,7 +67,7 @@ def _taken_apart(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     """Return what JSON can hold of a nest; keys stay what they are, numbers for example."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach()
+        tensors[name] = value
         return {TENSOR: name}
     if isinstance(value, dict):
         return {"dict": [[key, _taken_apart(one, tensors)] for key, one in value.items()]}
@@ -75,13 +89,3 @@ def _put_together(told: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {key: _put_together(one, tensors) for key, one in inside}
     values = [_put_together(one, tensors) for one in inside]
     return values if kind == "list" else tuple(values)
-
-
-def _alone(tensor: torch.Tensor, seen: set[int]) -> torch.Tensor:
-    """Return the tensor on the CPU, copied only where it shares its memory with others."""
-    own = tensor.detach().cpu().contiguous()
-    memory = own.untyped_storage()
-    if memory.nbytes() != own.nbytes or memory.data_ptr() in seen:
-        own = own.clone()
-    seen.add(own.untyped_storage().data_ptr())
-    return own

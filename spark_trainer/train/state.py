@@ -10,20 +10,22 @@ Tensors and plain values only: nothing in it can run code.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from spark_trainer.data.files import read_json, write_json
+from spark_trainer.data.files import read_json
 from spark_trainer.errors import MachineError
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.system import log
 from spark_trainer.train import checkpoints, nest, optim
+from spark_trainer.train.nest import Snapshot
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.strategies.base import WEIGHTS, Strategy
+from spark_trainer.train.writer import Pending, Writer
 
 if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel
@@ -40,38 +42,46 @@ class State:
     run_id: str  # whose checkpoints it reads and writes
     schedule: torch.optim.lr_scheduler.LRScheduler
     average: "EMAModel | None"
+    writer: Writer = field(init=False)
+
+    def __post_init__(self) -> None:
+        accelerator = self.strategy.accelerator
+        places = accelerator.process_index, accelerator.num_processes
+        self.writer = Writer.of_this_process(*places)
 
     def save(self, step: int, progress: Progress) -> None:
-        """Write a checkpoint; whatever goes wrong leaves the one before. All must call it.
+        """Copy all that a checkpoint holds, and begin to write it. All must call it.
+
+        Waits for the checkpoint before; whatever goes wrong leaves the last whole one.
 
         Raises:
-            MachineError: it can't be written; the message names it and the one that is kept.
+            MachineError: one can't be written; the message names it and the one that is kept.
         """
+        self.writer.wait()
         try:
-            self._save(step, progress)
+            files = self._snapshot(self.folder.checkpoints / checkpoints.WRITING)
         except (OSError, MachineError) as error:
             raise checkpoints.abandon(self.folder, step, error) from None
+        best = self.folder.checkpoint(progress.best_step or 0)
+        facts, keep = self._facts(step, progress), self.strategy.run.keep_checkpoints
+        self.writer.start(Pending(self.folder, self.run_id, step, files, facts, best, keep))
 
-    def _save(self, step: int, progress: Progress) -> None:
+    def _snapshot(self, temporary: Path) -> dict[Path, Snapshot]:
+        """Return this process's files of a checkpoint in an empty folder."""
         accelerator = self.strategy.accelerator
-        temporary = self.folder.checkpoints / checkpoints.WRITING
         if accelerator.is_main_process:
             checkpoints.begin(self.folder)
         accelerator.wait_for_everyone()
         learnt = self.strategy.trainable_state_dict()
-        self.strategy.save(temporary)
-        nest.save(_random(temporary, accelerator.process_index), _draws())
+        files = self.strategy.snapshot(temporary)
+        files[_random(temporary, accelerator.process_index)] = Snapshot.of(_draws())
         if accelerator.is_main_process:
-            nest.write(temporary / WEIGHTS, learnt)
+            files[temporary / WEIGHTS] = Snapshot(learnt)
             if self.average:
-                nest.save(temporary / AVERAGE, self.average.state_dict())
-            write_json(temporary / checkpoints.STEP, self._told(step, progress))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            checkpoints.commit(temporary, step, self.run_id)
-        accelerator.wait_for_everyone()
+                files[temporary / AVERAGE] = Snapshot.of(self.average.state_dict())
+        return files
 
-    def _told(self, step: int, progress: Progress) -> dict[str, Any]:
+    def _facts(self, step: int, progress: Progress) -> dict[str, Any]:
         scaler = self.strategy.accelerator.scaler
         return {
             "step": step,

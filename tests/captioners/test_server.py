@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -86,13 +87,15 @@ def test_a_server_that_is_not_there_is_the_machines_trouble(
             captioner(url, "any/model").predict(pictures["dog"])
 
 
+Answer = tuple[int, bytes]
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
-    """Sends the answers of its server's list, one for each request, the last one for ever."""
+    """Sends what its server answers to a request."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        left: list[tuple[int, bytes]] = self.server.left  # type: ignore[attr-defined]
-        status, body = left.pop(0) if len(left) > 1 else left[0]
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status, body = self.server.answer(asked)  # type: ignore[attr-defined]
         self.send_response(status)
         if body != b"slow":
             self.send_header("Content-Length", str(len(body)))
@@ -110,12 +113,18 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def answering() -> Iterator[Callable[..., str]]:
-    """Start a server that gives these answers; returns its address."""
+    """Start a server that gives these answers, one for each request, the last one for ever.
+
+    Or what is called with each request. Returns its address.
+    """
     running = []
 
-    def start(*answers: tuple[int, bytes]) -> str:
+    def start(*answers: Answer, answer: Callable[[Any], Answer] | None = None) -> str:
+        left = list(answers)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-        server.left = list(answers)  # type: ignore[attr-defined]
+        server.answer = answer or (  # type: ignore[attr-defined]
+            lambda _: left.pop(0) if len(left) > 1 else left[0]
+        )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         running.append(server)
         return f"http://127.0.0.1:{server.server_port}/v1"
@@ -126,7 +135,7 @@ def answering() -> Iterator[Callable[..., str]]:
         server.server_close()
 
 
-def said(content: object) -> tuple[int, bytes]:
+def said(content: object) -> Answer:
     return 200, json.dumps({"choices": [{"message": {"content": content}}]}).encode()
 
 
@@ -209,3 +218,112 @@ def test_an_answer_has_a_time_limit(
     assert failed.machine
     assert "caption.server_timeout_s = 0.5" in failed.why
     assert time.monotonic() - began < 3
+
+
+@pytest.fixture
+def shades(tmp_path: Path) -> list[captioners.Shown]:
+    """Twelve videos of two frames, half a second apart; the darkness of the first is its number."""
+    shown = []
+    for number in range(12):
+        frames = tuple(tmp_path / f"{number}_{frame}.jpg" for frame in range(2))
+        for frame in frames:
+            Image.new("L", (32, 32), 20 * number).save(frame)
+        shown.append(captioners.Shown(frames, (0.25, 0.75)))
+    return shown
+
+
+def shade(asked: Any) -> int:
+    """The number of the video that a request shows; -1 for a grey picture."""
+    [(_, seen)] = [one for one in asked["messages"][0]["content"][0].items() if one[0] != "type"]
+    code = seen["url"].partition(",")[2].partition(",")[0]
+    with Image.open(BytesIO(base64.b64decode(code))) as image:
+        number, rest = divmod(int(image.convert("L").getpixel((5, 5))), 20)
+        return number if rest < 3 and image.size == (32, 32) else -1
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_answer_makes_room_for_the_next_request(
+    num_workers: int, answering: Callable[..., str], shades: list[captioners.Shown]
+) -> None:
+    """The first is answered when all others are; one that is refused costs no other its caption."""
+    lock, others, at_once, most = threading.Lock(), threading.Event(), [0], [0]
+    answered: list[int] = []
+
+    def answer(asked: Any) -> Answer:
+        number = shade(asked)
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        assert number != 0 or others.wait(20)
+        time.sleep(0.02)
+        with lock:
+            at_once[0] -= 1
+            answered.append(number)
+            if {*range(1, len(shades))} <= {*answered}:
+                others.set()
+        return (422, b"not this one") if number == 5 else said(f"shade {number}")
+
+    ours = captioner(answering(answer=answer), "any/model")
+    made = list(engine.run(ours, shades, 3, num_workers))
+    texts = {number: text for number, text, _ in made}
+    refused = texts.pop(5)
+    assert isinstance(refused, Trouble)
+    assert refused.why == "the server refused the request: 422 not this one"
+    assert texts == {n: f"shade {n}" for n in range(len(shades)) if n != 5}
+    assert [number for number, _, _ in made].index(0) >= len(shades) - 2
+    assert most[0] in (3, 4)  # and the grey picture that is asked about beside the refused one
+
+
+def test_what_was_begun_is_finished_before_the_job_ends(
+    answering: Callable[..., str], shades: list[captioners.Shown]
+) -> None:
+    failed = threading.Event()
+
+    def answer(asked: Any) -> Answer:
+        if shade(asked) == 1:
+            failed.set()
+            return 404, b"who are you"
+        assert failed.wait(20)
+        return said("a shade")
+
+    ours = captioner(answering(answer=answer), "any/model")
+    running, made = engine.run(ours, shades, 3, 0), list[tuple[int, str | Trouble, float]]()
+    with pytest.raises(ConfigError, match="404 who are you"):
+        made.extend(running)
+    assert {(0, "a shade"), (2, "a shade")} <= {(number, text) for number, text, _ in made}
+
+
+def test_frames_go_as_a_video_where_that_is_asked_for(
+    answering: Callable[..., str], shades: list[captioners.Shown]
+) -> None:
+    """Of one size, with the time between them; a single frame stays an image."""
+    requests: list[Any] = []
+
+    def answer(asked: Any) -> Answer:
+        requests.append(asked)
+        return said("a film")
+
+    ours = captioner(answering(answer=answer), "any/model", server_input="video")
+    Image.new("L", (16, 32), 255).save(shades[3].frames[1])
+    assert ours.caption([ours.prepare(shades[3])]) == ["a film"]
+    [asked] = requests
+    seen, question = asked["messages"][0]["content"]
+    assert question == {"type": "text", "text": PROMPT}
+    kind, _, codes = seen["video_url"]["url"].partition(",")
+    assert (seen["type"], kind) == ("video_url", "data:video/jpeg;base64")
+    first, second = [base64.b64decode(code) for code in codes.split(",")]
+    assert first == shades[3].frames[0].read_bytes()
+    with Image.open(BytesIO(second)) as image:
+        assert image.size == (32, 32)
+    assert asked["media_io_kwargs"] == {"video": {"num_frames": -1, "fps": 2.0}}
+    assert ours.facts["server_input"] == "video"
+    alone = captioners.Shown(shades[3].frames[:1], (0.25,))
+    assert ours.prepare(alone)["pictures"][0]["type"] == "image_url"
+
+
+def test_captions_made_before_stay_unless_videos_are_sent() -> None:
+    settings = {"captioner_backend": "qwen2-vl", "engine": "server"}
+    assert "server_input" not in Captioning(**settings).results()
+    assert Captioning(**settings, server_input="video").results()["server_input"] == "video"
+    ours = Captioning(captioner_backend="qwen2-vl", server_input="video")
+    assert "server_input" not in ours.results()

@@ -213,6 +213,24 @@ def test_masks_fold_four_frames_into_channels(loaded: Loaded) -> None:
     assert not five[:, 2:].any()
 
 
+def test_a_video_of_which_nothing_is_given_is_encoded_once(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the size stays; bit by bit what the VAE makes of zeros."""
+    pipe, encode, calls = loaded.processor, loaded.processor.vae.encode, []
+    monkeypatch.setattr(pipe.vae, "encode", lambda x: calls.append(x.shape) or encode(x))
+    wan_animate._nothing_given.cache_clear()
+    first, again = (FAMILY.encode(loaded, material(seed), SIZE, 0) for seed in (1, 2))
+    assert len(calls) == 4 + 3  # video, reference, pose, and what is given
+    assert again["given"].equal(first["given"])
+    zeros = torch.zeros(1, 3, len(material(1).images), SIZE[1], SIZE[0])
+    mean, std = scaling(pipe)
+    with torch.no_grad():
+        expected = (encode(zeros).latent_dist.mode() - mean) * (1 / std)
+    assert first["given"][4:].equal(expected[0])
+    assert not FAMILY.encode(loaded, material(2), SIZE, 1)["given"].equal(first["given"])
+
+
 def test_chances(loaded: Loaded) -> None:
     batch = {"latents": torch.zeros(MANY, 1, 1, 1, 1), "reference": torch.zeros(MANY, 5, 1, 1, 1)}
     draws = FAMILY.draw(loaded, batch, seeded(*range(MANY)))

@@ -257,11 +257,11 @@ def test_a_nest_keeps_every_kind(tmp_path: Path) -> None:
         "plain": [1, 2.5, None, True, "text", (3, (4,))],
         "kinds": [torch.ones(2, dtype=torch.bfloat16), torch.zeros(()), torch.empty(0)],
     }
-    nest.save(tmp_path / "nest.safetensors", value)
+    nest.Snapshot.of(value).write(tmp_path / "nest.safetensors")
     found = nest.load(tmp_path / "nest.safetensors")
     assert found["plain"] == value["plain"]
     assert list(found["numbers"]) == [0, 1, "again"]
     assert found["numbers"][1].equal(shared[3:])
     assert [one.dtype for one in found["kinds"]] == [torch.bfloat16, torch.float32, torch.float32]
     with pytest.raises(TypeError, match="a checkpoint can't hold pathlib"):
-        nest.save(tmp_path / "nest.safetensors", {"path": tmp_path})
+        nest.Snapshot.of({"path": tmp_path})

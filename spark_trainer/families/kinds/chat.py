@@ -174,7 +174,7 @@ def _inputs(
     seen: dict[str, Any] = {"images": [list(sample.images)]}
     if as_video:
         seen = {
-            "videos": [_of_one_size(sample.images)],
+            "videos": [of_one_size(sample.images)],
             "video_metadata": [_metadata(sample)],
             "do_sample_frames": False,
         }
@@ -184,7 +184,7 @@ def _inputs(
     return {name: torch.as_tensor(value) for name, value in made.items()}
 
 
-def _of_one_size(images: "Sequence[Image]") -> "list[Image]":
+def of_one_size(images: "Sequence[Image]") -> "list[Image]":
     """Return a video's frames in their commonest size; upstream's processors stack them.
 
     A frame of another size, as where a phone was turned, keeps its shape between bars.

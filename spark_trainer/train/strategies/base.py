@@ -16,6 +16,7 @@ from torch._C._distributed_c10d import FileStore
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.runs.spec import LaunchedRun
+from spark_trainer.train.nest import Snapshot
 from spark_trainer.train.topology import STORE_VARIABLE
 
 WEIGHTS = "trainable.safetensors"  # in a checkpoint, whole
@@ -120,7 +121,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def trainable_state_dict(self) -> dict[str, torch.Tensor]:
-        """Return trainable parameters and buffers, whole, by name; of tied ones the first.
+        """Return copies on the CPU of trainable parameters and buffers, whole; of tied ones one.
 
         All processes must call it; only the main one gets all of it.
         """
@@ -143,12 +144,18 @@ class Strategy(ABC):
         return state
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write what `load` needs beside `trainable_state_dict`; all processes must call it."""
+    def snapshot(self, folder: Path) -> dict[Path, Snapshot]:
+        """Return this process's files that `load` needs beside `WEIGHTS`, as they are now.
+
+        All processes must call it.
+
+        Args:
+            folder: where they will be written.
+        """
 
     @abstractmethod
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote, and from the file `WEIGHTS`; all processes must call it."""
+        """Go on from the files of a snapshot, and from `WEIGHTS`; all processes must call it."""
 
 
 def join_process_group(backend: str) -> None:

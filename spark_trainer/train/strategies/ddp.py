@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from spark_trainer.config import Run
 from spark_trainer.train import nest
+from spark_trainer.train.nest import Snapshot, host_copy
 from spark_trainer.train.strategies.base import WEIGHTS, Context, Strategy
 
 OPTIMIZER = "optimizer.safetensors"  # in a checkpoint
@@ -59,18 +60,21 @@ class DDP(Strategy):
         return contextlib.nullcontext()
 
     def trainable_state_dict(self) -> dict[str, torch.Tensor]:
+        if not self.accelerator.is_main_process:
+            return {}
         model = self.accelerator.unwrap_model(self.model)
         seen = {p.data_ptr() for p in model.parameters() if not p.requires_grad}
         kept: dict[str, torch.Tensor] = {}
         for name, tensor in model.state_dict().items():
             if tensor.data_ptr() not in seen:
                 seen.add(tensor.data_ptr())
-                kept[name] = tensor.contiguous()
+                kept[name] = host_copy(tensor)
         return kept
 
-    def save(self, folder: Path) -> None:
-        if self.accelerator.is_main_process:
-            nest.save(folder / OPTIMIZER, self.optimizer.state_dict())
+    def snapshot(self, folder: Path) -> dict[Path, Snapshot]:
+        if not self.accelerator.is_main_process:
+            return {}
+        return {folder / OPTIMIZER: Snapshot.of(self.optimizer.state_dict())}
 
     def load(self, folder: Path) -> None:
         model = self.accelerator.unwrap_model(self.model)

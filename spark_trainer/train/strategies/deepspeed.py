@@ -10,6 +10,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupK
 
 from spark_trainer.config import Run
 from spark_trainer.runs.spec import LaunchedRun
+from spark_trainer.train.nest import Snapshot
 from spark_trainer.train.strategies import deepspeed_build
 from spark_trainer.train.strategies.base import (
     TIMEOUT,
@@ -19,7 +20,7 @@ from spark_trainer.train.strategies.base import (
 )
 from spark_trainer.train.strategies.sharded import Sharded
 
-SHARDS = "optimizer"  # the folder in a checkpoint that DeepSpeed writes
+SHARDS = "optimizer"  # the folder of DeepSpeed's own files in a checkpoint
 
 
 class DeepSpeed(Sharded):
@@ -101,8 +102,10 @@ class DeepSpeed(Sharded):
         value: torch.Tensor = safe_get_full_fp32_param(parameter)
         return value
 
-    def save(self, folder: Path) -> None:
+    def snapshot(self, folder: Path) -> dict[Path, Snapshot]:
         self.model.save_checkpoint(str(folder), SHARDS, exclude_frozen_parameters=True)
+        held: dict[Path, Snapshot] = self.model.checkpoint_engine.release()
+        return held
 
     def load(self, folder: Path) -> None:
         self.model.load_checkpoint(str(folder), SHARDS, load_module_strict=False)

@@ -12,11 +12,12 @@ from spark_trainer.train import nest
 
 
 class NestEngine(CheckpointEngine):  # type: ignore[misc]
-    """Read and write each file of a checkpoint, as DeepSpeed asks for it."""
+    """Read each file of a checkpoint as DeepSpeed asks for it; hold those that it would write."""
 
     def __init__(self, engine: Any) -> None:
         super().__init__()
         self._engine = engine
+        self._held: dict[Path, nest.Snapshot] = {}
 
     def create(self, info: CheckpointCommitInfo) -> None:
         pass
@@ -31,7 +32,12 @@ class NestEngine(CheckpointEngine):  # type: ignore[misc]
         state = dict(state_dict)
         if OPTIMIZER_STATE_DICT in state:
             state[OPTIMIZER_STATE_DICT] = _plain(state[OPTIMIZER_STATE_DICT])
-        nest.save(Path(path), state)
+        self._held[Path(path)] = nest.Snapshot.of(state)
+
+    def release(self) -> dict[Path, nest.Snapshot]:
+        """Return the files that DeepSpeed has saved since the last call."""
+        held, self._held = self._held, {}
+        return held
 
     def load(self, path: str, map_location: Any = None) -> dict[str, Any]:
         state: dict[str, Any] = nest.load(Path(path))

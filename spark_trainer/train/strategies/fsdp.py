@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from spark_trainer.families.kinds import loading
 from spark_trainer.train import nest
+from spark_trainer.train.nest import Snapshot
 from spark_trainer.train.strategies.base import WEIGHTS, Context, MakeOptimizer
 from spark_trainer.train.strategies.sharded import Sharded
 
@@ -84,11 +85,11 @@ class FSDP(Sharded):
         value: torch.Tensor = parameter.full_tensor()
         return value
 
-    def save(self, folder: Path) -> None:
+    def snapshot(self, folder: Path) -> dict[Path, Snapshot]:
         state = self.optimizer.state_dict()
         for number, values in state["state"].items():
             state["state"][number] = {name: _local(value) for name, value in values.items()}
-        nest.save(folder / self._shard_file, state)
+        return {folder / self._shard_file: Snapshot.of(state)}
 
     def load(self, folder: Path) -> None:
         whole: dict[str, Any] = load_file(folder / WEIGHTS)

@@ -9,6 +9,7 @@ import torch
 
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.train.nest import host_copy
 from spark_trainer.train.strategies.base import Context, Strategy
 
 
@@ -68,9 +69,9 @@ class Sharded(Strategy):
             if parameter.requires_grad:
                 value = self.gather_parameter(parameter)
                 if main:
-                    kept[name] = value.detach().to("cpu", copy=True).contiguous()
+                    kept[name] = host_copy(value)
         buffers = {n: t for n, t in model.state_dict().items() if n not in parameters}
-        return kept | {name: tensor.cpu().contiguous() for name, tensor in buffers.items()}
+        return kept | {name: host_copy(tensor) for name, tensor in buffers.items()}
 
     @abstractmethod
     def gather_parameter(self, parameter: Any) -> torch.Tensor:
