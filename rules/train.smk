@@ -13,7 +13,7 @@ rule train_run:
         run_id=r"[0-9a-f]{8}",
     conda:
         "../envs/train.yaml"
-    threads: 8
+    threads: asked(lambda wanted: 8 * max(1, wanted.gpus))
     resources:
         gpu=asked(lambda wanted: wanted.nodes * wanted.gpus),
         nodes=asked(lambda wanted: wanted.nodes),
