@@ -59,7 +59,7 @@ def test_slurm_dry_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     training = (done.stdout + done.stderr).partition("rule train_run:")[2].partition("\n\n")[0]
-    assert "threads: 8" in training
+    assert "threads: 64" in training  # 8 for each GPU
     assert "gpu=8" in training
     assert "mem_mb=64000" in training
 
