@@ -133,6 +133,6 @@ def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:
 
 
 def fingerprint(run: Run, versions: Mapping[str, str] | None) -> str:
-    """Digest of what decides, beside the data, which clips and texts a run takes."""
+    """Digest what decides, beside the data, which clips and texts a run takes."""
     taken = {key: run.results()[key] for key in ("clip", "text", "split")}
     return digest(taken | {"versions": versions})[:DIGITS]

@@ -20,7 +20,7 @@ class RunGraph:
 
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
-        """Name -> the run as it was asked for.
+        """Return name -> the run as it was asked for.
 
         Raises:
             ConfigError: one can't be; the message names the key.
@@ -42,7 +42,7 @@ class RunGraph:
 
     @property
     def summaries(self) -> dict[str, Path]:
-        """Name -> the summary of the finished run, in the folder that its id names."""
+        """Return name -> the summary of the finished run, in the folder that its id names."""
         return {run: spec.folder.summary for run, spec in self.specs.items()}
 
     def spec_file(self, run: str) -> Path:

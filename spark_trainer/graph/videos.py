@@ -27,27 +27,27 @@ class VideoGraph:
 
     @property
     def layout(self) -> Layout:
-        """Where everything lies."""
+        """Return where everything lies."""
         return self.index.layout
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Step -> what names its results, the manifest's among them."""
+        """Return step -> what names its results, the manifest's among them."""
         return manifest.fingerprints(self.config)
 
     @cached_property
     def manifest_marker(self) -> Path:
-        """The marker of the manifest."""
-        return self.layout.sealed("join") / f"{self._manifest}.json"
+        """Name the marker of the manifest."""
+        return self.layout.marker_folder("join") / f"{self._manifest}.json"
 
     @cached_property
     def gallery_marker(self) -> Path:
-        """The marker of the page that shows the manifest."""
-        return self.layout.sealed("gallery") / f"{self._manifest}.json"
+        """Name the marker of the page that shows the manifest."""
+        return self.layout.marker_folder("gallery") / f"{self._manifest}.json"
 
     @cached_property
     def _manifest(self) -> str:
-        return manifest.seal(self.index.digest, self.fingerprints["manifest"])
+        return manifest.identity(self.index.digest, self.fingerprints["manifest"])
 
     def marker(self, step: str, shard: Shard) -> Path:
         """Name the marker of a step over a shard."""

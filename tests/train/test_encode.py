@@ -357,7 +357,7 @@ def test_the_machines_trouble_is_no_clips_and_is_tried_again(
     assert encoders.seen == ["aa"]
 
 
-def test_where_nothing_can_be_encoded_nothing_is_sealed(tmp_path: Path) -> None:
+def test_where_nothing_can_be_encoded_there_is_no_marker(tmp_path: Path) -> None:
     """Nobody foresaw any of the errors: a library may be of another version."""
     texts = ("aa", "bb", "cc", "shared")
     with pytest.raises(ValueError, match=r"nothing could be encoded; the first: .*KeyError"):
