@@ -37,7 +37,7 @@ class Record:
     results: Values
     origin: Values
     manifest_sha256: str
-    clips: int
+    videos: int
 
     @property
     def name(self) -> str:
@@ -93,7 +93,7 @@ def _read(run: RunFolder) -> Record:
         results=results,
         origin=_flat({key: value for key, value in lineage.items() if key not in elsewhere}),
         manifest_sha256=lineage["manifest_sha256"],
-        clips=len(lineage["videos"]),
+        videos=len(lineage["videos"]),
     )
 
 

@@ -39,7 +39,7 @@ def _facts(records: Sequence[Record]) -> list[Column]:
         ("best", [_best(record.results) for record in records]),
         *((name, [_score(name, record.results) for record in records]) for name in SCORES),
         ("data", [record.manifest_sha256[:8] for record in records]),
-        ("clips", [str(record.clips) for record in records]),
+        ("videos", [str(record.videos) for record in records]),
     ]
 
 

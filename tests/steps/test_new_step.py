@@ -1,12 +1,13 @@
 """The page about a new step is true: its code as it stands builds clips, in a copy of the tree."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.documented.worked import python, tree_with
+from tests.documented.worked import planned, python, touched, tree_with
 from tests.workflow.conftest import REPO, Workspace, cut
 
 PAGE = REPO / "docs/new-step.md"
@@ -15,6 +16,21 @@ OWN = {
     "spark_trainer/steps/sharpness.py",
     "rules/sharpness.smk",
     "tests/steps/test_sharpness.py",
+}
+
+
+# What goes wrong -> the file, what is right there, and what is wrong.
+WRONG = {
+    "`UPSTREAM` with a step that is none, or that stands later": (
+        "spark_trainer/config/sharpness.py",
+        '("frames",)',
+        '("frmes",)',
+    ),
+    "no `STEP` in the module": (
+        "spark_trainer/steps/sharpness.py",
+        "STEP = SharpnessStep",
+        "",
+    ),
 }
 
 
@@ -28,9 +44,33 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_says_how_many_files_are_touched(tree: Path) -> None:
-    """It is carried out above; without it, the numbers there are wrong."""
-    said = "Four files of its own, and three lines in two others."
-    assert said in PAGE.read_text(encoding="utf-8")
+    """Those that the page shows or its first command writes, and the two that it asks for last."""
+    assert python(tree, "spark_trainer.config.schema", "--fix")[0] == 0
+    written = {"config/default.yaml", "config/schema.json"}
+    assert touched(tree) == OWN | written | {"spark_trainer/config/__init__.py", "Snakefile"}
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    said = "Ten files: four of its own, three lines in two others, two that a command writes"
+    assert f"{said} (`config/default.yaml`, `config/schema.json`), and a line each in" in text
+    assert "Last, a line in [config.md](config.md) and in `CHANGELOG.md`." in text
+
+
+def test_the_command_fits_the_configuration_that_is_shipped(tree: Path) -> None:
+    assert "sharpness_shard" in planned(tree, "snakemake manifest", "sharpness")
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_goes_wrong_is_told(tree: Path, tmp_path: Path, what: str) -> None:
+    """In a line that names the file and the key, whoever asks: here, Snakemake as it plans."""
+    copy = shutil.copytree(tree, tmp_path / "tree")
+    name, right, wrong = WRONG[what]
+    path = copy / name
+    assert right in path.read_text()
+    path.write_text(path.read_text().replace(right, wrong))
+    status, said = python(copy, "snakemake", "manifest", "-n", "--cores", "1")
+    [row] = re.findall(rf"^\| {re.escape(what)} \| `(.*)` \|$", PAGE.read_text(), re.MULTILINE)
+    assert status == 1
+    assert f"spark_trainer: {row}\n" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.long
