@@ -232,22 +232,22 @@ def runs(options: argparse.Namespace) -> int:
     from spark_trainer.runs import difference, record, table
 
     folders = [options.output_dir] if options.output_dir else _run_folders(options.config)
-    records, complaints = record.find(folders)
+    listed, complaints = record.find(folders)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
     match options.diff:
         case ["diff", a, b]:
             try:
-                found = difference.difference(record.choose(records, a), record.choose(records, b))
+                found = difference.difference(record.choose(listed, a), record.choose(listed, b))
             except (OSError, ValueError) as error:
                 raise UserError(str(error)) from None
             print(found.json() if options.json else found.text())
-        case [] if not records:
+        case [] if not listed:
             print(f"no runs in {', '.join(map(str, folders))}", file=sys.stderr)
         case [] if options.json:
-            print("\n".join(made.json() for made in records))
+            print("\n".join(made.json() for made in listed))
         case []:
-            print(table.table(records, shutil.get_terminal_size((0, 0)).columns))
+            print(table.table(listed, shutil.get_terminal_size((0, 0)).columns))
         case words:
             raise UserError(f"runs: expected nothing or `diff A B` (got {' '.join(words)!r})")
     return 0

@@ -48,10 +48,10 @@ class Method(ABC):
         return self.family.objective
 
     def readers(
-        self, splits: Splits, device: "torch.device", encoded_files: EncodedFiles
+        self, splits: Splits, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         """Return what reads the training and the held-out part; see `Kind.readers`."""
-        return self.family.readers(self.loaded, splits, self.run, device, encoded_files)
+        return self.family.readers(self.loaded, splits, self.run, device, kept)
 
     @abstractmethod
     def prepare(self, model: Any, read: Sequence[ReadResult]) -> list[Batch]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from spark_trainer.data import manifest
 from spark_trainer.data.files import canonical_json, digest
-from spark_trainer.runs.record import Record, Values, some
+from spark_trainer.runs.record import FoundRun, Values, some
 from spark_trainer.runs.table import printable, spelled
 
 Changes = dict[str, tuple[Any, Any]]  # dotted key -> its value in A and in B
@@ -27,8 +27,8 @@ class Videos:
 class Difference:
     """What sets run B apart from run A."""
 
-    a: Record
-    b: Record
+    a: FoundRun
+    b: FoundRun
     parameters: Changes
     results: Changes
     origin: Changes
@@ -77,7 +77,7 @@ class Difference:
         ]
 
 
-def difference(a: Record, b: Record) -> Difference:
+def difference(a: FoundRun, b: FoundRun) -> Difference:
     """Compare two runs; their manifests are read only where the digests differ.
 
     Raises:

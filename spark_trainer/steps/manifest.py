@@ -16,15 +16,15 @@ from spark_trainer.steps.base import word
 from spark_trainer.steps.promises import settled, withdraw
 from spark_trainer.steps.record import Facts, Record, Status
 
-VERSION = 5
+NAME, VERSION = "manifest", 5
 
 
 def fingerprints(config: Config) -> dict[str, str]:
     """Return the fingerprint of each step, and of `manifest`, which reads those that report."""
     found = steps.fingerprints(config)
     read = {name: found[name] for name in steps.reported(config)}
-    value = {"step": "manifest", "version": VERSION, "upstream": read}
-    return found | {"manifest": digest(value)[: steps.FINGERPRINT_DIGITS]}
+    value = {"step": NAME, "version": VERSION, "upstream": read}
+    return found | {NAME: digest(value)[: steps.FINGERPRINT_DIGITS]}
 
 
 def part(
@@ -42,7 +42,7 @@ def part(
     Raises:
         MachineError: a record, or what it promises, is gone; the next call makes it again.
     """
-    withdraw(layout.marker_folder("manifest"), shard.bits, fingerprint, keep=marker)
+    withdraw(layout.marker_folder(NAME), shard.bits, fingerprint, keep=marker)
     read, entries, gone = tuple(names), [], []
     for video in shard.videos:
         try:

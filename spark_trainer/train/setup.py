@@ -59,8 +59,8 @@ def prepare(folder: Path) -> Setup:
     run = family.completed(run)
     samples = _splits(here, launched.data_root, run, family)
     method = methods.find(run.model_type)(run, family, model(run, family))
-    encoded_files = EncodedFiles(launched.encoded, launched.step_fingerprints)
-    training, validation = method.readers(samples, accelerator.device, encoded_files)
+    kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
+    training, validation = method.readers(samples, accelerator.device, kept)
     return Setup(here, run, launched, accelerator, method, training, validation)
 
 

@@ -175,12 +175,7 @@ class Kind(ABC):
 
     @abstractmethod
     def readers(
-        self,
-        loaded: Loaded,
-        splits: Splits,
-        run: Run,
-        device: "torch.device",
-        encoded_files: EncodedFiles,
+        self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         """Return what reads the training and the held-out split.
 
@@ -189,7 +184,7 @@ class Kind(ABC):
             splits: the samples.
             run: the settings.
             device: where the model is.
-            encoded_files: what frozen encoders made ahead.
+            kept: what frozen encoders made ahead.
         """
 
     @abstractmethod

@@ -180,20 +180,15 @@ class Diffusion(Kind):
         pipelines.checkpoint_gradients(model, self.extra_checkpointed)
 
     def readers(
-        self,
-        loaded: Loaded,
-        splits: Splits,
-        run: Run,
-        device: "torch.device",
-        encoded_files: EncodedFiles,
+        self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         """See `Kind`; of what is held out no condition is left out."""
         training, validation = splits
         if run.encoded_ahead:
             pipelines.place(loaded, device, self.train_time_encoders)
             return (
-                CachedClips(training, self, loaded, run.guidance_dropout, encoded_files),
-                CachedClips(validation, self, loaded, 0.0, encoded_files),
+                CachedClips(training, self, loaded, run.guidance_dropout, kept),
+                CachedClips(validation, self, loaded, 0.0, kept),
             )
         pipelines.place(loaded, device)
         empty = self.text(loaded, "") if self.text_conditioned else None

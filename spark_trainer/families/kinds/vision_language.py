@@ -132,12 +132,7 @@ class VisionLanguage(Kind):
         model.disable_input_require_grads()
 
     def readers(
-        self,
-        loaded: Loaded,
-        splits: Splits,
-        run: Run,
-        device: "torch.device",
-        encoded_files: EncodedFiles,
+        self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         training, validation = (
             Texts(samples, self, loaded, run.max_length, run.packing) for samples in splits
