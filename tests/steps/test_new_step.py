@@ -19,18 +19,22 @@ OWN = {
 }
 
 
+SECTION, STEP = "spark_trainer/config/sharpness.py", "spark_trainer/steps/sharpness.py"
 # What goes wrong -> the file, what is right there, and what is wrong.
-WRONG = {
-    "`UPSTREAM` with a step that is none, or that stands later": (
-        "spark_trainer/config/sharpness.py",
-        '("frames",)',
-        '("frmes",)',
-    ),
-    "no `STEP` in the module": (
-        "spark_trainer/steps/sharpness.py",
-        "STEP = SharpnessStep",
-        "",
-    ),
+PLANNED = {
+    "`UPSTREAM` with a step that is none, or that stands later": (SECTION, '"frames"', '"frmes"'),
+    "a key that another step has": (SECTION, '"sharpness": "n', '"duration": "n'),
+    "no `STEP` in the module": (STEP, "STEP = SharpnessStep", ""),
+}
+LINE = """
+from spark_trainer.data.layout import Video
+from spark_trainer.steps import manifest, sharpness
+manifest.line(Video("a" * 64, "a"), {"sharpness": sharpness.SharpnessRecord(sharpness=1.0)})
+"""
+BUILT = {
+    "a key in `manifest_fields` alone": (STEP, 'return {"s', 'return {"blur": 1.0, "s'),
+    "a key in `MANIFEST` alone": (SECTION, '= {"s', '= {"blur": "number", "s'),
+    "a fact of another type": (STEP, "record.sharpness,", '"word",'),
 }
 
 
@@ -58,19 +62,41 @@ def test_the_command_fits_the_configuration_that_is_shipped(tree: Path) -> None:
     assert "sharpness_shard" in planned(tree, "snakemake manifest", "sharpness")
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_what_goes_wrong_is_told(tree: Path, tmp_path: Path, what: str) -> None:
-    """In a line that names the file and the key, whoever asks: here, Snakemake as it plans."""
+def write_wrong(tree: Path, name: str, right: str, wrong: str) -> None:
+    """Write what is wrong into a file of a tree."""
+    text = (tree / name).read_text()
+    assert text.count(right) == 1
+    (tree / name).write_text(text.replace(right, wrong))
+
+
+def told(what: str) -> str:
+    """Return the message in a row of the page's last table."""
+    text = PAGE.read_text(encoding="utf-8")
+    [row] = re.findall(rf"^\| {re.escape(what)} \| `(.*)` \|$", text, re.MULTILINE)
+    return str(row)
+
+
+@pytest.mark.parametrize("what", PLANNED)
+def test_what_can_be_seen_before_a_build_is_told_then(
+    tree: Path, tmp_path: Path, what: str
+) -> None:
     copy = shutil.copytree(tree, tmp_path / "tree")
-    name, right, wrong = WRONG[what]
-    path = copy / name
-    assert right in path.read_text()
-    path.write_text(path.read_text().replace(right, wrong))
+    write_wrong(copy, *PLANNED[what])
     status, said = python(copy, "snakemake", "manifest", "-n", "--cores", "1")
-    [row] = re.findall(rf"^\| {re.escape(what)} \| `(.*)` \|$", PAGE.read_text(), re.MULTILINE)
     assert status == 1
-    assert f"spark_trainer: {row}\n" in said
+    assert f"spark_trainer: {told(what)}\n" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("what", BUILT)
+def test_what_a_line_of_the_manifest_can_not_hold_is_told(
+    tree: Path, tmp_path: Path, what: str
+) -> None:
+    copy = shutil.copytree(tree, tmp_path / "tree")
+    write_wrong(copy, *BUILT[what])
+    (copy / "line.py").write_text(LINE)
+    _, said = python(copy, "line")
+    assert f"UserError: {told(what)}\n" in said
 
 
 @pytest.mark.long
