@@ -35,8 +35,8 @@ def _facts(runs: Sequence[FoundRun]) -> list[Column]:
         ("started", [_time(run.started) for run in runs]),
         ("state", ["finished" if run.finished else "unfinished" for run in runs]),
         ("steps", [_steps(run) for run in runs]),
-        ("held-out loss", [_loss(run.results) for run in runs]),
-        ("best", [_best(run.results) for run in runs]),
+        *_held_out(runs),
+        ("best", [_best(run) for run in runs]),
         *((name, [_score(name, run.results) for run in runs]) for name in SCORES),
         ("data", [run.manifest_sha256[:8] for run in runs]),
         ("videos", [str(run.videos) for run in runs]),
@@ -52,16 +52,24 @@ def _steps(run: FoundRun) -> str:
     return f"{done}" if run.finished or limit is None else f"{done} of {limit}"
 
 
-def _loss(results: Values) -> str:
-    if "first_loss" not in results:
-        return UNKNOWN
-    return f"{results['first_loss']:.3f} → {results['last_loss']:.3f}"
+def _held_out(runs: Sequence[FoundRun]) -> list[Column]:
+    """Return a column for each objective, filled for the runs that are measured by it."""
+    objectives = dict.fromkeys(run.objective for run in runs)
+    return [
+        (one.words, [_change(run) if run.objective == one else UNKNOWN for run in runs])
+        for one in objectives
+    ]
 
 
-def _best(results: Values) -> str:
-    if "best_loss" not in results:
-        return UNKNOWN
-    return f"{results['best_loss']:.3f} at {results['best_step']}"
+def _change(run: FoundRun) -> str:
+    """Show the objective at the first and at the last evaluation."""
+    first, last = (run.results.get(run.objective.key(which)) for which in ("first", "last"))
+    return UNKNOWN if first is None or last is None else f"{first:.3f} → {last:.3f}"
+
+
+def _best(run: FoundRun) -> str:
+    value = run.results.get(run.objective.key("best"))
+    return UNKNOWN if value is None else f"{value:.3f} at {run.results['best_step']}"
 
 
 def _score(name: str, results: Values) -> str:
