@@ -175,7 +175,7 @@ class Ours:
 
 
 def _finish(config: Config, records: dict[str, Facts]) -> None:
-    """Leave what the steps and the manifest's jobs leave: records, files, seals and parts."""
+    """Leave what the steps and the manifest's jobs leave: records, files, markers and parts."""
     found = index.scan(config)
     for name, fingerprint, context in _steps(config, found):
         for video in found.videos.values():

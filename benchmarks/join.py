@@ -73,7 +73,12 @@ def join(folder: Path, count: int, bits: int, scattered: bool) -> Cost:
     layout = Layout(folder)
     command = [sys.executable, "-m", "spark_trainer", "join", "--index", str(layout.index("i"))]
     command += ["--manifest", str(layout.manifest), "--rejected", str(layout.rejected)]
-    command += ["--seal", str(layout.sealed("join") / "s.json"), "--parts", str(layout.parts("s"))]
+    command += [
+        "--marker",
+        str(layout.marker_folder("join") / "s.json"),
+        "--parts",
+        str(layout.parts("s")),
+    ]
     cost, _ = measure.run([*command, "--log", str(folder / "log")], folder)
     with open(layout.manifest, "rb") as file:
         assert sum(1 for _ in file) == count

@@ -22,7 +22,7 @@ from trl import SFTConfig, SFTTrainer
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import manifest
-from spark_trainer.data.dataset import part_of
+from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import frame_name
 from spark_trainer.families.kinds import chat
 from spark_trainer.runs.folder import RunFolder
@@ -50,7 +50,7 @@ def samples(folder: Path, root: Path, run: Run) -> Dataset:
     """Read the training part, a prompt and a completion each, as TRL documents it."""
     rows = []
     for entry in manifest.read(folder / "manifest.jsonl"):
-        if part_of(entry["id"], run.split) == "train":
+        if split_of(entry["id"], run.split) == "train":
             image = str(root / entry["frames_dir"] / frame_name(1))
             said = entry["meta"]["caption"]
             row = {

@@ -1,5 +1,5 @@
 rule audio:
-    """The sound track of one video."""
+    """Extract the sound track of one video."""
     input:
         source=ancient(source),
         outdated=outdated("audio"),
@@ -20,7 +20,7 @@ rule audio:
 
 
 use rule audio as audio_file with:
-    """The WAV file of one video, made again where it was deleted."""
+    """Make the WAV file of one video again where it was deleted."""
     input:
         record=ancient(of_video("audio.json")),
     output:
@@ -30,7 +30,7 @@ use rule audio as audio_file with:
 
 
 use rule audio as audio_shard with:
-    """The sound tracks of a shard of videos, one FFmpeg process per core."""
+    """Extract the sound tracks of a shard of videos, one FFmpeg process per core."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("audio"),

@@ -1,5 +1,5 @@
 rule caption:
-    """The caption of one video by one captioner."""
+    """Caption one video by one captioner."""
     input:
         frames=of_video("frames.json"),
         outdated=outdated("caption/{backend}"),
@@ -20,7 +20,7 @@ rule caption:
 
 
 use rule caption as caption_shard with:
-    """The captions of a shard of videos by one captioner, loaded once."""
+    """Caption a shard of videos by one captioner, loaded once."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("caption/{backend}"),

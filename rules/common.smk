@@ -21,6 +21,8 @@ environment.prefer_this_interpreter()
 environment.prefer_huge_pages()
 environment.collect_seldom()
 
+with console.one_line():
+    settings.check_steps()
 with console.one_line(f"{console.configuration()}: "):
     CONFIG = settings.load(config)
 LEFT_BEHIND = []
@@ -53,57 +55,57 @@ wildcard_constraints:
 
 
 def named(step: str, wildcards) -> str:
-    """The step that a job runs: of `caption/{backend}` that of the job's backend."""
+    """Name the step that a job runs: of `caption/{backend}` that of the job's backend."""
     return step.format(**dict(wildcards.items()))
 
 
 def settings_file(step: str):
-    """Params function: the settings of a step, as its jobs read them."""
+    """Make the params function that writes a step's settings as its jobs read them."""
     return plainly(lambda wildcards: GRAPH.settings(named(step, wildcards)))
 
 
 def gpus(step: str):
-    """Resource function: the GPUs that a step's job asks for."""
+    """Make the resource function that counts the GPUs of a step's job."""
     return lambda wildcards: GRAPH.gpus(named(step, wildcards))
 
 
 def upstream(step: str):
-    """Input function: the markers that a step's shard waits for."""
+    """Make the input function that names the markers that a step's shard waits for."""
     return plainly(
         lambda wildcards: GRAPH.upstream(named(step, wildcards), wildcards.shard)
     )
 
 
 def marker(step: str) -> Path:
-    """The marker of a step over a shard, as a rule's output."""
+    """Name the marker of a step over a shard, as a rule's output."""
     return LAYOUT.marker(step, "{shard}", "{fingerprint}")
 
 
 def of_video(name: str) -> Path:
-    """A file of one video, as a rule's output."""
+    """Name a file of one video, as a rule's output."""
     return LAYOUT.root / "{folder}" / name
 
 
 @plainly
 def one_video(wildcards) -> list[str]:
-    """Params function: the flags that name the video behind a folder."""
+    """Return the flags that name the video behind a folder; a params function."""
     video = GRAPH.video(wildcards.folder)
     return ["--folder", video.folder, "--video", video.hash]
 
 
 def one_shard(wildcards, input, output) -> list[str]:
-    """Params function: the flags that name the videos of a shard, and its marker."""
+    """Return the flags that name the videos of a shard, and its marker; a params function."""
     return ["--shard", str(input.members), "--marker", str(output.marker)]
 
 
 @plainly
 def source(wildcards) -> Path:
-    """Input function: the link to the video behind a folder."""
+    """Name the link to the video behind a folder; an input function."""
     return LAYOUT.source(GRAPH.video(wildcards.folder).hash)
 
 
 def outdated(step: str):
-    """Input function: a fresh file where a record failed, or is of other settings or content."""
+    """Make the input function that writes a fresh file where a record has to be made again."""
     return plainly(
         lambda wildcards: GRAPH.outdated(named(step, wildcards), wildcards.folder)
     )
@@ -111,12 +113,12 @@ def outdated(step: str):
 
 @plainly
 def part_list(wildcards) -> Path:
-    """Params function: the list of the manifest's parts."""
+    """Write the list of the manifest's parts; a params function."""
     return GRAPH.part_list()
 
 
 @plainly
 def config_file(wildcards) -> Path:
-    """Params function: the configuration of this call, whatever files and words it came from."""
+    """Write the configuration of this call, wherever it came from; a params function."""
     files.write_json(LAYOUT.state / "config.json", config)
     return LAYOUT.state / "config.json"

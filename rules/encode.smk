@@ -1,5 +1,5 @@
 rule encode_shard:
-    """What diffusion's frozen encoders make of a shard's clips and texts, each once."""
+    """Encode a shard's clips and texts with diffusion's frozen encoders, each once."""
     input:
         data=of_encode(RUNS.to_encode),
     output:

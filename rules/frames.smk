@@ -1,5 +1,5 @@
 rule frames:
-    """Still frames of one video."""
+    """Extract still frames of one video."""
     input:
         source=ancient(source),
         outdated=outdated("frames"),
@@ -20,7 +20,7 @@ rule frames:
 
 
 use rule frames as frames_file with:
-    """The frame folder of one video, made again where it was deleted."""
+    """Make the frame folder of one video again where it was deleted."""
     input:
         record=ancient(of_video("frames.json")),
     output:
@@ -30,7 +30,7 @@ use rule frames as frames_file with:
 
 
 use rule frames as frames_shard with:
-    """Still frames of a shard of videos, one FFmpeg process per core."""
+    """Extract still frames of a shard of videos, one FFmpeg process per core."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("frames"),

@@ -1,5 +1,5 @@
 rule manifest_part:
-    """The manifest's lines for a shard of videos."""
+    """Write the manifest's lines for a shard of videos."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("manifest"),
@@ -17,14 +17,14 @@ rule manifest_part:
 
 
 rule manifest_join:
-    """The manifest: every shard's lines, sorted by hash, and the rejected videos."""
+    """Join the manifest of every shard's lines, sorted by hash, and list the rejected videos."""
     input:
         parts=GRAPH.markers("manifest"),
     output:
         manifest=LAYOUT.manifest,
         rejected=LAYOUT.rejected,
         features=LAYOUT.manifest.with_suffix(".features.json"),
-        seal=GRAPH.manifest_marker,
+        marker=GRAPH.manifest_marker,
     log:
         "logs/manifest/join.log",
     conda:
@@ -34,5 +34,5 @@ rule manifest_join:
         parts=part_list,
     shell:
         "python -m spark_trainer join --index {params.index:q} --manifest {output.manifest:q}"
-        " --rejected {output.rejected:q} --seal {output.seal:q} --log {log:q}"
+        " --rejected {output.rejected:q} --marker {output.marker:q} --log {log:q}"
         " --parts {params.parts:q}"

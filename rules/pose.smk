@@ -1,5 +1,5 @@
 rule pose:
-    """The person in one video: skeleton, face, mask, background."""
+    """Prepare the person in one video: skeleton, face, mask, background."""
     input:
         source=ancient(source),
         outdated=outdated("pose"),
@@ -20,7 +20,7 @@ rule pose:
 
 
 use rule pose as pose_file with:
-    """The prepared videos of one video, made again where they were deleted."""
+    """Make the prepared videos of one video again where they were deleted."""
     input:
         record=ancient(of_video("pose.json")),
     output:
@@ -30,7 +30,7 @@ use rule pose as pose_file with:
 
 
 use rule pose as pose_shard with:
-    """The person in each video of a shard."""
+    """Prepare the person in each video of a shard."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("pose"),

@@ -2,12 +2,12 @@
 
 
 def of_run(ask):
-    """Input or params function: what the graph says of the job's run."""
+    """Make the input or params function that asks the graph about the job's run."""
     return plainly(lambda wildcards: ask(wildcards.run))
 
 
 def of_encode(ask):
-    """Input, params or resource function: what the graph says of a run that takes what is kept."""
+    """Make the function that asks the graph about a run that takes what is encoded."""
 
     def answer(wildcards):
         encoders, shard = wildcards.encoders, wildcards.shard
@@ -17,7 +17,7 @@ def of_encode(ask):
 
 
 def asked(value, several=False):
-    """Resource function: what a run asks for; `several`: only where it trains on several nodes."""
+    """Make the resource function of a run; `several`: only where it trains on several nodes."""
 
     def ask(wildcards):
         run = CONFIG.runs[wildcards.run]

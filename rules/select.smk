@@ -1,5 +1,5 @@
 rule select:
-    """The caption of one video that goes to the manifest."""
+    """Select the caption of one video that goes to the manifest."""
     input:
         captions=[of_video(f"caption/{name}.json") for name in CONFIG.caption.names],
         outdated=outdated("select"),
@@ -19,7 +19,7 @@ rule select:
 
 
 use rule select as select_shard with:
-    """Of every video's captions the one that goes to the manifest."""
+    """Select of every video's captions the one that goes to the manifest."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("select"),

@@ -10,7 +10,7 @@ localrules:
 
 
 rule manifest:
-    """Frames, audio, transcripts, captions of every video, and the manifest over them."""
+    """Collect frames, audio, transcripts, captions of every video, and the manifest over them."""
     input:
         LAYOUT.manifest,
         LAYOUT.rejected,
@@ -19,7 +19,7 @@ rule manifest:
 
 
 rule train:
-    """The manifest, then every run named in the configuration."""
+    """Collect the manifest, then every run named in the configuration."""
     input:
         rules.manifest.input,
         [*RUNS.summaries.values()],
@@ -41,12 +41,12 @@ rule validate:
 
 
 rule gallery_page:
-    """The page, sealed like the manifest that it shows."""
+    """Make the page; its marker is named like that of the manifest that it shows."""
     input:
         rules.manifest.input,
     output:
         page=LAYOUT.root / "gallery.html",
-        seal=GRAPH.gallery_marker,
+        marker=GRAPH.gallery_marker,
     log:
         "logs/gallery.log",
     conda:
@@ -55,10 +55,10 @@ rule gallery_page:
         manifest=LAYOUT.manifest,
     shell:
         "python -m spark_trainer gallery --manifest {params.manifest:q} --page {output.page:q}"
-        " --seal {output.seal:q} --log {log:q}"
+        " --marker {output.marker:q} --log {log:q}"
 
 
 rule gallery:
-    """A page that shows frames, captions and transcripts, and what was rejected."""
+    """Collect the page that shows frames, captions and transcripts, and what was rejected."""
     input:
         rules.gallery_page.output,

@@ -1,5 +1,5 @@
 rule train_run:
-    """One training run, on the GPUs that Snakemake granted."""
+    """Train one run, on the GPUs that Snakemake granted."""
     input:
         data=of_run(RUNS.data),
         encoded=of_run(RUNS.encoded),

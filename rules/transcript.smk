@@ -1,5 +1,5 @@
 rule transcript:
-    """The speech of one video as text."""
+    """Transcribe the speech of one video."""
     input:
         audio=of_video("audio.json"),
         outdated=outdated("transcript"),
@@ -20,7 +20,7 @@ rule transcript:
 
 
 use rule transcript as transcript_shard with:
-    """The speech of a shard of videos, with one loaded model."""
+    """Transcribe the speech of a shard of videos, with one loaded model."""
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("transcript"),

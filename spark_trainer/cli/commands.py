@@ -200,8 +200,8 @@ def gallery(options: argparse.Namespace) -> int:
     from spark_trainer.data.layout import Layout
     from spark_trainer.report import gallery as pages
 
-    if options.seal:
-        unseal(options.seal)
+    if options.marker:
+        withdraw(options.marker)
     path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
     if path.is_dir():
         raise UserError(f"{path}: expected a manifest, not a folder")
@@ -212,8 +212,8 @@ def gallery(options: argparse.Namespace) -> int:
         raise UserError(f"no manifest yet: {path}; build `manifest` first") from None
     except ValueError as error:
         raise UserError(str(error)) from None
-    if options.seal:
-        write_json(options.seal, {"videos": count})
+    if options.marker:
+        write_json(options.marker, {"videos": count})
     print(f"{page}: {count} videos", file=sys.stderr)
     return 0
 
@@ -222,7 +222,7 @@ def gallery_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `gallery`."""
     parser.add_argument("--manifest", type=Path, help="instead of the configured one")
     parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
-    parser.add_argument("--seal", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--marker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
 
@@ -232,22 +232,22 @@ def runs(options: argparse.Namespace) -> int:
     from spark_trainer.runs import difference, record, table
 
     folders = [options.output_dir] if options.output_dir else _run_folders(options.config)
-    records, complaints = record.find(folders)
+    listed, complaints = record.find(folders)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
     match options.diff:
         case ["diff", a, b]:
             try:
-                found = difference.difference(record.choose(records, a), record.choose(records, b))
+                found = difference.difference(record.choose(listed, a), record.choose(listed, b))
             except (OSError, ValueError) as error:
                 raise UserError(str(error)) from None
             print(found.json() if options.json else found.text())
-        case [] if not records:
+        case [] if not listed:
             print(f"no runs in {', '.join(map(str, folders))}", file=sys.stderr)
         case [] if options.json:
-            print("\n".join(made.json() for made in records))
+            print("\n".join(made.json() for made in listed))
         case []:
-            print(table.table(records, shutil.get_terminal_size((0, 0)).columns))
+            print(table.table(listed, shutil.get_terminal_size((0, 0)).columns))
         case words:
             raise UserError(f"runs: expected nothing or `diff A B` (got {' '.join(words)!r})")
     return 0
@@ -280,9 +280,9 @@ def gpus_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="a line of JSON for each GPU")
 
 
-def unseal(seal: Path) -> None:
-    """Remove the markers of files that are about to be overwritten."""
-    for other in seal.parent.glob("*.json"):
+def withdraw(marker: Path) -> None:
+    """Remove a marker, and the earlier ones, of files that are about to be overwritten."""
+    for other in marker.parent.glob("*.json"):
         other.unlink()
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from spark_trainer.cli.commands import unseal
+from spark_trainer.cli.commands import withdraw
 from spark_trainer.system import log
 
 
@@ -49,10 +49,10 @@ def join(options: argparse.Namespace) -> int:
     from spark_trainer.data.files import write_json
 
     log.start("manifest", options.log)
-    unseal(options.seal)
+    withdraw(options.marker)
     counts = joining.join(options.parts, options.index, options.manifest, options.rejected)
     write_json(options.manifest.with_suffix(".features.json"), meta.features())
-    write_json(options.seal, counts)
+    write_json(options.marker, counts)
     return 0
 
 
@@ -90,7 +90,7 @@ def node(options: argparse.Namespace) -> int:
 FLAGS = {
     step: "settings shard folder video marker threads gpus log",
     part: "settings shard marker log",
-    join: "index manifest rejected seal log parts",
+    join: "index manifest rejected marker log parts",
     encode: "spec marker gpus threads log data",
     fit: "spec gpus nodes threads log data",
     node: "folder threads",

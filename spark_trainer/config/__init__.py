@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import Field, model_validator
 
+from spark_trainer.config import pipeline
 from spark_trainer.config.audio import Audio
 from spark_trainer.config.caption import Caption, Captioning
 from spark_trainer.config.dataset import Sampling, Split, Text
@@ -44,6 +45,7 @@ __all__ = [
     "Text",
     "Train",
     "Transcript",
+    "check_steps",
     "load",
     "mapping",
     "read",
@@ -139,12 +141,19 @@ STEP_SECTIONS: dict[str, type[StepSection]] = {
 }
 
 
+def check_steps() -> None:
+    """Look whether what the steps' sections declare fits together; see `pipeline.check`."""
+    pipeline.check(STEP_SECTIONS)
+
+
 def load(data: dict[str, Any]) -> Config:
     """Validate a configuration that is already read.
 
     Raises:
         ConfigError: one line per wrong key, with its path and what was expected.
+        UserError: what a step's section declares can't be.
     """
+    check_steps()
     return validated(Config, data)
 
 

@@ -27,6 +27,7 @@ class Audio(Limited):
         "no_audio": "text",
         "audio_duration": "number",
     }
+    SHARED: ClassVar[tuple[str, ...]] = ("duration", "damaged")
 
     enabled: bool = Field(True, description="Extract audio.")
     sample_rate: int = Field(16000, ge=8000, le=192000, description="Samples per second.")

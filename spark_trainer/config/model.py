@@ -40,7 +40,8 @@ class Model(Section):
     )
     model_type: Literal[*MODEL_TYPES] = Field(  # type: ignore[valid-type]  # made from the keys
         "vision_language",
-        description="Kind of model; this version trains vision_language and diffusion.",
+        description="Method of training, and the kind of model that it trains; this version has "
+        "vision_language and diffusion, both supervised.",
     )
     from_scratch: bool = Field(
         False, description="Start from random weights instead of the checkpoint's."

@@ -23,12 +23,12 @@ from spark_trainer.data.texts import texts
 if TYPE_CHECKING:
     import numpy as np
 
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
+SplitName = Literal["train", "validation", "test"]
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
-def part_of(video_hash: str, split: Split) -> Part:
-    """Return the part that a video belongs to; its hash decides, so adding videos moves none."""
+def split_of(video_hash: str, split: Split) -> SplitName:
+    """Return the split that a video belongs to; its hash decides, so adding videos moves none."""
     text = f"{split.seed}:{video_hash}".encode()
     share = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
     if share < split.validation:
@@ -37,7 +37,7 @@ def part_of(video_hash: str, split: Split) -> Part:
 
 
 class VideoFrameDataset:
-    """The samples of one part of a manifest: frames of videos, and texts about them.
+    """The samples of one split of a manifest: frames of videos, and texts about them.
 
     Sample numbers go on from one epoch to the next: `number // len` is the epoch. Random choices
     are made anew in each epoch, or are those of one of the run's `variants`, in turn.
@@ -133,7 +133,7 @@ class VideoFrameDataset:
 
     @property
     def num_videos(self) -> int:
-        """Return the number of usable videos of this part."""
+        """Return the number of usable videos of this split."""
         return len(self._offsets)
 
     def first_of_each_video(self) -> list[int]:
@@ -249,16 +249,16 @@ def read(
     run: Run,
     one_frame: bool,
     needs: Needs = Needs(),
-) -> dict[Part, VideoFrameDataset]:
-    """Read every part of a manifest, in one pass.
+) -> dict[SplitName, VideoFrameDataset]:
+    """Read every split of a manifest, in one pass.
 
     Raises:
         Broken: some lines are not valid entries.
     """
-    parts: dict[Part, VideoFrameDataset] = {
-        part: VideoFrameDataset(manifest, root, run, one_frame, needs, fixed=part != "train")
-        for part in PARTS
+    splits: dict[SplitName, VideoFrameDataset] = {
+        name: VideoFrameDataset(manifest, root, run, one_frame, needs, fixed=name != "train")
+        for name in SPLIT_NAMES
     }
     for line in lines(manifest):
-        parts[part_of(line.entry["id"], run.split)].add(line.entry, line.offset)
-    return parts
+        splits[split_of(line.entry["id"], run.split)].add(line.entry, line.offset)
+    return splits

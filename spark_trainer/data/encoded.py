@@ -56,15 +56,15 @@ def encoders(run: Run, trained: Sequence[str], cache: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Store:
-    """The folder of one pipeline's encoders.
+class EncodedFiles:
+    """What the encoders of one pipeline made, in its folder.
 
-    `versions` are the fingerprints of the steps that made the frames and what lies beside them;
+    `step_fingerprints` are those of the steps that made the frames and what lies beside them;
     None where somebody else did, whose files count by their sizes and times instead.
     """
 
     folder: Path
-    versions: Mapping[str, str] | None
+    step_fingerprints: Mapping[str, str] | None
 
     def clip(self, samples: VideoFrameDataset, plan: Plan) -> Path:
         """Name the file of a clip, below its video's id, so that it can be traced and removed."""
@@ -87,7 +87,7 @@ class Store:
         return earlier if earlier.exists() else path
 
     def _content(self, samples: VideoFrameDataset, plan: Plan) -> Any:
-        if self.versions is None:
+        if self.step_fingerprints is None:
             try:
                 stats = [path.stat() for path in samples.files(plan)]
             except OSError as error:
@@ -95,7 +95,7 @@ class Store:
             return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
         read = {"pose"} if set(plan.conditions) - {REFERENCE} else set()
         read |= {"frames"} if samples.source == "frames" or REFERENCE in plan.conditions else set()
-        return {name: version for name, version in self.versions.items() if name in read}
+        return {name: made for name, made in self.step_fingerprints.items() if name in read}
 
     def text(self, text: str) -> Path:
         """Name the file of a text, which is no video's own: many may share its words."""
@@ -134,7 +134,7 @@ def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
-def fingerprint(run: Run, versions: Mapping[str, str] | None) -> str:
-    """Digest of what decides, beside the data, which clips and texts a run takes."""
+def fingerprint(run: Run, step_fingerprints: Mapping[str, str] | None) -> str:
+    """Digest what decides, beside the data, which clips and texts a run takes."""
     taken = {key: run.results()[key] for key in ("clip", "text", "split")}
-    return digest(taken | {"versions": versions})[:DIGITS]
+    return digest(taken | {"versions": step_fingerprints})[:DIGITS]

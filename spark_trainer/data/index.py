@@ -123,7 +123,7 @@ class _Markers(dict[str, dict[tuple[str, str], list[Path]]]):
 
     def __missing__(self, step: str) -> dict[tuple[str, str], list[Path]]:
         markers: dict[tuple[str, str], list[Path]] = defaultdict(list)
-        folder = self._layout.sealed(step)
+        folder = self._layout.marker_folder(step)
         for path in sorted(folder.glob("b*.jsonl")):
             bits, _, fingerprint, _ = path.name.split(".")
             markers[bits.removeprefix("b"), fingerprint].append(path)

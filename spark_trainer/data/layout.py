@@ -17,7 +17,7 @@ rejected_v1.jsonl             the others, with reasons
     seen/<ab>.json            hash -> size and time of that source, as indexed
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
-    parts/<seal>.json         the parts that a manifest is joined from
+    parts/<manifest>.json     the parts that a manifest is joined from
     sealed/<step>/…           markers: this step is done for this shard and fingerprint
     taken_back/<digest>.json  markers that go before the next call plans
 """
@@ -130,14 +130,14 @@ class Layout:
     def settings(self, step: str, fingerprint: str) -> Path:
         return self.state / "settings" / f"{step}.{fingerprint}.json"
 
-    def parts(self, seal: str) -> Path:
-        return self.state / "parts" / f"{seal}.json"
+    def parts(self, manifest: str) -> Path:
+        return self.state / "parts" / f"{manifest}.json"
 
-    def sealed(self, step: str) -> Path:
+    def marker_folder(self, step: str) -> Path:
         return self.state / "sealed" / step
 
     def marker(self, step: str, shard: str, fingerprint: str) -> Path:
-        return self.sealed(step) / f"{shard}.{fingerprint}.jsonl"
+        return self.marker_folder(step) / f"{shard}.{fingerprint}.jsonl"
 
     def folder(self, video: Video) -> Path:
         return self.root / video.folder
@@ -150,13 +150,14 @@ class Layout:
         return self.state / "taken_back"
 
     def sweep(self) -> None:
-        """Remove the seals that were taken back, and what killed processes left beside files."""
+        """Remove the markers that were taken back, and what killed processes left beside files."""
         for note in self.taken_back.glob("*.json"):
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
         names = ("index", "parts", "shards", "taken_back")
-        trees = (self.state / "settings", self.sealed(""))  # a captioner's lie one folder deeper
+        # A captioner's lie one folder deeper.
+        trees = (self.state / "settings", self.marker_folder(""))
         below = [
             folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
         ]

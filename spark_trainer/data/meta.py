@@ -4,6 +4,7 @@ Our own lines have every key, null where there is nothing to say, so that reader
 schema find the same one everywhere. Lines of others may lack keys and have more of them.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -47,16 +48,34 @@ DTYPES = {"text": "string", "number": "float64", "whole": "int64", "flag": "bool
 OURS = {"number": float, "whole": int, "flag": bool}  # a number of one type is one of one spelling
 
 
-def filled(value: Any, kind: ValueType) -> Any:
-    """Return a value with every key of its type, and with numbers of one type."""
+def typed(key: str, value: Any, kind: ValueType) -> Any:
+    """Return a step's fact with every key of its type, and with numbers of one type.
+
+    Raises:
+        ValueError: it is of another type; the message says where, and what was expected.
+    """
+    try:
+        return _filled(value, kind)
+    except (ValueError, TypeError, AttributeError):
+        plain = json.loads(json.dumps(value, default=str))
+        wrong = next(_wrong(plain, kind, key), f"{key}: expected {_expected(kind)} or null")
+        raise ValueError(wrong) from None
+
+
+def _filled(value: Any, kind: ValueType) -> Any:
     if value is None:
         return None
     if isinstance(kind, list):
-        return [filled(item, kind[0]) for item in value]
+        if not isinstance(value, list | tuple):  # a text has items too
+            raise TypeError(value)
+        return [_filled(item, kind[0]) for item in value]
     if isinstance(kind, dict):
         keys = value if kind is KEYS["captions"] else kind  # the captioners that are configured
-        return {key: filled(value.get(key), kind[key]) for key in keys}
-    return OURS.get(kind, str)(value)
+        return {key: _filled(value.get(key), kind[key]) for key in keys}
+    made = OURS.get(kind, str)(value)
+    if made != value:  # 3.5 is no whole number, 3 no text
+        raise ValueError(value)
+    return made
 
 
 def problems(meta: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from spark_trainer.errors import UserError
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs import configured
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.steps import manifest
 from spark_trainer.train import encode
 from spark_trainer.train.strategies import deepspeed_config
 
@@ -20,7 +21,7 @@ class RunGraph:
 
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
-        """Name -> the run as it was asked for.
+        """Return name -> the run as it was asked for.
 
         Raises:
             ConfigError: one can't be; the message names the key.
@@ -33,7 +34,7 @@ class RunGraph:
     def data(self, run: str) -> list[Path]:
         """Name what a run waits for: its own manifest, else the parts of the one built here."""
         given = self.specs[run].settings.manifest_path
-        return [Path(given)] if given else self.videos.markers("manifest")
+        return [Path(given)] if given else self.videos.markers(manifest.NAME)
 
     def data_file(self, run: str) -> Path:
         """Name a run's own manifest, or write the list of the parts."""
@@ -42,7 +43,7 @@ class RunGraph:
 
     @property
     def summaries(self) -> dict[str, Path]:
-        """Name -> the summary of the finished run, in the folder that its id names."""
+        """Return name -> the summary of the finished run, in the folder that its id names."""
         return {run: spec.folder.summary for run, spec in self.specs.items()}
 
     def spec_file(self, run: str) -> Path:
@@ -74,7 +75,7 @@ class RunGraph:
         """Name the manifest's part for a shard, or the run's own manifest."""
         given = self.specs[run].settings.manifest_path
         graph = self.videos
-        return Path(given) if given else graph.marker("manifest", graph.index.shard_of(shard))
+        return Path(given) if given else graph.marker(manifest.NAME, graph.index.shard_of(shard))
 
     def encode_gpus(self, run: str) -> int:
         """Count the GPUs that a job of `encode` asks for."""

@@ -27,27 +27,27 @@ class VideoGraph:
 
     @property
     def layout(self) -> Layout:
-        """Where everything lies."""
+        """Return where everything lies."""
         return self.index.layout
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Step -> what names its results, the manifest's among them."""
+        """Return step -> what names its results, the manifest's among them."""
         return manifest.fingerprints(self.config)
 
     @cached_property
     def manifest_marker(self) -> Path:
-        """The marker of the manifest."""
-        return self.layout.sealed("join") / f"{self._manifest}.json"
+        """Name the marker of the manifest."""
+        return self.layout.marker_folder("join") / f"{self._manifest}.json"
 
     @cached_property
     def gallery_marker(self) -> Path:
-        """The marker of the page that shows the manifest."""
-        return self.layout.sealed("gallery") / f"{self._manifest}.json"
+        """Name the marker of the page that shows the manifest."""
+        return self.layout.marker_folder("gallery") / f"{self._manifest}.json"
 
     @cached_property
     def _manifest(self) -> str:
-        return manifest.seal(self.index.digest, self.fingerprints["manifest"])
+        return manifest.identity(self.index.digest, self.fingerprints[manifest.NAME])
 
     def marker(self, step: str, shard: Shard) -> Path:
         """Name the marker of a step over a shard."""
@@ -64,7 +64,7 @@ class VideoGraph:
 
     def _read_by(self, step: str) -> tuple[str, ...]:
         """Name the steps that a step, or the manifest, reads."""
-        if step == "manifest":
+        if step == manifest.NAME:
             return steps.reported(self.config)
         return steps.upstream(self.config, step)
 
@@ -86,7 +86,7 @@ class VideoGraph:
 
     def _chosen(self, step: str) -> dict[str, Any]:
         """Return a step's settings; the manifest has none, but is told which steps it reads."""
-        if step == "manifest":
+        if step == manifest.NAME:
             return {"steps": self._read_by(step)}
         return steps.section(self.config, step).model_dump(mode="json")
 
@@ -100,7 +100,7 @@ class VideoGraph:
         shards = self.index.shards
         write_json(
             path,
-            [[str(self.marker("manifest", s)), str(self.layout.shard(s.name))] for s in shards],
+            [[str(self.marker(manifest.NAME, s)), str(self.layout.shard(s.name))] for s in shards],
         )
         return path
 

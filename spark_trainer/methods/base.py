@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
-from spark_trainer.data.encoded import Store
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.loading import Loaded
-from spark_trainer.families.kinds.reading import Parts, Reader, ReadResult
+from spark_trainer.families.kinds.reading import Reader, ReadResult, Splits
 from spark_trainer.metrics.objective import HELD_OUT_LOSS, Objective
 
 if TYPE_CHECKING:
@@ -44,9 +44,11 @@ class Method(ABC):
     family: Kind
     loaded: Loaded
 
-    def readers(self, parts: Parts, device: "torch.device", store: Store) -> tuple[Reader, Reader]:
-        """Return what reads the training and the held-out part; see `Kind.readers`."""
-        return self.family.readers(self.loaded, parts, self.run, device, store)
+    def readers(
+        self, splits: Splits, device: "torch.device", kept: EncodedFiles
+    ) -> tuple[Reader, Reader]:
+        """Return what reads the training and the held-out split; see `Kind.readers`."""
+        return self.family.readers(self.loaded, splits, self.run, device, kept)
 
     @abstractmethod
     def prepare(self, model: Any, read: Sequence[ReadResult]) -> list[Batch]:

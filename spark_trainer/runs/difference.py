@@ -7,14 +7,14 @@ from typing import Any
 
 from spark_trainer.data import manifest
 from spark_trainer.data.files import canonical_json, digest
-from spark_trainer.runs.record import Record, Values, some
+from spark_trainer.runs.record import FoundRun, Values, some
 from spark_trainer.runs.table import printable, spelled
 
 Changes = dict[str, tuple[Any, Any]]  # dotted key -> its value in A and in B
 
 
 @dataclass
-class Clips:
+class Videos:
     """What differs between two manifests; keys are videos' hashes, texts the paths they had."""
 
     only_a: dict[str, str] = field(default_factory=dict)
@@ -27,12 +27,12 @@ class Clips:
 class Difference:
     """What sets run B apart from run A."""
 
-    a: Record
-    b: Record
+    a: FoundRun
+    b: FoundRun
     parameters: Changes
     results: Changes
     origin: Changes
-    clips: Clips
+    videos: Videos
 
     def json(self) -> str:
         """Return the whole comparison on one line; nothing is cut or only counted."""
@@ -44,7 +44,7 @@ class Difference:
                 "results": self.results,
                 "origin": self.origin,
                 "manifest_sha256": [self.a.manifest_sha256, self.b.manifest_sha256],
-                "clips": asdict(self.clips),
+                "videos": asdict(self.videos),
             }
         )
 
@@ -62,22 +62,22 @@ class Difference:
         return "\n".join(lines)
 
     def _data(self) -> list[str]:
-        a, b, clips = self.a, self.b, self.clips
+        a, b, videos = self.a, self.b, self.videos
         if a.manifest_sha256 == b.manifest_sha256:
             return []
-        captions = clips.captions.values()
+        captions = videos.captions.values()
         said = (f"{path}: {spelled(old)} → {spelled(new)}" for path, old, new in captions)
         return [
             f"manifest  {a.manifest_sha256[:8]} → {b.manifest_sha256[:8]}",
-            f"clips     {a.clips} → {b.clips}",
-            *_named(f"only in {a.name}", clips.only_a.values()),
-            *_named(f"only in {b.name}", clips.only_b.values()),
+            f"videos    {a.videos} → {b.videos}",
+            *_named(f"only in {a.name}", videos.only_a.values()),
+            *_named(f"only in {b.name}", videos.only_b.values()),
             *_named("with another caption", said),
-            *_named("the same caption, other frames, audio or facts", clips.otherwise.values()),
+            *_named("the same caption, other frames, audio or facts", videos.otherwise.values()),
         ]
 
 
-def difference(a: Record, b: Record) -> Difference:
+def difference(a: FoundRun, b: FoundRun) -> Difference:
     """Compare two runs; their manifests are read only where the digests differ.
 
     Raises:
@@ -90,7 +90,7 @@ def difference(a: Record, b: Record) -> Difference:
         _changes(a.parameters, b.parameters),
         _changes(a.results, b.results),
         _changes(a.origin, b.origin),
-        Clips() if same else _clips(a.folder.manifest, b.folder.manifest),
+        Videos() if same else _videos(a.folder.manifest, b.folder.manifest),
     )
 
 
@@ -100,22 +100,22 @@ def _changes(a: Values, b: Values) -> Changes:
     return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
 
 
-def _clips(a: Path, b: Path) -> Clips:
+def _videos(a: Path, b: Path) -> Videos:
     """Compare two manifests entry by entry; of A only paths, captions and digests are kept."""
-    clips = Clips()
+    videos = Videos()
     before = {entry["id"]: (*_told(entry), digest(entry)) for entry in manifest.read(a)}
     for entry in manifest.read(b):
         video, (path, caption) = entry["id"], _told(entry)
         if video not in before:
-            clips.only_b[video] = path
+            videos.only_b[video] = path
             continue
         _, old, whole = before.pop(video)
         if caption != old:
-            clips.captions[video] = (path, old, caption)
+            videos.captions[video] = (path, old, caption)
         elif digest(entry) != whole:
-            clips.otherwise[video] = path
-    clips.only_a = {video: path for video, (path, _, _) in before.items()}
-    return clips
+            videos.otherwise[video] = path
+    videos.only_a = {video: path for video, (path, _, _) in before.items()}
+    return videos
 
 
 def _told(entry: manifest.Entry) -> tuple[str, str | None]:

@@ -4,11 +4,11 @@ run.json                the run as it was launched: what its processes read
 config.yaml             its settings, for people
 manifest.jsonl          what it is trained on
 rejected.jsonl          the videos that the manifest leaves out, with reasons
-lineage.json            clips, who captioned them, code, packages, hardware
+lineage.json            videos, who captioned them, code, packages, hardware
 nodes/<number>.json     host and devices of each node, where there are several
 metrics.jsonl           a line for each update and each evaluation
 tensorboard/            the same as events
-samples/step_<update>…  what the model made of held-out clips
+samples/step_<update>…  what the model made of held-out samples
 checkpoints/step_<update>/  what the run goes on from
 train.log               the log of its processes
 final/                  the trained model, and its card

@@ -23,8 +23,8 @@ class RunError(UserError, ValueError):
 
 
 @dataclass(frozen=True)
-class Record:
-    """One run, finished or not.
+class FoundRun:
+    """A run as its folder tells it, finished or not.
 
     `started` is in seconds since 1970; where an interrupted run was taken up again, since then.
     `objective` is what is measured on held-out videos; `results` are its values, the counts and
@@ -39,7 +39,7 @@ class Record:
     results: Values
     origin: Values
     manifest_sha256: str
-    clips: int
+    videos: int
 
     @property
     def name(self) -> str:
@@ -51,18 +51,18 @@ class Record:
         return canonical_json(asdict(self) | {"run": self.name, "folder": str(self.folder)})
 
 
-def find(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
+def find(folders: Iterable[Path]) -> tuple[list[FoundRun], list[str]]:
     """Find the runs directly below folders, oldest first, and say which can't be read."""
-    records, complaints = [], []
+    found, complaints = [], []
     for run in (run for path in folders for run in folder.below(path)):
         try:
-            records.append(read(run))
+            found.append(read(run))
         except RunError as error:
             complaints.append(f"left out: {error}")
-    return sorted(records, key=lambda record: (record.started, record.name)), complaints
+    return sorted(found, key=lambda run: (run.started, run.name)), complaints
 
 
-def read(run: RunFolder) -> Record:
+def read(run: RunFolder) -> FoundRun:
     """Read one run folder.
 
     Raises:
@@ -77,7 +77,7 @@ def read(run: RunFolder) -> Record:
         raise RunError(f"{run}: no {error} in {files}") from None
 
 
-def _read(run: RunFolder) -> Record:
+def _read(run: RunFolder) -> FoundRun:
     parameters, lineage, measured = spec.settings(run), read_json(run.lineage), objective(run)
     results, finished = _results(run.metrics, measured), run.summary.exists()
     if finished:
@@ -87,7 +87,7 @@ def _read(run: RunFolder) -> Record:
             if isinstance(value, int | float) and key not in lineage
         }
     elsewhere = ("manifest_sha256", "model_name", "objective", "run", "seal", "videos")
-    return Record(
+    return FoundRun(
         folder=run,
         started=run.run_file.stat().st_mtime,
         finished=finished,
@@ -96,7 +96,7 @@ def _read(run: RunFolder) -> Record:
         results=results,
         origin=_flat({key: value for key, value in lineage.items() if key not in elsewhere}),
         manifest_sha256=lineage["manifest_sha256"],
-        clips=len(lineage["videos"]),
+        videos=len(lineage["videos"]),
     )
 
 
@@ -106,7 +106,7 @@ def objective(run: RunFolder) -> Objective:
     return Objective(**said["objective"]) if "objective" in said else HELD_OUT_LOSS
 
 
-def choose(records: Sequence[Record], wanted: str) -> Record:
+def choose(runs: Sequence[FoundRun], wanted: str) -> FoundRun:
     """Find the run meant by a folder, `<run>-<run id>`, a name, an id, or the beginning of one.
 
     Raises:
@@ -114,14 +114,14 @@ def choose(records: Sequence[Record], wanted: str) -> Record:
     """
     if RunFolder(Path(wanted)).exists():
         return read(RunFolder(Path(wanted).resolve()))
-    names = {record.folder: (record.name, *record.name.rsplit("-", 1)) for record in records}
-    whole = [run for run in records if wanted in names[run.folder]]
-    begun = [run for run in records if any(n.startswith(wanted) for n in names[run.folder])]
+    names = {run.folder: (run.name, *run.name.rsplit("-", 1)) for run in runs}
+    whole = [run for run in runs if wanted in names[run.folder]]
+    begun = [run for run in runs if any(n.startswith(wanted) for n in names[run.folder])]
     found = whole or begun
     if len(found) == 1:
         return found[0]
     meant = "more than one run" if found else "no run"
-    listed = "".join(f"\n  {line}" for line in some(str(run.folder) for run in found or records))
+    listed = "".join(f"\n  {line}" for line in some(str(run.folder) for run in found or runs))
     raise RunError(f"{wanted!r} is {meant}; expected one of:{listed or ' none is there'}")
 
 

@@ -73,7 +73,7 @@ class RunSpec(_Common):
 
     @property
     def folder(self) -> RunFolder:
-        """The run folder; another id never shares it, so a resume never mixes two runs."""
+        """Return the run folder; another id never shares it, so a resume never mixes two runs."""
         return RunFolder(Path(self.settings.output_dir) / f"{self.name}-{self.run_id}")
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spark_trainer.data.files import canonical_json
-from spark_trainer.runs.record import Record, Values
+from spark_trainer.runs.record import FoundRun, Values
 
 CELL = 40  # characters of the longest value that is shown whole
 UNKNOWN = "-"
@@ -15,31 +15,31 @@ SCORES = {"bleu": ".1f", "rouge_l": ".3f", "cider": ".2f"}
 Column = tuple[str, list[str]]  # heading, a cell for each run
 
 
-def table(records: Sequence[Record], width: int = 0) -> str:
+def table(runs: Sequence[FoundRun], width: int = 0) -> str:
     """Return a line for each run below the headings.
 
     A table wider than `width` characters goes on below, each line beginning with its run again;
     0 is no limit.
     """
-    known = [column for column in _facts(records) if set(column[1]) != {UNKNOWN}]
-    for key in dict.fromkeys(key for record in records for key in record.parameters):
-        values = [record.parameters.get(key) for record in records]
+    known = [column for column in _facts(runs) if set(column[1]) != {UNKNOWN}]
+    for key in dict.fromkeys(key for run in runs for key in run.parameters):
+        values = [run.parameters.get(key) for run in runs]
         if any(value != values[0] for value in values):
             known.append((key, [spelled(value) for value in values]))
     return "\n\n".join(_aligned(block) for block in _blocks(known, width))
 
 
-def _facts(records: Sequence[Record]) -> list[Column]:
+def _facts(runs: Sequence[FoundRun]) -> list[Column]:
     return [
-        ("run", [record.name for record in records]),
-        ("started", [_time(record.started) for record in records]),
-        ("state", ["finished" if record.finished else "unfinished" for record in records]),
-        ("steps", [_steps(record) for record in records]),
-        *_held_out(records),
-        ("best", [_best(record) for record in records]),
-        *((name, [_score(name, record.results) for record in records]) for name in SCORES),
-        ("data", [record.manifest_sha256[:8] for record in records]),
-        ("clips", [str(record.clips) for record in records]),
+        ("run", [run.name for run in runs]),
+        ("started", [_time(run.started) for run in runs]),
+        ("state", ["finished" if run.finished else "unfinished" for run in runs]),
+        ("steps", [_steps(run) for run in runs]),
+        *_held_out(runs),
+        ("best", [_best(run) for run in runs]),
+        *((name, [_score(name, run.results) for run in runs]) for name in SCORES),
+        ("data", [run.manifest_sha256[:8] for run in runs]),
+        ("videos", [str(run.videos) for run in runs]),
     ]
 
 
@@ -47,29 +47,29 @@ def _time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-def _steps(record: Record) -> str:
-    done, limit = record.results.get("steps", 0), record.parameters.get("max_steps")
-    return f"{done}" if record.finished or limit is None else f"{done} of {limit}"
+def _steps(run: FoundRun) -> str:
+    done, limit = run.results.get("steps", 0), run.parameters.get("max_steps")
+    return f"{done}" if run.finished or limit is None else f"{done} of {limit}"
 
 
-def _held_out(records: Sequence[Record]) -> list[Column]:
+def _held_out(runs: Sequence[FoundRun]) -> list[Column]:
     """Return a column for each objective, filled for the runs that are measured by it."""
-    objectives = dict.fromkeys(record.objective for record in records)
+    objectives = dict.fromkeys(run.objective for run in runs)
     return [
-        (one.words, [_change(record) if record.objective == one else UNKNOWN for record in records])
+        (one.words, [_change(run) if run.objective == one else UNKNOWN for run in runs])
         for one in objectives
     ]
 
 
-def _change(record: Record) -> str:
+def _change(run: FoundRun) -> str:
     """Show the objective at the first and at the last evaluation."""
-    first, last = (record.results.get(record.objective.key(which)) for which in ("first", "last"))
+    first, last = (run.results.get(run.objective.key(which)) for which in ("first", "last"))
     return UNKNOWN if first is None or last is None else f"{first:.3f} → {last:.3f}"
 
 
-def _best(record: Record) -> str:
-    value = record.results.get(record.objective.key("best"))
-    return UNKNOWN if value is None else f"{value:.3f} at {record.results['best_step']}"
+def _best(run: FoundRun) -> str:
+    value = run.results.get(run.objective.key("best"))
+    return UNKNOWN if value is None else f"{value:.3f} at {run.results['best_step']}"
 
 
 def _score(name: str, results: Values) -> str:

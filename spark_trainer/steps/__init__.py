@@ -11,6 +11,7 @@ from typing import Any, cast
 from spark_trainer.config import STEP_SECTIONS, Config, Section
 from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout
+from spark_trainer.errors import UserError
 from spark_trainer.steps.base import Step, word
 from spark_trainer.steps.device import asked
 
@@ -19,9 +20,24 @@ FINGERPRINT_DIGITS = 16
 
 
 def load(name: str) -> Step[Any, Any]:
-    """Load a step."""
-    module = importlib.import_module(f"{__name__}.{word(name)}")
-    return cast(Step[Any, Any], module.STEP(name))
+    """Load a step.
+
+    Raises:
+        UserError: its module is not there, or holds no step.
+    """
+    module = f"{__name__}.{word(name)}"
+    file = f"{module.replace('.', '/')}.py"
+    try:
+        step = getattr(importlib.import_module(module), "STEP", None)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise UserError(f"{file}: not there; expected the step of config.{word(name)}") from None
+    if not (isinstance(step, type) and issubclass(step, Step)):
+        raise UserError(f"{file}: expected STEP, the subclass of Step that is the step")
+    if missing := [key for key in ("VERSION", "SETTINGS", "RECORD") if not hasattr(step, key)]:
+        raise UserError(f"{file}: expected {missing[0]} in {step.__name__}")
+    return step(name)
 
 
 def names(config: Config) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ class Step(ABC, Generic[Settings, Said]):
 
     @property
     def upstream(self) -> tuple[str, ...]:
-        """The steps whose results it reads; `caption` stands for every captioner."""
+        """Name the steps whose results it reads; `caption` stands for every captioner."""
         return STEP_SECTIONS[self.word].UPSTREAM
 
     def reads(self, settings: Settings) -> tuple[str, ...]:

@@ -7,23 +7,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spark_trainer import steps
-from spark_trainer.config import Config
+from spark_trainer.config import STEP_SECTIONS, Config
 from spark_trainer.data import manifest, meta, parts
 from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.errors import MachineError
+from spark_trainer.errors import MachineError, UserError
+from spark_trainer.steps.base import word
 from spark_trainer.steps.promises import settled, withdraw
 from spark_trainer.steps.record import Facts, Record, Status
 
-VERSION = 5
+NAME, VERSION = "manifest", 5
 
 
 def fingerprints(config: Config) -> dict[str, str]:
     """Return the fingerprint of each step, and of `manifest`, which reads those that report."""
     found = steps.fingerprints(config)
     read = {name: found[name] for name in steps.reported(config)}
-    value = {"step": "manifest", "version": VERSION, "upstream": read}
-    return found | {"manifest": digest(value)[: steps.FINGERPRINT_DIGITS]}
+    value = {"step": NAME, "version": VERSION, "upstream": read}
+    return found | {NAME: digest(value)[: steps.FINGERPRINT_DIGITS]}
 
 
 def part(
@@ -41,7 +42,7 @@ def part(
     Raises:
         MachineError: a record, or what it promises, is gone; the next call makes it again.
     """
-    withdraw(layout.sealed("manifest"), shard.bits, fingerprint, keep=marker)
+    withdraw(layout.marker_folder(NAME), shard.bits, fingerprint, keep=marker)
     read, entries, gone = tuple(names), [], []
     for video in shard.videos:
         try:
@@ -53,7 +54,7 @@ def part(
     parts.write(marker, entries)
 
 
-def seal(index_digest: str, fingerprint: str) -> str:
+def identity(index_digest: str, fingerprint: str) -> str:
     """Name one manifest: the state of the video folders and every step's fingerprint."""
     return digest([index_digest, fingerprint])[:16]
 
@@ -66,16 +67,37 @@ def line(video: Video, records: Mapping[str, Record]) -> manifest.Entry:
     Args:
         video: the video.
         records: step -> what it recorded, in pipeline order.
+
+    Raises:
+        UserError: a step says something else than its section declares.
     """
     said: Facts = {}
     for name, record in records.items():
         if record.status is Status.REJECTED:
             return {"id": video.hash, "step": name, "reason": record.reason, "meta": {}}
-        fields = steps.load(name).manifest_fields(video, record)
-        said |= {key: value for key, value in fields.items() if said.get(key) is None}
-    own = {key: kind for key, kind in meta.KEYS.items() if key not in meta.SOURCES}
+        facts = _facts(name, video, record)
+        said |= {key: value for key, value in facts.items() if said.get(key) is None}
     return {
         "id": video.hash,
         **{key: said.get(key) for key in manifest.PATHS},
-        "meta": {key: meta.filled(said.get(key), kind) for key, kind in own.items()},
+        "meta": {key: said.get(key) for key in meta.KEYS if key not in meta.SOURCES},
     }
+
+
+def _facts(name: str, video: Video, record: Record) -> Facts:
+    """Return what a step says of a video, each fact of the type that its section declares.
+
+    Raises:
+        UserError: a key is not declared, one that is declared is missing, or has another type.
+    """
+    facts = steps.load(name).manifest_fields(video, record)
+    declared, where = STEP_SECTIONS[word(name)].MANIFEST, f"{name}: manifest_fields"
+    if undeclared := facts.keys() - declared.keys() - set(manifest.PATHS):
+        raise UserError(f"{where}: {min(undeclared)!r} is not in MANIFEST of its section")
+    if missing := declared.keys() - facts.keys():
+        raise UserError(f"{where}: no {min(missing)!r}, which MANIFEST of its section declares")
+    paths = {key: facts[key] for key in manifest.PATHS if key in facts}
+    try:
+        return paths | {key: meta.typed(key, facts[key], kind) for key, kind in declared.items()}
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None

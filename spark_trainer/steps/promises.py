@@ -1,7 +1,7 @@
 """What a record promises: files that are there and hold what was written.
 
-A later step that finds a promise broken takes back the record, its seal, and the seals of all that
-follows, so that the next call makes it again.
+A later step that finds a promise broken takes back the record, its marker, and the markers of all
+that follows, so that the next call makes it again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -65,10 +65,10 @@ def content(step: Step[Any, Any], layout: Layout, video: Video, record: Record) 
 
 
 def settled(layout: Layout, video: Video, name: str) -> Record:
-    """Read what an earlier step's seal says is there: a record, and the files that it promises.
+    """Read what an earlier step's marker says is there: a record, and the files that it promises.
 
     Raises:
-        MachineError: it is not. The seal is withdrawn, so that the next call makes it again.
+        MachineError: it is not. The marker is withdrawn, so that the next call makes it again.
     """
     step = steps.load(name)
     missing = step.path(layout, video)
@@ -112,13 +112,16 @@ def _with_all_before(names: Iterable[str]) -> Iterator[str]:
 
 
 def take_back(layout: Layout, video: Video, name: str) -> None:
-    """Remove a record; its seal, and those of all that follows, go before the next call plans.
+    """Remove a record; its marker, and those of all that follows, go before the next call plans.
 
-    Snakemake ends at once, whatever else is to be done, if a job tried again lacks a seal.
+    Snakemake ends at once, whatever else is to be done, if a job tried again lacks a marker.
     """
-    paths = [*_overlapping(layout.sealed(name), video.bits), *_downstream(layout, name, video.bits)]
-    seals = [path.relative_to(layout.root).as_posix() for path in paths]
-    write_json(layout.taken_back / f"{digest(seals)}.json", seals)
+    paths = [
+        *_overlapping(layout.marker_folder(name), video.bits),
+        *_downstream(layout, name, video.bits),
+    ]
+    markers = [path.relative_to(layout.root).as_posix() for path in paths]
+    write_json(layout.taken_back / f"{digest(markers)}.json", markers)
     steps.load(name).path(layout, video).unlink(missing_ok=True)
 
 
@@ -142,13 +145,13 @@ def _overlapping(folder: Path, bits: str) -> list[Path]:
 
 
 def withdraw_downstream(layout: Layout, name: str, bits: str) -> None:
-    """Remove the markers of what reads this step's results, the manifest's seal with them.
+    """Remove the markers of what reads this step's results, the manifest's marker with them.
 
     Snakemake makes nothing of a missing marker while its consumers are there: without this a
     change of settings that stops half-way and is taken back would leave its results in place.
     """
-    for seal in _downstream(layout, name, bits):
-        seal.unlink(missing_ok=True)
+    for marker in _downstream(layout, name, bits):
+        marker.unlink(missing_ok=True)
 
 
 def _downstream(layout: Layout, name: str, bits: str) -> list[Path]:
@@ -157,6 +160,6 @@ def _downstream(layout: Layout, name: str, bits: str) -> list[Path]:
     for other in steps.STEPS:
         if set(steps.load(other).upstream) & set(changed):
             changed.append(other)
-    folders = [layout.sealed(other) for other in [*changed[1:], "manifest"]]
+    folders = [layout.marker_folder(other) for other in [*changed[1:], "manifest"]]
     found = [path for folder in folders for path in _overlapping(folder, bits)]
-    return [*found, *layout.sealed("join").glob("*.json")]
+    return [*found, *layout.marker_folder("join").glob("*.json")]

@@ -1,4 +1,4 @@
-"""The one runner of all steps: skip what is current, do the rest, record each, seal the shard."""
+"""The one runner of all steps: skip what is current, do the rest, record each, write the marker."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def run(
 
     A record of the video with the wanted fingerprint, its files all there, is current. Results are
     written one by one, so a killed job loses only what it had in hand. A video that the machine
-    fails gets a record that is tried again, and keeps the others from their seal alone.
+    fails gets a record that is tried again, and keeps the others from their marker alone.
 
     Args:
         name: the step.
@@ -61,7 +61,7 @@ class Job:
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
-        """The steps whose records are read."""
+        """Name the steps whose records are read."""
         return self.step.reads(self.context.settings)
 
     def path(self, video: Video) -> Path:
@@ -100,7 +100,7 @@ class Job:
         """Remove what would speak of results that are about to change."""
         name, layout, bits = self.step.name, self.layout, self.shard.bits
         if due or marker:
-            promises.withdraw(layout.sealed(name), bits, self.fingerprint, keep=marker)
+            promises.withdraw(layout.marker_folder(name), bits, self.fingerprint, keep=marker)
         before = {video: self.step.RECORD.find(self.path(video)) for video in due}
         if not all(promises.same(made, video, self.fingerprint) for video, made in before.items()):
             promises.withdraw_downstream(layout, name, bits)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spark_trainer.config import Run
 from spark_trainer.data import dataset, encoded, joining
 from spark_trainer.data.dataset import VideoFrameDataset
-from spark_trainer.data.encoded import Store
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.sample import Sample, Unusable
@@ -185,20 +185,20 @@ def _collected(spec: RunSpec, data: Path, folder: Path) -> Path:
 def _taken(spec: RunSpec, run: Run, family: "Kind", manifest: Path) -> dict[Video, Taken]:
     """Plan what a run takes of each video, trained on or held out."""
     taken: dict[Video, Taken] = {}
-    store, reads_text = Store(spec.encoded, spec.step_fingerprints), family.needs.text
-    parts = dataset.read(manifest, spec.data_root, run, family.one_frame, family.needs)
-    for samples in (parts["train"], parts["validation"]):
+    kept, reads_text = EncodedFiles(spec.encoded, spec.step_fingerprints), family.needs.text
+    splits = dataset.read(manifest, spec.data_root, run, family.one_frame, family.needs)
+    for samples in (splits["train"], splits["validation"]):
         for number in range(samples.num_clips):
             name = samples.video(number)
             files = taken.setdefault(Video(name, f"{name[:2]}/{name}"), {})
             try:
                 plan = samples.plan(number)
-                files.setdefault(store.clip(samples, plan), (samples, number))
+                files.setdefault(kept.clip(samples, plan), (samples, number))
             except Unusable as reason:
                 files[spec.encoded / str(number)] = reason  # is never there, so each job names it
                 continue
             texts = ("", plan.answer) if reads_text else ()
-            files |= {store.text(text): text for text in texts}
+            files |= {kept.text(text): text for text in texts}
     return taken
 
 

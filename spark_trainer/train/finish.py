@@ -1,4 +1,4 @@
-"""How a run ends: the trained weights in `final/`, then the summary that seals it."""
+"""How a run ends: the trained weights in `final/`, then the summary that says it is finished."""
 
 from dataclasses import replace
 from pathlib import Path

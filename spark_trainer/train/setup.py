@@ -12,12 +12,12 @@ from accelerate.utils import set_seed
 from spark_trainer import families, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.data.encoded import Store
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.families.kinds.reading import Parts, Reader
+from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.methods.base import Method
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
@@ -52,16 +52,16 @@ def prepare(folder: Path) -> Setup:
 
     Raises:
         TrainingError: the processes, device or precision are not those that were asked for.
-        ValueError: the checkpoint is of no known family, or a part of the data is empty.
+        ValueError: the checkpoint is of no known family, or a split of the data is empty.
     """
     here = RunFolder(folder)
     run, launched, accelerator = _launched(here)
     family = find(run)
     run = family.completed(run)
-    samples = _parts(here, launched.data_root, run, family)
+    samples = _splits(here, launched.data_root, run, family)
     method = methods.find(run.model_type)(run, family, model(run, family))
-    store = Store(launched.encoded, launched.step_fingerprints)
-    training, validation = method.readers(samples, accelerator.device, store)
+    kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
+    training, validation = method.readers(samples, accelerator.device, kept)
     return Setup(here, run, launched, accelerator, method, training, validation)
 
 
@@ -199,31 +199,31 @@ def _keep_packing(model: torch.nn.Module) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def _parts(folder: RunFolder, root: Path, run: Run, family: Kind) -> Parts:
-    """Return the training and the validation part of the data; light beside a model.
+def _splits(folder: RunFolder, root: Path, run: Run, family: Kind) -> Splits:
+    """Return the training and the validation split of the data; light beside a model.
 
     Raises:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder.manifest
     found = dataset.read(manifest, root, run, family.one_frame, family.needs)
-    _check_part("train", found["train"], manifest, run)
+    _check_split("train", found["train"], manifest, run)
     if run.holds_out:
-        _check_part("validation", found["validation"], manifest, run)
+        _check_split("validation", found["validation"], manifest, run)
     return found["train"], found["validation"]
 
 
-def _check_part(part: str, samples: dataset.VideoFrameDataset, manifest: Path, run: Run) -> None:
+def _check_split(split: str, samples: dataset.VideoFrameDataset, manifest: Path, run: Run) -> None:
     lost, usable = samples.left_out, samples.num_videos
     for reason in lost:
-        log.logger.warning("left out of %s: %s", part, reason)
+        log.logger.warning("left out of %s: %s", split, reason)
     if len(lost) > run.max_left_out * (usable + len(lost)):
         raise ValueError(
-            f"train.max_left_out: {len(lost)} of {usable + len(lost)} videos of the part "
-            f"{part!r} can't be used, more than {run.max_left_out:g}; the last: {lost[-1]}"
+            f"train.max_left_out: {len(lost)} of {usable + len(lost)} videos of the split "
+            f"{split!r} can't be used, more than {run.max_left_out:g}; the last: {lost[-1]}"
         )
     if not usable:
         raise ValueError(
-            f"train.split: no usable video in the part {part!r} of {manifest}; "
+            f"train.split: no usable video in the split {split!r} of {manifest}; "
             "change split.validation or split.seed, or add videos"
         )

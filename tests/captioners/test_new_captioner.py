@@ -10,7 +10,7 @@ import pytest
 
 from tests import ffmpeg
 from tests.documented.pages import commands
-from tests.documented.worked import python, tree_with
+from tests.documented.worked import planned, python, tree_with
 from tests.families import tiny
 from tests.workflow.conftest import REPO, Workspace, cut
 
@@ -92,6 +92,13 @@ def test_the_contract_holds_for_the_checkpoint(tree: Path) -> None:
     status, printed = python(tree, "pytest", "-n", "0", "-rA", *contract)
     assert status == 0, printed
     assert "test_a_caption_is_upstreams_token_for_token[greedy-llava_onevision]" in printed
+
+
+def test_the_command_fits_the_configuration_that_is_shipped(tree: Path) -> None:
+    said = planned(tree, "snakemake manifest", "colours")
+    assert "logs/caption/colours/" in said
+    assert "logs/caption/llava-onevision/" in said
+    assert "logs/caption/imagenet-tags/" not in said
 
 
 @pytest.mark.parametrize("what", WRONG)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from spark_trainer.config import Run, Split
 from spark_trainer.data import dataset
-from spark_trainer.data.dataset import VideoFrameDataset, part_of
+from spark_trainer.data.dataset import VideoFrameDataset, split_of
 from spark_trainer.data.sample import Needs, Unusable
 from spark_trainer.families.animatediff import AnimateDiff
 
@@ -21,11 +21,11 @@ HASHES = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
 
 def test_split_has_the_shares_asked_for_and_is_decided_by_content() -> None:
     split = Split(validation=0.2, test=0.1)
-    parts = [part_of(h, split) for h in HASHES]
-    assert parts == [part_of(h, split) for h in HASHES]
+    parts = [split_of(h, split) for h in HASHES]
+    assert parts == [split_of(h, split) for h in HASHES]
     assert 0.17 < parts.count("validation") / len(parts) < 0.23
     assert 0.07 < parts.count("test") / len(parts) < 0.13
-    assert parts != [part_of(h, Split(validation=0.2, test=0.1, seed=1)) for h in HASHES]
+    assert parts != [split_of(h, Split(validation=0.2, test=0.1, seed=1)) for h in HASHES]
 
 
 @pytest.fixture

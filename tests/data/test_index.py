@@ -186,20 +186,20 @@ def test_shards_hold_every_video_once_by_its_leading_bits(tmp_path: Path) -> Non
         assert found.shard_of(shard.name) == shard
 
 
-def test_a_seal_over_more_videos_stays_true_after_a_deletion(config: Config) -> None:
+def test_a_marker_over_more_videos_stays_true_after_a_deletion(config: Config) -> None:
     before = index.scan(config)
     (shard,) = before.shards
-    sealed = before.layout.marker("frames", shard.name, "f" * 16)
-    write_text(sealed, "{}\n")
+    marker = before.layout.marker("frames", shard.name, "f" * 16)
+    write_text(marker, "{}\n")
     (videos_of(config) / "dog.mp4").unlink()
     after = index.scan(config)
     (left,) = after.shards
     assert left.name != shard.name
-    assert after.marker("frames", "f" * 16, left) == sealed
+    assert after.marker("frames", "f" * 16, left) == marker
     assert not after.marker("frames", "e" * 16, left).exists()
 
 
-def test_a_seal_over_fewer_videos_is_not_enough(config: Config) -> None:
+def test_a_marker_over_fewer_videos_is_not_enough(config: Config) -> None:
     before = index.scan(config)
     (shard,) = before.shards
     write_text(before.layout.marker("frames", shard.name, "f" * 16), "{}\n")
@@ -237,7 +237,7 @@ def test_a_job_names_a_broken_snapshot(config: Config, content: bytes | None) ->
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_seal_over_a_broken_member_list_says_nothing(config: Config, content: bytes) -> None:
+def test_a_marker_over_a_broken_member_list_says_nothing(config: Config, content: bytes) -> None:
     before = index.scan(config)
     (shard,) = before.shards
     write_text(before.layout.marker("frames", shard.name, "f" * 16), "{}\n")

@@ -192,7 +192,7 @@ def draws_its_own_graph(clone: Clone, line: str) -> None:
 def frees_the_folder(clone: Clone, line: str) -> None:
     before = clone.manifest()
     clone.type(line)
-    clone.type("snakemake manifest")  # seals anew what was made video by video
+    clone.type("snakemake manifest")  # writes the markers of what was made video by video
     assert clone.manifest() == before
 
 

@@ -1,13 +1,16 @@
 """Carrying out a page of docs/ that adds something, in a copy of the tree."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.documented.pages import commands
 from tests.workflow.conftest import REPO, Workspace, source_tree
 
+STRAY = {"__pycache__", ".snakemake", ".pytest_cache", "data", "runs", "logs"}  # of commands
 NAME_OR_BLOCK = re.compile(r"`([\w./]+)`|^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -40,6 +43,17 @@ def carry_out(page: Path, tree: Path) -> tuple[set[str], dict[str, int]]:
     return made, added
 
 
+def touched(tree: Path) -> set[str]:
+    """Name the files of a tree that the project's own lacks, or has with another content."""
+    files = (path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
+    kept = (path for path in files if not STRAY & {*path.parts})
+    return {
+        path.as_posix()
+        for path in kept
+        if not (REPO / path).is_file() or (REPO / path).read_bytes() != (tree / path).read_bytes()
+    }
+
+
 def add(path: Path, lines: list[str]) -> int:
     """Put a block's lines with a plus where its others stand; returns how many."""
     before = "".join(line[1:] for line in lines if line[0] != "+")
@@ -48,6 +62,17 @@ def add(path: Path, lines: list[str]) -> int:
     after = "".join(line[1:] for line in lines if line[0] != "-")
     path.write_text(text.replace(before, after), encoding="utf-8")
     return sum(line[0] == "+" for line in lines)
+
+
+def planned(tree: Path, beginning: str, word: str) -> str:
+    """Type the command of a page that has this word, as it stands but for `-n`; say what it says.
+
+    It reads the configuration that is shipped.
+    """
+    [line] = [line for line in commands() if line.startswith(beginning) and word in line]
+    status, said = python(tree, *shlex.split(line), "-n", "--cores", "1")
+    assert status == 0, said
+    return said
 
 
 def python(tree: Path, *arguments: str) -> tuple[int, str]:

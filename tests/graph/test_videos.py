@@ -15,7 +15,7 @@ def test_a_step_waits_for_the_markers_of_those_that_it_reads(ask: Ask) -> None:
     graph = ask(**CAPTIONED)
     (shard,) = graph.index.shards
     waits = {
-        step: [path.parent.relative_to(graph.layout.sealed("")).as_posix() for path in paths]
+        step: [path.parent.relative_to(graph.layout.marker_folder("")).as_posix() for path in paths]
         for step in ("frames", "transcript", "caption/blip", "select", "manifest")
         for paths in [graph.upstream(step, shard.name)]
     }

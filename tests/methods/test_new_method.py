@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.documented.pages import commands
-from tests.documented.worked import python, tree_with
+from tests.documented.worked import planned, python, tree_with
 from tests.families import tiny, tiny_pipelines
 from tests.workflow.conftest import REPO, Workspace
 
@@ -61,6 +61,10 @@ def videos(folder: Path) -> Path:
 def test_the_page_says_how_many_files_are_touched(tree: Path) -> None:
     assert "One file, and its name in one list." in PAGE.read_text(encoding="utf-8")
     assert len((tree / NAME).read_text().splitlines()) <= 75
+
+
+def test_the_command_fits_the_configuration_that_is_shipped(tree: Path) -> None:
+    assert "train_run" in planned(tree, "snakemake train", "raft")
 
 
 @pytest.mark.long

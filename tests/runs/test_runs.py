@@ -35,7 +35,7 @@ class Runs:
         """A run folder: held-out losses by step; unfinished where `trained` is None."""
         made = self.folder / "runs" / name
         made.mkdir(parents=True)
-        clips = self._manifest(made / "manifest.jsonl", captions)
+        videos = self._manifest(made / "manifest.jsonl", captions)
         defaults = {
             "model_name": "tiny",
             "learning_rate": 5e-5,
@@ -49,7 +49,7 @@ class Runs:
         origin = {
             "run": name,
             "manifest_sha256": hashlib.sha256((made / "manifest.jsonl").read_bytes()).hexdigest(),
-            "videos": clips,
+            "videos": videos,
             "spark_trainer": "0.1.0",
             "code": "aaaa",
             "packages": {"torch": "2.15.0", "transformers": "5.23.0"},
@@ -63,7 +63,7 @@ class Runs:
 
     @staticmethod
     def _manifest(path: Path, captions: dict[str, str]) -> dict[str, Any]:
-        """Entries sorted by hash, as a build writes them; returns the lineage of the clips."""
+        """Entries sorted by hash, as a build writes them; returns the lineage of the videos."""
         entries = [
             {
                 "id": hashlib.sha256(source.encode()).hexdigest(),
@@ -140,9 +140,9 @@ TABLE = "\n".join(
             "fast-5e6f7a8b  2026-10-19 14:05  unfinished  100 of 300  2.500 → 1.000  1.000 at 100",
         ],
         [
-            " bleu  rouge_l  cider  data      clips  learning_rate  clip.num_frames",
-            " 30.0  0.300    0.75   <digest>  3      5e-05          8",
-            " 10.0  0.100    0.25   <digest>  3      0.001          4",
+            " bleu  rouge_l  cider  data      videos  learning_rate  clip.num_frames",
+            " 30.0  0.300    0.75   <digest>  3       5e-05          8",
+            " 10.0  0.100    0.25   <digest>  3       0.001          4",
         ],
         strict=True,
     )
@@ -162,7 +162,7 @@ def test_a_run_that_has_not_begun(runs: Runs) -> None:
     made = runs.write("slow-1a2b3c4d", {})
     (made / "metrics.jsonl").unlink()
     heading, line = runs.show()
-    assert heading.split() == ["run", "started", "state", "steps", "data", "clips"]
+    assert heading.split() == ["run", "started", "state", "steps", "data", "videos"]
     assert "unfinished  0 of 300" in line
 
 
@@ -270,7 +270,7 @@ code, packages, hardware
 
 data
   manifest  {old} → {new}
-  clips     3 → 3
+  videos    3 → 3
   only in slow-1a2b3c4d: 1
     park.mp4
   only in new-99999999: 1
@@ -297,7 +297,7 @@ def test_diff_counts_what_it_does_not_name(runs: Runs) -> None:
     assert sum(line.startswith("    clip") for line in lines) == 10
     assert lines[-1] == "    and 2 more"
     told = json.loads(runs.show("diff", "a", "b", "--json")[0])
-    assert sorted(told["clips"]["only_b"].values()) == sorted(many)
+    assert sorted(told["videos"]["only_b"].values()) == sorted(many)
 
 
 def test_diff_sees_a_clip_that_changed_in_something_else(runs: Runs) -> None:

@@ -1,11 +1,16 @@
 """What a step says of itself: its place among the others, and when a video gets nothing from it."""
 
+import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from spark_trainer import config, steps
+from spark_trainer.errors import UserError
 from spark_trainer.steps.audio import AudioRecord
+from spark_trainer.steps.base import Step
 from spark_trainer.steps.caption import CaptionRecord
 from spark_trainer.steps.frames import FramesRecord
 from spark_trainer.steps.record import Record, Status
@@ -44,3 +49,25 @@ def test_each_captioner_is_a_step_and_the_selection_reads_them() -> None:
 def test_a_switch_takes_along_what_has_none_of_its_own() -> None:
     chosen = config.load({"caption": {"enabled": False}})
     assert steps.enabled(chosen) == ("frames", "audio", "transcript")
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (None, "not there; expected the step of config.sharpness"),
+        ({}, "expected STEP, the subclass of Step that is the step"),
+        ({"STEP": object}, "expected STEP, the subclass of Step that is the step"),
+        ({"STEP": type("Sharp", (Step,), {"VERSION": 1})}, "expected SETTINGS in Sharp"),
+    ],
+    ids=["no module", "no STEP", "another class", "no SETTINGS"],
+)
+def test_a_module_that_holds_no_step_is_named(
+    held: dict[str, Any] | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if held is not None:
+        module = ModuleType("sharpness")
+        vars(module).update(held)
+        monkeypatch.setitem(sys.modules, "spark_trainer.steps.sharpness", module)
+    with pytest.raises(UserError) as raised:
+        steps.load("sharpness")
+    assert str(raised.value) == f"spark_trainer/steps/sharpness.py: {message}"

@@ -111,7 +111,7 @@ def status(layout: Layout, video: Video) -> str:
 def test_the_machines_trouble_is_tried_again(
     error: Exception, run: Run, layout: Layout, marker: Path
 ) -> None:
-    """The others are made, nothing is sealed, and the next call makes what is left."""
+    """The others are made, there is no marker, and the next call makes what is left."""
     with pytest.raises(MachineError, match="1 of 4 videos failed"):
         run(raising(error))
     assert [status(layout, video) for video in VIDEOS] == ["failed", "ok", "ok", "ok"]
@@ -165,7 +165,7 @@ def test_a_broken_record_is_due_again(content: bytes, run: Run, layout: Layout) 
     assert run(nothing) == {"current": 3, "ok": 1}
 
 
-def test_a_step_that_says_nothing_of_a_video_is_not_sealed(
+def test_a_step_that_says_nothing_of_a_video_gets_no_marker(
     layout: Layout, marker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(monkeypatch, Stub(lambda _, videos, __: ((video, nothing()) for video in videos[1:])))
@@ -175,18 +175,18 @@ def test_a_step_that_says_nothing_of_a_video_is_not_sealed(
 
 
 def test_what_a_later_step_misses_is_made_again(run: Run, layout: Layout, marker: Path) -> None:
-    """The record, its seal and all that follows are withdrawn, so that the next call makes them."""
+    """The record, its marker and all that follow are withdrawn: the next call makes them."""
     run(nothing)
     audio.wav(layout, VIDEOS[3]).unlink()
-    seal = layout.sealed("join") / "s.json"
-    seal.parent.mkdir(parents=True)
-    seal.touch()
+    joined = layout.marker_folder("join") / "s.json"
+    joined.parent.mkdir(parents=True)
+    joined.touch()
     assert settled(layout, VIDEOS[1], "frames").ok
     with pytest.raises(MachineError, match=r"audio\.wav: gone or broken"):
         settled(layout, VIDEOS[3], "frames")
     layout.sweep()
     assert not marker.exists()
-    assert not seal.exists()
+    assert not joined.exists()
     assert run(nothing) == {"current": 3, "ok": 1}
 
 

@@ -123,7 +123,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
 
 
-def reseal(checkpoint: Path) -> None:
+def digest_again(checkpoint: Path) -> None:
     """Let the digests of a checkpoint say what is in it now."""
     told = read_json(checkpoint / checkpoints.DIGESTS)
     for name in told["files"]:

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from spark_trainer.config import Run, Split
-from spark_trainer.data.dataset import part_of
+from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs import configured
 from spark_trainer.train import setup
@@ -95,7 +95,7 @@ class Store:
         parts: dict[str, list[str]] = {"train": [], "validation": []}
         for i in range(40):
             one = hashlib.sha256(str(i).encode()).hexdigest()
-            parts[part_of(one, Split(validation=0.5))].append(one)
+            parts[split_of(one, Split(validation=0.5))].append(one)
         return sorted(parts["train"][:3] + parts["validation"][:1])
 
     def _video(self, video: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from spark_trainer.errors import MachineError
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.train import checkpoints, nest
 
-from .conftest import dropping, metrics, reseal, train, write_run
+from .conftest import digest_again, dropping, metrics, train, write_run
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_nothing_in_a_checkpoint_runs_code(
         (last / name).write_bytes(pickle.dumps(Evil()))
         told["files"][name] = {}
     (last / "digests.json").write_text(json.dumps(told))
-    reseal(last)
+    digest_again(last)
     assert train(run)
     assert not (tmp_path / "evil").exists()
 
@@ -211,7 +211,7 @@ def test_a_pickle_in_place_of_tensors_runs_nothing(
     monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
     last = RunFolder(run).checkpoint(6)
     torch.save(Evil(), last / name)
-    reseal(last)
+    digest_again(last)
     with pytest.raises(Exception, match=r"(?i)header|safetensor|invalid"):
         train(run)
     assert not (tmp_path / "evil").exists()

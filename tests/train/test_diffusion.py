@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from spark_trainer import families
 from spark_trainer.config import Run, Split
-from spark_trainer.data.dataset import part_of
+from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.report import summary
@@ -51,7 +51,7 @@ def ids(train: int, held: int) -> list[str]:
     hashes = (hashlib.sha256(str(i).encode()).hexdigest() for i in range(1000))
     parts: dict[str, list[str]] = {"train": [], "validation": []}
     for one in hashes:
-        parts[part_of(one, Split(validation=0.5))].append(one)
+        parts[split_of(one, Split(validation=0.5))].append(one)
     return sorted(parts["train"][:train] + parts["validation"][:held])
 
 
@@ -283,7 +283,7 @@ def test_shapes_never_share_a_batch(when: str, make: Make, manifest: Path, tmp_p
 
 def test_a_video_that_is_too_short_is_left_out(make: Make, manifest: Path) -> None:
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
-    short = next(x for x in lines if part_of(x["id"], Split(validation=0.5)) == "train")
+    short = next(x for x in lines if split_of(x["id"], Split(validation=0.5)) == "train")
     short["meta"]["frame_times"] = short["meta"]["frame_times"][:2]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     folder = write_run(make("svd", max_steps=1))
@@ -324,7 +324,7 @@ def test_a_text_with_a_control_token_is_left_out_and_counted(
     name: str, token: str, when: str, make: Make, manifest: Path
 ) -> None:
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
-    bad = next(x for x in lines if part_of(x["id"], Split(validation=0.5)) == "train")
+    bad = next(x for x in lines if split_of(x["id"], Split(validation=0.5)) == "train")
     bad["meta"]["caption"] = f"a square {token}"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     keys = {"max_steps": 1, "max_skipped": 0.5, "bucketing": False, "encode": when}

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from spark_trainer.config import Run, Split
-from spark_trainer.data.dataset import part_of
+from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import MachineError
@@ -66,7 +66,7 @@ def records(made: RunSpec) -> dict[str, dict[str, Any]]:
 def edited(manifest: Path, change: Callable[[dict[str, Any]], None], part: str = "train") -> None:
     """Change the first line of a part."""
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
-    change(next(line for line in lines if part_of(line["id"], Split(validation=0.5)) == part))
+    change(next(line for line in lines if split_of(line["id"], Split(validation=0.5)) == part))
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -357,7 +357,7 @@ def test_the_machines_trouble_is_no_clips_and_is_tried_again(
     assert encoders.seen == ["aa"]
 
 
-def test_where_nothing_can_be_encoded_nothing_is_sealed(tmp_path: Path) -> None:
+def test_where_nothing_can_be_encoded_there_is_no_marker(tmp_path: Path) -> None:
     """Nobody foresaw any of the errors: a library may be of another version."""
     texts = ("aa", "bb", "cc", "shared")
     with pytest.raises(ValueError, match=r"nothing could be encoded; the first: .*KeyError"):

@@ -23,7 +23,7 @@ from tokenizers import BertWordPieceTokenizer
 from transformers import BertTokenizerFast, BlipConfig, BlipImageProcessor, BlipProcessor
 
 from spark_trainer.config import Split
-from spark_trainer.data.dataset import part_of
+from spark_trainer.data.dataset import split_of
 
 from .conftest import Workspace, cut, three
 
@@ -89,7 +89,7 @@ def configure(workspace: Workspace) -> None:
     hashes = [workspace.place(path.stem)[3:] for path in workspace.clips.glob("*.mp4")]
     for seed in range(100):
         split = Split(validation=0.5, seed=seed)
-        if {part_of(one, split) for one in hashes} == {"train", "validation"}:
+        if {split_of(one, split) for one in hashes} == {"train", "validation"}:
             break
     workspace.configure("train", **RUN, split={"validation": 0.5, "seed": seed})
 

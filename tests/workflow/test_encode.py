@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.config import Split
-from spark_trainer.data.dataset import part_of
+from spark_trainer.data.dataset import split_of
 from tests.families import tiny_pipelines
 
 from .conftest import Clips, Workspace
@@ -34,7 +34,7 @@ def trains(workspace: Workspace, **settings: Any) -> None:
     hashes = [workspace.place(path.stem)[3:] for path in workspace.clips.glob("*.mp4")]
     for seed in range(100):
         split = {"validation": 0.5, "seed": seed}
-        if {part_of(one, Split(**split)) for one in hashes} == {"train", "validation"}:  # type: ignore[arg-type]
+        if {split_of(one, Split(**split)) for one in hashes} == {"train", "validation"}:  # type: ignore[arg-type]
             break
     workspace.configure("train", **SMALL, split=split, **settings)
 

@@ -113,7 +113,7 @@ def test_the_settings_trouble_is_said_last_logged_twice_and_not_tried_again(
 
 
 def test_the_machines_trouble_is_tried_again_and_names_the_path(built: Workspace) -> None:
-    """A folder lies where a seal is to be removed: the operating system's own error."""
+    """A folder lies where a marker is to be removed: the operating system's own error."""
     obstacle = built.output / ".spark/sealed/join/x.json"
     obstacle.mkdir()
     (built.output / "manifest_v1.jsonl").unlink()

@@ -81,11 +81,11 @@ def strike(workspace: Workspace, call: Call, chance: random.Random) -> str | Non
 def truce(workspace: Workspace, call: Call) -> None:
     """Let a build finish a job, if it does so soon."""
 
-    def seals() -> set[Path]:
+    def markers() -> set[Path]:
         return set(workspace.output.glob(".spark/sealed/**/*.json*"))
 
-    end, before = time.monotonic() + TRUCE_S, seals()
-    while call.process.poll() is None and time.monotonic() < end and seals() <= before:
+    end, before = time.monotonic() + TRUCE_S, markers()
+    while call.process.poll() is None and time.monotonic() < end and markers() <= before:
         time.sleep(0.05)
 
 
@@ -198,9 +198,9 @@ def test_what_was_damaged_since_is_made_again(calm: Workspace, tmp_path: Path) -
         path.write_bytes(path.read_bytes()[:200])
     for path in (*place.glob("caption/*.json"), place / "transcript.json"):
         path.unlink()
-    for seal in built.output.glob(".spark/sealed/**/b1.*"):
-        if seal.parent.name in ("transcript", "imagenet-tags", "select", "manifest"):
-            seal.unlink()
+    for marker in built.output.glob(".spark/sealed/**/b1.*"):
+        if marker.parent.name in ("transcript", "imagenet-tags", "select", "manifest"):
+            marker.unlink()
     (built.output / "manifest_v1.jsonl").unlink()
     outcome = built.snakemake("manifest")
     assert outcome.status != 0

@@ -167,7 +167,7 @@ BROKEN = {
     "shard": ".spark/shards/*.json",
     "snapshot": ".spark/index/*.json",
     "record": "??/*/frames.json",
-    "seal": ".spark/sealed/join/*.json",
+    "marker": ".spark/sealed/join/*.json",
 }
 
 

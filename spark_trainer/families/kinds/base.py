@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
-from spark_trainer.data.encoded import Store
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Needs, Sample
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.families.kinds.reading import Parts, Reader
+from spark_trainer.families.kinds.reading import Reader, Splits
 
 if TYPE_CHECKING:
     import torch
@@ -148,16 +148,16 @@ class Kind(ABC):
 
     @abstractmethod
     def readers(
-        self, loaded: Loaded, parts: Parts, run: Run, device: "torch.device", store: Store
+        self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
-        """Return what reads the training and the held-out part.
+        """Return what reads the training and the held-out split.
 
         Args:
             loaded: the model and what feeds it; what the loss needs of it goes to the device.
-            parts: the samples.
+            splits: the samples.
             run: the settings.
             device: where the model is.
-            store: what frozen encoders made ahead.
+            kept: what frozen encoders made ahead.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spark_trainer.config import Run
 from spark_trainer.data import control, encoded
-from spark_trainer.data.encoded import EMPTY, TEXT, Store
+from spark_trainer.data.encoded import EMPTY, TEXT, EncodedFiles
 from spark_trainer.data.sample import REFERENCE, Sample
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.loading import Loaded
@@ -81,7 +81,7 @@ class CachedClips(Reader):
     family: "Diffusion"
     loaded: Loaded
     guidance_dropout: float
-    store: Store
+    files: EncodedFiles
 
     def largest(self, run: Run) -> Batch:
         return largest(self, run)
@@ -95,10 +95,10 @@ class CachedClips(Reader):
         name = f"video {plan.entry['id']}"
         if self.family.text_conditioned:
             control.refuse(self.loaded.processor, f"{name}: its text", plan.answer)
-        tensors = encoded.read(self.store.clip(self.samples, plan), name)
+        tensors = encoded.read(self.files.clip(self.samples, plan), name)
         if self.family.text_conditioned:
-            tensors[TEXT] = encoded.read(self.store.text(plan.answer), name)[TEXT]
-            tensors[EMPTY] = encoded.read(self.store.text(""), name)[TEXT]
+            tensors[TEXT] = encoded.read(self.files.text(plan.answer), name)[TEXT]
+            tensors[EMPTY] = encoded.read(self.files.text(""), name)[TEXT]
         return CachedClip(tensors, plan.seed)
 
     def collated(self, read: list[CachedClip]) -> list[Batch]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
 from spark_trainer.data import control
-from spark_trainer.data.encoded import TEXT, Store
+from spark_trainer.data.encoded import TEXT, EncodedFiles
 from spark_trainer.data.sample import Needs, Sample, Size
 from spark_trainer.families.kinds import export, loading, pipelines
 from spark_trainer.families.kinds.base import Kind
@@ -23,7 +23,7 @@ from spark_trainer.families.kinds.clips import SEEDS, CachedClips, Clips
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated, GeneratedVideo
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.families.kinds.reading import Parts, Reader
+from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.system import log
 
 if TYPE_CHECKING:
@@ -180,15 +180,15 @@ class Diffusion(Kind):
         pipelines.checkpoint_gradients(model, self.extra_checkpointed)
 
     def readers(
-        self, loaded: Loaded, parts: Parts, run: Run, device: "torch.device", store: Store
+        self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         """See `Kind`; of what is held out no condition is left out."""
-        training, validation = parts
+        training, validation = splits
         if run.encoded_ahead:
             pipelines.place(loaded, device, self.train_time_encoders)
             return (
-                CachedClips(training, self, loaded, run.guidance_dropout, store),
-                CachedClips(validation, self, loaded, 0.0, store),
+                CachedClips(training, self, loaded, run.guidance_dropout, kept),
+                CachedClips(validation, self, loaded, 0.0, kept),
             )
         pipelines.place(loaded, device)
         empty = self.text(loaded, "") if self.text_conditioned else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_REPLACEMENTS = 8  # samples tried in place of a batch of which none can be used
-Parts = tuple[VideoFrameDataset, VideoFrameDataset]  # to train on, and held out
+Splits = tuple[VideoFrameDataset, VideoFrameDataset]  # to train on, and held out
 
 
 class ReadResult(NamedTuple):

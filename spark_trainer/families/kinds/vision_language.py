@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.data.encoded import Store
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample, Size, Unusable
 from spark_trainer.families.kinds import export, loading, padding
 from spark_trainer.families.kinds.base import Kind
@@ -19,7 +19,7 @@ from spark_trainer.families.kinds.batch import Batch, Encoded
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated, GeneratedText
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.families.kinds.reading import Parts, Reader
+from spark_trainer.families.kinds.reading import Reader, Splits
 
 if TYPE_CHECKING:
     import torch
@@ -134,10 +134,10 @@ class VisionLanguage(Kind):
         model.disable_input_require_grads()
 
     def readers(
-        self, loaded: Loaded, parts: Parts, run: Run, device: "torch.device", store: Store
+        self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         training, validation = (
-            Texts(samples, self, loaded, run.max_length, run.packing) for samples in parts
+            Texts(samples, self, loaded, run.max_length, run.packing) for samples in splits
         )
         return training, validation
 

@@ -73,6 +73,6 @@ def test_a_file_that_is_not_there_or_no_json(tmp_path: Path) -> None:
         deepspeed_config.read(run(path))
 
 
-def test_only_what_decides_numbers_is_sealed(tmp_path: Path) -> None:
+def test_only_what_decides_numbers_is_in_the_run_id(tmp_path: Path) -> None:
     plain, one, other = Run(), run(tmp_path / "a.json"), run(tmp_path / "b.json")
     assert one.results() == other.results() != plain.results()

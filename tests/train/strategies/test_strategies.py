@@ -20,7 +20,7 @@ from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import encode, launch, setup, strategies
 from spark_trainer.train.loop import Trainer
 from tests.families import tiny, tiny_pipelines
-from tests.train.conftest import metrics, reseal, write_run
+from tests.train.conftest import digest_again, metrics, write_run
 from tests.train.test_diffusion import FPS, FRAMES, ids, write_video
 
 SMALL = {"batch_size": 1, "global_batch_size": 4, "max_steps": 3, "eval_steps": 3}
@@ -271,6 +271,6 @@ def test_a_checkpoint_that_is_shared_out_otherwise_is_refused(of: Make) -> None:
     saved = json.loads(path.read_text())
     assert saved["shares"] == "whole"
     path.write_text(json.dumps(saved | {"shares": "ZeRO-2 on 8 processes"}))
-    reseal(path.parent)
+    digest_again(path.parent)
     with pytest.raises(ValueError, match="written by ZeRO-2 on 8 processes, this run is whole"):
         Trainer.build(setup.prepare(folder)).train()
