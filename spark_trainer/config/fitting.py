@@ -27,6 +27,8 @@ def check(run: "Run") -> None:
         )
     if run.model_type == "diffusion":
         _check_diffusion(run)
+    if run.packing_length is not None:
+        _check_packing_length(run, run.packing_length)
     if run.from_scratch and run.finetune != "full":
         raise ConfigError(f"finetune: expected full, {run.finetune} adapts trained weights")
     if not run.use_accelerate and run.gpus * run.nodes > 1:
@@ -35,6 +37,16 @@ def check(run: "Run") -> None:
         _check_shards(run)
     if not run.holds_out:
         _check_nothing_held_out(run)
+
+
+def _check_packing_length(run: "Run", length: int) -> None:
+    """Refuse rows that are not packed, or that the longest sample has no room in."""
+    if not run.packing:
+        raise ConfigError("packing_length: expected none without packing")
+    if length < run.max_length:
+        raise ConfigError(
+            f"packing_length: expected at least max_length, {run.max_length} (got {length})"
+        )
 
 
 def _check_nothing_held_out(run: "Run") -> None:

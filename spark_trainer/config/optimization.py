@@ -39,6 +39,13 @@ class Optimization(Section):
         description="Put the samples of a batch into one row instead of padding them; for families "
         "whose language model is a decoder.",
     )
+    packing_length: int | None = Field(
+        None,
+        ge=16,
+        description="Longest packed row in tokens: the samples of a batch go into as few rows as "
+        "hold them, one forward pass each; without it into one row, however long.",
+        json_schema_extra=Runtime,
+    )
     bucketing: bool = Field(True, description="Form batches of samples of similar length.")
     max_length: int = Field(
         8192,

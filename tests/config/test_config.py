@@ -123,6 +123,16 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.batch_size",
         "16,777,216 samples of one update",
     ),
+    (
+        {"train": {"packing_length": 8192}},
+        "train.packing_length",
+        "expected none without packing",
+    ),
+    (
+        {"train": {"packing": True, "packing_length": 4096}},
+        "train.packing_length",
+        "expected at least max_length, 8192 (got 4096)",
+    ),
     ({"train": {"continue_from": ""}}, "train.continue_from", "expected text that is not empty"),
     ({"train": {"model_name": ""}}, "train.model_name", "expected text that is not empty"),
     ({"frame_rate": math.nan}, "frame_rate", "expected a finite number"),
@@ -232,6 +242,8 @@ def test_runtime_settings_decide_no_result() -> None:
     slow, fast = config.Caption(batch_size=1, device="cpu"), config.Caption(batch_size=64)
     assert slow.results() == fast.results()
     assert config.Caption(num_beams=2).results() != fast.results()
+    rows = {"packing": True, "packing_length": 8192}
+    assert config.Run(**rows).results() == config.Run(packing=True).results()
 
 
 def test_nothing_heavy_is_imported_and_it_is_quick() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.config import Run
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families.kinds import export, loading, padding
+from spark_trainer.families.kinds import export, loading, padding, rows
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch, Encoded
 from spark_trainer.families.kinds.export import Loading
@@ -113,7 +113,32 @@ class VisionLanguage(Kind):
             Unusable: one can't be learnt from.
         """
         encoded = [self.encode(loaded, sample, run.max_length) for sample in samples]
-        return [self.collate(loaded, group, run.packing) for group in padding.groups(encoded)]
+        return self.collated(loaded, encoded, run.packing, run.packing_length)
+
+    def collated(
+        self,
+        loaded: Loaded,
+        encoded: Sequence[Encoded],
+        packed: bool,
+        packing_length: int | None = None,
+    ) -> list[Batch]:
+        """Return batches of samples that go together, packed rows no longer than `packing_length`.
+
+        Args:
+            loaded: the model and its processor.
+            encoded: the samples.
+            packed: whether a batch is one row of all its samples.
+            packing_length: tokens of a packed row at most; without it any number.
+        """
+        groups = padding.groups(encoded)
+        if packing_length is None:
+            return [self.collate(loaded, group, packed) for group in groups]
+        pad_id = loaded.processor.tokenizer.pad_token_id or 0
+        made = []
+        for row in (row for group in groups for row in rows.dealt_out(group, packing_length)):
+            whole = [*row, *rows.fill(row, packing_length, pad_id)]
+            made.append(self.collate(loaded, whole, packed)._replace(num_tokens=rows.tokens(row)))
+        return made
 
     def load(self, name: str, options: LoadOptions) -> Loaded:
         return loading.image_to_text(name, options)
@@ -135,7 +160,8 @@ class VisionLanguage(Kind):
         self, loaded: Loaded, parts: Parts, run: Run, device: "torch.device", store: Store
     ) -> tuple[Reader, Reader]:
         training, validation = (
-            Texts(samples, self, loaded, run.max_length, run.packing) for samples in parts
+            Texts(samples, self, loaded, run.max_length, run.packing, run.packing_length)
+            for samples in parts
         )
         return training, validation
 
@@ -204,6 +230,7 @@ class Texts(Reader):
     loaded: Loaded
     max_length: int
     packed: bool
+    packing_length: int | None = None
 
     def read(self, number: int) -> Encoded:
         return self.family.encode(self.loaded, self.samples[number], self.max_length)
@@ -217,9 +244,7 @@ class Texts(Reader):
         self.collated([self.family.encode(self.loaded, grey, self.max_length)])
 
     def collated(self, read: list[Encoded]) -> list[Batch]:
-        return [
-            self.family.collate(self.loaded, group, self.packed) for group in padding.groups(read)
-        ]
+        return self.family.collated(self.loaded, read, self.packed, self.packing_length)
 
 
 class Samples(Texts):
