@@ -164,7 +164,7 @@ def model(run: Run, family: Kind) -> Loaded:
     if run.finetune == "qlora":
         _keep_packing(loaded.model)
     if run.gradient_checkpointing:
-        family.checkpoint_gradients(loaded.model)
+        family.checkpoint_gradients(loaded.model, run.gradient_checkpointing)
     set_seed(run.seed, device_specific=True)
     return loaded
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
+from spark_trainer.config.optimization import Recomputed
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families.kinds import export, loading, padding, rows
+from spark_trainer.families.kinds import export, loading, padding, recompute, rows
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch, Encoded
 from spark_trainer.families.kinds.export import Loading
@@ -146,14 +147,16 @@ class VisionLanguage(Kind):
     def insert(self, config: Any, model: Any) -> None:
         model.add_adapter(config)
 
-    def checkpoint_gradients(self, model: Any) -> None:
+    def checkpoint_gradients(self, model: Any, how: Recomputed = True) -> None:
         """See `Kind`.
 
         transformers lets the output of every embedding need a gradient, the patches' of a frozen
         vision tower too, which is then computed again and differentiated for nothing. Only
         checkpointing that re-enters the backward pass would need that.
         """
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable(
+            recompute.options(how), every_n_layers=recompute.every_nth(how)
+        )
         model.disable_input_require_grads()
 
     def readers(
