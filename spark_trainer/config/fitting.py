@@ -67,7 +67,11 @@ def _check_shards(run: "Run") -> None:
             "deepspeed_config: expected a JSON file with use_deepspeed, such as "
             "config/deepspeed_zero2.json"
         )
+    # What gathers weights runs among a layer's operations, and not alike the second time.
+    gathers = run.use_deepspeed or run.model_type == "diffusion"
     wrong = {
+        "gradient_checkpointing: expected true, false or a number": gathers
+        and isinstance(run.gradient_checkpointing, str),
         "use_accelerate: expected true": not run.use_accelerate,
         "ema_decay: expected none": run.ema_decay is not None,
         "finetune: expected full or lora": run.finetune == "qlora",

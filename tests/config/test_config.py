@@ -138,6 +138,17 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.gradient_checkpointing",
         "expected true or false or a whole number or 'selective' or 'attention' (got 'some')",
     ),
+    (
+        {
+            "train": {
+                "gradient_checkpointing": "selective",
+                "use_deepspeed": True,
+                "deepspeed_config": "zero.json",
+            }
+        },
+        "train.gradient_checkpointing",
+        "expected true, false or a number with use_deepspeed",
+    ),
     ({"train": {"continue_from": ""}}, "train.continue_from", "expected text that is not empty"),
     ({"train": {"model_name": ""}}, "train.model_name", "expected text that is not empty"),
     ({"frame_rate": math.nan}, "frame_rate", "expected a finite number"),
