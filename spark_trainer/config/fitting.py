@@ -29,6 +29,8 @@ def check(run: "Run") -> None:
         _check_diffusion(run)
     elif run.clip.jpeg_decoding == "scaled" and not (run.clip.max_side_px or run.clip.sizes):
         raise ConfigError("clip.jpeg_decoding: expected full without max_side_px or sizes")
+    if run.packing_length is not None:
+        _check_packing_length(run, run.packing_length)
     if run.from_scratch and run.finetune != "full":
         raise ConfigError(f"finetune: expected full, {run.finetune} adapts trained weights")
     if not run.use_accelerate and run.gpus * run.nodes > 1:
@@ -37,6 +39,16 @@ def check(run: "Run") -> None:
         _check_shards(run)
     if not run.holds_out:
         _check_nothing_held_out(run)
+
+
+def _check_packing_length(run: "Run", length: int) -> None:
+    """Refuse rows that are not packed, or that the longest sample has no room in."""
+    if not run.packing:
+        raise ConfigError("packing_length: expected none without packing")
+    if length < run.max_length:
+        raise ConfigError(
+            f"packing_length: expected at least max_length, {run.max_length} (got {length})"
+        )
 
 
 def _check_nothing_held_out(run: "Run") -> None:
@@ -57,7 +69,11 @@ def _check_shards(run: "Run") -> None:
             "deepspeed_config: expected a JSON file with use_deepspeed, such as "
             "config/deepspeed_zero2.json"
         )
+    # What gathers weights runs among a layer's operations, and not alike the second time.
+    gathers = run.use_deepspeed or run.model_type == "diffusion"
     wrong = {
+        "gradient_checkpointing: expected true, false or a number": gathers
+        and isinstance(run.gradient_checkpointing, str),
         "use_accelerate: expected true": not run.use_accelerate,
         "ema_decay: expected none": run.ema_decay is not None,
         "finetune: expected full or lora": run.finetune == "qlora",

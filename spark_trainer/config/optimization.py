@@ -1,6 +1,6 @@
 """The settings of learning: batches, optimizer, schedule, precision."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -8,6 +8,10 @@ from spark_trainer.config.section import Fraction, Positive, Runtime, Section
 
 LARGEST_BATCH = 1 << 16
 LARGEST_UPDATE = 1 << 20  # samples; a typing error beyond would never reach its first update
+
+Recomputed = bool | Annotated[int, Field(ge=1)] | Literal["selective", "attention"]
+# From the one that takes most memory to the one that takes least; what is computed grows.
+RECOMPUTED: tuple[Recomputed, ...] = (False, 4, 2, "selective", "attention", True)
 
 
 class Optimization(Section):
@@ -38,6 +42,13 @@ class Optimization(Section):
         False,
         description="Put the samples of a batch into one row instead of padding them; for families "
         "whose language model is a decoder.",
+    )
+    packing_length: int | None = Field(
+        None,
+        ge=16,
+        description="Longest packed row in tokens: the samples of a batch go into as few rows as "
+        "hold them, one forward pass each; without it into one row, however long.",
+        json_schema_extra=Runtime,
     )
     bucketing: bool = Field(True, description="Form batches of samples of similar length.")
     max_length: int = Field(
@@ -110,8 +121,11 @@ class Optimization(Section):
         description="Share of clips that diffusion learns without their conditions, for "
         "classifier-free guidance.",
     )
-    gradient_checkpointing: bool = Field(
-        False, description="Compute the forward pass twice to save memory; same gradients."
+    gradient_checkpointing: Recomputed = Field(
+        False,
+        description="What is computed a second time in the backward pass, to save memory; same "
+        "gradients. `true` takes every layer, n every n-th one, `attention` all but self-"
+        "attention, `selective` all but that and matrix products no wider than what goes in.",
     )
     compile: bool = Field(False, description="Compile the model with torch.compile.")
 
@@ -120,3 +134,9 @@ class Optimization(Section):
     def _unquoted_no(cls, value: Any) -> Any:
         """Accept an unquoted `no`, which YAML reads as false."""
         return "no" if value is False else value
+
+    @field_validator("gradient_checkpointing")
+    @classmethod
+    def _every_layer(cls, value: Recomputed) -> Recomputed:
+        """Write every first layer as `true`, which names the runs of earlier versions."""
+        return True if value == 1 else value

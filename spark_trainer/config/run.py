@@ -49,9 +49,10 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         """Return the settings that this run's results depend on.
 
         Settings that the run never reads are left out. Of the batch sizes only the samples of an
-        update count, and of `encode` only the number of variants. `eval_steps` counts only where
-        the held-out loss decides something, `max_eval_samples` there too if it is given;
-        `clip.jpeg_decoding` only where it is not `full`, as all runs before it were.
+        update count, of `encode` only the number of variants, and of `gradient_checkpointing` only
+        whether anything is computed a second time. `eval_steps` counts only where the held-out loss
+        decides something, `max_eval_samples` there too if it is given; `clip.jpeg_decoding` only
+        where it is not `full`, as all runs before it were.
 
         The strategy (`use_deepspeed`, `fsdp`) counts, because weights are held in another precision
         by each. DeepSpeed's file does not: precision, batch sizes and clipping in it are the run's,
@@ -59,6 +60,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         """
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
+        values["gradient_checkpointing"] = bool(self.gradient_checkpointing)
         if self.final == "best" or self.early_stopping:
             values["eval_steps"] = self.eval_steps
             if self.max_eval_samples:

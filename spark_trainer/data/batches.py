@@ -1,8 +1,9 @@
-"""The order of samples: shuffled passes over all of them, cut into updates."""
+"""The order of samples: shuffled passes over all of them, cut into updates, dealt to groups."""
 
+import heapq
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +41,30 @@ def batches(
             left = np.concatenate([left, next(epochs)])
         taken, left = left[:size], left[size:]
         yield (_sorted(taken, lengths[taken % total]) if bucketed else taken).tolist()
+
+
+def dealt(lengths: Sequence[int], count: int, room: int | None = None) -> list[list[int]]:
+    """Deal things to groups of similar total length: each to the least filled, the longest first.
+
+    No group is empty where there are things enough. Where every group has room for all of them, no
+    two groups are further apart than the longest thing (Graham 1969, doi:10.1137/0117039).
+
+    Args:
+        lengths: of the things.
+        count: number of groups.
+        room: how many things a group takes; without it any number.
+
+    Returns:
+        the places in `lengths` that each group got, in rising order.
+    """
+    groups: list[list[int]] = [[] for _ in range(count)]
+    open_groups = [(0, 0, number) for number in range(count)]  # total, things, group: a heap
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        total, things, number = heapq.heappop(open_groups)
+        groups[number].append(place)
+        if things + 1 != room:
+            heapq.heappush(open_groups, (total + lengths[place], things + 1, number))
+    return [sorted(group) for group in groups]
 
 
 def _epochs(

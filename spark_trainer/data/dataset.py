@@ -153,6 +153,13 @@ class VideoFrameDataset:
         buckets = np.frombuffer(self._buckets, np.int16).astype(np.int64)
         return np.repeat(lengths + (buckets << 32), counts)
 
+    def work(self) -> "np.ndarray":
+        """Return about how much there is to compute of each sample, shape (samples,).
+
+        In characters: a frame counts as the text that takes as many tokens.
+        """
+        return self.lengths() & 0xFFFFFFFF  # without the shape that `lengths` sorts by first
+
     def __getitem__(self, number: int) -> Sample:
         """Read and decode a sample.
 

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from spark_trainer.config import Run
-from spark_trainer.data.batches import batches
+from spark_trainer.data.batches import batches, dealt
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.errors import MachineError, SparkTrainerError
 from spark_trainer.families.kinds.reading import Reader, ReadResult
@@ -27,7 +27,8 @@ MAX_WORKERS = 16  # each holds the samples of two calls in shared memory
 class DistributedBatchSampler:
     """Numbers of this process's samples: each `world`-th of an update, `batch_size` at a time.
 
-    Goes on for ever, from update `start` on.
+    Goes on for ever, from update `start` on. `balanced` deals an update out so that all batches of
+    all processes have about as much to compute, instead of samples of one length.
     """
 
     samples: VideoFrameDataset
@@ -38,6 +39,7 @@ class DistributedBatchSampler:
     seed: int
     bucketed: bool
     start: int
+    balanced: bool = False
 
     @property
     def num_batches(self) -> int:
@@ -46,10 +48,22 @@ class DistributedBatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         lengths = self.samples.lengths()
+        share = self._balanced if self.balanced else self._each_nth
         for numbers in batches(lengths, self.update_size, self.seed, self.bucketed, self.start):
-            mine = numbers[self.rank :: self.world]
-            for first in range(0, len(mine), self.batch_size):
-                yield mine[first : first + self.batch_size]
+            yield from share(numbers)
+
+    def _each_nth(self, numbers: list[int]) -> Iterator[list[int]]:
+        mine = numbers[self.rank :: self.world]
+        for first in range(0, len(mine), self.batch_size):
+            yield mine[first : first + self.batch_size]
+
+    def _balanced(self, numbers: list[int]) -> Iterator[list[int]]:
+        work = self.samples.work()
+        each = [int(work[number % len(work)]) for number in numbers]
+        calls = self.num_batches * self.world
+        room = -(-len(numbers) // calls)
+        for group in dealt(each, calls, room)[self.rank :: self.world]:
+            yield [numbers[place] for place in group]
 
 
 def sampler(
@@ -58,7 +72,14 @@ def sampler(
     """Return the sampler of this process, from update `start` on."""
     size, place = run.samples_per_update, (accelerator.process_index, accelerator.num_processes)
     return DistributedBatchSampler(
-        samples, size, run.batch_size, *place, run.seed, run.bucketing, start
+        samples,
+        size,
+        run.batch_size,
+        *place,
+        run.seed,
+        run.bucketing,
+        start,
+        balanced=run.packing_length is not None,
     )
 
 

@@ -13,11 +13,11 @@ from torch.autograd.graph import _engine_run_backward
 from spark_trainer import methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.data.encoded import Store
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
-from spark_trainer.families.kinds.reading import Parts
+from spark_trainer.families.kinds.reading import Splits
 from spark_trainer.methods.base import Method
 from spark_trainer.train import flops, living, setup
 
@@ -131,7 +131,7 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
     encoders = living.Living()
     with encoders, living.without_content(device):
         parts = _samples(method.run, method.family, data)
-        reader, _ = method.readers(parts, CPU, Store(Path(), None))
+        reader, _ = method.readers(parts, CPU, EncodedFiles(Path(), None))
         batch = reader.largest(method.run).to(CPU)
     beside = [tensor for network in reader.resident() for tensor in living.weights(network)]
     counter = flops.Counter()
@@ -160,7 +160,7 @@ def _without_weights(run: Run) -> tuple[Method, set[torch.nn.Module]]:
     return methods.find(run.model_type)(run, family, loaded), living.fill(loaded)
 
 
-def _samples(run: Run, family: Kind, data: Data | None) -> Parts:
+def _samples(run: Run, family: Kind, data: Data | None) -> Splits:
     """Return the samples to train on, none where there is no data."""
     if data is None:
         none = dataset.VideoFrameDataset(Path(), Path(), run, family.one_frame, family.needs)

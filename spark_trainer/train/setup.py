@@ -183,7 +183,7 @@ def built(run: Run, family: Kind, on_meta: bool = False) -> Loaded:
     if run.finetune == "qlora":
         _keep_packing(loaded.model)
     if run.gradient_checkpointing:
-        family.checkpoint_gradients(loaded.model)
+        family.checkpoint_gradients(loaded.model, run.gradient_checkpointing)
     return loaded
 
 

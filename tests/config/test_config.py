@@ -133,6 +133,32 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.batch_size",
         "16,777,216 samples of one update",
     ),
+    (
+        {"train": {"packing_length": 8192}},
+        "train.packing_length",
+        "expected none without packing",
+    ),
+    (
+        {"train": {"packing": True, "packing_length": 4096}},
+        "train.packing_length",
+        "expected at least max_length, 8192 (got 4096)",
+    ),
+    (
+        {"train": {"gradient_checkpointing": "some"}},
+        "train.gradient_checkpointing",
+        "expected true or false or a whole number or 'selective' or 'attention' (got 'some')",
+    ),
+    (
+        {
+            "train": {
+                "gradient_checkpointing": "selective",
+                "use_deepspeed": True,
+                "deepspeed_config": "zero.json",
+            }
+        },
+        "train.gradient_checkpointing",
+        "expected true, false or a number with use_deepspeed",
+    ),
     ({"train": {"continue_from": ""}}, "train.continue_from", "expected text that is not empty"),
     ({"train": {"model_name": ""}}, "train.model_name", "expected text that is not empty"),
     ({"frame_rate": math.nan}, "frame_rate", "expected a finite number"),
@@ -242,6 +268,10 @@ def test_runtime_settings_decide_no_result() -> None:
     slow, fast = config.Caption(batch_size=1, device="cpu"), config.Caption(batch_size=64)
     assert slow.results() == fast.results()
     assert config.Caption(num_beams=2).results() != fast.results()
+    again = [config.Run(gradient_checkpointing=how).results() for how in (True, 1, 3, "attention")]
+    assert all(one == again[0] != config.Run().results() for one in again)
+    rows = {"packing": True, "packing_length": 8192}
+    assert config.Run(**rows).results() == config.Run(packing=True).results()
 
 
 def test_nothing_heavy_is_imported_and_it_is_quick() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spark_trainer.data.batches import batches
+from spark_trainer.data.batches import batches, dealt
 
 SHAPE = 1 << 32  # what a shape adds to a length
 
@@ -124,3 +124,23 @@ def test_updates_do_not_come_by_length() -> None:
     means = [float(np.mean(some.lengths[update])) for update in some.first()]
     rises = np.mean(np.diff(means) > 0)
     assert 0.4 < rises < 0.6
+
+
+LENGTHS = st.lists(st.integers(0, 100), min_size=1, max_size=60)
+
+
+@given(LENGTHS, st.integers(1, 12))
+def test_groups_have_about_the_same_length(lengths: list[int], count: int) -> None:
+    groups = dealt(lengths, count)
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    assert sum(map(bool, groups)) == min(count, len(lengths))
+    totals = [sum(lengths[place] for place in group) for group in groups]
+    assert max(totals) - min(totals) <= max(lengths)
+
+
+@given(LENGTHS, st.integers(1, 12))
+def test_a_group_takes_no_more_than_it_has_room_for(lengths: list[int], room: int) -> None:
+    count = -(-len(lengths) // room)
+    groups = dealt(lengths, count, room)
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    assert all(0 < len(group) <= room for group in groups)

@@ -140,21 +140,29 @@ def test_packed_is_the_mean_of_unpacked(
         with pytest.raises(ValueError, match=r"train\.packing: expected false"):
             setup.model(Run(model_name=str(checkpoint), packing=True), family)
         return
+    loaded = family.load(str(checkpoint), LoadOptions())
+    longest = max(len(family.encode(loaded, sample, LONG).labels) for sample in samples)
     results = []
-    for packed in (False, True):
+    for packed, length in ((False, None), (True, None), (True, 2 * longest + longest // 2)):
         loaded = family.load(str(checkpoint), LoadOptions(packed=packed))
         family.freeze(loaded.model, Run(freeze=()))
-        batch = batch_of(family, loaded, samples, packed)
-        assert packed == ("packed_lengths" in batch.tensors)
-        loss = family.loss(loaded, loaded.model, batch) / batch.num_targets
-        loss.backward()
+        encoded = [family.encode(loaded, sample, LONG) for sample in samples]
+        batches = family.collated(loaded, encoded, packed, length)
+        assert all(packed == ("packed_lengths" in batch.tensors) for batch in batches)
+        targets = sum(batch.num_targets for batch in batches)
+        losses = [family.loss(loaded, loaded.model, batch) / targets for batch in batches]
+        sum(losses).backward()
         gradients = {n: p.grad for n, p in loaded.model.named_parameters() if p.grad is not None}
-        results.append((loss.detach(), gradients))
-    (padded, one), (packed_loss, other) = results
-    torch.testing.assert_close(padded, packed_loss, atol=1e-5, rtol=0)
-    assert one.keys() == other.keys()
-    for name, gradient in one.items():
-        torch.testing.assert_close(gradient, other[name], atol=1e-5, rtol=1e-3, msg=name)
+        tokens = sum(batch.num_tokens for batch in batches)
+        results.append((sum(losses).detach(), tokens, gradients))
+    assert len(losses) > 2
+    (padded, tokens, one), *others = results
+    for packed_loss, packed_tokens, other in others:
+        torch.testing.assert_close(padded, packed_loss, atol=1e-5, rtol=0)
+        assert packed_tokens == tokens
+        assert one.keys() == other.keys()
+        for name, gradient in one.items():
+            torch.testing.assert_close(gradient, other[name], atol=1e-5, rtol=1e-3, msg=name)
 
 
 def test_gradients_are_where_they_should_be(

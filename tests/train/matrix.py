@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from spark_trainer.config import Run, Split
+from spark_trainer.config.optimization import Recomputed
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs import configured
@@ -48,7 +49,7 @@ class Cell:
     """One run of the matrix."""
 
     def __init__(
-        self, family: str, finetune: str, precision: str, recomputed: bool, strategy: str
+        self, family: str, finetune: str, precision: str, recomputed: Recomputed, strategy: str
     ) -> None:
         self.family, self.strategy = family, strategy
         self.settings = {

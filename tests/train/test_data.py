@@ -30,6 +30,9 @@ class Samples:
     def lengths(self) -> np.ndarray:
         return np.random.default_rng(self.total).integers(1, 100, self.total)
 
+    def work(self) -> np.ndarray:
+        return self.lengths()
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -40,6 +43,7 @@ class Asked:
     each: int  # samples of a process
     batch_size: int
     bucketed: bool
+    balanced: bool
 
     def part(self, rank: int, start: int = 0, count: int = 4) -> list[list[list[int]]]:
         """The batches of a process, update by update."""
@@ -56,7 +60,9 @@ class Asked:
 
     def _sampler(self, *how: int) -> DistributedBatchSampler:
         *shared, start = how
-        return DistributedBatchSampler(Samples(self.total), *shared, 3, self.bucketed, start)
+        return DistributedBatchSampler(
+            Samples(self.total), *shared, 3, self.bucketed, start, self.balanced
+        )
 
 
 ANY = st.builds(
@@ -65,6 +71,7 @@ ANY = st.builds(
     st.integers(1, 8),
     st.integers(1, 12),
     st.integers(1, 12),
+    st.booleans(),
     st.booleans(),
 )
 
@@ -79,6 +86,15 @@ def test_an_update_has_the_same_samples_however_they_are_shared(some: Asked) -> 
         assert all(0 < len(batch) <= some.batch_size for batch in batches)
         assert len({len(part[number]) for part in parts}) == 1
         assert sorted(n for batch in batches for n in batch) == sorted(update)
+
+
+def test_processes_have_as_much_to_compute() -> None:
+    """Within one sample's worth, where an update is dealt out by length."""
+    work = Samples(600).work()
+    some = Asked(600, world=8, each=12, batch_size=4, bucketed=False, balanced=True)
+    for update in zip(*(some.part(rank) for rank in range(8)), strict=True):
+        shares = [sum(work[n % 600] for call in part for n in call) for part in update]
+        assert max(shares) - min(shares) <= work.max()
 
 
 @settings(max_examples=50, deadline=None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
+from spark_trainer.config.optimization import Recomputed
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Needs, Sample
 from spark_trainer.families.kinds import loading
@@ -143,8 +144,8 @@ class Kind(ABC):
         """Put adapters of PEFT's configuration into a model, so that they alone learn."""
 
     @abstractmethod
-    def checkpoint_gradients(self, model: Any) -> None:
-        """Let a model keep less for its backward pass and compute it a second time."""
+    def checkpoint_gradients(self, model: Any, how: Recomputed = True) -> None:
+        """Let a model keep less for its backward pass and compute that a second time."""
 
     @abstractmethod
     def readers(

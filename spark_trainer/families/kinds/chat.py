@@ -92,7 +92,7 @@ class ChatModel(VisionLanguage):
         tensors["labels"] = torch.cat([one.labels for one in encoded])[None]
         tensors["position_ids"] = self.positions(loaded, encoded)
         tensors["packed_lengths"] = [len(one.labels) for one in encoded]
-        return tensors | padding.join([one.vision for one in encoded])
+        return tensors | padding.join([one.vision for one in encoded if one.vision])
 
     def logits(
         self, loaded: Loaded, model: Any, batch: Batch

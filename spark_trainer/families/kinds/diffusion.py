@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
+from spark_trainer.config.optimization import Recomputed
 from spark_trainer.data import control
 from spark_trainer.data.encoded import TEXT, EncodedFiles
 from spark_trainer.data.sample import Needs, Sample, Size
-from spark_trainer.families.kinds import export, loading, pipelines
+from spark_trainer.families.kinds import export, loading, pipelines, recompute
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.clips import SEEDS, CachedClips, Clips
@@ -176,8 +177,8 @@ class Diffusion(Kind):
 
         inject_adapter_in_model(config, model.requires_grad_(False))
 
-    def checkpoint_gradients(self, model: Any) -> None:
-        pipelines.checkpoint_gradients(model, self.extra_checkpointed)
+    def checkpoint_gradients(self, model: Any, how: Recomputed = True) -> None:
+        recompute.checkpoint_network(model, self.extra_checkpointed, how)
 
     def readers(
         self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles

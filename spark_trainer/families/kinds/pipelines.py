@@ -1,9 +1,7 @@
 """Upstream's pipeline folders, and frames on the way into a pipeline and out of it."""
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -156,21 +154,6 @@ def placed(loaded: Loaded, device: "torch.device") -> Iterator[None]:
     finally:
         for name, there in before.items():
             place(loaded, there, (name,))
-
-
-def checkpoint_gradients(model: Any, others: str) -> None:
-    """Turn on diffusers' gradient checkpointing, and that of the modules that it leaves out.
-
-    Args:
-        model: the network.
-        others: expression over the full names of those modules.
-    """
-    from torch.utils.checkpoint import checkpoint
-
-    model.enable_gradient_checkpointing()  # without re-entrance, by default
-    for name, module in model.named_modules():
-        if re.fullmatch(others, name):
-            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
 def dropout(clips: Mapping[str, Any]) -> float:

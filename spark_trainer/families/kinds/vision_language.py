@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
+from spark_trainer.config.optimization import Recomputed
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample, Size, Unusable
-from spark_trainer.families.kinds import export, loading, padding
+from spark_trainer.families.kinds import export, loading, padding, recompute, rows
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch, Encoded
 from spark_trainer.families.kinds.export import Loading
@@ -115,7 +116,32 @@ class VisionLanguage(Kind):
             Unusable: one can't be learnt from.
         """
         encoded = [self.encode(loaded, sample, run.max_length) for sample in samples]
-        return [self.collate(loaded, group, run.packing) for group in padding.groups(encoded)]
+        return self.collated(loaded, encoded, run.packing, run.packing_length)
+
+    def collated(
+        self,
+        loaded: Loaded,
+        encoded: Sequence[Encoded],
+        packed: bool,
+        packing_length: int | None = None,
+    ) -> list[Batch]:
+        """Return batches of samples that go together, packed rows no longer than `packing_length`.
+
+        Args:
+            loaded: the model and its processor.
+            encoded: the samples.
+            packed: whether a batch is one row of all its samples.
+            packing_length: tokens of a packed row at most; without it any number.
+        """
+        groups = padding.groups(encoded)
+        if packing_length is None:
+            return [self.collate(loaded, group, packed) for group in groups]
+        pad_id = loaded.processor.tokenizer.pad_token_id or 0
+        made = []
+        for row in (row for group in groups for row in rows.dealt_out(group, packing_length)):
+            whole = [*row, *rows.fill(row, packing_length, pad_id)]
+            made.append(self.collate(loaded, whole, packed)._replace(num_tokens=rows.tokens(row)))
+        return made
 
     def load(self, name: str, options: LoadOptions) -> Loaded:
         return loading.image_to_text(name, options)
@@ -123,21 +149,24 @@ class VisionLanguage(Kind):
     def insert(self, config: Any, model: Any) -> None:
         model.add_adapter(config)
 
-    def checkpoint_gradients(self, model: Any) -> None:
+    def checkpoint_gradients(self, model: Any, how: Recomputed = True) -> None:
         """See `Kind`.
 
         transformers lets the output of every embedding need a gradient, the patches' of a frozen
         vision tower too, which is then computed again and differentiated for nothing. Only
         checkpointing that re-enters the backward pass would need that.
         """
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable(
+            recompute.options(how), every_n_layers=recompute.every_nth(how)
+        )
         model.disable_input_require_grads()
 
     def readers(
         self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         training, validation = (
-            Texts(samples, self, loaded, run.max_length, run.packing) for samples in splits
+            Texts(samples, self, loaded, run.max_length, run.packing, run.packing_length)
+            for samples in splits
         )
         return training, validation
 
@@ -206,6 +235,7 @@ class Texts(Reader):
     loaded: Loaded
     max_length: int
     packed: bool
+    packing_length: int | None = None
 
     def read(self, number: int) -> Encoded:
         return self.family.encode(self.loaded, self.samples[number], self.max_length)
@@ -241,9 +271,7 @@ class Texts(Reader):
         return max(batches, key=lambda batch: batch.num_tokens)
 
     def collated(self, read: list[Encoded]) -> list[Batch]:
-        return [
-            self.family.collate(self.loaded, group, self.packed) for group in padding.groups(read)
-        ]
+        return self.family.collated(self.loaded, read, self.packed, self.packing_length)
 
 
 class Samples(Texts):
