@@ -58,7 +58,7 @@ def prepare(folder: Path) -> Setup:
     family = find(run)
     run = family.completed(run)
     samples = _parts(here, launched.data_root, run, family)
-    method = methods.find(run.model_type)(run, family, model(run, family))
+    method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
     store = Store(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, store)
     return Setup(here, run, launched, accelerator, method, training, validation)
@@ -132,11 +132,16 @@ def find(run: Run) -> Kind:
     return family
 
 
-def model(run: Run, family: Kind) -> Loaded:
+def model(run: Run, family: Kind, device: str = "cpu") -> Loaded:
     """Load the model with its frozen and its learning parts, the same weights in every process.
 
     Frozen weights below adapters, and those of families of which little learns, are held in the
     precision that they are used in.
+
+    Args:
+        run: the settings.
+        family: the checkpoint's.
+        device: type of the one that will compute.
 
     Raises:
         ValueError: the family can't do what is asked.
@@ -150,9 +155,14 @@ def model(run: Run, family: Kind) -> Loaded:
         dtype=loading.dtype(run) if narrow else None,
         four_bit=run.finetune == "qlora",
         attention=run.attention,
+        device=device,
+        precision=loading.dtype(run),
         packed=run.packing,
         sharded=run.sharded,
     )
+    # cuDNN's attention plans for each new shape, 20 to 40 ms a time in each thread. The number of
+    # all tokens of a varlen call is part of its shape (MHAParams in torch's cudnn/MHA.cpp).
+    torch.backends.cuda.enable_cudnn_sdp(family.fixed_shapes)
     loaded = family.load(run.model_name, options)
     if run.from_scratch:
         log.logger.warning("train.from_scratch: %s begins from random weights", run.model_name)

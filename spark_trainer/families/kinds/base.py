@@ -66,6 +66,7 @@ class Kind(ABC):
         packs: whether samples may stand one after the other in one row.
         mostly_frozen: whether all weights are loaded in the run's precision, because few learn;
             those that do are held in float32 in any case.
+        fixed_shapes: whether batches have few shapes, so that it pays to plan kernels for each.
         objective: what decides which update is best, where the method does not.
     """
 
@@ -78,6 +79,7 @@ class Kind(ABC):
     one_frame: ClassVar[bool] = False
     packs: ClassVar[bool] = False
     mostly_frozen: ClassVar[bool] = False
+    fixed_shapes: ClassVar[bool] = False
     objective: ClassVar[Objective] = HELD_OUT_LOSS
 
     @property
