@@ -38,8 +38,8 @@ def encoded(
     return made | {name: family.text(loaded, text) for name, text in texts.items()}
 
 
-def svd(folder: Path) -> Path:
-    """Latents are half as wide and high as the frames."""
+def svd(folder: Path, halvings: int = 1) -> Path:
+    """Latents are half as wide and high as the frames; published ones an eighth: 3 halvings."""
     torch.manual_seed(0)
     unet = diffusers.UNetSpatioTemporalConditionModel(
         block_out_channels=(32, 32),
@@ -54,7 +54,9 @@ def svd(folder: Path) -> Path:
         sample_size=16,
     )
     vae = diffusers.AutoencoderKLTemporalDecoder(
-        down_block_types=("DownEncoderBlock2D",) * 2, block_out_channels=(32, 32), sample_size=32
+        down_block_types=("DownEncoderBlock2D",) * (halvings + 1),
+        block_out_channels=(32,) * (halvings + 1),
+        sample_size=32,
     )
     scheduler = diffusers.EulerDiscreteScheduler(  # stable-video-diffusion-img2vid's
         beta_start=0.00085,
