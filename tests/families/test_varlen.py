@@ -1,10 +1,12 @@
 """One call of attention for each layer, whatever stands in a row, and no wait for the device."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention.varlen import varlen_attn
@@ -15,10 +17,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample
-from spark_trainer.families.kinds.attention import VARLEN
+from spark_trainer.families.kinds.attention import SEGMENTS, VARLEN
 from spark_trainer.families.kinds.batch import ON_HOST, Batch
+from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.train import setup
 from tests.train.budget import Asked, asked, deeper
+from tests.train.conftest import fresh
 
 from . import tiny, varlen_on_cpu  # noqa: F401  # the kernel of a GPU runs here too
 from .conftest import clip
@@ -179,6 +184,56 @@ def flash_attn_varlen_func(
     )
     assert isinstance(made, torch.Tensor)
     return made
+
+
+def test_answers_are_the_same(checkpoint: Path, clips: list[Sample], model: Model) -> None:
+    """Generation tells a language model no lengths, and works out a tower's as it sees."""
+    usual = model.family.load(str(checkpoint), LoadOptions())
+    said = [
+        model.family.generate(loaded, loaded.model, clips[0], 8) for loaded in (usual, model.loaded)
+    ]
+    assert said[0] == said[1]
+
+
+@pytest.fixture
+def process() -> Iterator[None]:
+    """What Accelerate keeps for a process that trains."""
+    Accelerator(cpu=True)
+    yield
+    fresh()
+
+
+@pytest.mark.usefixtures("process")
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(
+    ("device", "precision", "attention", "taken"),
+    [
+        ("cuda", "bf16", "auto", True),
+        ("cuda", "no", "auto", False),
+        ("cuda", "bf16", "sdpa", False),
+        ("cpu", "bf16", "auto", False),
+    ],
+)
+def test_a_run_takes_it_on_a_gpu_in_16_bits(
+    checkpoint: Path,
+    device: str,
+    precision: str,
+    attention: str,
+    taken: bool,
+    packing: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it can't take it for is told once for each part, where it was not chosen."""
+    settings = {"mixed_precision": precision, "attention": attention, "packing": packing}
+    run, family = Run(model_name=str(checkpoint), **settings), families.find(str(checkpoint))
+    config = setup.model(run, family, device).model.config
+    assert isinstance(family, ChatModel)
+    found = {part: getattr(config, part)._attn_implementation for part in family.tells_lengths}
+    own = {"text_config": SEGMENTS if packing else "sdpa", "vision_config": "sdpa"}
+    assert found == {part: VARLEN if taken else own[part] for part in found}
+    told = [message for message in caplog.messages if "train.attention" in message]
+    assert len(told) == (len(found) if (device, precision) == ("cuda", "no") else 0)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_sizes_stay_where_upstream_reads_them(model: Model, clips: list[Sample]) -> None:
