@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 HEAVY_AT_TOP = {"losses", "train"}  # whoever imports these wants tensors
-HEAVY_FILES = {PACKAGE / "families/kinds/packing.py"}  # imported where packed rows are asked for
+HEAVY_FILES = {PACKAGE / "families/kinds/attention.py"}  # imported as a model is loaded
 
 # Where a name is at home, beside its own file. Captioners are called like the families that train
 # the same checkpoints; all steps but `select` are words of the manifest as well.

@@ -71,6 +71,8 @@ class Model(Section):
         "merged",
         description="Content of `final/` after LoRA: the whole model, or the adapter alone.",
     )
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
-        "auto", description="Implementation of attention; `auto` is transformers' own choice."
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3"] = Field(
+        "auto",
+        description="Implementation of attention; `auto` is torch's kernel for samples of any "
+        "lengths on a GPU in 16 bits, and elsewhere transformers' own choice.",
     )

@@ -100,6 +100,7 @@ def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
         ".use_deepspeed": ("deepspeed", wanted.use_deepspeed),
         ".wandb_project": ("wandb", wanted.wandb_project is not None),
         ".attention: flash_attention_2": ("flash-attn", wanted.attention == "flash_attention_2"),
+        ".attention: flash_attention_3": ("flash-attn-3", wanted.attention == "flash_attention_3"),
     }
     yield from ((package, "") for package in TRAINING)
     yield from ((package, key) for key, (package, used) in asked.items() if used)

@@ -170,6 +170,7 @@ def test_a_usable_run_is_fine(tmp_path: Path) -> None:
     [
         ({"wandb_project": "x"}, ".wandb_project needs the package wandb, which is not installed"),
         ({"attention": "flash_attention_2"}, ".attention: flash_attention_2 needs the package"),
+        ({"attention": "flash_attention_3"}, ".attention: flash_attention_3 needs the package"),
         ({"min_gpus": 2}, " needs 2 GPUs, 0 can be had here; to train on the CPU set"),
         ({"allow_cpu": False}, " needs 1 GPUs, 0 can be had here; to train on the CPU set"),
         ({"nodes": 2}, ".nodes: expected 1 without Slurm (got 2)"),

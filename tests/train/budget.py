@@ -19,11 +19,15 @@ WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal"}
 
 @dataclass
 class Asked:
-    """Calls by name, casts among them, and the shapes of attention."""
+    """Calls by name, casts among them, and the shapes of attention: B, H, Lq, Lk.
+
+    Calls of the varlen kernel have as B their segments and as lengths the longest of them.
+    """
 
     kernels: Counter[str] = field(default_factory=Counter)
     casts: Counter[str] = field(default_factory=Counter)
     attention: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    varlen: Counter[tuple[int, ...]] = field(default_factory=Counter)
     waits: int = 0
 
     def beyond(self, other: "Asked") -> "Asked":
@@ -32,6 +36,7 @@ class Asked:
             self.kernels - other.kernels,
             self.casts - other.casts,
             self.attention - other.attention,
+            self.varlen - other.varlen,
             self.waits - other.waits,
         )
 
@@ -49,6 +54,8 @@ class _Counting(TorchDispatchMode):
         self._asked.waits += name in WAITS
         if name == "_to_copy" and made.dtype != args[0].dtype:
             self._asked.casts[f"{args[0].dtype} to {made.dtype}"] += 1
+        if name == "_varlen_attn":
+            self._asked.varlen[(len(args[3]) - 1, args[0].shape[1], *args[5:7])] += 1
         if name.startswith("_scaled_dot_product") and not name.endswith("backward"):
             query, key = args[:2]
             self._asked.attention[(*query.shape[:3], key.shape[2])] += 1
@@ -68,10 +75,12 @@ def asked() -> Iterator[Asked]:
         yield found
 
 
-def deeper(checkpoint: Path, folder: Path, layers: int) -> Path:
-    """The checkpoint of a family that writes, with so many layers that write."""
+def deeper(checkpoint: Path, folder: Path, layers: int, tower: int | None = None) -> Path:
+    """The checkpoint of a family that writes, with so many layers that write, or that see."""
     shutil.copytree(checkpoint, folder)
     config = transformers.AutoConfig.from_pretrained(checkpoint)
+    if tower:
+        config.vision_config.depth = tower
     text = config.get_text_config()
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):

@@ -28,12 +28,14 @@ from spark_trainer.config import Run, Split
 from spark_trainer.config.optimization import Recomputed
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import Layout
+from spark_trainer.families.kinds.attention import VARLEN
+from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.runs import configured
 from spark_trainer.train import setup
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import Setup
 from spark_trainer.train.topology import STORE_VARIABLE, Topology
-from tests.families import tiny, tiny_pipelines
+from tests.families import tiny, tiny_pipelines, varlen_on_cpu  # noqa: F401  # registers it
 
 from .conftest import fresh, write_run
 
@@ -251,6 +253,13 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
+def _attend_as_on_gpu(start: Setup) -> None:
+    """Let what packs attend by torch's kernel for a GPU, computed here by matrix products."""
+    family = start.method.family
+    if isinstance(family, ChatModel):
+        start.loaded.model.set_attn_implementation(dict.fromkeys(family.tells_lengths, VARLEN))
+
+
 def run(store: Store, cell: Cell) -> None:
     """Two updates, evaluated before and after, with a sample of a held-out video.
 
@@ -258,6 +267,8 @@ def run(store: Store, cell: Cell) -> None:
         AssertionError: something was not as it has to be.
     """
     start = store.prepare(cell)
+    if cell.strategy != "ddp":
+        _attend_as_on_gpu(start)
     model, told = start.loaded.model, start.folder.path / "metrics.jsonl"
     with watched(model) as watch:
         Trainer.build(start).train()

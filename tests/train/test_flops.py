@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.train import flops, setup
-from tests.families import tiny
+from tests.families import tiny, varlen_on_cpu  # noqa: F401  # torch has that kernel for a GPU
 
 from .conftest import dropping, train, write_run
 from .matrix import Live
@@ -63,6 +64,17 @@ def test_causal_attention_counts_in_full() -> None:
     with flops.Counter() as counter:
         scaled_dot_product_attention(query, key, value, is_causal=True)
     assert counter.total == 2 * 4 * (2 * 16 * 16 * 8) * 2
+
+
+def test_varlen_attention_counts_segment_by_segment() -> None:
+    """Two products forward and five backward, of each query's heads with those that share a key."""
+    query, key, value = (torch.randn(8, heads, 16, requires_grad=True) for heads in (4, 2, 2))
+    ends, longest = torch.tensor([0, 3, 8], dtype=torch.int32), 5
+    with flops.Counter() as counter:
+        seen = varlen_attn(query, key, value, *(ends, ends), *(longest, longest), enable_gqa=True)
+        seen.sum().backward()
+    product = 2 * 4 * 16 * (3 * 3 + 5 * 5)
+    assert counter.total == (2 + 5) * product
 
 
 def test_each_shape_of_clip_is_counted_once() -> None:

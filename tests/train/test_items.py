@@ -206,7 +206,7 @@ def test_a_clip_that_a_family_refuses_is_skipped_before_the_device_sees_it(
 
 def test_the_commonest_size_is_that_of_a_video() -> None:
     red, tall = Image.new("RGB", (40, 20), (255, 0, 0)), Image.new("RGB", (10, 20), (0, 255, 0))
-    images = chat._of_one_size([tall, red, red])
+    images = chat.of_one_size([tall, red, red])
     assert [image.size for image in images] == [(40, 20)] * 3
     assert images[0].getpixel((20, 10)) == (0, 255, 0)
     assert images[0].getpixel((1, 10)) == (0, 0, 0)

@@ -42,6 +42,7 @@ class Kind(ABC):
         packs: whether samples may stand one after the other in one row.
         mostly_frozen: whether all weights are loaded in the run's precision, because few learn;
             those that do are held in float32 in any case.
+        fixed_shapes: whether batches have few shapes, so that it pays to plan kernels for each.
     """
 
     kind: ClassVar[str]
@@ -53,6 +54,7 @@ class Kind(ABC):
     one_frame: ClassVar[bool] = False
     packs: ClassVar[bool] = False
     mostly_frozen: ClassVar[bool] = False
+    fixed_shapes: ClassVar[bool] = False
 
     @property
     def needs(self) -> Needs:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import torch
 
+# Upstream reads these sizes of images as it computes: from a device, the host would wait for them.
+ON_HOST = ("image_sizes", "image_grid_thw", "video_grid_thw")
 IGNORED = -100  # torch's `cross_entropy` leaves such labels out
 
 
@@ -43,11 +45,12 @@ class Batch(NamedTuple):
         return {name: value for name, value in self.tensors.items() if name != "labels"}
 
     def to(self, device: "torch.device") -> "Batch":
-        """Return the batch on a device."""
+        """Return the batch on a device, but for what is read on the host."""
         import torch
 
         moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            name: value.to(device, non_blocking=True)
             for name, value in self.tensors.items()
+            if isinstance(value, torch.Tensor) and name not in ON_HOST
         }
-        return self._replace(tensors=moved)
+        return self._replace(tensors=self.tensors | moved)

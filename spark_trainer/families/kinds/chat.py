@@ -7,13 +7,13 @@ Shapes: B rows, L tokens, N tokens that are predicted, V vocabulary.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.data import control
 from spark_trainer.data.sample import Sample, Unusable
 from spark_trainer.families.kinds import padding
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
-from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.padding import PER_TOKEN
 from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage, decoded
 
@@ -25,9 +25,23 @@ PROMPT = "Describe the video."
 
 
 class ChatModel(VisionLanguage):
-    """A family that is asked and answers; a row may hold several exchanges."""
+    """A family that is asked and answers; a row may hold several exchanges.
+
+    Attributes:
+        tells_lengths: the parts whose attention upstream tells the lengths of its segments, by the
+            names of their configurations.
+    """
 
     packs = True
+    tells_lengths: ClassVar[tuple[str, ...]] = ("text_config",)
+
+    def load(self, name: str, options: LoadOptions) -> Loaded:
+        loaded = super().load(name, options)
+        if options.attention == "auto" and options.device == "cuda":
+            from spark_trainer.families.kinds.attention import use_varlen
+
+            use_varlen(loaded.model, self.tells_lengths, options.precision)
+        return loaded
 
     def sees_video(self, loaded: Loaded) -> bool:
         """Tell whether a video goes in as such; else its frames do, as images."""
@@ -42,6 +56,13 @@ class ChatModel(VisionLanguage):
         import torch
 
         return torch.cat([torch.arange(len(one.labels)) for one in encoded])[None]
+
+    def worked_out(self, loaded: Loaded, tensors: "dict[str, Any]") -> "dict[str, Any]":
+        """Return inputs that upstream would work out of others as it computes.
+
+        That the host then reads them makes it wait for the device.
+        """
+        return {}
 
     def encode(self, loaded: Loaded, sample: Sample, max_length: int) -> Encoded:
         """Return one exchange as tokens; see `VisionLanguage`.
@@ -75,11 +96,19 @@ class ChatModel(VisionLanguage):
             tensors = self._packed(loaded, encoded)
             num_tokens = tensors["input_ids"].numel()
         else:
-            tensors = padding.pad(encoded, loaded.processor.tokenizer.pad_token_id or 0)
+            tensors = self._padded(loaded, encoded)
             num_tokens = int(tensors["attention_mask"].sum())
         labels = tensors["labels"]
-        tensors |= {"logits_to_keep": _predicting(labels)}
+        tensors |= {"logits_to_keep": _predicting(labels)} | self.worked_out(loaded, tensors)
         return Batch(tensors, padding.num_learnt(labels), num_tokens)
+
+    def _padded(self, loaded: Loaded, encoded: Sequence[Encoded]) -> dict[str, Any]:
+        """Return a row for each sample; what fills it up is a segment of its own."""
+        tensors = padding.pad(encoded, loaded.processor.tokenizer.pad_token_id or 0)
+        longest = tensors["labels"].shape[1]
+        lengths = [len(one.labels) for one in encoded]
+        parts = (part for length in lengths for part in (length, longest - length) if part)
+        return tensors | padding.boundaries([*parts])
 
     def _packed(self, loaded: Loaded, encoded: Sequence[Encoded]) -> dict[str, Any]:
         """Return all samples one after the other in one row, each attending only to itself."""
@@ -91,7 +120,8 @@ class ChatModel(VisionLanguage):
         }
         tensors["labels"] = torch.cat([one.labels for one in encoded])[None]
         tensors["position_ids"] = self.positions(loaded, encoded)
-        tensors["packed_lengths"] = [len(one.labels) for one in encoded]
+        lengths = tensors["packed_lengths"] = [len(one.labels) for one in encoded]
+        tensors |= padding.boundaries(lengths)
         return tensors | padding.join([one.vision for one in encoded if one.vision])
 
     def logits(

@@ -60,6 +60,7 @@ class Diffusion(Kind):
 
     kind = "diffusion"
     mostly_frozen = True
+    fixed_shapes = True
     pipeline: ClassVar[str]
     network: ClassVar[str]
     text_conditioned: ClassVar[bool] = True

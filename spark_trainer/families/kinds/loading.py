@@ -21,6 +21,8 @@ class LoadOptions:
         dtype: of torch, `auto` as it was saved, None for float32.
         four_bit: in 4 bits (QLoRA).
         attention: the implementation of attention, as `train.attention` names it.
+        device: type of the one that computes.
+        precision: of the arithmetic, None for float32.
         packed: samples will stand one after the other in one row.
         sharded: processes will hold parts of the weights and gather them as modules are called,
             so a forward pass must call the same modules as often whatever is in the batch.
@@ -32,6 +34,8 @@ class LoadOptions:
     dtype: "torch.dtype | str | None" = None
     four_bit: bool = False
     attention: str = "auto"
+    device: str = "cpu"
+    precision: "torch.dtype | None" = None
     packed: bool = False
     sharded: bool = False
 
@@ -103,11 +107,9 @@ def _attention(config: Any, options: LoadOptions) -> Any:
     """Return the implementation of attention, by part where packed rows need their own."""
     if not options.packed or options.attention not in ("auto", "sdpa"):
         return None if options.attention == "auto" else options.attention
-    from spark_trainer.families.kinds.packing import SEGMENTS
+    from spark_trainer.families.kinds.attention import SEGMENTS, full_everywhere
 
-    text = config.get_text_config()
-    layers = set(text.to_dict().get("layer_types") or ["full_attention"])
-    if layers != {"full_attention"} or text.to_dict().get("sliding_window"):
+    if not full_everywhere(config.get_text_config()):
         raise ValueError(
             "train.packing: the language model has layers of other than full attention; "
             "expected train.packing: false, or train.attention: flash_attention_2"

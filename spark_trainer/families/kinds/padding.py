@@ -1,7 +1,8 @@
 """Samples of different length in one batch: rows filled up, images one after the other."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer.families.kinds.batch import IGNORED, Encoded
 
@@ -42,6 +43,19 @@ def pad(encoded: Sequence[Encoded], pad_id: int) -> "dict[str, torch.Tensor]":
         for name, values in rows.items()
     }
     return padded | join([one.vision for one in encoded])
+
+
+def boundaries(lengths: Sequence[int]) -> "dict[str, Any]":
+    """Return where segments of these lengths begin and end, by upstream's names.
+
+    They are made here, on the host, because a layer that worked them out would wait for the device.
+    """
+    import torch
+
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    longest = max(lengths)
+    of_keys = {"cu_seq_lens_k": ends, "max_length_k": longest}
+    return {"cu_seq_lens_q": ends, "max_length_q": longest} | of_keys
 
 
 def join(vision: "Sequence[dict[str, torch.Tensor]]") -> "dict[str, torch.Tensor]":
