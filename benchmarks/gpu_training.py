@@ -179,6 +179,8 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, float]:
     """
     run, reader, accelerator = trainer.run, trainer.setup.training, trainer.setup.accelerator
     on_gpu = accelerator.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()  # making weights takes more than loading them
     sampler = data.sampler(reader.samples, run, accelerator, 0)
     with data.training(reader, sampler, run.num_workers, on_gpu) as reading:
         numbers = itertools.count(1)
