@@ -165,6 +165,8 @@ def _received(here: Connection) -> dict[str, Any]:
 
 def _process(name: str, device: str, told: Connection) -> None:
     """Run a part in this process, and tell what came of it."""
+    # As in a process of training: one that was spawned would spawn its workers, too.
+    multiprocessing.set_start_method("fork", force=True)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     environment.prefer_huge_pages()

@@ -36,7 +36,7 @@ PRODUCTS_PER_S = 595e12  # of an H100, 580 to 610 at these sizes
 BYTES_PER_S = 3e12
 PEAK_PER_S = 989e12  # of the data sheet, for MFU
 CLIPS = 8  # of which the largest are taken
-RECOMPUTED: tuple[Any, ...] = (True, 2, "selective", False)
+RECOMPUTED: tuple[Any, ...] = (True, "selective", 2, 4, False)
 ESTIMATED = (
     "qwen2-vl-7b, LoRA, video",
     "qwen2-vl-7b, LoRA, image",
