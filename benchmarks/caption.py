@@ -8,7 +8,6 @@ cores: the model gets one thread, and one process reads ahead.
 """
 
 import dataclasses
-import os
 import statistics
 import sys
 import time
@@ -18,7 +17,6 @@ from typing import Any
 
 import measure
 import torch
-import train_gpu
 import train_setup
 import transformers
 import yaml
@@ -288,18 +286,6 @@ def starts(base: Path, model: Path, frames: list[Path], few: int, repeats: int) 
     return figures | {"times": times, "processes_run": repeats}, [target]
 
 
-def on_gpu(base: Path, frames: list[Path], videos: int, pairs: int) -> Any:
-    """Compare at the size of Qwen2-VL-2B, and measure the GPU's utilisation."""
-    if not torch.cuda.is_available():
-        print(f"\n{'on one GPU':<44}no GPU")
-        return "no GPU"
-    shape, _ = train_gpu.SHAPES["Qwen2-VL-2B"]
-    folder = train_setup.checkpoint(base / "2b", shape, 224, torch.bfloat16, "cuda")
-    cores = len(os.sched_getaffinity(0))
-    load = Load("cuda", videos=videos, batch_size=32, tokens=128, workers=max(1, cores - 1))
-    return loops(folder, frames, load, pairs)
-
-
 def measured(base: Path, options: Options) -> Measured:
     """Measure what `only` names."""
     environment.prefer_huge_pages()  # as the workflow's jobs
@@ -322,8 +308,6 @@ def measured(base: Path, options: Options) -> Measured:
         few, repeats = options.counts[0], options.repeats
         found, judged = starts(base, model, frames, few, repeats)
         figures, targets = figures | found, targets + judged
-    if "gpu" in options.only:
-        figures["gpu"] = on_gpu(base, frames, options.gpu_videos, options.pairs)
     return figures, targets
 
 
@@ -338,6 +322,5 @@ if __name__ == "__main__":
         pairs=(5, 2, "passes of ours and the bare loop"),
         counts=([64, 256], [2], "videos of the builds; the first of the jobs, too"),
         repeats=(6, 1, "processes for one video each"),
-        gpu_videos=(256, 8, "of a pass on a GPU"),
-        only=(["loops", "loads", "starts", "gpu"],) * 2 + ("parts",),
+        only=(["loops", "loads", "starts"],) * 2 + ("parts",),
     )

@@ -223,7 +223,12 @@ def origin() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Name the commit, and whether anything but these results was changed since."""
+    """Name the commit, and whether anything but these results was changed since.
+
+    A copy of the files alone, without git's, doesn't know.
+    """
+    if not (REPOSITORY / ".git").exists():
+        return "unknown"
 
     def git(*words: str) -> str:
         command = ["git", *words]

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import measure
-import torch
 import train_bare
-import train_gpu
 import train_setup
 import transformers
 from measure import Measured, Options, Target
@@ -157,10 +155,6 @@ def measured(base: Path, options: Options) -> Measured:
         found, judged = parts[part]()
         figures |= found
         targets += judged
-    if not torch.cuda.is_available():
-        print("\nno GPU: MFU was not measured")
-    elif "gpu" in options.only:
-        figures["gpu"] = train_gpu.rows(base)
     return figures, targets
 
 
@@ -175,5 +169,5 @@ if __name__ == "__main__":
         rounds=(3, 1, "of ours and TRL"),
         trl_steps=(20, 6, "of each run in a round"),
         lines=(1_000_000, 2_000, "of the long manifest"),
-        only=(["loops", "trl", "memory", "gpu"],) * 2 + ("parts",),
+        only=(["loops", "trl", "memory"],) * 2 + ("parts",),
     )

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,14 @@ def answers(count: int, shortest: int, longest: int) -> list[str]:
     return [text(draw, length) for length in lengths]
 
 
-def manifest(folder: Path, texts: Iterable[str], num_frames: int, size: tuple[int, int]) -> Path:
-    """Clips with frames of `size` pixels, each with its own."""
+def manifest(
+    folder: Path,
+    texts: Iterable[str],
+    num_frames: int,
+    size: tuple[int, int],
+    beside: Sequence[str] = (),
+) -> Path:
+    """Clips with frames of `size` pixels, each with its own; what is beside them looks the same."""
     noise = np.random.default_rng(0)
     entries = []
     for number, said in enumerate(texts):
@@ -181,6 +187,9 @@ def manifest(folder: Path, texts: Iterable[str], num_frames: int, size: tuple[in
             image.save(frames / frame_name(frame), quality=90)
         times = [float(frame) for frame in range(num_frames)]
         meta = {"caption": said, "frame_times": times, "duration": float(num_frames)}
+        for name in beside:
+            (folder / video / name).symlink_to("frames")
+        meta |= {f"{name}_dir": f"{video}/{name}" for name in beside}
         entries.append({"id": video, "frames_dir": f"{video}/frames", "audio": None, "meta": meta})
     entries.sort(key=lambda entry: str(entry["id"]))
     path = Layout(folder).manifest

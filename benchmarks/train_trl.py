@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, Image, List
+from peft import LoraConfig
 from train_setup import WARM
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -24,7 +26,7 @@ from spark_trainer.config import Run
 from spark_trainer.data import manifest
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import frame_name
-from spark_trainer.families.kinds import chat
+from spark_trainer.families.kinds import chat, loading
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 
@@ -62,12 +64,12 @@ def samples(folder: Path, root: Path, run: Run) -> Dataset:
     return Dataset.from_list(rows).cast_column("images", List(Image()))
 
 
-def config(folder: Path, run: Run, device: str) -> SFTConfig:
+def config(folder: Path, run: Run, device: str, max_steps: int) -> SFTConfig:
     """Return the run's settings in TRL's words."""
     return SFTConfig(
         output_dir=str(folder / "trl"),
         per_device_train_batch_size=run.batch_size,
-        max_steps=run.max_steps,
+        max_steps=max_steps,
         max_length=run.max_length,
         learning_rate=run.learning_rate,
         lr_scheduler_type=run.schedule,
@@ -83,20 +85,37 @@ def config(folder: Path, run: Run, device: str) -> SFTConfig:
     )
 
 
-def main() -> None:
-    """Train, and write what the steps took to `trl.json` in the run folder."""
-    folder = Path(sys.argv[1])
+def adapters(run: Run) -> LoraConfig | None:
+    """Return the run's adapters in PEFT's words; None where it has none."""
+    if run.finetune == "full":
+        return None
+    targets = families.find(run.model_name).lora_targets
+    return LoraConfig(r=run.lora.rank, lora_alpha=run.lora.alpha, target_modules=targets)
+
+
+def train(folder: Path, max_steps: int | None = None) -> None:
+    """Train, and write what the steps took to `trl.json` in the run folder.
+
+    Args:
+        folder: of the run.
+        max_steps: instead of the run's own.
+    """
     launched = LaunchedRun.read(RunFolder(folder))
     run = launched.settings
-    model = AutoModelForImageTextToText.from_pretrained(run.model_name, dtype="float32")
-    families.find(run.model_name).freeze(model, run)
+    narrow = loading.dtype(run) if run.finetune == "lora" else None
+    model = AutoModelForImageTextToText.from_pretrained(
+        run.model_name, dtype=narrow or torch.float32
+    )
+    if run.finetune == "full":
+        families.find(run.model_name).freeze(model, run)
     clock = Clock()
     clock.trainer = SFTTrainer(
         model,
-        config(folder, run, launched.device),
+        config(folder, run, launched.device, max_steps or run.max_steps),
         train_dataset=samples(folder, launched.data_root, run),
         processing_class=AutoProcessor.from_pretrained(run.model_name),
         callbacks=[clock],
+        peft_config=adapters(run),
     )
     clock.trainer.train()
     found = {"seconds": clock.seconds[WARM:], "tokens": clock.tokens[WARM:]}
@@ -104,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    train(Path(sys.argv[1]))

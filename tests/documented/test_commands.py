@@ -295,6 +295,7 @@ ELSEWHERE = {
     "pip install uv && uv run snakemake --cores all": (CI, "snakemake --cores all"),
     "uv run pytest": (CI, "uv run pytest"),
     "uv run pytest -m long": (CI, "long and not slurm"),
+    "uv run pytest -m gpu": ("tests/train/test_gpu.py", "uv run pytest -m gpu"),
     ".ci/run": (CI, "set-up"),
     ".ci/style": (CI, ".ci/style"),
     "uv run --group bench python benchmarks/run.py --smoke": (CI, "benchmarks/run.py --smoke"),

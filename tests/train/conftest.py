@@ -88,7 +88,7 @@ def make(checkpoint: Path, manifest: Path, tmp_path: Path) -> Any:
     return make
 
 
-def write_run(made: RunSpec, processes: int = 1) -> Path:
+def write_run(made: RunSpec, processes: int = 1, device: str = "cpu") -> Path:
     """What `encode` and `launch` leave for the processes, without starting them."""
     folder = made.folder
     folder.path.mkdir(parents=True)
@@ -100,7 +100,7 @@ def write_run(made: RunSpec, processes: int = 1) -> Path:
     if made.settings.use_deepspeed:
         values = deepspeed_config.read(made.settings)
         deepspeed = deepspeed_config.filled(values, made.settings, processes)
-    LaunchedRun.of(made, 1, processes, "cpu", deepspeed).write(folder)
+    LaunchedRun.of(made, 1, processes, device, deepspeed).write(folder)
     lineage = {"run": made.name, "manifest_sha256": "", "spark_trainer": "", "code": ""}
     write_json(folder.lineage, lineage)
     return folder.path

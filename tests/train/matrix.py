@@ -120,11 +120,11 @@ class Store:
             getattr(tiny_pipelines if family in DIFFUSION else tiny, family)(path)
         return path
 
-    def prepare(self, cell: Cell, **more: Any) -> Setup:
-        """What the trainer of a cell starts from."""
+    def prepare(self, cell: Cell, device: str = "cpu", **more: Any) -> Setup:
+        """What the trainer of a cell starts from, on a device."""
         made = configured.spec_on_manifest(f"run{self.made}", self._run(cell, more), self._layout())
         self.made += 1
-        return setup.prepare(write_run(made))
+        return setup.prepare(write_run(made, device=device))
 
     def _layout(self) -> Layout:
         return Layout(self.folder / "state")

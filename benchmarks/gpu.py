@@ -1,0 +1,215 @@
+"""What training, encoding and captioning take on one GPU, at the size of published checkpoints.
+
+uv run --group bench python benchmarks/gpu.py [--only PART …] [--out FILE]
+uv run --group bench python benchmarks/gpu.py --dry
+uv run --group bench python benchmarks/gpu.py --estimate [--only PART …]
+
+Weights are random, clips are made on the spot, nothing is downloaded. Each part runs in a process
+of its own and is written to the file as soon as it is done; parts that are there, of the same
+commit, are skipped, so a command that was cut off goes on where it was. `--dry` runs every part on
+a CPU with tiny sizes, by the same code, and records nothing unless `--out` is given; `--estimate`
+computes there, without weights, what updates would take at full size.
+"""
+
+import argparse
+import math
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import gpu_estimate
+import gpu_serving
+import gpu_training
+import measure
+import transformers
+
+from spark_trainer.data.files import read_json, write_json
+from spark_trainer.system import environment, gpu
+
+Figures = dict[str, float]
+PARTS: dict[str, Callable[[Path, str], Figures]] = {
+    **{name: partial(gpu_training.measured, name) for name in gpu_training.TRAININGS},
+    f"{gpu_training.TRL}, TRL": gpu_serving.trl,
+    "whisper large-v3, encoder": gpu_serving.whisper_encoder,
+    "qwen2-vl-7b, captions": gpu_serving.captions,
+}
+LIMIT_S = 180.0  # of a part
+BEGIN_S = 400.0  # after which no part is begun: a command may last ten minutes
+COUNTED = """\
+MFU = FLOPs that an update needs / (its seconds × the card's dense bf16 peak, by its data sheet).
+FLOPs are counted as the first update is made (spark_trainer/train/flops.py): matrix products,
+convolutions and attention, whole where it is causal too, of the frozen towers' forward pass and of
+every backward product that frozen weights leave due. What is recomputed doesn't count.
+Waits: how often an update makes the host wait for the GPU, as torch warns of it."""
+COLUMNS = {  # title -> its figure, and how it is written
+    "s": ("step_s", "{:.3f}"),
+    "tokens/s": ("tokens_per_s", "{:.0f}"),
+    "MFU": ("mfu", "{:.1%}"),
+    "peak GiB": ("peak_gib", "{:.1f}"),
+    "planned": ("planned_gib", "{:.1f}"),
+    "waiting": ("data_wait_share", "{:.1%}"),
+    "waits": ("waits", "{:.0f}"),
+}
+
+
+def chosen() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    dry = "tiny sizes on a CPU: only see that everything runs"
+    parser.add_argument("--dry", "--smoke", action="store_true", help=dry)
+    by_arithmetic = "compute what updates would take, and their memory, on a CPU"
+    parser.add_argument("--estimate", action="store_true", help=by_arithmetic)
+    known = ", ".join(PARTS)
+    parser.add_argument("--only", nargs="+", metavar="PART", help=f"beginnings of: {known}")
+    out = "the result, to go on from and to write (results/gpu.json; of --dry none)"
+    parser.add_argument("--out", type=Path, help=out)
+    commit = "of this code, where git can't tell"
+    parser.add_argument("--commit", default=None, help=commit)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure what is asked for and not there; returns 1 where a part failed."""
+    options = chosen()
+    only = options.only or [""]
+    names = [name for name in PARTS if any(map(name.startswith, only))]
+    if not names:
+        sys.exit(f"--only: no part begins with any of {only}; there are {', '.join(PARTS)}")
+    out = options.out or measure.RESULTS / "gpu.json"
+    if options.estimate:
+        return _estimated(names, out)
+    commit = options.commit or measure.origin()["commit"]
+    if options.dry:
+        with tempfile.TemporaryDirectory() as folder:
+            return measured(names, options.out or Path(folder) / "gpu.json", commit, "cpu")
+    if not gpu.devices():
+        print("no GPU: nothing was measured")
+        return 0
+    return measured(names, out, commit, "cuda")
+
+
+def _estimated(names: list[str], out: Path) -> int:
+    """Compute updates of what can be, and write them to the file beside what was measured."""
+    parts, before = _there(out)
+    others = [one for one in before if one["part"] not in names]
+    rows = []
+    for row in gpu_estimate.rows(name for name in gpu_estimate.ESTIMATED if name in names):
+        rows.append(row)
+        print(gpu_estimate.table([row]), flush=True)
+    write_json(out, measure.origin() | {"parts": parts, "estimate": others + rows})
+    return 0
+
+
+def _there(out: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Return the parts and the estimate of a file, empty where there is none."""
+    found = read_json(out) if out.exists() else {}
+    return found.get("parts", {}), found.get("estimate", [])
+
+
+def measured(names: list[str], out: Path, commit: str, device: str) -> int:
+    """Measure parts that are not in a file, and write each to it; returns 1 where one failed."""
+    parts, estimate = _there(out)
+    began = time.monotonic()
+    for name in names:
+        there = parts.get(name, {})
+        if there.get("commit") == commit and "failed" not in there:
+            print(f"{name}: there already", flush=True)
+            continue
+        if time.monotonic() - began > BEGIN_S:
+            print(f"{name}: left for the next call of this command")
+            continue
+        parts[name] = run(name, device, LIMIT_S) | {"commit": commit}
+        write_json(out, measure.origin() | {"parts": parts, "estimate": estimate})
+        print(f"{name}: {parts[name].get('failed', 'done')}", flush=True)
+    print(table(parts, estimate))
+    return int(any("failed" in parts.get(name, {}) for name in names))
+
+
+def run(name: str, device: str, limit_s: float) -> dict[str, Any]:
+    """Run a part in a process of its own; returns its figures, or why there are none.
+
+    A process that has been forked can't use CUDA where its parent has looked for it; on a CPU it
+    need not import everything again.
+    """
+    context: Any = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
+    here, there = context.Pipe(duplex=False)
+    began = time.monotonic()
+    process = context.Process(target=_process, args=(name, device, there))
+    process.start()
+    there.close()
+    figures = {"failed": f"took more than {limit_s:g} s"}
+    if here.poll(limit_s):
+        figures = _received(here)
+    process.join(10)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return figures | {"all_s": time.monotonic() - began}
+
+
+def _received(here: Connection) -> dict[str, Any]:
+    try:
+        figures: dict[str, Any] = here.recv()
+    except EOFError:
+        return {"failed": "the process ended without a word"}
+    return figures
+
+
+def _process(name: str, device: str, told: Connection) -> None:
+    """Run a part in this process, and tell what came of it."""
+    # As in a process of training: one that was spawned would spawn its workers, too.
+    multiprocessing.set_start_method("fork", force=True)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    environment.prefer_huge_pages()
+    gpu_training.as_launched()
+    try:
+        with tempfile.TemporaryDirectory(prefix="spark-gpu-") as folder:
+            told.send(PARTS[name](Path(folder), device))
+    except ModuleNotFoundError as error:
+        told.send({"failed": f"not installed: {error.name}"})
+    except BaseException:
+        told.send({"failed": traceback.format_exc()[-2000:]})
+    sys.stdout.flush()
+    os._exit(0)  # threads of process groups and workers of loaders are waited for otherwise
+
+
+def table(parts: dict[str, dict[str, Any]], estimate: Iterable[dict[str, Any]]) -> str:
+    """Return a line for every part, with the memory that was computed, and how it is counted."""
+    planned = {one["part"]: one["planned_gib"] for one in estimate if one["recomputed"] is True}
+    lines = ["", f"{'':<36}" + "".join(f"{title:>10}" for title in COLUMNS)]
+    for name in PARTS:
+        figures = parts.get(name, {})
+        if "step_s" in figures:
+            known = {"planned_gib": planned.get(name)} | figures
+            cells = (_cell(known.get(key), form) for key, form in COLUMNS.values())
+            lines.append(f"{name:<36}" + "".join(f"{cell:>10}" for cell in cells))
+        else:
+            why = str(figures.get("failed", "not measured")).strip().splitlines()[-1]
+            lines.append(f"{name:<36}{why}")
+    return "\n".join([*lines, "", *_ratio(parts), COUNTED])
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None or not math.isfinite(value) else form.format(value)
+
+
+def _ratio(parts: dict[str, dict[str, Any]]) -> list[str]:
+    """Say how many times TRL's tokens/s ours are, where both are there."""
+    ours, theirs = (
+        parts.get(name, {}).get("tokens_per_s")
+        for name in (gpu_training.TRL, f"{gpu_training.TRL}, TRL")
+    )
+    return [f"ours packed over TRL: {ours / theirs:.2f}", ""] if ours and theirs else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
