@@ -25,7 +25,7 @@ def check(run: "Run") -> None:
             f"batch_size: {run.samples_per_update:,} samples of one update, with "
             f"gradient_accumulation_steps, gpus and nodes; expected at most {LARGEST_UPDATE:,}"
         )
-    if run.model_type == "diffusion":
+    if run.kind == "diffusion":
         _check_diffusion(run)
     if run.from_scratch and run.finetune != "full":
         raise ConfigError(f"finetune: expected full, {run.finetune} adapts trained weights")

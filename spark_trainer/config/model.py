@@ -21,6 +21,15 @@ class Lora(Section):
     )
 
 
+# What `model_type` may be -> the kind of the families that it trains.
+MODEL_TYPES = {
+    "vision_language": "vision_language",
+    "diffusion": "diffusion",
+    "asr": "speech",
+    "rft": "vision_language",
+}
+
+
 class Model(Section):
     """The model and its data."""
 
@@ -29,7 +38,7 @@ class Model(Section):
         min_length=1,
         description="Hub id or local folder.",
     )
-    model_type: Literal["vision_language", "diffusion", "asr", "rft"] = Field(
+    model_type: Literal[*MODEL_TYPES] = Field(  # type: ignore[valid-type]  # made from the keys
         "vision_language",
         description="Kind of model; this version trains vision_language and diffusion.",
     )

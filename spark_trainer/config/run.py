@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from spark_trainer.config import fitting
 from spark_trainer.config.devices import Devices
-from spark_trainer.config.model import Model
+from spark_trainer.config.model import MODEL_TYPES, Model
 from spark_trainer.config.monitoring import Monitoring
 from spark_trainer.config.optimization import Optimization
 
@@ -21,6 +21,11 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         return self.global_batch_size or asked * max(1, self.gpus) * self.nodes
 
     @property
+    def kind(self) -> str:
+        """Return the kind of the families that this run's `model_type` trains."""
+        return MODEL_TYPES[self.model_type]
+
+    @property
     def sharded(self) -> bool:
         """Tell whether the model is sharded over the processes."""
         return self.use_deepspeed or self.fsdp
@@ -28,7 +33,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
     @property
     def encoded_ahead(self) -> bool:
         """Tell whether the `encode` step comes before this run."""
-        return self.model_type == "diffusion" and self.encode == "ahead"
+        return self.kind == "diffusion" and self.encode == "ahead"
 
     @property
     def variants(self) -> int | None:
@@ -64,7 +69,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
 
     def _unread(self) -> list[str]:
         """List the keys that this run doesn't read."""
-        diffusion = self.model_type == "diffusion"
+        diffusion = self.kind == "diffusion"
         parts = {
             "max_length": diffusion,
             "guidance_dropout": not diffusion,

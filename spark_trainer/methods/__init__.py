@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
+from spark_trainer.config.model import MODEL_TYPES
 from spark_trainer.methods.base import Method
 
 
@@ -24,8 +25,8 @@ def model_types(kind: str) -> tuple[str, ...]:
     return tuple(
         model_type
         for method in _known()
-        for model_type, trained in method.model_types.items()
-        if trained == kind
+        for model_type in method.model_types
+        if MODEL_TYPES[model_type] == kind
     )
 
 

@@ -8,18 +8,19 @@ equally often, which generating doesn't.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
 from spark_trainer.data.encoded import Store
 from spark_trainer.data.sample import Sample
-from spark_trainer.families.kinds.base import Kind, Objective
+from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.families.kinds.reading import Parts, Reader, ReadResult
+from spark_trainer.metrics.objective import HELD_OUT_LOSS, Objective
 
 if TYPE_CHECKING:
     import torch
@@ -30,22 +31,18 @@ class Method(ABC):
     """How a family learns in one run.
 
     Attributes:
-        model_types: value of `train.model_type` that chooses this method -> kind of the families
-            that it trains then.
+        model_types: values of `train.model_type` that choose this method.
+        objective: what decides which update is best.
         run: the settings.
         family: the checkpoint's family.
         loaded: its model, as it was loaded, and what feeds it.
     """
 
-    model_types: ClassVar[Mapping[str, str]] = {}
+    model_types: ClassVar[tuple[str, ...]] = ()
+    objective: ClassVar[Objective] = HELD_OUT_LOSS
     run: Run
     family: Kind
     loaded: Loaded
-
-    @property
-    def objective(self) -> Objective:
-        """Return what decides which update is best: the family's, if the method has none."""
-        return self.family.objective
 
     def readers(self, parts: Parts, device: "torch.device", store: Store) -> tuple[Reader, Reader]:
         """Return what reads the training and the held-out part; see `Kind.readers`."""

@@ -93,7 +93,7 @@ def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
 def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
     """Yield the packages of a run, each with the key that needs it."""
     asked = {
-        ".model_type: diffusion": ("diffusers", wanted.model_type == "diffusion"),
+        f".model_type: {wanted.model_type}": ("diffusers", wanted.kind == "diffusion"),
         f".finetune: {wanted.finetune}": ("peft", wanted.finetune != "full"),
         ".finetune: qlora": ("bitsandbytes", wanted.finetune == "qlora"),
         f".optimizer: {wanted.optimizer}": ("bitsandbytes", wanted.optimizer != "adamw"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from spark_trainer.data.files import canonical_json, read_json
 from spark_trainer.errors import UserError
+from spark_trainer.metrics.objective import HELD_OUT_LOSS, Objective
 from spark_trainer.runs import folder, spec
 from spark_trainer.runs.folder import RunFolder
 
@@ -26,14 +27,15 @@ class Record:
     """One run, finished or not.
 
     `started` is in seconds since 1970; where an interrupted run was taken up again, since then.
-    `results` are the counts, losses (nats per token) and scores that are known so far, `origin`
-    is the code, the packages and the hardware.
+    `objective` is what is measured on held-out videos; `results` are its values, the counts and
+    the scores that are known so far, `origin` is the code, the packages and the hardware.
     """
 
     folder: RunFolder
     started: float
     finished: bool
     parameters: Values
+    objective: Objective
     results: Values
     origin: Values
     manifest_sha256: str
@@ -76,25 +78,32 @@ def read(run: RunFolder) -> Record:
 
 
 def _read(run: RunFolder) -> Record:
-    parameters, lineage = spec.settings(run), read_json(run.lineage)
-    results, finished = _results(run.metrics), run.summary.exists()
+    parameters, lineage, measured = spec.settings(run), read_json(run.lineage), objective(run)
+    results, finished = _results(run.metrics, measured), run.summary.exists()
     if finished:
         results |= {
             key: value
             for key, value in read_json(run.summary).items()
             if isinstance(value, int | float) and key not in lineage
         }
-    elsewhere = ("manifest_sha256", "model_name", "run", "seal", "videos")
+    elsewhere = ("manifest_sha256", "model_name", "objective", "run", "seal", "videos")
     return Record(
         folder=run,
         started=run.run_file.stat().st_mtime,
         finished=finished,
         parameters=_flat(parameters),
+        objective=measured,
         results=results,
         origin=_flat({key: value for key, value in lineage.items() if key not in elsewhere}),
         manifest_sha256=lineage["manifest_sha256"],
         clips=len(lineage["videos"]),
     )
+
+
+def objective(run: RunFolder) -> Objective:
+    """Return what a run is measured by; earlier versions knew one objective and named none."""
+    said = read_json(run.lineage) if run.lineage.exists() else {}
+    return Objective(**said["objective"]) if "objective" in said else HELD_OUT_LOSS
 
 
 def choose(records: Sequence[Record], wanted: str) -> Record:
@@ -123,17 +132,18 @@ def some(things: Iterable[str]) -> list[str]:
     return every[:NAMED] + more
 
 
-def _results(path: Path) -> Values:
-    """Return steps, losses and scores of the metrics, named as in the summary."""
+def _results(path: Path, objective: Objective) -> Values:
+    """Return steps, values of the objective and scores, named as in the summary."""
+    first, last, best = (objective.key(which) for which in ("first", "last", "best"))
     found: Values = {}
     for line in _lines(path):
         found["steps"] = line["step"]
         found |= {key: line[key] for key in SCORES if line.get(key) is not None}
-        loss = line.get("held_out_loss")
-        if loss is not None:
-            found = {"first_loss": loss} | found | {"last_loss": loss}
-            if loss < found.get("best_loss", float("inf")):
-                found |= {"best_loss": loss, "best_step": line["step"]}
+        value = line.get(objective.metric)
+        if value is not None:
+            found = {first: value} | found | {last: value}
+            if objective.improves(value, found.get(best)):
+                found |= {best: value, "best_step": line["step"]}
     return found
 
 

@@ -35,8 +35,8 @@ def _facts(records: Sequence[Record]) -> list[Column]:
         ("started", [_time(record.started) for record in records]),
         ("state", ["finished" if record.finished else "unfinished" for record in records]),
         ("steps", [_steps(record) for record in records]),
-        ("held-out loss", [_loss(record.results) for record in records]),
-        ("best", [_best(record.results) for record in records]),
+        *_held_out(records),
+        ("best", [_best(record) for record in records]),
         *((name, [_score(name, record.results) for record in records]) for name in SCORES),
         ("data", [record.manifest_sha256[:8] for record in records]),
         ("clips", [str(record.clips) for record in records]),
@@ -52,16 +52,24 @@ def _steps(record: Record) -> str:
     return f"{done}" if record.finished or limit is None else f"{done} of {limit}"
 
 
-def _loss(results: Values) -> str:
-    if "first_loss" not in results:
-        return UNKNOWN
-    return f"{results['first_loss']:.3f} → {results['last_loss']:.3f}"
+def _held_out(records: Sequence[Record]) -> list[Column]:
+    """Return a column for each objective, filled for the runs that are measured by it."""
+    objectives = dict.fromkeys(record.objective for record in records)
+    return [
+        (one.words, [_change(record) if record.objective == one else UNKNOWN for record in records])
+        for one in objectives
+    ]
 
 
-def _best(results: Values) -> str:
-    if "best_loss" not in results:
-        return UNKNOWN
-    return f"{results['best_loss']:.3f} at {results['best_step']}"
+def _change(record: Record) -> str:
+    """Show the objective at the first and at the last evaluation."""
+    first, last = (record.results.get(record.objective.key(which)) for which in ("first", "last"))
+    return UNKNOWN if first is None or last is None else f"{first:.3f} → {last:.3f}"
+
+
+def _best(record: Record) -> str:
+    value = record.results.get(record.objective.key("best"))
+    return UNKNOWN if value is None else f"{value:.3f} at {record.results['best_step']}"
 
 
 def _score(name: str, results: Values) -> str:

@@ -7,6 +7,7 @@ import yaml
 
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.export import Loading, local_base, saves_adapter
+from spark_trainer.metrics.objective import Objective
 
 UNKNOWN = "unknown"
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
@@ -19,7 +20,12 @@ FOLDER = (
 
 
 def write(
-    folder: Path, run: Run, lineage: dict[str, Any], summary: dict[str, Any], loading: Loading
+    folder: Path,
+    run: Run,
+    lineage: dict[str, Any],
+    summary: dict[str, Any],
+    objective: Objective,
+    loading: Loading,
 ) -> None:
     """Write README.md with the base and its licence, the data's digest, the scores, the code.
 
@@ -28,6 +34,7 @@ def write(
         run: the settings.
         lineage: what the run is made of.
         summary: what came out.
+        objective: what of it is measured on held-out videos.
         loading: how it is loaded.
     """
     terms = {} if run.from_scratch else licence(run.model_name)
@@ -38,7 +45,7 @@ def write(
         ("data (SHA-256 of manifest.jsonl)", lineage["manifest_sha256"]),
         ("videos trained on", summary["training_videos"]),
         ("videos held out", summary["validation_videos"]),
-        *_losses(summary),
+        *_held_out(summary, objective),
         *((f"held-out {name}", f"{value:.4g}") for name, value in summary["scores"].items()),
         ("updates", summary["steps"]),
         ("weights", f"the {run.final}" + (", averaged" if run.ema_decay else "")),
@@ -77,13 +84,14 @@ def _where(run: Run) -> str:
     return f" The base that it was trained from is a local model, `{name}`." if name else ""
 
 
-def _losses(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _held_out(summary: dict[str, Any], objective: Objective) -> list[tuple[str, str]]:
     """Return what the held-out part says, where there is one."""
-    if summary["first_loss"] is None:
+    first, last, best = (summary[objective.key(which)] for which in ("first", "last", "best"))
+    if first is None:
         return []
     return [
-        ("held-out loss", f"{summary['first_loss']:.4f} before, {summary['last_loss']:.4f} after"),
-        ("least held-out loss", f"{summary['best_loss']:.4f} at update {summary['best_step']}"),
+        (objective.words, f"{first:.4f} before, {last:.4f} after"),
+        (f"{objective.extreme} {objective.words}", f"{best:.4f} at update {summary['best_step']}"),
     ]
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Run
-from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.methods.base import Method
 from spark_trainer.train import card
 
 
 def write(
     folder: Path,
     run: Run,
-    family: Kind,
+    method: Method,
     loaded: Loaded,
     lineage: dict[str, Any],
     summary: dict[str, Any],
@@ -23,7 +23,7 @@ def write(
     Args:
         folder: where they go.
         run: the settings.
-        family: the model's family.
+        method: how it learnt.
         loaded: the trained model, whole, and what feeds it.
         lineage: what the run is made of.
         summary: what came out.
@@ -31,7 +31,8 @@ def write(
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    family.export(temporary, run, loaded)
-    card.write(temporary, run, lineage, summary, family.loading(temporary, run))
+    method.family.export(temporary, run, loaded)
+    loading = method.family.loading(temporary, run)
+    card.write(temporary, run, lineage, summary, method.objective, loading)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)

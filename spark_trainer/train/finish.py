@@ -29,12 +29,12 @@ def finish(trainer: "Trainer", step: int) -> None:
     if trainer.tracker is None:
         return
     trainer.tracker.close()
-    metrics = progress.metrics
+    metrics, objective = progress.metrics, start.method.objective
     summary = {
         "steps": step,
-        "first_loss": progress.first,
-        "last_loss": metrics.get(start.method.objective.metric),
-        "best_loss": progress.best,
+        objective.key("first"): progress.first,
+        objective.key("last"): metrics.get(objective.metric),
+        objective.key("best"): progress.best,
         "best_step": progress.best_step,
         "scores": {name: metrics[name] for name in SCORES if name in metrics},
         "final": run.final,
@@ -49,7 +49,7 @@ def finish(trainer: "Trainer", step: int) -> None:
     }
     lineage = read_json(start.folder.lineage)
     with trainer.averaged():
-        final.write(start.folder.final, run, start.method.family, loaded, lineage, summary)
+        final.write(start.folder.final, run, start.method, loaded, lineage, summary)
     write_json(start.folder.summary, summary)
 
 

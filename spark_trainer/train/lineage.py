@@ -2,10 +2,11 @@
 
 import platform
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import __version__
+from spark_trainer import __version__, methods
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest
 from spark_trainer.runs.spec import LaunchedRun
@@ -36,6 +37,7 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
         "packages": environment.versions(PACKAGES),
         "python": platform.python_version(),
         "machine": platform.platform(),
+        "objective": asdict(methods.find(launched.settings.model_type).objective),
         "device": launched.device,
         "nodes": launched.nodes,
         "processes": launched.processes,

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from spark_trainer.families.kinds.base import Objective
+from spark_trainer.metrics.objective import Objective
 
 
 @dataclass

@@ -12,10 +12,10 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer import methods
-from spark_trainer.families.kinds.base import Objective
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.reading import ReadResult
 from spark_trainer.methods.supervised import Supervised
+from spark_trainer.metrics.objective import Objective
 from spark_trainer.train import setup
 from spark_trainer.train.loop import Trainer
 from tests.train.conftest import checkpoint, make, manifest, metrics, write_run
@@ -35,11 +35,8 @@ class Rewarded(Supervised):
     """Scores what it read with the model that learns, and learns from the half that it finds
     hardest; the more it says like the answers, the better."""
 
+    objective = Objective("held_out_reward", "higher", "held-out reward")
     scored: list[int] = field(default_factory=list)
-
-    @property
-    def objective(self) -> Objective:
-        return Objective("held_out_reward", "higher", "held-out reward")
 
     def prepare(self, model: Any, read: Sequence[ReadResult]) -> list[Batch]:
         batches = super().prepare(model, read)
@@ -72,7 +69,7 @@ def test_the_best_is_the_highest_reward(make: Any) -> None:
     assert not any("held_out_loss" in line for line in lines)
     summary = json.loads((folder / "trained.json").read_text())
     best = max(rewards, key=rewards.__getitem__)
-    assert (summary["best_step"], summary["best_loss"]) == (best, rewards[best])
+    assert (summary["best_step"], summary["best_reward"]) == (best, rewards[best])
     assert 0 < best < summary["steps"] < 200
     assert f"no higher held-out reward since update {best}" in (folder / "train.log").read_text()
     assert len(method.scored) == summary["steps"]

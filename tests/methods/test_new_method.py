@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.documented.pages import commands
 from tests.documented.worked import python, tree_with
-from tests.families import tiny
+from tests.families import tiny, tiny_pipelines
 from tests.workflow.conftest import REPO, Workspace
 
 PAGE = REPO / "docs/new-method.md"
@@ -81,10 +81,47 @@ def test_the_reward_rises_and_the_best_is_the_highest(tree: Path, tmp_path: Path
     rewards = {x["step"]: x["held_out_reward"] for x in lines if "held_out_reward" in x}
     summary = json.loads((run / "trained.json").read_text())
     assert rewards[0] < 0.5 < rewards[30]
-    assert summary["best_loss"] == max(rewards.values())
+    assert summary["best_reward"] == max(rewards.values())
     assert rewards[summary["best_step"]] == max(rewards.values())
+    first, last = rewards[0], rewards[30]
+    assert f"held-out reward {first:.3f} → {last:.3f}" in done.stderr
+    assert f"| highest held-out reward | {max(rewards.values()):.4f} at" in card(run)
+    listed = python(tree, "spark_trainer", "runs", "--output-dir", str(tmp_path / "runs"))[1]
+    assert "held-out reward" in listed
+    assert f"{first:.3f} → {last:.3f}" in listed
     [shown] = json.loads((run / "samples/step_00000030.json").read_text())
     assert [word[0] for word in shown["generated"].split()[:3]].count("s") >= 2
+
+
+def card(run: Path) -> str:
+    return (run / "final/README.md").read_text(encoding="utf-8")
+
+
+REFINE = """
+from spark_trainer.methods.supervised import Supervised
+
+
+class Refined(Supervised):
+    model_types = ("refine",)
+"""
+
+
+def test_all_that_a_kind_needs_follows_for_a_new_method(tree: Path, tmp_path: Path) -> None:
+    """One for diffusion: its encoders run ahead, and settings of other kinds are refused."""
+    copy = shutil.copytree(tree, tmp_path / "tree")
+    (copy / "spark_trainer/methods/refine.py").write_text(REFINE)
+    known = copy / "spark_trainer/config/model.py"
+    known.write_text(
+        known.read_text().replace('"raft": "vis', '"refine": "diffusion",\n    "raft": "vis')
+    )
+    workspace = Workspace(tmp_path, copy)
+    workspace.add("title", (REPO / "config/demo/clips/title.mp4").read_bytes())
+    train = {"model_type": "refine", "clip": {"num_frames": 4, "fps": 4.0}}
+    workspace.configure("train", model_name=str(tiny_pipelines.svd(tmp_path / "svd")), **train)
+    assert "encode" in workspace.snakemake("train", "-n").stdout
+    workspace.configure("train", packing=True, **train)
+    refused = workspace.snakemake("train", "-n")
+    assert "packing: expected false for diffusion" in refused.stderr
 
 
 @pytest.mark.parametrize("wrong", ["families", "train"])

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.export import Loading
+from spark_trainer.metrics.objective import HELD_OUT_LOSS
 from spark_trainer.train import card
 
 LINEAGE = {"run": "mine", "manifest_sha256": "ab" * 32, "spark_trainer": "0.1", "code": "c0de"}
@@ -30,7 +31,7 @@ LOADING = Loading("transformers", "video-text-to-text", "import this_and_that")
 
 def written(folder: Path, run: Run, loading: Loading = LOADING) -> tuple[dict[str, Any], str]:
     """The header as the hub's reader takes it, and the text."""
-    card.write(folder, run, LINEAGE, SUMMARY, loading)
+    card.write(folder, run, LINEAGE, SUMMARY, HELD_OUT_LOSS, loading)
     read = ModelCard.load(folder / "README.md")
     return read.data.to_dict(), read.text
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from spark_trainer.families.kinds.base import HELD_OUT_LOSS, Objective
+from spark_trainer.metrics.objective import HELD_OUT_LOSS, Objective
 from spark_trainer.train.progress import Progress
 
 # As `step.json` had it of a run with an evaluation at update 6 that was worse than the first.

@@ -8,9 +8,8 @@ it for several processes.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
 from spark_trainer.data.encoded import Store
@@ -24,30 +23,6 @@ from spark_trainer.families.kinds.reading import Parts, Reader
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The measure of held-out samples by which one update is better than another.
-
-    Attributes:
-        metric: its name in the metrics, a mean over what `Batch.num_targets` counts.
-        better: which of two values is.
-        words: what people call it.
-    """
-
-    metric: str
-    better: Literal["lower", "higher"]
-    words: str
-
-    def improves(self, value: float, best: float | None) -> bool:
-        """Tell whether a value is better than the best so far."""
-        if best is None:
-            return True
-        return value < best if self.better == "lower" else value > best
-
-
-HELD_OUT_LOSS = Objective("held_out_loss", "lower", "held-out loss")
 
 
 class Kind(ABC):
@@ -67,7 +42,6 @@ class Kind(ABC):
         mostly_frozen: whether all weights are loaded in the run's precision, because few learn;
             those that do are held in float32 in any case.
         fixed_shapes: whether batches have few shapes, so that it pays to plan kernels for each.
-        objective: what decides which update is best, where the method does not.
     """
 
     kind: ClassVar[str]
@@ -80,7 +54,6 @@ class Kind(ABC):
     packs: ClassVar[bool] = False
     mostly_frozen: ClassVar[bool] = False
     fixed_shapes: ClassVar[bool] = False
-    objective: ClassVar[Objective] = HELD_OUT_LOSS
 
     @property
     def needs(self) -> Needs:
