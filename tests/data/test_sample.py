@@ -12,7 +12,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.dataset import VideoFrameDataset
-from spark_trainer.data.encoded import Store
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.sample import Needs, Unusable
 from spark_trainer.data.video import Writer
@@ -133,7 +133,7 @@ def test_scaled_decoding_is_of_other_runs_and_clips(manifest: Path) -> None:
     samples = [
         read(manifest, Needs(False, ("pose",)), jpeg_decoding=how) for how in FULL_AND_SCALED
     ]
-    store = Store(manifest.parent, {"frames": "1"})
+    store = EncodedFiles(manifest.parent, {"frames": "1"})
     names = [store.clip(one, one.plan(0)).stem for one in samples]
     assert names[0].startswith("4b6398854796560e")
     assert names[1] != names[0]
