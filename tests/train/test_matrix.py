@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spark_trainer.config.optimization import Recomputed
+from spark_trainer.config.optimization import RECOMPUTED, Recomputed
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.updates import Updates
 
@@ -116,7 +116,7 @@ def test_recomputing_changes_memory_alone(family: str, finetune: str, store: Sto
     assert most > 0
     for one, other in zip(kept.gradients, plain.gradients, strict=True):
         assert (one - other).abs().max().item() <= APART * most
-    for how in (2, "selective", "attention"):
+    for how in RECOMPUTED[2:-1]:
         partly, partly_counted = passes(store, family, finetune, how)
         print(family, finetune, how, partly.peak)
         assert 0.99 * plain.peak < partly.peak < 1.01 * kept.peak
