@@ -49,8 +49,7 @@ class Diffusion(Kind):
         text_conditioned: whether it is told by a text what to show.
         conditions: videos of the same moments that are read beside the frames, see `Needs`.
         optional_conditions: those that are read where `clip.replace` asks for them.
-        train_time_encoders: frozen components that the loss needs too, beside what is kept of a
-            clip.
+        train_time_encoders: frozen components that the loss needs beside an encoded clip.
         extra_checkpointed: expression over the full names of modules that upstream's gradient
             checkpointing leaves out, and that keep much.
         flips: whether a mirrored clip is as good.
