@@ -43,6 +43,7 @@ def _ways(run: Run, world_size: int) -> Iterator[list[dict[str, Any]]]:
     fewer = {"batch_size": 1, "global_batch_size": run.samples_per_update}
     gentle: list[dict[str, Any]] = [
         fewer if run.batch_size > 1 else {},
+        {} if run.gradient_checkpointing else {"gradient_checkpointing": "attention"},
         {"gradient_checkpointing": True},
         {"mixed_precision": "bf16"} if run.mixed_precision == "no" else {},
     ]

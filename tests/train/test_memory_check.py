@@ -117,7 +117,7 @@ def test_advice_keeps_results_where_it_can(make: Any, manifest: Path) -> None:
     plans, several = planner(manifest), planner(manifest, 8)
     peak = plans.plan(run).peak
     told = memory_advice.advice(run, plans, peak * 0.99)
-    assert "with train: {gradient_checkpointing: true}" in told
+    assert "with train: {gradient_checkpointing: attention}" in told
     told = memory_advice.advice(run, several, several.plan(run).peak * 0.4)
     assert "fsdp: true" in told
     assert "finetune: lora" in told
