@@ -72,5 +72,5 @@ def test_what_is_wrong_is_the_users(
 def test_gpus_are_counted_from_one(
     gpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(tmp_path, "--gpus", gpus) == 2
+    assert call(tmp_path, "--gpus", gpus) == 1
     assert f"argument --gpus: invalid count value: '{gpus}'" in capsys.readouterr().err
