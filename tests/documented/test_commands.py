@@ -155,6 +155,13 @@ def finds_no_gpu(clone: Clone, line: str) -> None:
     assert "no GPU here" in clone.type(line).stderr
 
 
+@typed("python -m spark_trainer memory")
+def tells_what_it_takes(clone: Clone, line: str) -> None:
+    first, _, configured, *_ = clone.type(line).stdout.splitlines()
+    assert first.startswith("default: GiB on each of ")
+    assert configured.startswith("as configured ")
+
+
 @typed("python -m spark_trainer index")
 def counts_the_videos(clone: Clone, line: str) -> None:
     assert f"{VIDEOS + 1} videos" in clone.type(line).stderr
@@ -296,6 +303,10 @@ ELSEWHERE = {
     "uv run pytest": (CI, "uv run pytest"),
     "uv run pytest -m long": (CI, "long and not slurm"),
     "uv run pytest -m gpu": ("tests/train/test_gpu.py", "uv run pytest -m gpu"),
+    "python -m spark_trainer memory --run slow --gpus 8": (
+        "tests/cli/test_memory.py",
+        '"--run", "slow", "--gpus", "8"',
+    ),
     ".ci/run": (CI, "set-up"),
     ".ci/style": (CI, ".ci/style"),
     "uv run --group bench python benchmarks/run.py --smoke": (CI, "benchmarks/run.py --smoke"),
