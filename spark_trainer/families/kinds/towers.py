@@ -82,7 +82,8 @@ def check(family: "ChatModel", model: Any) -> None:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Dropout) and module.p and family.part(name) != LANGUAGE
     ]
-    if dropping or getattr(model.config.vision_config, "attention_dropout", 0):
+    attending = getattr(model.config.vision_config, "attention_dropout", 0.0)
+    if dropping or attending:
         raise ValueError("train.encode_vision: expected false, the tower drops out by chance")
 
 
