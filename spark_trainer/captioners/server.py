@@ -21,7 +21,7 @@ from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data import models
 from spark_trainer.errors import LONGEST_REASON, MachineError
-from spark_trainer.families.kinds import chat
+from spark_trainer.families.kinds import prompts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +72,7 @@ class Server(Captioner):
         max_side_px = self._settings.max_side_px
         images = shown.images(max_side_px)
         as_video = self._sends_videos and len(images) > 1
-        sent = chat.of_one_size(images) if as_video else images
+        sent = prompts.of_one_size(images) if as_video else images
         codes = [
             _code(frame, image, max_side_px is None and image is read)
             for frame, image, read in zip(shown.frames, sent, images, strict=True)

@@ -29,6 +29,8 @@ def check(run: "Run") -> None:
         _check_diffusion(run)
     elif run.clip.jpeg_decoding == "scaled" and not (run.clip.max_side_px or run.clip.sizes):
         raise ConfigError("clip.jpeg_decoding: expected full without max_side_px or sizes")
+    if run.encode_vision:
+        _check_encode_vision(run)
     if run.packing_length is not None:
         _check_packing_length(run, run.packing_length)
     if run.from_scratch and run.finetune != "full":
@@ -39,6 +41,19 @@ def check(run: "Run") -> None:
         _check_shards(run)
     if not run.holds_out:
         _check_nothing_held_out(run)
+
+
+def _check_encode_vision(run: "Run") -> None:
+    """Refuse to keep what a tower makes of frames where the next epoch shows others."""
+    if run.kind != "vision_language":
+        raise ConfigError(f"encode_vision: expected false for {run.model_type}")
+    if run.from_scratch:
+        raise ConfigError("encode_vision: expected false with from_scratch")
+    if not run.clip.variants and (run.clip.sampling == "random" or run.clip.flip):
+        raise ConfigError(
+            "encode_vision: expected clip.variants with clip.sampling: random and with clip.flip, "
+            "which show other frames in each epoch"
+        )
 
 
 def _check_packing_length(run: "Run", length: int) -> None:

@@ -116,6 +116,13 @@ class Optimization(Section):
         "workflow, or each time that training uses it.",
         json_schema_extra=Runtime,
     )
+    encode_vision: bool = Field(
+        False,
+        description="Let a model that writes about videos see each clip once, in a step of the "
+        "workflow: what its frozen vision tower and projector make of it is kept, and training "
+        "opens no frame. Needs the same frames in every epoch, or `clip.variants`.",
+        json_schema_extra=Runtime,
+    )
     guidance_dropout: Fraction = Field(
         0.1,
         description="Share of clips that diffusion learns without their conditions, for "

@@ -33,12 +33,16 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
     @property
     def encoded_ahead(self) -> bool:
         """Tell whether the `encode` step comes before this run."""
-        return self.kind == "diffusion" and self.encode == "ahead"
+        return self.encode_vision or self._clips_ahead
 
     @property
     def variants(self) -> int | None:
         """Return the number of random clips of a video; None for a new one in each epoch."""
-        return self.clip.variants or (1 if self.encoded_ahead else None)
+        return self.clip.variants or (1 if self._clips_ahead else None)
+
+    @property
+    def _clips_ahead(self) -> bool:
+        return self.kind == "diffusion" and self.encode == "ahead"
 
     @property
     def holds_out(self) -> bool:

@@ -100,6 +100,17 @@ class Kind(ABC):
         ]
         return max(matches)[1]
 
+    def let_learn(self, model: Any, run: Run) -> None:
+        """Let learn what the run trains, and nothing else.
+
+        Raises:
+            ValueError: a part or a layer that is named is not there, or nothing is left to train.
+        """
+        if run.finetune == "full":
+            self.freeze(model, run)
+        else:
+            self.add_adapters(model, run)
+
     def freeze(self, model: "torch.nn.Module", run: Run) -> None:
         """Hold the parts still that the run, or the family, wants held.
 
