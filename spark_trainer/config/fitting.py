@@ -72,8 +72,8 @@ def _check_shards(run: "Run") -> None:
     # What gathers weights runs among a layer's operations, and not alike the second time.
     gathers = run.use_deepspeed or run.model_type == "diffusion"
     wrong = {
-        "gradient_checkpointing: expected true, false or a number": gathers
-        and isinstance(run.gradient_checkpointing, str),
+        "gradient_checkpointing: expected auto, true, false or a number": gathers
+        and isinstance(run.recomputed, str),
         "use_accelerate: expected true": not run.use_accelerate,
         "ema_decay: expected none": run.ema_decay is not None,
         "finetune: expected full or lora": run.finetune == "qlora",

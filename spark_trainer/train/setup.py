@@ -193,8 +193,8 @@ def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) ->
             family.add_adapters(loaded.model, run)
     if run.finetune == "qlora":
         _keep_packing(loaded.model)
-    if run.gradient_checkpointing:
-        family.checkpoint_gradients(loaded.model, run.gradient_checkpointing)
+    if run.recomputed:
+        family.checkpoint_gradients(loaded.model, run.recomputed)
     return loaded
 
 
