@@ -128,7 +128,11 @@ class Optimization(Section):
         "attention, `selective` all but that and matrix products no wider than what goes in; "
         "`auto` the first of 4, 2, `selective`, `attention` and `true` that fits into a GPU.",
     )
-    compile: bool = Field(False, description="Compile the model with torch.compile.")
+    compile: bool | Literal["layers"] = Field(
+        False,
+        description="Compile the model with torch.compile: as a whole, which it does anew for each "
+        "shape of a batch, or its repeated `layers` one by one, once for all shapes.",
+    )
 
     @field_validator("mixed_precision", mode="before")
     @classmethod

@@ -160,6 +160,21 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.gradient_checkpointing",
         "expected auto, true, false or a number with use_deepspeed",
     ),
+    (
+        {"train": {"compile": "layers", "gradient_checkpointing": "attention"}},
+        "train.gradient_checkpointing",
+        "expected auto, true, false or a number with compile: layers",
+    ),
+    (
+        {"train": {"compile": "layers", "finetune": "qlora"}},
+        "train.finetune",
+        "expected full or lora with compile: layers",
+    ),
+    (
+        {"train": {"compile": True, "fsdp": True}},
+        "train.compile",
+        "expected false or layers with fsdp",
+    ),
     ({"train": {"continue_from": ""}}, "train.continue_from", "expected text that is not empty"),
     ({"train": {"model_name": ""}}, "train.model_name", "expected text that is not empty"),
     ({"frame_rate": math.nan}, "frame_rate", "expected a finite number"),
