@@ -147,19 +147,7 @@ def train_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `train`."""
     for name in TRAIN_FLAGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
-    parser.add_argument("--threads", type=count, default=1)
-
-
-def count(text: str) -> int:
-    """Read a number of threads.
-
-    Raises:
-        ValueError: it is no whole number above 0.
-    """
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    parser.add_argument("--threads", type=flags.count, default=1)
 
 
 def validate(options: argparse.Namespace) -> int:

@@ -128,3 +128,15 @@ def switches(config: Config, given: Mapping[str, Any]) -> tuple[dict[str, bool],
                 raise UserError(f"--{shown}: {section} is switched off by another flag")
             turn(section, True, f"--{shown}")
     return found, said
+
+
+def count(text: str) -> int:
+    """Read a number of things of which there is at least one.
+
+    Raises:
+        ValueError: it is no whole number above 0.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

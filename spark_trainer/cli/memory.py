@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from spark_trainer import config
+from spark_trainer.cli import flags
 from spark_trainer.config import Run
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError, of_machine
@@ -44,7 +45,7 @@ def memory(options: argparse.Namespace) -> int:
 def memory_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `memory`."""
     parser.add_argument("--run", help="one of the configured runs (default: all)")
-    parser.add_argument("--gpus", type=int, help="GPUs of each node, instead of train.gpus")
+    parser.add_argument("--gpus", type=flags.count, help="GPUs of each node, instead of train.gpus")
 
 
 def _chosen(settings: config.Config, name: str | None) -> dict[str, Run]:

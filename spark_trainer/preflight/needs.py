@@ -44,7 +44,8 @@ def planned(config: Config, workflow: Any) -> Due:
     for job in workflow.dag.needrun_jobs():
         kind = job.rule.name.removesuffix("_shard").removesuffix("_file")
         if kind in steps.STEPS:
-            names.add(f"caption/{job.wildcards.backend}" if kind == "caption" else kind)
+            backend = job.wildcards_dict.get("backend")
+            names.add(f"{kind}/{backend}" if backend else kind)
         elif kind == "train_run":
             runs.add(job.wildcards.run)
     offered = dict(workflow.global_resources.items()).get("gpu")

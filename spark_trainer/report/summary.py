@@ -5,17 +5,15 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from spark_trainer.config import Config
 from spark_trainer.data import manifest
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import SHOWN, Trouble
-from spark_trainer.metrics.objective import Objective
 from spark_trainer.report import console, failures
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.runs.record import objective
+from spark_trainer.runs.summary import Summary
 from spark_trainer.system import log
 
 
@@ -95,7 +93,6 @@ def _left_out(troubles: Sequence[Trouble]) -> str:
 
 
 def _trained(path: Path) -> str:
-    summary = read_json(path)
     folder = RunFolder(path.parent)
     samples = folder.sample_lists()
     before, after = (read_json(samples[i])[:1] if samples else [] for i in (0, -1))
@@ -106,15 +103,16 @@ def _trained(path: Path) -> str:
         else f"\n            held-out video {folder.samples / new['file']}"
         for old, new in zip(before, after, strict=True)
     ]
-    held_out = _held_out(summary, objective(folder))
-    return f"{held_out} on {summary['device']}, {folder.final}{''.join(said)}"
+    summary = Summary.read(folder)
+    return f"{_held_out(summary)} on {summary.device}, {folder.final}{''.join(said)}"
 
 
-def _held_out(summary: dict[str, Any], objective: Objective) -> str:
+def _held_out(summary: Summary) -> str:
     """Say how the objective of the held-out videos changed, and in how many updates."""
-    first, last = (summary[objective.key(which)] for which in ("first", "last"))
-    changed = "nothing held out" if first is None else f"{objective.words} {first:.3f} → {last:.3f}"
-    return f"{changed} in {summary['steps']} steps"
+    changed = "nothing held out"
+    if summary.first is not None:
+        changed = f"{summary.objective.words} {summary.first:.3f} → {summary.last:.3f}"
+    return f"{changed} in {summary.steps} steps"
 
 
 def _short(text: str, width: int = 40) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from spark_trainer.data.files import canonical_json, read_json
 from spark_trainer.errors import UserError
-from spark_trainer.metrics.objective import HELD_OUT_LOSS, Objective
+from spark_trainer.metrics.objective import Objective
 from spark_trainer.runs import folder, spec
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.summary import objective
 
 SCORES = ("bleu", "rouge_l", "cider")
 NAMED = 10  # things of a kind that a list names; the others are counted
@@ -98,12 +99,6 @@ def _read(run: RunFolder) -> FoundRun:
         manifest_sha256=lineage["manifest_sha256"],
         videos=len(lineage["videos"]),
     )
-
-
-def objective(run: RunFolder) -> Objective:
-    """Return what a run is measured by; earlier versions knew one objective and named none."""
-    said = read_json(run.lineage) if run.lineage.exists() else {}
-    return Objective(**said["objective"]) if "objective" in said else HELD_OUT_LOSS
 
 
 def choose(runs: Sequence[FoundRun], wanted: str) -> FoundRun:

@@ -7,7 +7,7 @@ import yaml
 
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.export import Loading, local_base, saves_adapter
-from spark_trainer.metrics.objective import Objective
+from spark_trainer.runs.summary import Summary
 
 UNKNOWN = "unknown"
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
@@ -20,12 +20,7 @@ FOLDER = (
 
 
 def write(
-    folder: Path,
-    run: Run,
-    lineage: dict[str, Any],
-    summary: dict[str, Any],
-    objective: Objective,
-    loading: Loading,
+    folder: Path, run: Run, lineage: dict[str, Any], summary: Summary, loading: Loading
 ) -> None:
     """Write README.md with the base and its licence, the data's digest, the scores, the code.
 
@@ -34,7 +29,6 @@ def write(
         run: the settings.
         lineage: what the run is made of.
         summary: what came out.
-        objective: what of it is measured on held-out videos.
         loading: how it is loaded.
     """
     terms = {} if run.from_scratch else licence(run.model_name)
@@ -43,11 +37,11 @@ def write(
         ("licence of the base", "none" if run.from_scratch else terms.get("license", UNKNOWN)),
         ("learnt", METHODS[run.finetune]),
         ("data (SHA-256 of manifest.jsonl)", lineage["manifest_sha256"]),
-        ("videos trained on", summary["training_videos"]),
-        ("videos held out", summary["validation_videos"]),
-        *_held_out(summary, objective),
-        *((f"held-out {name}", f"{value:.4g}") for name, value in summary["scores"].items()),
-        ("updates", summary["steps"]),
+        ("videos trained on", summary.training_videos),
+        ("videos held out", summary.validation_videos),
+        *_held_out(summary),
+        *((f"held-out {name}", f"{value:.4g}") for name, value in summary.scores.items()),
+        ("updates", summary.steps),
         ("weights", f"the {run.final}" + (", averaged" if run.ema_decay else "")),
         ("code", f"SparkTrainer {lineage['spark_trainer']}, {lineage['code']}"),
     ]
@@ -84,14 +78,17 @@ def _where(run: Run) -> str:
     return f" The base that it was trained from is a local model, `{name}`." if name else ""
 
 
-def _held_out(summary: dict[str, Any], objective: Objective) -> list[tuple[str, str]]:
-    """Return what the held-out part says, where there is one."""
-    first, last, best = (summary[objective.key(which)] for which in ("first", "last", "best"))
-    if first is None:
+def _held_out(summary: Summary) -> list[tuple[str, str]]:
+    """Return what the held-out split says, where there is one."""
+    if summary.first is None:
         return []
+    measured = summary.objective
     return [
-        (objective.words, f"{first:.4f} before, {last:.4f} after"),
-        (f"{objective.extreme} {objective.words}", f"{best:.4f} at update {summary['best_step']}"),
+        (measured.words, f"{summary.first:.4f} before, {summary.last:.4f} after"),
+        (
+            f"{measured.extreme} {measured.words}",
+            f"{summary.best:.4f} at update {summary.best_step}",
+        ),
     ]
 
 

@@ -5,25 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Run
+from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded
-from spark_trainer.methods.base import Method
+from spark_trainer.runs.summary import Summary
 from spark_trainer.train import card
 
 
 def write(
     folder: Path,
     run: Run,
-    method: Method,
+    family: Kind,
     loaded: Loaded,
     lineage: dict[str, Any],
-    summary: dict[str, Any],
+    summary: Summary,
 ) -> None:
     """Write the model, what feeds it and its card; a crash leaves what was there before.
 
     Args:
         folder: where they go.
         run: the settings.
-        method: how it learnt.
+        family: the model's family.
         loaded: the trained model, whole, and what feeds it.
         lineage: what the run is made of.
         summary: what came out.
@@ -31,8 +32,7 @@ def write(
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    method.family.export(temporary, run, loaded)
-    loading = method.family.loading(temporary, run)
-    card.write(temporary, run, lineage, summary, method.objective, loading)
+    family.export(temporary, run, loaded)
+    card.write(temporary, run, lineage, summary, family.loading(temporary, run))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file
 
-from spark_trainer.data.files import read_json, write_json
+from spark_trainer.data.files import read_json
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.metrics.text import SCORES
+from spark_trainer.runs.summary import Summary
 from spark_trainer.train import checkpoints, final, setup
 from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.strategies.base import WEIGHTS
@@ -30,27 +31,28 @@ def finish(trainer: "Trainer", step: int) -> None:
         return
     trainer.tracker.close()
     metrics, objective = progress.metrics, start.method.objective
-    summary = {
-        "steps": step,
-        objective.key("first"): progress.first,
-        objective.key("last"): metrics.get(objective.metric),
-        objective.key("best"): progress.best,
-        "best_step": progress.best_step,
-        "scores": {name: metrics[name] for name in SCORES if name in metrics},
-        "final": run.final,
-        "device": start.accelerator.device.type,
-        "processes": start.accelerator.num_processes,
-        "optimizer_bytes": held,
-        "training_videos": start.training.samples.num_videos,
-        "validation_videos": start.validation.samples.num_videos,
-        "left_out_videos": len(start.training.samples.left_out),
-        "skipped_samples": progress.skipped,
-        "cut_texts": progress.cut,
-    }
+    summary = Summary(
+        steps=step,
+        device=start.accelerator.device.type,
+        objective=objective,
+        first=progress.first,
+        last=metrics.get(objective.metric),
+        best=progress.best,
+        best_step=progress.best_step,
+        scores={name: metrics[name] for name in SCORES if name in metrics},
+        final=run.final,
+        processes=start.accelerator.num_processes,
+        optimizer_bytes=held,
+        training_videos=start.training.samples.num_videos,
+        validation_videos=start.validation.samples.num_videos,
+        left_out_videos=len(start.training.samples.left_out),
+        skipped_samples=progress.skipped,
+        cut_texts=progress.cut,
+    )
     lineage = read_json(start.folder.lineage)
     with trainer.averaged():
-        final.write(start.folder.final, run, start.method, loaded, lineage, summary)
-    write_json(start.folder.summary, summary)
+        final.write(start.folder.final, run, start.method.family, loaded, lineage, summary)
+    summary.write(start.folder)
 
 
 def _best(trainer: "Trainer") -> Path:

@@ -70,3 +70,11 @@ def test_what_is_wrong_is_the_users(
 ) -> None:
     assert call(tmp_path, *flags, model_name=str(tmp_path / "nowhere")) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gpus", ["0", "-3", "2.5", "all"])
+def test_gpus_are_counted_from_one(
+    gpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, "--gpus", gpus) == 1
+    assert f"argument --gpus: invalid count value: '{gpus}'" in capsys.readouterr().err

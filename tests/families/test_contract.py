@@ -19,7 +19,8 @@ from spark_trainer.families.kinds.batch import IGNORED, Batch
 from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage
-from spark_trainer.methods.supervised import Supervised
+from spark_trainer.metrics.objective import HELD_OUT_LOSS
+from spark_trainer.runs.summary import Summary
 from spark_trainer.train import final, setup
 from tests import cards
 
@@ -249,9 +250,8 @@ def test_answers_are_drawn_as_the_model_rates_them(
 
 def saved(folder: Path, run: Run, family: VisionLanguage, loaded: Loaded) -> Any:
     lineage = {"run": "r", "manifest_sha256": "", "spark_trainer": "", "code": ""}
-    summary = {"training_videos": 1, "validation_videos": 1, "steps": 1}
-    summary |= {"first_loss": 1.0, "last_loss": 1.0, "best_loss": 1.0, "best_step": 1, "scores": {}}
-    final.write(folder, run, Supervised(run, family, loaded), loaded, lineage, summary)
+    summary = Summary(steps=1, device="cpu", objective=HELD_OUT_LOSS)
+    final.write(folder, run, family, loaded, lineage, summary)
     assert not list(folder.glob("*.bin"))
     assert AutoProcessor.from_pretrained(folder)
 

@@ -11,19 +11,22 @@ from huggingface_hub import ModelCard
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.metrics.objective import HELD_OUT_LOSS
+from spark_trainer.runs.summary import Summary
 from spark_trainer.train import card
 
 LINEAGE = {"run": "mine", "manifest_sha256": "ab" * 32, "spark_trainer": "0.1", "code": "c0de"}
-SUMMARY = {
-    "training_videos": 9,
-    "validation_videos": 2,
-    "steps": 30,
-    "scores": {"bleu": 12.345},
-    "first_loss": 3.0,
-    "last_loss": 1.25,
-    "best_loss": 1.0,
-    "best_step": 20,
-}
+SUMMARY = Summary(
+    steps=30,
+    device="cpu",
+    objective=HELD_OUT_LOSS,
+    first=3.0,
+    last=1.25,
+    best=1.0,
+    best_step=20,
+    scores={"bleu": 12.345},
+    training_videos=9,
+    validation_videos=2,
+)
 
 
 LOADING = Loading("transformers", "video-text-to-text", "import this_and_that")
@@ -31,7 +34,7 @@ LOADING = Loading("transformers", "video-text-to-text", "import this_and_that")
 
 def written(folder: Path, run: Run, loading: Loading = LOADING) -> tuple[dict[str, Any], str]:
     """The header as the hub's reader takes it, and the text."""
-    card.write(folder, run, LINEAGE, SUMMARY, HELD_OUT_LOSS, loading)
+    card.write(folder, run, LINEAGE, SUMMARY, loading)
     read = ModelCard.load(folder / "README.md")
     return read.data.to_dict(), read.text
 
