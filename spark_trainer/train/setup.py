@@ -175,8 +175,8 @@ def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) ->
         family.let_learn(loaded.model, run)
     if run.finetune == "qlora":
         loading.keep_packing(loaded.model)
-    if run.gradient_checkpointing:
-        family.checkpoint_gradients(loaded.model, run.gradient_checkpointing)
+    if run.recomputed:
+        family.checkpoint_gradients(loaded.model, run.recomputed)
     return loaded
 
 

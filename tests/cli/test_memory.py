@@ -49,9 +49,13 @@ def test_every_strategy_has_a_line(
 def test_a_strategy_that_refuses_the_settings_has_none(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(tmp_path, model_name=str(checkpoint), finetune="qlora") == 0
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("as configured")
+    settings = {"finetune": "qlora", "gradient_checkpointing": "auto"}
+    assert call(tmp_path, model_name=str(checkpoint), **settings) == 0
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    *choices, last = [line.rsplit(maxsplit=7)[0] for line in lines]
+    ways = ("4", "2", "selective", "attention", "true")
+    assert choices == [f"gradient_checkpointing: {how}" for how in ways]
+    assert last == "as configured"
 
 
 @pytest.mark.parametrize(

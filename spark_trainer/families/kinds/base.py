@@ -160,6 +160,32 @@ class Kind(ABC):
     def checkpoint_gradients(self, model: Any, how: Recomputed = True) -> None:
         """Let a model keep less for its backward pass and compute that a second time."""
 
+    def compile_layers(self, loaded: Loaded) -> None:
+        """Compile the repeated layers of a model, each by itself, for training.
+
+        Raises:
+            ValueError: they are not known to share few graphs, whatever the shapes of batches.
+        """
+        from spark_trainer.families.kinds import compiling
+
+        layers = self.layers_to_compile(loaded)
+        if not layers:
+            name = type(loaded.model).__name__
+            raise ValueError(
+                f"train.compile: expected true or false, no layers of {name} are known to compile "
+                "once for all shapes"
+            )
+        compiling.compile_layers(layers)
+
+    def layers_to_compile(self, loaded: Loaded) -> "list[torch.nn.Module]":
+        """Return the layers that share few graphs: by default those that diffusers names.
+
+        Raises:
+            ValueError: they would, but not as the model attends.
+        """
+        names = getattr(loaded.model, "_repeated_blocks", ())
+        return [layer for layer in loaded.model.modules() if type(layer).__name__ in names]
+
     @abstractmethod
     def readers(
         self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles

@@ -46,6 +46,29 @@ class ChatModel(VisionLanguage):
             use_varlen(loaded.model, self.tells_lengths, options.precision)
         return loaded
 
+    def layers_to_compile(self, loaded: Loaded) -> "list[torch.nn.Module]":
+        """See `Kind`; where a call is made for each sample, a graph holds the lengths of one row.
+
+        Raises:
+            ValueError: a part of the model does not attend by VARLEN.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        from spark_trainer.families.kinds.attention import VARLEN
+
+        parts = [getattr(loaded.model.config, part) for part in self.tells_lengths]
+        if any(part._attn_implementation != VARLEN for part in parts):
+            raise ValueError(
+                "train.compile: expected true or false, layers compile once for all lengths only "
+                "where one call attends to all samples (attention: auto on a GPU in 16 bits)"
+            )
+        return [
+            layer
+            for layer in loaded.model.modules()
+            if isinstance(layer, GradientCheckpointingLayer)
+            and any(getattr(module, "config", None) in parts for module in layer.modules())
+        ]
+
     def sees_video(self, loaded: Loaded) -> bool:
         """Tell whether a video goes in as such; else its frames do, as images."""
         return True
