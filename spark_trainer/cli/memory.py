@@ -15,13 +15,18 @@ def memory(options: argparse.Namespace) -> int:
     """Compute what training runs take of each GPU and of the machine; no weights are loaded."""
     from spark_trainer.train import memory_choice, memory_plan
     from spark_trainer.train.memory_pass import Data
-    from spark_trainer.train.topology import Topology
+    from spark_trainer.train.topology import Topology, sharing
 
     settings = config.read(options.config)
     layout = Layout(Path(settings.output_dir))
     for name, run in _chosen(settings, options.run).items():
         run = run.model_copy(update={"gpus": options.gpus or max(1, run.gpus)})
-        topology = Topology(run.nodes, run.gpus, "cuda")
+        samples = run.samples_per_update
+        gpus = sharing(samples, run.nodes, run.gpus) or run.gpus
+        if gpus < run.gpus:
+            text = f"{samples} samples per update can't be shared evenly"
+            print(f"{name}: {gpus} of {run.gpus} GPUs: {text}", file=sys.stderr)
+        topology = Topology(run.nodes, gpus, "cuda")
         manifest = Path(run.manifest_path or layout.manifest)
         data = Data(manifest, manifest.parent) if manifest.exists() else None
         if data is None:

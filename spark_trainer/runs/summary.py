@@ -23,7 +23,7 @@ class Summary:
         last: at the last one.
         best: the best one.
         best_step: the update of that.
-        scores: other metrics at the last evaluation.
+        scores: other metrics of the weights in `final/`.
         final: which weights are in `final/`, `train.final`.
         processes: that trained together.
         optimizer_bytes: what the optimizer's state took in each of them.

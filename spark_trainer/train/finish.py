@@ -1,5 +1,6 @@
 """How a run ends: the trained weights in `final/`, then the summary that says it is finished."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ def finish(trainer: "Trainer", step: int) -> None:
         return
     trainer.tracker.close()
     metrics, objective = progress.metrics, start.method.objective
+    saved = _metrics_at(trainer, progress.best_step) if run.final == "best" else metrics
     summary = Summary(
         steps=step,
         device=start.accelerator.device.type,
@@ -39,7 +41,7 @@ def finish(trainer: "Trainer", step: int) -> None:
         last=metrics.get(objective.metric),
         best=progress.best,
         best_step=progress.best_step,
-        scores={name: metrics[name] for name in SCORES if name in metrics},
+        scores={name: saved[name] for name in SCORES if name in saved},
         final=run.final,
         processes=start.accelerator.num_processes,
         optimizer_bytes=held,
@@ -53,6 +55,15 @@ def finish(trainer: "Trainer", step: int) -> None:
     with trainer.averaged():
         final.write(start.folder.final, run, start.method.family, loaded, lineage, summary)
     summary.write(start.folder)
+
+
+def _metrics_at(trainer: "Trainer", step: int | None) -> dict[str, float]:
+    """Return what an evaluation measured."""
+    found: dict[str, float] = {}
+    for line in trainer.setup.folder.metrics.read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        found |= values if values["step"] == step else {}
+    return found
 
 
 def _best(trainer: "Trainer") -> Path:

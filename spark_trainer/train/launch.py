@@ -19,7 +19,7 @@ from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.system import gpu, log
 from spark_trainer.train import continued, holder, lineage, memory_check, processes, stop
 from spark_trainer.train.strategies import deepspeed_config
-from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology
+from spark_trainer.train.topology import SLURM_JOB, Rendezvous, Topology, sharing
 
 
 class LaunchError(UserError):
@@ -200,7 +200,7 @@ def _topology(run: Run, granted: int, nodes: int) -> Topology:
     present = len(gpu.visible())
     usable = min(granted // nodes, present)
     samples = run.samples_per_update
-    shared = max((n for n in range(1, usable + 1) if not samples % (n * nodes)), default=0)
+    shared = sharing(samples, nodes, usable)
     if shared < usable:
         text = "using %d of %d GPUs: %d samples per update can't be shared evenly by all"
         log.logger.warning(text, shared * nodes, usable * nodes, samples)

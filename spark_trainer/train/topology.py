@@ -36,6 +36,14 @@ class Rendezvous:
         return cls(int(os.environ["SLURM_NODEID"]), told[1] if told else first, port)
 
 
+def sharing(samples: int, nodes: int, most: int) -> int:
+    """Return how many processes of each node share the samples of an update evenly, `most` of all.
+
+    0 where the nodes alone can't.
+    """
+    return max((n for n in range(1, most + 1) if not samples % (n * nodes)), default=0)
+
+
 @dataclass(frozen=True)
 class Topology:
     """How many nodes a run has, how many processes each of them, and on which kind of device."""

@@ -46,6 +46,16 @@ def test_every_strategy_has_a_line(
     assert names == ["as configured", *files, "FSDP2"]
 
 
+def test_gpus_that_can_not_share_an_update_evenly_are_not_used(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"model_name": str(checkpoint), "global_batch_size": 4}
+    assert call(tmp_path, "--gpus", "3", **settings) == 0
+    told = capsys.readouterr()
+    assert "slow: 2 of 3 GPUs: 4 samples per update can't be shared evenly" in told.err
+    assert told.out.startswith("slow: GiB on each of 2 GPUs")
+
+
 def test_a_strategy_that_refuses_the_settings_has_none(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,6 +144,8 @@ def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
     best = min(losses, key=losses.__getitem__)
     assert summary["best_step"] == best
     assert summary["best_loss"] == losses[best]
+    [there] = [x for x in metrics(folder) if x["step"] == best and "bleu" in x]
+    assert summary["scores"] == {name: there[name] for name in ("bleu", "rouge_l", "cider")}
     assert summary["steps"] == max(losses) == best + 3 * 2 < 200
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert kept == [f"step_{best:08d}", f"step_{best + 6:08d}"]

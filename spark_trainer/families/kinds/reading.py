@@ -49,9 +49,9 @@ class Reader(ABC):
         """Return the batch as the loss takes it, on its device; never called by a worker."""
         return batch.to(device)
 
+    @abstractmethod
     def largest(self, run: Run) -> Batch:
         """Return the batch that takes the most memory of those that a run may meet."""
-        raise NotImplementedError
 
     def resident(self) -> "list[torch.nn.Module]":
         """List the frozen modules that are on the device while the network trains, beside it."""
