@@ -26,7 +26,7 @@ from spark_trainer.config import Run
 from spark_trainer.data import manifest
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import frame_name
-from spark_trainer.families.kinds import chat, loading
+from spark_trainer.families.kinds import loading, prompts
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 
@@ -57,7 +57,7 @@ def samples(folder: Path, root: Path, run: Run) -> Dataset:
             said = entry["meta"]["caption"]
             row = {
                 "images": [image],
-                "prompt": [{"role": "user", "content": chat.PROMPT}],
+                "prompt": [{"role": "user", "content": prompts.PROMPT}],
                 "completion": [{"role": "assistant", "content": said}],
             }
             rows.append(row)

@@ -1,5 +1,5 @@
 rule encode_shard:
-    """Encode a shard's clips and texts with diffusion's frozen encoders, each once."""
+    """Encode a shard's clips and texts with a model's frozen encoders, each once."""
     input:
         data=of_encode(RUNS.to_encode),
     output:

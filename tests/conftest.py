@@ -1,8 +1,11 @@
-"""What several test folders share: the repository, the shipped clips, a small manifest."""
+"""What several test folders share: the repository, the shipped clips, a count of graphs."""
 
 import os
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +43,17 @@ def two_clips(clips: Path, tmp_path: Path) -> dict[str, str]:
     for name in ("dog.mp4", "title.mp4"):
         shutil.copy(clips / name, videos / name)
     return {"video_dir": str(videos), "output_dir": str(tmp_path / "out")}
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Counts what torch.compile makes, of whole functions alone, and computes it step by step."""
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    torch.compiler.reset()  # models share upstream's code, which has a limit of graphs
+    counter = CompileCounter()
+    compiling = partial(torch.compile, backend=counter, fullgraph=True)
+    monkeypatch.setattr(torch, "compile", compiling)
+    with torch._dynamo.config.patch(optimize_ddp=True):  # it is what it was at the end
+        yield counter

@@ -12,7 +12,7 @@ from spark_trainer.captioners.base import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data import models
 from spark_trainer.data.sample import Sample
-from spark_trainer.families.kinds import chat, padding
+from spark_trainer.families.kinds import padding, prompts
 from spark_trainer.families.kinds.loading import nf4
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def conversation(
 ) -> dict[str, Any]:
     """Prepare an image, or several as a video, and a question, in the chat template."""
     sample = Sample("", tuple(images), tuple(times), prompt, answer="")
-    return chat.ask(processor, sample, as_video=len(images) > 1)
+    return prompts.ask(processor, sample, as_video=len(images) > 1)
 
 
 class Network(Captioner):

@@ -7,6 +7,7 @@ request is tried again.
 """
 
 import base64
+import functools
 import io
 import json
 import os
@@ -16,12 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx2
+
 from spark_trainer.captioners import backends
 from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.data import models
 from spark_trainer.errors import LONGEST_REASON, MachineError
-from spark_trainer.families.kinds import chat
+from spark_trainer.families.kinds import prompts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,6 +60,11 @@ class Server(Captioner):
         self._prompt = backends.prompt(settings)
         self._unanswered = 0  # in a row
 
+    @functools.cached_property
+    def _client(self) -> httpx2.Client:
+        """Return a client of ours: the hub's refuses every address under HF_HUB_OFFLINE."""
+        return httpx2.Client(follow_redirects=True)
+
     @property
     def facts(self) -> dict[str, Any]:
         """Return the server's address; only the server knows the weights' commit."""
@@ -72,7 +80,7 @@ class Server(Captioner):
         max_side_px = self._settings.max_side_px
         images = shown.images(max_side_px)
         as_video = self._sends_videos and len(images) > 1
-        sent = chat.of_one_size(images) if as_video else images
+        sent = prompts.of_one_size(images) if as_video else images
         codes = [
             _code(frame, image, max_side_px is None and image is read)
             for frame, image, read in zip(shown.frames, sent, images, strict=True)
@@ -136,22 +144,18 @@ class Server(Captioner):
         Raises:
             ConfigError: the server doesn't know the model, the address or the key.
         """
-        from huggingface_hub import errors, get_session
-
         where = f"caption.server_url: {self._settings.server_url}"
         url = f"{self._settings.server_url.rstrip('/')}/chat/completions"
-        # Without a key here, the hub's client would send the user's token for the hub.
-        headers = {"Authorization": f"Bearer {os.environ.get(KEY_VARIABLE) or 'none'}"}
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         limit_s = self._settings.server_timeout_s
         try:
-            with get_session().stream(
+            with self._client.stream(
                 "POST", url, json=question, headers=headers, timeout=limit_s
             ) as response:
                 status, body = response.status_code, _body(response, limit_s)
-        except errors.HTTPError as error:  # type: ignore[attr-defined]
-            # By name, because the class's module depends on the hub's HTTP library.
-            refused = type(error).__name__ == "ConnectError"
-            kind = _NoServer if refused else Trouble
+        except httpx2.HTTPError as error:
+            kind = _NoServer if isinstance(error, httpx2.ConnectError) else Trouble
             return kind(f"{where}: {error or type(error).__name__}", machine=True)
         except TimeoutError as error:
             return Trouble(f"{where}: {error}", machine=True)

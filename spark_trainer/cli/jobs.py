@@ -57,7 +57,7 @@ def join(options: argparse.Namespace) -> int:
 
 
 def encode(options: argparse.Namespace) -> int:
-    """Encode a shard's clips with diffusion's frozen encoders; called by the rules."""
+    """Encode a shard's clips with a model's frozen encoders; called by the rules."""
     from spark_trainer.runs.spec import RunSpec
     from spark_trainer.train import encode as encoding
 

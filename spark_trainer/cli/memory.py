@@ -13,7 +13,7 @@ from spark_trainer.errors import UserError, of_machine
 
 def memory(options: argparse.Namespace) -> int:
     """Compute what training runs take of each GPU and of the machine; no weights are loaded."""
-    from spark_trainer.train import memory_plan
+    from spark_trainer.train import memory_choice, memory_plan
     from spark_trainer.train.memory_pass import Data
     from spark_trainer.train.topology import Topology, sharing
 
@@ -32,12 +32,16 @@ def memory(options: argparse.Namespace) -> int:
         if data is None:
             text = f"{manifest}: no such file yet; grey frames stand in for the samples"
             print(text, file=sys.stderr)
+        planner = memory_plan.Planner(topology, data)
+        auto = run.gradient_checkpointing == "auto"
+        chosen_from = memory_choice.choices(run) if auto else []
         try:
-            plans = memory_plan.Planner(topology, data).by_strategy(run)
+            plans = {memory_choice.name(one): planner.plan(one) for one in chosen_from}
+            plans |= planner.by_strategy(run)
         except (ValueError, OSError) as error:
             if of_machine(error):
                 raise
-            raise UserError(f"memory: run {name}: {error}") from None
+            raise UserError(f"memory: run {name}: {run.model_name}: {error}") from None
         print(f"{name}: GiB on each of {topology.world_size} GPUs, and of each machine (host)")
         print(memory_plan.table(plans))
     return 0

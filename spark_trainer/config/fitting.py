@@ -29,6 +29,8 @@ def check(run: "Run") -> None:
         _check_diffusion(run)
     elif run.clip.jpeg_decoding == "scaled" and not (run.clip.max_side_px or run.clip.sizes):
         raise ConfigError("clip.jpeg_decoding: expected full without max_side_px or sizes")
+    if run.encode_vision:
+        _check_encode_vision(run)
     if run.packing_length is not None:
         _check_packing_length(run, run.packing_length)
     if run.from_scratch and run.finetune != "full":
@@ -37,8 +39,23 @@ def check(run: "Run") -> None:
         raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
     if run.sharded:
         _check_shards(run)
+    if run.compile == "layers":
+        _check_layers(run)
     if not run.holds_out:
         _check_nothing_held_out(run)
+
+
+def _check_encode_vision(run: "Run") -> None:
+    """Refuse to keep what a tower makes of frames where the next epoch shows others."""
+    if run.kind != "vision_language":
+        raise ConfigError(f"encode_vision: expected false for {run.model_type}")
+    if run.from_scratch:
+        raise ConfigError("encode_vision: expected false with from_scratch")
+    if not run.clip.variants and (run.clip.sampling == "random" or run.clip.flip):
+        raise ConfigError(
+            "encode_vision: expected clip.variants with clip.sampling: random and with clip.flip, "
+            "which show other frames in each epoch"
+        )
 
 
 def _check_packing_length(run: "Run", length: int) -> None:
@@ -59,6 +76,16 @@ def _check_nothing_held_out(run: "Run") -> None:
         raise ConfigError("split.validation: expected above 0 with final: best")
 
 
+def _check_layers(run: "Run") -> None:
+    """Refuse settings that ask for single operations of a layer that is compiled."""
+    if isinstance(run.recomputed, str):
+        raise ConfigError(
+            "gradient_checkpointing: expected auto, true, false or a number with compile: layers"
+        )
+    if run.finetune == "qlora":
+        raise ConfigError("finetune: expected full or lora with compile: layers")
+
+
 def _check_shards(run: "Run") -> None:
     """Refuse settings that don't work where each process holds only a part of the model."""
     name = "use_deepspeed" if run.use_deepspeed else "fsdp"
@@ -72,13 +99,14 @@ def _check_shards(run: "Run") -> None:
     # What gathers weights runs among a layer's operations, and not alike the second time.
     gathers = run.use_deepspeed or run.model_type == "diffusion"
     wrong = {
-        "gradient_checkpointing: expected true, false or a number": gathers
-        and isinstance(run.gradient_checkpointing, str),
+        "gradient_checkpointing: expected auto, true, false or a number": gathers
+        and isinstance(run.recomputed, str),
         "use_accelerate: expected true": not run.use_accelerate,
         "ema_decay: expected none": run.ema_decay is not None,
         "finetune: expected full or lora": run.finetune == "qlora",
         "optimizer: expected adamw": run.optimizer != "adamw",
-        "compile: expected false": run.compile,
+        "compile: expected false": run.use_deepspeed and bool(run.compile),
+        "compile: expected false or layers": run.compile is True,
     }
     for text, found in wrong.items():
         if found:

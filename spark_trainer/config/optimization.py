@@ -116,18 +116,30 @@ class Optimization(Section):
         "workflow, or each time that training uses it.",
         json_schema_extra=Runtime,
     )
+    encode_vision: bool = Field(
+        False,
+        description="Let a model that writes about videos see each clip once, in a step of the "
+        "workflow: what its frozen vision tower and projector make of it is kept, and training "
+        "opens no frame. Needs the same frames in every epoch, or `clip.variants`.",
+        json_schema_extra=Runtime,
+    )
     guidance_dropout: Fraction = Field(
         0.1,
         description="Share of clips that diffusion learns without their conditions, for "
         "classifier-free guidance.",
     )
-    gradient_checkpointing: Recomputed = Field(
+    gradient_checkpointing: Recomputed | Literal["auto"] = Field(
         False,
         description="What is computed a second time in the backward pass, to save memory; same "
         "gradients. `true` takes every layer, n every n-th one, `attention` all but self-"
-        "attention, `selective` all but that and matrix products no wider than what goes in.",
+        "attention, `selective` all but that and matrix products no wider than what goes in; "
+        "`auto` the first of 4, 2, `selective`, `attention` and `true` that fits into a GPU.",
     )
-    compile: bool = Field(False, description="Compile the model with torch.compile.")
+    compile: bool | Literal["layers"] = Field(
+        False,
+        description="Compile the model with torch.compile: as a whole, which it does anew for each "
+        "shape of a batch, or its repeated `layers` one by one, once for all shapes.",
+    )
 
     @field_validator("mixed_precision", mode="before")
     @classmethod
@@ -137,6 +149,6 @@ class Optimization(Section):
 
     @field_validator("gradient_checkpointing")
     @classmethod
-    def _every_layer(cls, value: Recomputed) -> Recomputed:
+    def _every_layer(cls, value: Recomputed | Literal["auto"]) -> Recomputed | Literal["auto"]:
         """Write every first layer as `true`, which names the runs of earlier versions."""
         return True if value == 1 else value

@@ -8,7 +8,7 @@ from spark_trainer.config import fitting
 from spark_trainer.config.devices import Devices
 from spark_trainer.config.model import MODEL_TYPES, Model
 from spark_trainer.config.monitoring import Monitoring
-from spark_trainer.config.optimization import Optimization
+from spark_trainer.config.optimization import Optimization, Recomputed
 
 
 class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last one's keys first
@@ -31,14 +31,23 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         return self.use_deepspeed or self.fsdp
 
     @property
+    def recomputed(self) -> Recomputed:
+        """Return what is computed a second time; where `auto` is not decided, every layer."""
+        return True if self.gradient_checkpointing == "auto" else self.gradient_checkpointing
+
+    @property
     def encoded_ahead(self) -> bool:
         """Tell whether the `encode` step comes before this run."""
-        return self.kind == "diffusion" and self.encode == "ahead"
+        return self.encode_vision or self._clips_ahead
 
     @property
     def variants(self) -> int | None:
         """Return the number of random clips of a video; None for a new one in each epoch."""
-        return self.clip.variants or (1 if self.encoded_ahead else None)
+        return self.clip.variants or (1 if self._clips_ahead else None)
+
+    @property
+    def _clips_ahead(self) -> bool:
+        return self.kind == "diffusion" and self.encode == "ahead"
 
     @property
     def holds_out(self) -> bool:
@@ -60,7 +69,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         """
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
-        values["gradient_checkpointing"] = bool(self.gradient_checkpointing)
+        values["gradient_checkpointing"] = bool(self.recomputed)
         if self.final == "best" or self.early_stopping:
             values["eval_steps"] = self.eval_steps
             if self.max_eval_samples:

@@ -124,6 +124,12 @@ class VideoFrameDataset:
         return self._sampling.jpeg_decoding
 
     @property
+    def decoding(self) -> dict[str, Any]:
+        """Return the settings by which a plan's frames are decoded and shrunk."""
+        chosen = self._sampling
+        return {"max_side_px": chosen.max_side_px, "deinterlace": chosen.deinterlace}
+
+    @property
     def num_clips(self) -> int:
         """Return the number of samples to encode ahead: each one in all of its variants."""
         return len(self) * (1 if self._fixed else self._variants or 1)

@@ -1,6 +1,6 @@
 """What frozen encoders made of clips and of texts, each kept under all that decides it.
 
-encoded/<encoders>/             below `output_dir`: the encoders of one pipeline, in one precision
+encoded/<encoders>/             below `output_dir`: the encoders of one model, in one precision
     ab/<video>/<key>.safetensors    what they made of a clip of a video, whatever is said about it
     ab/<video>/<fingerprint>.json   the record of what runs of these settings take of the video
     texts/ab/<key>.safetensors  what they made of a text, whichever videos it is said about
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 VERSION = 1  # raised when the same clip and encoders give other tensors
+VISION_VERSION = 1  # raised when the same frames and vision tower give other tensors
 NO_WEIGHTS = ("scheduler", "safety_checker", "feature_extractor_safety")
 DIGITS = 16
 READ = ("frames", "pose")  # the steps whose files a clip may come from
@@ -55,6 +56,26 @@ def encoders(run: Run, trained: Sequence[str], cache: Path) -> dict[str, Any]:
     return {"version": VERSION, "weights": weights, "precision": run.mixed_precision}
 
 
+def vision_tower(run: Run, cache: Path) -> dict[str, Any]:
+    """Return what decides a vision tower's output beside the frames that it is shown.
+
+    Of a local checkpoint everything counts by its content, the processor's settings too. The tower
+    is held in the precision of the run's frozen weights.
+
+    Args:
+        run: the settings.
+        cache: where digests of weights are kept.
+    """
+    held = {"full": "no", "lora": run.mixed_precision, "qlora": "nf4"}[run.finetune]
+    return {
+        "vision": VISION_VERSION,
+        "weights": models.identity(run.model_name, cache),
+        "held": held,
+        "precision": run.mixed_precision,
+        "attention": run.attention,
+    }
+
+
 @dataclass(frozen=True)
 class EncodedFiles:
     """What the encoders of one pipeline made, in its folder.
@@ -68,23 +89,32 @@ class EncodedFiles:
 
     def clip(self, samples: VideoFrameDataset, plan: Plan) -> Path:
         """Name the file of a clip, below its video's id, so that it can be traced and removed."""
+        beside = {"beside": dict(plan.conditions), "variant": plan.variant}
+        name = digest(self._shown(samples, plan) | beside)
+        earlier = self._shared("clips", name)
+        return earlier if earlier.exists() else self._of_video(plan, name)
+
+    def vision(self, samples: VideoFrameDataset, plan: Plan) -> Path:
+        """Name the file of what a vision tower made of a sample's frames, whatever is said."""
+        return self._of_video(plan, digest(self._shown(samples, plan) | samples.decoding))
+
+    def _of_video(self, plan: Plan, name: str) -> Path:
         video = str(plan.entry["id"])
+        return self.folder / video[:2] / video / f"{name}.safetensors"
+
+    def _shown(self, samples: VideoFrameDataset, plan: Plan) -> dict[str, Any]:
+        """Return what decides the frames of a sample."""
         key = {
-            "video": video,
+            "video": str(plan.entry["id"]),
             "source": samples.source,
             "times": plan.times,
             "size": plan.size,
             "mirrored": plan.mirrored,
-            "beside": dict(plan.conditions),
-            "variant": plan.variant,
             "content": self._content(samples, plan),
         }
         if samples.jpeg_decoding != "full":
             key["jpeg_decoding"] = samples.jpeg_decoding
-        name = digest(key)
-        earlier = self._shared("clips", name)
-        path = self.folder / video[:2] / video / f"{name}.safetensors"
-        return earlier if earlier.exists() else path
+        return key
 
     def _content(self, samples: VideoFrameDataset, plan: Plan) -> Any:
         if self.step_fingerprints is None:

@@ -5,7 +5,7 @@ ab/<sha256>/                  one video: frames/, audio.wav, and a record per st
     caption/<backend>.json    what each captioner wrote
     caption.json              the caption that was selected
     pose/                     skeleton, face, mask and background, frame by frame
-encoded/<encoders>/           latents and embeddings for diffusion; see encoded.py
+encoded/<encoders>/           what frozen encoders made, such as latents; see encoded.py
 manifest_v1.jsonl             the usable videos
 manifest_v1.features.json     the types of its keys, for Hugging Face datasets
 rejected_v1.jsonl             the others, with reasons

@@ -67,7 +67,7 @@ class Qwen2VL(ChatModel):
         if "position_ids" not in tensors:
             made["position_ids"] = _in_space(loaded, tensors)
         for kind in ("image", "video"):
-            if f"{kind}_grid_thw" in tensors:
+            if f"{kind}_grid_thw" in tensors and f"{kind}_features" not in tensors:
                 found = _of_tower(loaded.model.model.visual, tensors[f"{kind}_grid_thw"])
                 made |= {f"{kind}_{name}": value for name, value in found.items()}
         return made

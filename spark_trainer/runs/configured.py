@@ -79,8 +79,10 @@ def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
     base = base_run.find(name, run, run_id, key) if run.continue_from else None
     if base:
         base_run.check(base, run, origin, key)
-    trained = families.trained_components(run.model_name)
-    encoders = encoded.encoders(run, trained, cache)
+    if run.encode_vision:
+        encoders = encoded.vision_tower(run, cache)
+    else:
+        encoders = encoded.encoders(run, families.trained_components(run.model_name), cache)
     return RunSpec(
         name=name,
         run_id=run_id(base.name if base else ""),

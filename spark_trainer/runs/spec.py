@@ -21,7 +21,7 @@ class _Common:
     """What holds before and after a launch.
 
     Frames and audio of the data lie relative to `data_root`. `encoded` is the folder of what
-    diffusion's encoders make of the data, `step_fingerprints` are those of the steps that the data
+    frozen encoders make of the data, `step_fingerprints` are those of the steps that the data
     comes from, absent where a manifest was given. `origin` stands for the data and for the weights
     that the run begins with.
     """

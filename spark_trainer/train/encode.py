@@ -185,7 +185,9 @@ def _collected(spec: RunSpec, data: Path, folder: Path) -> Path:
 def _taken(spec: RunSpec, run: Run, family: "Kind", manifest: Path) -> dict[Video, Taken]:
     """Plan what a run takes of each video, trained on or held out."""
     taken: dict[Video, Taken] = {}
-    kept, reads_text = EncodedFiles(spec.encoded, spec.step_fingerprints), family.needs.text
+    kept = EncodedFiles(spec.encoded, spec.step_fingerprints)
+    name_of = kept.vision if run.encode_vision else kept.clip
+    reads_text = family.needs.text and not run.encode_vision
     splits = dataset.read(manifest, spec.data_root, run, family.one_frame, family.needs)
     for samples in (splits["train"], splits["validation"]):
         for number in range(samples.num_clips):
@@ -193,7 +195,7 @@ def _taken(spec: RunSpec, run: Run, family: "Kind", manifest: Path) -> dict[Vide
             files = taken.setdefault(Video(name, f"{name[:2]}/{name}"), {})
             try:
                 plan = samples.plan(number)
-                files.setdefault(kept.clip(samples, plan), (samples, number))
+                files.setdefault(name_of(samples, plan), (samples, number))
             except Unusable as reason:
                 files[spec.encoded / str(number)] = reason  # is never there, so each job names it
                 continue

@@ -112,7 +112,9 @@ def _conclude(spec: RunSpec, ending: processes.Ending) -> None:
 
 def _unsaid(ending: processes.Ending) -> str:
     if ending.asked:
-        return "stopped where it was; the same command goes on from its newest checkpoint"
+        return (
+            "stopped at once; the same command goes on from its newest checkpoint, or begins again"
+        )
     if ending.status > processes.BY_SIGNAL:
         return f"a training process was ended by signal {ending.status - processes.BY_SIGNAL}"
     return f"ended with status {ending.status}"
@@ -179,10 +181,16 @@ def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> Non
 
 
 def _check_memory(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> None:
-    """Stop a run that can't fit into its GPUs; those of several nodes are not asked here."""
+    """Stop a run that can't fit into its GPUs, and tell where `auto` can't be decided by them.
+
+    Those of several nodes are not asked here.
+    """
     if topology.device == "cuda":
         memory = gpu.memory_bytes(lease.devices) if lease else None
         memory_check.before_loading(spec.folder, memory, spec.settings.check_memory)
+    if LaunchedRun.read(spec.folder).settings.gradient_checkpointing == "auto":
+        text = "train.gradient_checkpointing: auto is true, the memory of a GPU is not known here"
+        log.logger.warning(text)
 
 
 def _topology(run: Run, granted: int, nodes: int) -> Topology:

@@ -41,7 +41,9 @@ class Trainer:
         run, accelerator = setup.run, setup.accelerator
         epochs = run.num_epochs * len(setup.training.samples)
         total = run.max_steps or math.ceil(epochs / run.samples_per_update)
-        if run.compile:
+        if run.compile == "layers":
+            setup.method.family.compile_layers(setup.loaded)
+        elif run.compile:
             setup.loaded.model.compile()
         strategy = strategies.of(run)(run, accelerator)
         schedules = []

@@ -1,13 +1,14 @@
 """Whether a run fits into its GPUs, asked before its weights are loaded.
 
 Started by `launch` as `python -m spark_trainer.train.memory_check <run folder> [<bytes of a GPU>]`,
-because it imports what the launcher does without. It prints the plan; its exit status is TOO_LARGE
-where the run can't fit.
+because it imports what the launcher does without. It prints the plan, and decides in the folder
+what `gradient_checkpointing: auto` is; its exit status is TOO_LARGE where the run can't fit.
 """
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from spark_trainer.errors import UserError
@@ -70,19 +71,25 @@ def before_loading(folder: RunFolder, memory: int | None, stops: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """Print what the run of a folder takes; returns TOO_LARGE where a GPU has less."""
-    from spark_trainer.train import memory_advice, memory_plan
+    from spark_trainer.train import memory_advice, memory_choice, memory_plan
     from spark_trainer.train.memory_pass import Data
+    from spark_trainer.train.memory_plan import Plan
 
     folder = RunFolder(Path(arguments[0]))
     launched = LaunchedRun.read(folder)
     run, data = launched.settings, Data(folder.manifest, launched.data_root)
     topology = Topology(launched.nodes, launched.processes_per_node, launched.device)
     planner = memory_plan.Planner(topology, data)
-    plan = planner.plan(run)
     memory = int(arguments[1]) if len(arguments) > 1 else None
     margin = MARGIN_OF_SHARDS if run.sharded else MARGIN
+    told, tried = "", dict[str, Plan]()
+    if memory is not None and run.gradient_checkpointing == "auto":
+        run, tried = memory_choice.choose(run, planner, memory * (1 - margin))
+        replace(launched, settings=run).write(folder)
+        told = f"train.{memory_choice.name(run)}, chosen for GPUs of {memory / GIB:.1f} GiB\n"
+    plan = planner.plan(run)
     if memory is None or plan.peak <= memory * (1 + margin):
-        print(memory_plan.table({launched.name: plan}))
+        print(told + memory_plan.table(tried | {launched.name: plan}))
         if memory is not None and plan.peak > memory * (1 - margin):
             print(f"that is close to the {memory / GIB:.1f} GiB of a GPU, and may be too much")
         return 0

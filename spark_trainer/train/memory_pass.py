@@ -121,6 +121,8 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
         ValueError: the checkpoint is of no known family, or can't do what is asked.
         OSError: there is no such checkpoint.
     """
+    # What a tower made may not be there yet; to keep it takes less than to make it.
+    run = run.model_copy(update={"encode_vision": False})
     method, networks = _without_weights(run)
     model = method.loaded.model
     loaded = _size(tensor for network in networks for tensor in living.weights(network))

@@ -3,7 +3,6 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -156,9 +155,6 @@ def model(run: Run, family: Kind, device: str = "cpu") -> Loaded:
 def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) -> Loaded:
     """Return the model with its frozen and its learning parts.
 
-    Frozen weights below adapters, and those of families of which little learns, are held in the
-    precision that they are used in.
-
     Args:
         run: the settings.
         family: the checkpoint's.
@@ -170,44 +166,18 @@ def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) ->
     """
     if run.packing and not family.packs:
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
-    narrow = run.finetune != "full" or family.mostly_frozen
-    options = LoadOptions(
-        from_scratch=run.from_scratch,
-        on_meta=on_meta,
-        dtype=loading.dtype(run) if narrow else None,
-        four_bit=run.finetune == "qlora",
-        attention=run.attention,
-        device=device,
-        precision=loading.dtype(run),
-        packed=run.packing,
-        sharded=run.sharded,
-    )
+    options = LoadOptions.of(run, family.mostly_frozen, device, on_meta)
     loaded = family.load(run.model_name, options)
     if run.from_scratch and not on_meta:
         log.logger.warning("train.from_scratch: %s begins from random weights", run.model_name)
     family.check(loaded, run)
     with torch.device("meta") if on_meta else contextlib.nullcontext():
-        if run.finetune == "full":
-            family.freeze(loaded.model, run)
-        else:
-            family.add_adapters(loaded.model, run)
+        family.let_learn(loaded.model, run)
     if run.finetune == "qlora":
-        _keep_packing(loaded.model)
-    if run.gradient_checkpointing:
-        family.checkpoint_gradients(loaded.model, run.gradient_checkpointing)
+        loading.keep_packing(loaded.model)
+    if run.recomputed:
+        family.checkpoint_gradients(loaded.model, run.recomputed)
     return loaded
-
-
-def _keep_packing(model: torch.nn.Module) -> None:
-    """Keep bitsandbytes from packing weights anew as soon as they are evaluated on a CPU.
-
-    Where the CPU has AVX512-BF16 it does, rounds their scales to 16 bits and fails where a row is
-    no multiple of 64 long.
-    """
-    layer: Any
-    for layer in model.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False
 
 
 def _splits(folder: RunFolder, root: Path, run: Run, family: Kind) -> Splits:

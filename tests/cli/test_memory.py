@@ -59,23 +59,27 @@ def test_gpus_that_can_not_share_an_update_evenly_are_not_used(
 def test_a_strategy_that_refuses_the_settings_has_none(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(tmp_path, model_name=str(checkpoint), finetune="qlora") == 0
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("as configured")
+    settings = {"finetune": "qlora", "gradient_checkpointing": "auto"}
+    assert call(tmp_path, model_name=str(checkpoint), **settings) == 0
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    *choices, last = [line.rsplit(maxsplit=7)[0] for line in lines]
+    ways = ("4", "2", "selective", "attention", "true")
+    assert choices == [f"gradient_checkpointing: {how}" for how in ways]
+    assert last == "as configured"
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("--run", "fast"), "no run 'fast'; expected one of: slow"),
-        ((), "memory: run slow: "),
+        ((), "run slow: nowhere: "),
     ],
 )
 def test_what_is_wrong_is_the_users(
     flags: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(tmp_path, *flags, model_name=str(tmp_path / "nowhere")) == 1
-    assert said in capsys.readouterr().err
+    assert call(tmp_path, *flags, model_name="nowhere") == 1
+    assert f"memory: {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("gpus", ["0", "-3", "2.5", "all"])

@@ -146,7 +146,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"train": {"gradient_checkpointing": "some"}},
         "train.gradient_checkpointing",
-        "expected true or false or a whole number or 'selective' or 'attention' (got 'some')",
+        "expected true or false or a whole number or 'selective' or 'attention' or 'auto' "
+        "(got 'some')",
     ),
     (
         {
@@ -157,7 +158,22 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
             }
         },
         "train.gradient_checkpointing",
-        "expected true, false or a number with use_deepspeed",
+        "expected auto, true, false or a number with use_deepspeed",
+    ),
+    (
+        {"train": {"compile": "layers", "gradient_checkpointing": "attention"}},
+        "train.gradient_checkpointing",
+        "expected auto, true, false or a number with compile: layers",
+    ),
+    (
+        {"train": {"compile": "layers", "finetune": "qlora"}},
+        "train.finetune",
+        "expected full or lora with compile: layers",
+    ),
+    (
+        {"train": {"compile": True, "fsdp": True}},
+        "train.compile",
+        "expected false or layers with fsdp",
     ),
     ({"train": {"continue_from": ""}}, "train.continue_from", "expected text that is not empty"),
     ({"train": {"model_name": ""}}, "train.model_name", "expected text that is not empty"),
@@ -268,7 +284,8 @@ def test_runtime_settings_decide_no_result() -> None:
     slow, fast = config.Caption(batch_size=1, device="cpu"), config.Caption(batch_size=64)
     assert slow.results() == fast.results()
     assert config.Caption(num_beams=2).results() != fast.results()
-    again = [config.Run(gradient_checkpointing=how).results() for how in (True, 1, 3, "attention")]
+    ways = (True, 1, 3, "attention", "auto")
+    again = [config.Run(gradient_checkpointing=how).results() for how in ways]
     assert all(one == again[0] != config.Run().results() for one in again)
     rows = {"packing": True, "packing_length": 8192}
     assert config.Run(**rows).results() == config.Run(packing=True).results()

@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils._pytree import tree_map_only
 from transformers import modeling_flash_attention_utils as flash
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from spark_trainer import families
 from spark_trainer.config import Run
@@ -28,16 +27,21 @@ from tests.train.conftest import fresh
 from . import tiny, varlen_on_cpu  # noqa: F401  # the kernel of a GPU runs here too
 from .conftest import clip
 
+FAMILIES = ["internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 SIZES = ((80, 60), (200, 50), (40, 120), (60, 60))
 
 
 class Model:
     """A family's tiny model that attends as on a GPU."""
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, finetune: str = "full", recomputed: bool = False) -> None:
         self.family: Any = families.find(str(checkpoint))
         self.loaded: Loaded = self.family.load(str(checkpoint), LoadOptions(packed=True))
-        self.family.freeze(self.loaded.model, Run(freeze=()))
+        torch.manual_seed(0)
+        learns = self.family.freeze if finetune == "full" else self.family.add_adapters
+        learns(self.loaded.model, Run(freeze=(), finetune=finetune))
+        if recomputed:
+            self.family.checkpoint_gradients(self.loaded.model)
         torch.backends.cuda.enable_cudnn_sdp(self.family.fixed_shapes)  # as `setup.model` does
         self.attend_by(VARLEN)
 
@@ -47,15 +51,7 @@ class Model:
 
     def layers(self) -> list[torch.nn.Module]:
         """Upstream's layers that attend by VARLEN."""
-        found = [
-            m for m in self.loaded.model.modules() if isinstance(m, GradientCheckpointingLayer)
-        ]
-        parts = [getattr(self.loaded.model.config, part) for part in self.family.tells_lengths]
-        return [
-            layer
-            for layer in found
-            if any(getattr(m, "config", None) in parts for m in layer.modules())
-        ]
+        return list(self.family.layers_to_compile(self.loaded))
 
     def batch(self, samples: list[Sample], packed: bool = True) -> Batch:
         encoded = [self.family.encode(self.loaded, sample, 4096) for sample in samples]
@@ -64,6 +60,15 @@ class Model:
     def loss(self, batch: Batch) -> torch.Tensor:
         return self.family.loss(self.loaded, self.loaded.model, batch)
 
+    def learn(self, batch: Batch) -> list[float]:
+        """The loss of a batch, and the sum of each gradient's squares."""
+        loss = self.loss(batch)
+        loss.backward()
+        learnt = [p for p in self.loaded.model.parameters() if p.grad is not None]
+        told = [loss.item(), *(p.grad.square().sum().item() for p in learnt)]
+        self.loaded.model.zero_grad()
+        return told
+
     def asks(self, batch: Batch) -> Asked:
         """What a forward and a backward pass ask of the device."""
         with asked() as found:
@@ -71,7 +76,7 @@ class Model:
         return found
 
 
-@pytest.fixture(scope="module", params=["internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture(scope="module", params=FAMILIES)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return getattr(tiny, request.param)(tmp_path_factory.mktemp(request.param))
 
@@ -108,18 +113,28 @@ def test_no_length_makes_a_shape_of_its_own(model: Model) -> None:
     assert len(shapes) <= 1  # of InternVL's tiles
 
 
-def test_layers_compile_for_all_lengths(model: Model) -> None:
-    """Nothing of a batch is read in a layer: a graph for the first, then more general ones."""
-    torch.compiler.reset()  # layers of all models share upstream's code, and a limit of graphs
-    counter = CompileCounter()
-    layers = {type(layer): layer for layer in model.layers()}
-    for layer in layers.values():
-        layer.compile(backend=counter, fullgraph=True)
-    for number in range(6):
+@pytest.mark.parametrize("checkpoint", [*FAMILIES, "llava"], indirect=True)
+@pytest.mark.parametrize("finetune", ["full", "lora"])
+def test_layers_compile_for_all_lengths(
+    checkpoint: Path, graphs: CompileCounter, finetune: str
+) -> None:
+    """Of each class a graph for what needs no gradient, and one for what does."""
+    model, plain = (Model(checkpoint, finetune, recomputed=True) for _ in range(2))
+    layers = model.layers()
+    model.family.compile_layers(model.loaded)
+    for number in range(20):
         size = SIZES[number % len(SIZES)]
         samples = [clip(i, "dog " * (1 + 5 * number), size=size) for i in range(2 + number % 3)]
-        model.loss(model.batch(samples)).backward()
-    assert counter.frame_count <= 3 * len(layers)
+        batch = model.batch(samples)
+        assert model.learn(batch) == plain.learn(batch)
+    assert graphs.frame_count <= 2 * len({type(layer) for layer in layers})
+
+
+def test_layers_of_other_attention_are_not_compiled(model: Model) -> None:
+    """A call for each sample would make a graph for each number of samples."""
+    model.attend_by("sdpa")
+    with pytest.raises(ValueError, match=r"train\.compile: expected true or false, layers compile"):
+        model.family.compile_layers(model.loaded)
 
 
 def test_layers_run_on_a_gpu_that_is_not_there(model: Model, clips: list[Sample]) -> None:

@@ -35,6 +35,7 @@ def runs(ask: Ask, model: Path, tmp_path: Path) -> RunGraph:
         "film": films,
         "film_given": films | {"manifest_path": str(given)},
         "each_step": films | {"encode": "each_step"},
+        "kept": {"encode_vision": True},
     }
     return RunGraph(ask(train={"runs": named}))
 
@@ -46,9 +47,10 @@ def test_a_run_waits_for_its_own_manifest_or_for_the_parts(runs: RunGraph, tmp_p
 
 
 def test_a_run_is_found_where_its_settings_and_data_say(runs: RunGraph) -> None:
-    assert runs.summaries.keys() == {"captions", "given", "film", "film_given", "each_step"}
+    names = {"captions", "given", "film", "film_given", "each_step", "kept"}
+    assert runs.summaries.keys() == names
     assert runs.summaries["captions"].name == "trained.json"
-    assert len(set(runs.summaries.values())) == 5
+    assert len(set(runs.summaries.values())) == 6
     assert read_json(runs.spec_file("given"))["name"] == "given"
 
 
@@ -60,6 +62,8 @@ def test_what_is_encoded_ahead_is_waited_for(runs: RunGraph) -> None:
     assert name == shard.name
     assert runs.reader(encoders, name, fingerprint) == "film"
     assert runs.to_encode("film", name) == runs.videos.markers("manifest")[0]
+    (of_tower,) = runs.encoded("kept")
+    assert of_tower.parents[1] != marker.parents[1]
     (of_given,) = runs.encoded("film_given")
     assert of_given.parents[1] == marker.parents[1]  # the same encoders, other data
     assert runs.to_encode("film_given", "any").name == "given.jsonl"

@@ -15,7 +15,7 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.errors import MachineError
-from spark_trainer.families.kinds import chat
+from spark_trainer.families.kinds import prompts
 from spark_trainer.families.kinds.clips import Clips
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.reading import Reader
@@ -206,7 +206,7 @@ def test_a_clip_that_a_family_refuses_is_skipped_before_the_device_sees_it(
 
 def test_the_commonest_size_is_that_of_a_video() -> None:
     red, tall = Image.new("RGB", (40, 20), (255, 0, 0)), Image.new("RGB", (10, 20), (0, 255, 0))
-    images = chat.of_one_size([tall, red, red])
+    images = prompts.of_one_size([tall, red, red])
     assert [image.size for image in images] == [(40, 20)] * 3
     assert images[0].getpixel((20, 10)) == (0, 255, 0)
     assert images[0].getpixel((1, 10)) == (0, 0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.errors import UserError
-from spark_trainer.runs.spec import RunSpec
+from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.system import gpu
 from spark_trainer.system.gpu import driver, registry
 from spark_trainer.train import launch, memory_advice, memory_check, memory_plan, processes
@@ -35,16 +35,30 @@ def without_weights(checkpoint: Path, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with one GPU of 8 MiB, as the driver tells it."""
+def card(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with one GPU of 8 MiB, or of as many as are asked for, as the driver tells it."""
+    mib = getattr(request, "param", 8)
     script = tmp_path / "bin" / "nvidia-smi"
     script.parent.mkdir()
-    script.write_text(NVIDIA_SMI.format(mib=8))
+    script.write_text(NVIDIA_SMI.format(mib=mib))
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(script.parent), prepend=":")
     monkeypatch.setenv(registry.FOLDER_VARIABLE, str(tmp_path / "leases"))
     monkeypatch.delenv(driver.VISIBLE_VARIABLE, raising=False)
-    assert gpu.memory_bytes(["0"]) == 8 * MIB
+    assert gpu.memory_bytes(["0"]) == mib * MIB
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The programs of runs whose processes are not really started."""
+    programs = []
+
+    def start(program: list[str], *_: Any) -> processes.Ending:
+        programs.append(program)
+        return processes.Ending(0, "", 0)
+
+    monkeypatch.setattr(processes, "start", start)
+    return programs
 
 
 def fit(spec: RunSpec) -> None:
@@ -67,19 +81,41 @@ def test_a_launch_may_try_all_the_same(
     without_weights: Path,
     card: None,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    started: list[list[str]],
 ) -> None:
-    started = []
-
-    def start(*_: Any) -> processes.Ending:
-        started.append(True)
-        return processes.Ending(0, "", 0)
-
-    monkeypatch.setattr(processes, "start", start)
     with caplog.at_level(logging.WARNING):
         fit(make(model_name=str(without_weights), batch_size=8, check_memory=False))
     assert started
     assert "it starts because of train.check_memory: false" in caplog.text
+
+
+@pytest.mark.parametrize("card", [34], indirect=True)
+def test_what_is_recomputed_is_chosen_for_the_gpu(
+    make: Any,
+    without_weights: Path,
+    card: None,
+    caplog: pytest.LogCaptureFixture,
+    started: list[list[str]],
+) -> None:
+    settings = {"model_name": str(without_weights), "allow_cpu": False, "min_gpus": 1}
+    made = make(batch_size=64, gradient_checkpointing="auto", **settings)
+    with caplog.at_level(logging.INFO):
+        fit(made)
+    assert started
+    assert LaunchedRun.read(made.folder).settings.gradient_checkpointing == "attention"
+    assert "train.gradient_checkpointing: attention, chosen for GPUs of 0.0 GiB" in caplog.text
+    tried = [line.split()[1] for line in caplog.text.splitlines() if line.startswith("gradient_")]
+    assert tried == ["selective", "attention"]
+
+
+def test_everything_is_recomputed_where_no_memory_is_known(
+    make: Any, caplog: pytest.LogCaptureFixture, started: list[list[str]]
+) -> None:
+    made = make(gradient_checkpointing="auto")
+    fit(made)
+    assert started
+    assert "auto is true, the memory of a GPU is not known here" in caplog.text
+    assert LaunchedRun.read(made.folder).settings.recomputed is True
 
 
 @pytest.mark.parametrize("memory", [None, 2**30])

@@ -9,7 +9,7 @@ import pytest
 
 from spark_trainer.config import Split
 from spark_trainer.data.dataset import split_of
-from tests.families import tiny_pipelines
+from tests.families import tiny, tiny_pipelines
 
 from .conftest import Clips, Workspace
 
@@ -74,6 +74,15 @@ def test_nothing_is_encoded_twice(trained: Workspace, tmp_path: Path) -> None:
     after = set(workspace.digests(r"\.safetensors$").items())
     assert kept < after
     assert len(after - kept) == 2  # its clip and its text
+
+
+def test_frozen_towers_see_the_clips_before_training(trained: Workspace, tmp_path: Path) -> None:
+    workspace = trained.copy(tmp_path)
+    asked = {"model_type": "vision_language", "finetune": "lora", "encode_vision": True}
+    workspace.configure("train", **asked, model_name=str(tiny.llava(tmp_path / "llava")))
+    planned = workspace.snakemake("train", "-n").stdout
+    assert planned.count("rule encode_shard:") == 2
+    assert planned.index("rule encode_shard:") < planned.index("rule train_run:")
 
 
 def test_what_an_earlier_version_encoded_is_taken_over(trained: Workspace, tmp_path: Path) -> None:

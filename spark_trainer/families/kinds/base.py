@@ -100,6 +100,17 @@ class Kind(ABC):
         ]
         return max(matches)[1]
 
+    def let_learn(self, model: Any, run: Run) -> None:
+        """Let learn what the run trains, and nothing else.
+
+        Raises:
+            ValueError: a part or a layer that is named is not there, or nothing is left to train.
+        """
+        if run.finetune == "full":
+            self.freeze(model, run)
+        else:
+            self.add_adapters(model, run)
+
     def freeze(self, model: "torch.nn.Module", run: Run) -> None:
         """Hold the parts still that the run, or the family, wants held.
 
@@ -148,6 +159,32 @@ class Kind(ABC):
     @abstractmethod
     def checkpoint_gradients(self, model: Any, how: Recomputed = True) -> None:
         """Let a model keep less for its backward pass and compute that a second time."""
+
+    def compile_layers(self, loaded: Loaded) -> None:
+        """Compile the repeated layers of a model, each by itself, for training.
+
+        Raises:
+            ValueError: they are not known to share few graphs, whatever the shapes of batches.
+        """
+        from spark_trainer.families.kinds import compiling
+
+        layers = self.layers_to_compile(loaded)
+        if not layers:
+            name = type(loaded.model).__name__
+            raise ValueError(
+                f"train.compile: expected true or false, no layers of {name} are known to compile "
+                "once for all shapes"
+            )
+        compiling.compile_layers(layers)
+
+    def layers_to_compile(self, loaded: Loaded) -> "list[torch.nn.Module]":
+        """Return the layers that share few graphs: by default those that diffusers names.
+
+        Raises:
+            ValueError: they would, but not as the model attends.
+        """
+        names = getattr(loaded.model, "_repeated_blocks", ())
+        return [layer for layer in loaded.model.modules() if type(layer).__name__ in names]
 
     @abstractmethod
     def readers(

@@ -7,21 +7,24 @@ Shapes: B rows, L tokens, N tokens that are predicted, V vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from spark_trainer.config import Run
 from spark_trainer.data import control
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families.kinds import padding
+from spark_trainer.families.kinds import loading, padding, prompts, towers
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.padding import PER_TOKEN
+from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage, decoded
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
-PROMPT = "Describe the video."
+ANSWER = "grey"  # in the place of any answer, where only the frames count
 
 
 class ChatModel(VisionLanguage):
@@ -42,6 +45,29 @@ class ChatModel(VisionLanguage):
 
             use_varlen(loaded.model, self.tells_lengths, options.precision)
         return loaded
+
+    def layers_to_compile(self, loaded: Loaded) -> "list[torch.nn.Module]":
+        """See `Kind`; where a call is made for each sample, a graph holds the lengths of one row.
+
+        Raises:
+            ValueError: a part of the model does not attend by VARLEN.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        from spark_trainer.families.kinds.attention import VARLEN
+
+        parts = [getattr(loaded.model.config, part) for part in self.tells_lengths]
+        if any(part._attn_implementation != VARLEN for part in parts):
+            raise ValueError(
+                "train.compile: expected true or false, layers compile once for all lengths only "
+                "where one call attends to all samples (attention: auto on a GPU in 16 bits)"
+            )
+        return [
+            layer
+            for layer in loaded.model.modules()
+            if isinstance(layer, GradientCheckpointingLayer)
+            and any(getattr(module, "config", None) in parts for module in layer.modules())
+        ]
 
     def sees_video(self, loaded: Loaded) -> bool:
         """Tell whether a video goes in as such; else its frames do, as images."""
@@ -72,23 +98,55 @@ class ChatModel(VisionLanguage):
             ValueError: the chat template does not repeat the answer.
         """
         sample = self.adapted(sample)
-        control.refuse(
-            loaded.processor, f"video {sample.video}: its text", sample.prompt, sample.answer
-        )
-        inputs, rest = _asked(loaded.processor, sample, self.sees_video(loaded))
-        tokens = {name: inputs.pop(name)[0] for name in list(inputs) if name in PER_TOKEN}
-        asked = tokens["input_ids"]
-        room = max_length - len(asked)
-        if room < 1:
-            raise Unusable(
-                f"video {sample.video}: prompt and images are {len(asked)} tokens, "
-                f"train.max_length is {max_length}; raise it, or lower train.clip.num_frames or "
-                "train.clip.max_side_px"
-            )
-        answer = loaded.processor.tokenizer(rest, add_special_tokens=False).input_ids
-        if answer[-1] not in _ends(loaded):
-            answer = [*answer, _ends(loaded)[0]]
-        return answered(tokens, inputs, answer, room)
+        _refuse(loaded, sample)
+        inputs, rest = prompts.asked(loaded.processor, sample, self.sees_video(loaded))
+        return _exchange(loaded, sample, inputs, rest, max_length)
+
+    def encode_kept(
+        self, loaded: Loaded, sample: Sample, kept: "dict[str, torch.Tensor]", max_length: int
+    ) -> Encoded:
+        """Return one exchange as tokens, without a look at its frames.
+
+        Args:
+            loaded: the model and its processor.
+            sample: its texts.
+            kept: what `encode_sample` made of its frames.
+            max_length: as in `encode`.
+
+        Raises:
+            Unusable: as in `encode`.
+            ValueError: as in `encode`.
+        """
+        _refuse(loaded, sample)
+        as_video, (vision, written) = self.sees_video(loaded), towers.taken_apart(kept)
+        prompt, rest = prompts.rendered(loaded.processor, sample, as_video, len(written))
+        tokens = prompts.expanded(loaded.processor, prompt, written, as_video)
+        return _exchange(loaded, sample, tokens | vision, rest, max_length)
+
+    def load_encoders(self, run: Run, device: "torch.device") -> Loaded:
+        """See `Kind`: the vision tower and the projector."""
+        options = LoadOptions.of(run, self.mostly_frozen, device.type)
+        loaded = self.load(run.model_name, options)
+        self.let_learn(loaded.model, run)
+        if options.four_bit:
+            loading.keep_packing(loaded.model)
+        towers.check(self, loaded.model)
+        return towers.alone(loaded, run, device)
+
+    def encode_sample(self, loaded: Loaded, sample: Sample) -> "dict[str, torch.Tensor]":
+        """See `Kind`: what the vision tower and the projector make of the frames."""
+        shown = replace(self.adapted(sample), prompt=None, answer=ANSWER)
+        return towers.kept(loaded, shown, self.sees_video(loaded))
+
+    def readers(
+        self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
+    ) -> tuple[Reader, Reader]:
+        if not run.encode_vision:
+            return super().readers(loaded, splits, run, device, kept)
+        towers.check(self, loaded.model)
+        texts = (self, loaded, run.max_length, run.packing, run.packing_length)
+        training, validation = (towers.KeptTexts(one, *texts, files=kept) for one in splits)
+        return training, validation
 
     def collate(self, loaded: Loaded, encoded: Sequence[Encoded], packed: bool) -> Batch:
         """Return padded rows, or one packed row, and the positions worth a prediction."""
@@ -129,15 +187,52 @@ class ChatModel(VisionLanguage):
     ) -> "tuple[torch.Tensor, torch.Tensor]":
         """See `VisionLanguage`; scores are made only where one is needed."""
         labels_BN = batch.tensors["labels"][:, batch.tensors["logits_to_keep"] + 1]
-        return model(**batch.inputs, use_cache=False).logits, labels_BN
+        return model(**towers.fed(batch.inputs), use_cache=False).logits, labels_BN
 
     def answers(self, loaded: Loaded, model: Any, sample: Sample, decoding: Decoding) -> list[str]:
-        asked = ask(loaded.processor, self.adapted(sample), self.sees_video(loaded))
+        asked = prompts.ask(loaded.processor, self.adapted(sample), self.sees_video(loaded))
         inputs = padding.repeated(asked, decoding.num_answers)
         weight = next(model.parameters())
         moved = {name: value.to(weight.device) for name, value in inputs.items()}
         ids_BL = model.generate(**moved, **decoding.options, use_cache=True)
         return decoded(loaded, ids_BL[:, inputs["input_ids"].shape[1] :])
+
+
+def _refuse(loaded: Loaded, sample: Sample) -> None:
+    """Refuse a sample whose texts hold a control token."""
+    texts = (sample.prompt, sample.answer)
+    control.refuse(loaded.processor, f"video {sample.video}: its text", *texts)
+
+
+def _exchange(
+    loaded: Loaded, sample: Sample, inputs: "dict[str, torch.Tensor]", rest: str, max_length: int
+) -> Encoded:
+    """Return a question with its answer behind it.
+
+    Args:
+        loaded: the model and its processor.
+        sample: whose they are.
+        inputs: the question as generation takes it.
+        rest: the text from where the answer starts.
+        max_length: tokens at most; a longer answer is cut.
+
+    Raises:
+        Unusable: the question alone fills `max_length`.
+    """
+    tokens = {name: value[0] for name, value in inputs.items() if name in PER_TOKEN}
+    vision = {name: value for name, value in inputs.items() if name not in PER_TOKEN}
+    asked = tokens["input_ids"]
+    room = max_length - len(asked)
+    if room < 1:
+        raise Unusable(
+            f"video {sample.video}: prompt and images are {len(asked)} tokens, "
+            f"train.max_length is {max_length}; raise it, or lower train.clip.num_frames or "
+            "train.clip.max_side_px"
+        )
+    answer = loaded.processor.tokenizer(rest, add_special_tokens=False).input_ids
+    if answer[-1] not in _ends(loaded):
+        answer = [*answer, _ends(loaded)[0]]
+    return answered(tokens, vision, answer, room)
 
 
 def answered(
@@ -163,84 +258,6 @@ def answered(
         longer[name] = torch.cat([tokens[name], torch.full_like(said, value)])
     labels = torch.cat([torch.full_like(asked, IGNORED), said])
     return Encoded(longer, labels, vision, len(answer) > room)
-
-
-def ask(processor: Any, sample: Sample, as_video: bool) -> "dict[str, torch.Tensor]":
-    """Return a question as generation takes it: the prompt up to the answer, and the frames."""
-    inputs, _ = _asked(processor, sample, as_video)
-    return inputs
-
-
-def _asked(processor: Any, sample: Sample, as_video: bool) -> "tuple[dict[str, torch.Tensor], str]":
-    """Return a question as generation takes it, and the text from where the answer starts."""
-    prompt, rest = _render(processor, sample, as_video)
-    return _inputs(processor, sample, prompt, as_video), rest
-
-
-def _render(processor: Any, sample: Sample, as_video: bool) -> tuple[str, str]:
-    """Return the exchange as text, up to where the answer starts, and from there on."""
-    seen = [{"type": "video"}] if as_video else [{"type": "image"} for _ in sample.images]
-    question = {"type": "text", "text": PROMPT if sample.prompt is None else sample.prompt}
-    asked = [{"role": "user", "content": [*seen, question]}]
-    said = {"role": "assistant", "content": [{"type": "text", "text": sample.answer}]}
-    prompt = processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    whole = processor.apply_chat_template([*asked, said], tokenize=False)
-    if whole.startswith(prompt):
-        return str(prompt), str(whole[len(prompt) :].rstrip())
-    # LLaVA-OneVision's template puts a space before an answer's line break, and none when it asks
-    # for one. What generation will see is what is trained on.
-    start = whole.rfind(sample.answer)
-    if start < 0:
-        raise ValueError(f"train.model_name: its chat template changes the answer: {whole[:400]!r}")
-    return str(prompt), str(whole[start:].rstrip())
-
-
-def _inputs(
-    processor: Any, sample: Sample, prompt: str, as_video: bool
-) -> "dict[str, torch.Tensor]":
-    """Return what upstream's processor makes of the prompt and the frames."""
-    import torch
-
-    seen: dict[str, Any] = {"images": [list(sample.images)]}
-    if as_video:
-        seen = {
-            "videos": [of_one_size(sample.images)],
-            "video_metadata": [_metadata(sample)],
-            "do_sample_frames": False,
-        }
-    bos = processor.tokenizer.bos_token
-    twice = bool(bos) and prompt.startswith(bos)  # the template wrote it already
-    made = processor(text=[prompt], **seen, add_special_tokens=not twice, return_tensors="pt")
-    return {name: torch.as_tensor(value) for name, value in made.items()}
-
-
-def of_one_size(images: "Sequence[Image]") -> "list[Image]":
-    """Return a video's frames in their commonest size; upstream's processors stack them.
-
-    A frame of another size, as where a phone was turned, keeps its shape between bars.
-    """
-    from PIL import ImageOps
-
-    sizes = [image.size for image in images]
-    size = max(sizes, key=sizes.count)
-    return [image if image.size == size else ImageOps.pad(image, size) for image in images]
-
-
-def _metadata(sample: Sample) -> Any:
-    """Return the frames' times in the form in which upstream's video processors take them.
-
-    A frame's place is its time, at a rate of 1: what a processor writes is then the time since the
-    video's start, and the rate that it works out is that of these frames, however few of the
-    video's they are.
-    """
-    from transformers.video_utils import VideoMetadata
-
-    first, last = sample.times[0], sample.times[-1]
-    gaps = len(sample.times) - 1
-    spacing_s = (last - first) / gaps if gaps and last > first else 1.0
-    return VideoMetadata(
-        total_num_frames=spacing_s * len(sample.times), fps=1.0, frames_indices=list(sample.times)
-    )
 
 
 def _ends(loaded: Loaded) -> list[int]:

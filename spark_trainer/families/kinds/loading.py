@@ -1,7 +1,7 @@
 """How weights are loaded: what a run asks for, and checkpoints that transformers reads."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from spark_trainer.config import Run
 from spark_trainer.families.kinds import meta_device
@@ -39,6 +39,32 @@ class LoadOptions:
     packed: bool = False
     sharded: bool = False
 
+    @classmethod
+    def of(cls, run: Run, mostly_frozen: bool, device: str, on_meta: bool = False) -> Self:
+        """Return how a run's model is loaded.
+
+        Frozen weights below adapters, and those of families of which little learns, are held in the
+        precision that they are used in.
+
+        Args:
+            run: the settings.
+            mostly_frozen: whether little of the family learns, see `Kind`.
+            device: type of the one that computes.
+            on_meta: weights have shapes and no content.
+        """
+        narrow = run.finetune != "full" or mostly_frozen
+        return cls(
+            from_scratch=run.from_scratch,
+            on_meta=on_meta,
+            dtype=dtype(run) if narrow else None,
+            four_bit=run.finetune == "qlora",
+            attention=run.attention,
+            device=device,
+            precision=dtype(run),
+            packed=run.packing,
+            sharded=run.sharded,
+        )
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -67,6 +93,18 @@ def nf4(precision: "torch.dtype | str | None") -> dict[str, Any]:
         "bnb_4bit_use_double_quant": True,
         "bnb_4bit_compute_dtype": precision,
     }
+
+
+def keep_packing(model: "torch.nn.Module") -> None:
+    """Keep bitsandbytes from packing weights anew as soon as they are evaluated on a CPU.
+
+    Where the CPU has AVX512-BF16 it does, rounds their scales to 16 bits and fails where a row is
+    no multiple of 64 long.
+    """
+    layer: Any
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def image_to_text(name: str, options: LoadOptions) -> Loaded:

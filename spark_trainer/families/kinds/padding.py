@@ -21,9 +21,12 @@ def groups(encoded: Sequence[Encoded]) -> list[list[Encoded]]:
 
 
 def num_frames(vision: "dict[str, torch.Tensor]") -> int:
-    """Return the frames T of a video (1, T, C, H, W), 0 where a family flattens them."""
-    video = vision.get("pixel_values_videos")
-    return video.shape[1] if video is not None and video.ndim == 5 else 0
+    """Return the frames T of a video (1, T, C, H, W), 0 where a family flattens them.
+
+    Of a video's features (1, L, D), of which a tower made as many for each frame, return L.
+    """
+    video = vision.get("pixel_values_videos", vision.get("video_features"))
+    return video.shape[1] if video is not None and video.ndim in (3, 5) else 0
 
 
 def num_learnt(labels_BL: "torch.Tensor") -> int:

@@ -170,6 +170,12 @@ class VisionLanguage(Kind):
         )
         return training, validation
 
+    def load_encoders(self, run: Run, device: "torch.device") -> Loaded:
+        """See `Kind`; no such family takes anything in the place of frames."""
+        raise ValueError(
+            f"train.encode_vision: expected false, {run.model_name} takes nothing but frames"
+        )
+
     def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the answers' token losses, in nats."""
         from spark_trainer.losses.next_token import token_loss

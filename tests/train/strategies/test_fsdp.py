@@ -1,4 +1,4 @@
-"""How often FSDP2 exchanges gradients."""
+"""How often FSDP2 exchanges gradients, and what it does around compiled layers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.distributed.fsdp._fully_shard._fsdp_collectives import foreach_reduce
 
 from spark_trainer.train.loop import Trainer
@@ -27,6 +28,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "rendezvous"))
     yield Store(tmp_path)
     torch.distributed.destroy_process_group()
+
+
+def gradients(store: Store, cell: Cell, **settings: Any) -> list[torch.Tensor]:
+    """Those of one batch."""
+    start = store.prepare(cell, peak_tflops=None, **settings)
+    updates = Trainer.build(start).updates
+    [batch] = updates.reader[[0]].batches
+    torch.manual_seed(0)
+    updates._backward([batch], torch.tensor(batch.num_targets))
+    found: list[Any] = [p.grad for p in updates.weights if p.grad is not None]
+    fresh()
+    return [gradient.full_tensor() for gradient in found]
 
 
 def exchanges(store: Store, finetune: str, num_passes: int) -> tuple[int, list[torch.Tensor]]:
@@ -51,3 +64,12 @@ def test_adapters_exchange_once_in_an_update(finetune: str, more: int, store: St
     assert len(gradients) == len(once) > 0
     for gradient, other in zip(gradients, once, strict=True):
         assert gradient.allclose(other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.long
+def test_weights_are_gathered_around_a_compiled_layer(store: Store, graphs: CompileCounter) -> None:
+    cell = Cell("wan_animate", "lora", "bf16", True, "fsdp")
+    plain, compiled = gradients(store, cell), gradients(store, cell, compile="layers")
+    assert 0 < graphs.frame_count <= 3
+    assert len(compiled) == len(plain) > 0
+    assert all(map(torch.equal, compiled, plain))
