@@ -52,7 +52,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
     @property
     def holds_out(self) -> bool:
         """Tell whether some videos are kept for the held-out loss."""
-        return self.split.validation > 0
+        return self.split.holds_out
 
     def results(self) -> dict[str, Any]:
         """Return the settings that this run's results depend on.
@@ -61,7 +61,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         update count, of `encode` only the number of variants, and of `gradient_checkpointing` only
         whether anything is computed a second time. `eval_steps` counts only where the held-out loss
         decides something, `max_eval_samples` there too if it is given; `clip.jpeg_decoding` only
-        where it is not `full`, as all runs before it were.
+        where it is not `full`, as all runs before it were; `split.validation_paths` only if given.
 
         The strategy (`use_deepspeed`, `fsdp`) counts, because weights are held in another precision
         by each. DeepSpeed's file does not: precision, batch sizes and clipping in it are the run's,
@@ -88,6 +88,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
             "clip.reference": not diffusion,
             "clip.replace": not diffusion,
             "clip.jpeg_decoding": self.clip.jpeg_decoding == "full",
+            "split.validation_paths": not self.split.validation_paths,
             "split.seed": not (self.split.validation or self.split.test),
             "num_epochs": self.max_steps is not None,
             "lora": self.finetune == "full",

@@ -9,7 +9,8 @@ import itertools
 import random
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,13 +28,28 @@ SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
-def split_of(video_hash: str, split: Split) -> SplitName:
-    """Return the split that a video belongs to; its hash decides, so adding videos moves none."""
+def split_of(video_hash: str, split: Split, names: Sequence[str] = ()) -> SplitName:
+    """Return the split that a video belongs to; its hash decides, so adding videos moves none.
+
+    Args:
+        video_hash: of its content.
+        split: the settings.
+        names: its paths, for `validation_paths`; one that matches a pattern is enough.
+    """
+    if any(fnmatchcase(name, one) for name in names for one in split.validation_paths):
+        return "validation"
     text = f"{split.seed}:{video_hash}".encode()
     share = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
     if share < split.validation:
         return "validation"
     return "test" if share < split.validation + split.test else "train"
+
+
+def of_entry(entry: Mapping[str, Any], split: Split) -> SplitName:
+    """Return the split that the video of a manifest's line belongs to."""
+    meta = entry["meta"]
+    names = meta.get("sources") or [name for name in (meta.get("source_path"),) if name]
+    return split_of(entry["id"], split, names)
 
 
 class VideoFrameDataset:
@@ -273,5 +289,5 @@ def read(
         for name in SPLIT_NAMES
     }
     for line in lines(manifest):
-        splits[split_of(line.entry["id"], run.split)].add(line.entry, line.offset)
+        splits[of_entry(line.entry, run.split)].add(line.entry, line.offset)
     return splits

@@ -1,6 +1,6 @@
 """Which runs a configuration asks for, and the id that names the folder of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from spark_trainer import families
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.data import encoded, models
+from spark_trainer.data.dataset import split_of
 from spark_trainer.data.files import digest
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
@@ -33,7 +34,7 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
     for name, run in config.runs.items():
         key = f"train.runs.{name}"
         if run.manifest_path is None:
-            data = [list(index.videos), fingerprints["manifest"]]
+            data = [list(index.videos), fingerprints["manifest"], *_held_out(index, run)]
             spec = _spec(name, run, data, index.layout, key)
             found[name] = replace(
                 spec,
@@ -44,6 +45,13 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
         else:
             found[name] = spec_on_manifest(name, run, index.layout, key)
     return found
+
+
+def _held_out(index: Index, run: Run) -> Iterator[list[str]]:
+    """Yield the videos that paths hold out, where they do: paths are no part of the rest."""
+    if run.split.validation_paths:
+        alone = run.split.model_copy(update={"validation": 0.0, "test": 0.0})
+        yield [one for one in index.videos if split_of(one, alone, index.sources[one]) != "train"]
 
 
 def spec_on_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> RunSpec:

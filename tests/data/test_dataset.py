@@ -28,6 +28,15 @@ def test_split_has_the_shares_asked_for_and_is_decided_by_content() -> None:
     assert parts != [split_of(h, Split(validation=0.2, test=0.1, seed=1)) for h in HASHES]
 
 
+def test_paths_hold_out_beside_the_share() -> None:
+    split = Split(validation=0.0, test=0.1, validation_paths=("held-out/*", "*/b?.mp4"))
+    assert split.holds_out
+    for names in (["held-out/deep/a.mp4"], ["else.mp4", "x/b1.mp4"]):
+        assert {split_of(h, split, names) for h in HASHES} == {"validation"}
+    others = [split_of(h, split, ["x/held-out/a.mp4", "b1.mp4"]) for h in HASHES]
+    assert others == [split_of(h, Split(validation=0.0, test=0.1)) for h in HASHES]
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     entries = []
