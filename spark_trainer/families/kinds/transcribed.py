@@ -59,5 +59,7 @@ def scores(shown: Iterable[dict[str, Any]], words: Iterable[str] = ()) -> dict[s
     records = list(shown)
     if not records:
         return {}
-    columns = ([one[key] for one in records] for key in ("text", "reference", "language"))
-    return speech.scores(*columns, words=words)
+    said, references, languages = (
+        [one[key] for one in records] for key in ("text", "reference", "language")
+    )
+    return speech.scores(said, references, languages, words)
