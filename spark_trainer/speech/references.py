@@ -83,9 +83,10 @@ class References:
         wrong: list[str] = []
         matched = 0
         for entry in entries:
-            first, *more = self._numbers(entry) or [None]
-            if first is None:
+            numbers = self._numbers(entry)
+            if not numbers:
                 continue
+            first, *more = numbers
             matched += 1
             others |= dict.fromkeys(more, first)
             if taken[first]:
