@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from spark_trainer.data.jsonl import UTF8, WIDE, Broken
+from spark_trainer.errors import ABSENT
 
 CONTROL = re.compile(r"<\|.*?\|>")  # what Whisper takes as a command, such as <|en|>
 
@@ -65,7 +66,7 @@ def words(path: Path, key: str) -> tuple[str, ...]:
     """
     try:
         found = dict.fromkeys(line.strip() for line in lines(path, key))
-    except OSError as error:
+    except (*ABSENT, PermissionError) as error:
         raise Broken(f"{key}: {path}: {error.strerror}") from None
     found.pop("", None)
     if not found:

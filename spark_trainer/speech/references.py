@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 from spark_trainer.data import manifest
 from spark_trainer.data.jsonl import Broken
 from spark_trainer.data.sample import Unusable
+from spark_trainer.errors import ABSENT
 from spark_trainer.speech import WINDOW_S
 from spark_trainer.speech.cues import Cue
 from spark_trainer.speech.folder import Folder
@@ -15,9 +16,6 @@ from spark_trainer.speech.segments import Segment
 from spark_trainer.speech.table import Table
 
 Entry = Mapping[str, Any]
-
-PAST_S = 0.1  # seconds that a text may last longer than its sound: subtitles are timed by frames
-ROUNDING_S = 0.001  # of subtitles
 
 
 class Source(Protocol):
@@ -42,8 +40,8 @@ class Source(Protocol):
 class References:
     """References of a manifest's videos.
 
-    A video is called by its id, by its path as `meta.source_path` has it, or by an end of that
-    path, each with or without the file's ending.
+    A video is called by its id, or by a path as `meta.sources` has it, which is relative to the
+    folder that was searched, with or without the file's ending.
     """
 
     def __init__(self, source: Source) -> None:
@@ -62,7 +60,7 @@ class References:
         """
         try:
             return cls(Folder(path, key) if path.is_dir() else Table(path, key))
-        except OSError as error:
+        except (*ABSENT, PermissionError) as error:
             raise Broken(f"{key}: {path}: {error.strerror}") from None
 
     def match(self, entries: Iterable[Entry], rejected: Iterable[Entry] = ()) -> int:
@@ -81,8 +79,9 @@ class References:
         taken = array("b", bytes(len(self._source)))
         others: dict[int, int] = {}  # number -> the one that stands for the same video
         wrong: list[str] = []
-        matched = 0
+        matched, shown = 0, ""
         for entry in entries:
+            shown = shown or _shown(entry)
             numbers = self._numbers(entry)
             if not numbers:
                 continue
@@ -93,44 +92,55 @@ class References:
                 name = self._source.name(first)
                 wrong.append(
                     f"{self._source.place(first)}: several videos are called {name!r}, such as "
-                    f"{_shown(entry)}; expected an id, or more of the path"
+                    f"{_shown(entry)}; expected an id, or the path with its ending"
                 )
             taken[first] = True
         for entry in rejected:
             for number in self._numbers(entry):
                 taken[number] = True
-        wrong += (self._stray(n, others) for n, found in enumerate(taken) if not found)
+        wrong += (self._stray(n, others, shown) for n, found in enumerate(taken) if not found)
         if wrong:
             raise Broken("\n".join(manifest.some(wrong)))
         return matched
 
     def of(self, entry: Entry) -> list[Segment] | None:
-        """Return what is said in a video, in the order of time; None where there is no reference.
+        """Return what is said in a video, as it stands there; None where there is no reference.
+
+        Whether the times fit each other and the sound is looked at as windows are made of them;
+        each segment knows its place.
 
         Raises:
-            Unusable: it is wrong, or does not fit the sound; the message names the place.
+            Unusable: it is wrong, or without times where the sound is longer than a window.
         """
         numbers = self._numbers(entry)
         if not numbers:
             return None
         try:
             cues = self._source.cues(numbers[0])
-        except (Broken, OSError) as error:
+        except Broken as error:
             raise Unusable(str(error)) from None
+        except ABSENT as error:
+            place = self._source.place(numbers[0])
+            raise Unusable(f"{place}: {error.strerror}") from None
         duration = entry["meta"].get("audio_duration")
-        return list(_timed(cues, duration) if cues[0].start is not None else _whole(cues, duration))
+        timed = [
+            Segment(cue.start, cue.end, cue.text, cue.language, cue.place)
+            for cue in cues
+            if cue.start is not None and cue.end is not None
+        ]
+        return timed or [_whole(cues[0], duration)]
 
     def _numbers(self, entry: Entry) -> list[int]:
         """Return the numbers that stand for a video; the first one is that which is nearest."""
         names = dict.fromkeys(_names(entry))
         return list(dict.fromkeys(n for name in names for n in self._source.numbers(name)))
 
-    def _stray(self, number: int, others: Mapping[int, int]) -> str:
+    def _stray(self, number: int, others: Mapping[int, int], example: str) -> str:
         """Say what is wrong with a reference that no video takes."""
         place, name = self._source.place(number), self._source.name(number)
         if number in others:
             return f"{place}: its video is that of {self._source.place(others[number])} too"
-        return f"{place}: no video of the manifest is called {name!r}"
+        return f"{place}: no video of the manifest is called {name!r}; one is called {example}"
 
 
 def _names(entry: Entry) -> Iterator[str]:
@@ -138,20 +148,17 @@ def _names(entry: Entry) -> Iterator[str]:
     yield str(entry.get("id"))
     meta = entry.get("meta") or entry  # a rejected video has its paths beside its id
     for source in [meta.get("source_path"), *(meta.get("sources") or ())]:
-        parts = PurePosixPath(source or "").parts
-        for start in range(len(parts)):
-            path = PurePosixPath(*parts[start:])
-            yield str(path)
-            yield str(path.with_suffix(""))
+        if source:
+            yield source
+            yield str(PurePosixPath(source).with_suffix(""))
 
 
 def _shown(entry: Entry) -> str:
     return repr(entry["meta"].get("source_path") or entry["id"])
 
 
-def _whole(cues: Sequence[Cue], duration: float | None) -> Iterator[Segment]:
-    """Yield the text of a whole video, which has to fit into one window."""
-    (cue,) = cues
+def _whole(cue: Cue, duration: float | None) -> Segment:
+    """Return the text of a whole video, which has to fit into one window."""
     if duration is None:
         raise Unusable(f"{cue.place}: without start and end, and its audio's length isn't known")
     if duration > WINDOW_S:
@@ -159,25 +166,4 @@ def _whole(cues: Sequence[Cue], duration: float | None) -> Iterator[Segment]:
             f"{cue.place}: expected start and end where the audio is longer than {WINDOW_S:g} s "
             f"(got {duration:.1f} s)"
         )
-    yield Segment(0.0, duration, cue.text, cue.language)
-
-
-def _timed(cues: Sequence[Cue], duration: float | None) -> Iterator[Segment]:
-    """Yield texts with their times, which follow each other within the sound."""
-    before: Cue | None = None
-    for cue in cues:
-        start, end = cue.start or 0.0, cue.end or 0.0
-        if before and before.end and start < before.end - ROUNDING_S:
-            raise Unusable(
-                f"{cue.place}: it starts at {start:g} s, before the text above it ends "
-                f"({before.end:g} s)"
-            )
-        if duration is not None and (end > duration + PAST_S or start >= duration):
-            raise Unusable(f"{cue.place}: it ends at {end:g} s; the audio is {duration:g} s long")
-        yield Segment(
-            max(start, before.end or 0.0) if before else start,
-            end if duration is None else min(end, duration),
-            cue.text,
-            cue.language,
-        )
-        before = cue
+    return Segment(0.0, duration, cue.text, cue.language, cue.place)

@@ -104,8 +104,9 @@ def test_all_wrong_lines_are_named_at_once(table: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "line", "problem"),
     [
-        ("end.mkv,a\nend.mp4,b", 3, "no video of the manifest is called 'end.mp4'"),
-        ("talk.mp4,a", 2, "several videos are called 'talk.mp4', such as 'day 2/talk.mp4'"),
+        ("end.mkv,a\nend.mp4,b", 3, "is called 'end.mp4'; one is called 'day 1/talk.mp4'"),
+        ("talk.mp4,a", 2, "no video of the manifest is called 'talk.mp4'"),
+        ("end,a", 2, "several videos are called 'end', such as 'end.mp4'; expected an id"),
         ("cc,a\nend.mkv,b", 3, "its video is that of {table}:2 too"),
     ],
 )
@@ -113,8 +114,9 @@ def test_each_reference_belongs_to_one_video(
     table: Path, rows: str, line: int, problem: str
 ) -> None:
     found = read(table, f"path,text\n{rows}\n")
+    twins = [entry("dd", "end.mp4")] if rows == "end,a" else []
     with pytest.raises(Broken) as error:
-        found.match(TALKS)
+        found.match([*TALKS, *twins])
     [said] = str(error.value).splitlines()
     assert said.startswith(f"{KEY}: {table}:{line}: ")
     assert problem.format(table=f"{KEY}: {table}") in said
@@ -127,35 +129,38 @@ def test_a_rejected_video_may_have_one(table: Path) -> None:
 
 def test_a_path_that_ends_like_anothers_is_its_own(table: Path) -> None:
     videos = [entry("aa", "talk.mp4"), entry("bb", "old/talk.mp4")]
-    found = read(table, "path,text\ntalk.mp4,new\nold/talk.mp4,old\n")
-    assert found.match(videos) == 2
-    assert [found.of(one)[0].text for one in videos] == ["new", "old"]  # type: ignore[index]
+    found = read(table, "path,text\ntalk.mp4,new\n")
+    assert found.match(videos) == 1
+    assert found.of(videos[1]) is None
+
+
+def test_every_path_of_a_content_counts(table: Path) -> None:
+    copied = entry("aa", "first.mp4")
+    copied["meta"]["sources"] = ["first.mp4", "copy/second.mp4"]
+    assert read(table, "path,text\ncopy/second.mp4,x\n").match([copied]) == 1
 
 
 @pytest.mark.parametrize(
-    ("rows", "seconds", "line", "problem"),
+    ("seconds", "problem"),
     [
-        ("aa,x,0,5\naa,y,4,6", 20.0, 3, "it starts at 4 s, before the text above it ends (5 s)"),
-        ("aa,y,4,6\naa,x,0,3", 20.0, 3, "it starts at 0 s, before the text above it ends (6 s)"),
-        ("aa,x,0,5\naa,y,5,21", 20.0, 3, "it ends at 21 s; the audio is 20 s long"),
-        ("aa,x,,", 30.5, 2, "expected start and end where the audio is longer than 30 s"),
-        ("aa,x,,", None, 2, "without start and end, and its audio's length isn't known"),
+        (30.5, "expected start and end where the audio is longer than 30 s (got 30.5 s)"),
+        (None, "without start and end, and its audio's length isn't known"),
     ],
 )
-def test_what_does_not_fit_the_sound_costs_that_video_alone(
-    table: Path, rows: str, seconds: float | None, line: int, problem: str
+def test_a_text_without_times_has_to_fit_into_a_window(
+    table: Path, seconds: float | None, problem: str
 ) -> None:
-    found = read(table, f"id,text,start,end\n{rows}\nbb,fine,1,2\n")
+    found = read(table, "id,text\naa,x\nbb,fine\n")
     with pytest.raises(Unusable) as error:
         found.of(entry("aa", seconds=seconds))
-    assert str(error.value).startswith(f"{KEY}: {table}:{line}: ")
-    assert problem in str(error.value)
-    assert found.of(entry("bb")) == [Segment(1, 2, "fine")]
+    assert str(error.value) == f"{KEY}: {table}:2: {problem}"
+    assert found.of(entry("bb")) == [Segment(0.0, 20.0, "fine")]
 
 
-def test_subtitles_may_last_a_little_longer_than_the_sound(table: Path) -> None:
-    found = read(table, "id,text,start,end\naa,x,0,5.0005\naa,y,5,20.08\n")
-    assert found.of(entry("aa")) == [Segment(0, 5.0005, "x"), Segment(5.0005, 20.0, "y")]
+def test_a_segment_knows_its_place(table: Path) -> None:
+    found = read(table, "id,text,start,end\naa,x,0,5\nbb,y,0,5\naa,z,4,6\n")
+    places = [one.place for one in found.of(entry("aa")) or ()]
+    assert places == [f"{KEY}: {table}:2", f"{KEY}: {table}:4"]
 
 
 def test_a_hundred_thousand_lines(table: Path) -> None:
@@ -212,7 +217,11 @@ def test_a_language_before_the_ending(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "wrong", "problem"),
     [
-        (["end.srt", "other.srt"], "other.srt", "no video of the manifest is called 'other'"),
+        (
+            ["end.srt", "other.srt"],
+            "other.srt",
+            "no video of the manifest is called 'other'; {talk}",
+        ),
         (["end.srt", "end.vtt"], "end.vtt", "its video is that of {}end.srt too"),
         (["end.de.srt", "end.en.srt"], "end.en.srt", "its video is that of {}end.de.srt too"),
         (["end.srt", "cc.srt"], "end.srt", "its video is that of {}cc.srt too"),
@@ -226,7 +235,8 @@ def test_each_file_belongs_to_one_video(
     with pytest.raises(Broken) as error:
         References.read(folder, KEY).match(TALKS)
     start = f"{KEY}: {folder}/"
-    assert str(error.value) == f"{start}{wrong}: {problem.format(start)}"
+    said = problem.format(start, talk="one is called 'day 1/talk.mp4'")
+    assert str(error.value) == f"{start}{wrong}: {said}"
 
 
 def test_a_wrong_file_costs_its_video_alone(folder: Path) -> None:
