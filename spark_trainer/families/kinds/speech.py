@@ -23,6 +23,7 @@ from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.pretrained import Pretrained
 from spark_trainer.families.kinds.reading import Reader, Splits
+from spark_trainer.speech import files
 from spark_trainer.speech.dataset import SpeechDataset
 from spark_trainer.speech.heard import Heard, Plan, Said
 from spark_trainer.speech.references import References
@@ -82,7 +83,8 @@ class Speech(Pretrained):
         return SpeechDataset(manifest, root, run, references(run), fixed)
 
     def check_data(self, manifest_path: Path, rejected: Path, run: Run) -> None:
-        """See `Kind`: each reference is of one video."""
+        """See `Kind`: each reference is of one video, and there are words to look for."""
+        words(run)
         if given := references(run):
             given.match(manifest.read(manifest_path), manifest.rejected(rejected))
 
@@ -141,9 +143,7 @@ class Speech(Pretrained):
 
     def scores(self, shown: list[dict[str, Any]], run: Run) -> dict[str, float]:
         """Return the error rates of what was heard."""
-        path = run.asr.words
-        words = Path(path).read_text(encoding="utf-8").split("\n") if path else ()
-        return transcribed.scores(shown, [word.strip() for word in words if word.strip()])
+        return transcribed.scores(shown, words(run))
 
     def loading(self, folder: Path, run: Run) -> Loading:
         if export.saves_adapter(run):
@@ -174,6 +174,12 @@ def references(run: Run) -> References | None:
     """Return what a run is told of what is said, beside the manifest."""
     path = run.asr.references
     return References.read(Path(path), "train.asr.references") if path else None
+
+
+def words(run: Run) -> tuple[str, ...]:
+    """Return the words whose recall a run asks for."""
+    path = run.asr.words
+    return files.words(Path(path), "train.asr.words") if path else ()
 
 
 def with_sound(row: Encoded, **sound: "torch.Tensor") -> Encoded:
