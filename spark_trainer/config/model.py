@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from spark_trainer.config.asr import Asr
 from spark_trainer.config.dataset import Sampling, Split, Text
 from spark_trainer.config.section import Fraction, PathText, Positive, ResultText, Runtime, Section
 
@@ -41,7 +42,7 @@ class Model(Section):
     model_type: Literal[*MODEL_TYPES] = Field(  # type: ignore[valid-type]  # made from the keys
         "vision_language",
         description="Method of training, and the kind of model that it trains; this version has "
-        "vision_language and diffusion, both supervised.",
+        "vision_language, diffusion and asr, all supervised.",
     )
     from_scratch: bool = Field(
         False, description="Start from random weights instead of the checkpoint's."
@@ -55,6 +56,7 @@ class Model(Section):
     split: Split = Field(default_factory=Split)
     text: Text = Field(default_factory=Text)
     clip: Sampling = Field(default_factory=Sampling)
+    asr: Asr = Field(default_factory=Asr)
 
     finetune: Literal["full", "lora", "qlora"] = Field(
         "full",

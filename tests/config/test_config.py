@@ -56,7 +56,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"train": {"model_type": "rft"}},
         "train.model_type",
-        "rft can't be trained by this version; expected vision_language or diffusion",
+        "rft can't be trained by this version; expected vision_language, diffusion or asr",
     ),
     (
         {"train": {"model_type": "diffusion"}},
@@ -122,9 +122,34 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "one bare process uses one GPU",
     ),
     (
-        {"train": {"runs": {"x": {"model_type": "asr"}}}},
+        {"train": {"runs": {"x": {"model_type": "rft"}}}},
         "train.runs.x.model_type",
-        "asr can't be trained by this version",
+        "rft can't be trained by this version",
+    ),
+    (
+        {"train": {"model_type": "asr", "clip": {"fps": 8}}},
+        "train.clip.fps",
+        "expected none for asr",
+    ),
+    (
+        {"train": {"model_type": "asr", "packing": True}},
+        "train.packing",
+        "expected false for asr",
+    ),
+    (
+        {"train": {"model_type": "asr", "text": {"prompt": "listen"}}},
+        "train.text.prompt",
+        "expected none for asr",
+    ),
+    (
+        {"train": {"model_type": "asr", "asr": {"language": "xx"}}},
+        "train.asr.language",
+        "expected one of af, am",
+    ),
+    (
+        {"train": {"model_type": "asr", "asr": {"export": ["ct2"]}}},
+        "train.asr.export",
+        "expected hf among them",
     ),
     ({"train": {"runs": {"x": {"batch_size": 0}}}}, "train.runs.x.batch_size", "equal to 1"),
     ({"train": {"batch_size": 10**20}}, "train.batch_size", "less than or equal to 65536"),
