@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.config import Run
+from spark_trainer.config import Run, Text
 from spark_trainer.data import encoded, manifest
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Unusable
@@ -82,7 +82,8 @@ class Speech(Pretrained):
         return SpeechDataset(manifest, root, run, references(run), fixed)
 
     def check_data(self, manifest_path: Path, rejected: Path, run: Run) -> None:
-        """See `Kind`: each reference is of one video."""
+        """See `Kind`: each reference is of one video, and there is a list of words."""
+        words(run)
         if given := references(run):
             given.match(manifest.read(manifest_path), manifest.rejected(rejected))
 
@@ -117,6 +118,22 @@ class Speech(Pretrained):
             )
         return Windows(splits[0], *given), Windows(splits[1], *given)
 
+    def beside(self, loaded: Loaded, run: Run) -> Reader | None:
+        """See `Kind`: the windows of `asr.forgetting`, by its own transcripts."""
+        if run.asr.forgetting is None:
+            return None
+        path = Path(run.asr.forgetting)
+        if not path.is_file():
+            raise ValueError(f"train.asr.forgetting: no such file: {path}")
+        plain = run.model_copy(update={"text": Text()})
+        samples = SpeechDataset(path, path.parent, plain, fixed=True)
+        for line in manifest.lines(path):
+            samples.add(line.entry, line.offset)
+        if not len(samples):
+            said = "; ".join(samples.left_out[-1:]) or "it is empty"
+            raise ValueError(f"train.asr.forgetting: {path}: no usable video: {said}")
+        return Windows(samples, self, loaded, run, learns_language=False)
+
     def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the tokens' losses, in nats."""
         from spark_trainer.losses.next_token import token_loss
@@ -141,9 +158,7 @@ class Speech(Pretrained):
 
     def scores(self, shown: list[dict[str, Any]], run: Run) -> dict[str, float]:
         """Return the error rates of what was heard."""
-        path = run.asr.words
-        words = Path(path).read_text(encoding="utf-8").split("\n") if path else ()
-        return transcribed.scores(shown, [word.strip() for word in words if word.strip()])
+        return transcribed.scores(shown, words(run))
 
     def loading(self, folder: Path, run: Run) -> Loading:
         if export.saves_adapter(run):
@@ -174,6 +189,21 @@ def references(run: Run) -> References | None:
     """Return what a run is told of what is said, beside the manifest."""
     path = run.asr.references
     return References.read(Path(path), "train.asr.references") if path else None
+
+
+def words(run: Run) -> list[str]:
+    """Return the words whose recall is told.
+
+    Raises:
+        ValueError: the file can't be read.
+    """
+    path = run.asr.words
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "expected text in UTF-8"
+        raise ValueError(f"train.asr.words: {path}: {why}") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def with_sound(row: Encoded, **sound: "torch.Tensor") -> Encoded:
