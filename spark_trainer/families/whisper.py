@@ -253,7 +253,7 @@ def _written(
         encoder_outputs=BaseModelOutput(last_hidden_state=states_BSD),
         decoder_input_ids=start_BP,
         generation_config=GenerationConfig(
-            max_new_tokens=longest // 2 - start_BP.shape[1],
+            max_length=longest // 2,
             suppress_tokens=[*(known.suppress_tokens or ()), *times],
             begin_suppress_tokens=known.begin_suppress_tokens,
             eos_token_id=tokenizer.eot,

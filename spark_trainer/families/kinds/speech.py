@@ -109,8 +109,12 @@ class Speech(Pretrained):
     def readers(
         self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
-        """See `Kind`; with one language alone its token is not learnt."""
-        learns_language = len(splits[0].languages) > 1
+        """See `Kind`; with one language alone its token is not learnt.
+
+        But beside silence it is: nothing else would be said where silence is told, so that a
+        model would hear silence everywhere.
+        """
+        learns_language = len(splits[0].languages) > 1 or splits[0].num_silent > 0
         given = (self, loaded, run, learns_language)
         if run.states_ahead:
             return KeptWindows(splits[0], *given, files=kept), KeptWindows(
