@@ -21,6 +21,7 @@ from spark_trainer.data.samples import Samples
 from spark_trainer.data.texts import filled
 from spark_trainer.speech import WINDOW_S, sound
 from spark_trainer.speech.heard import Heard, Plan, Said
+from spark_trainer.speech.models import learns_its_own
 from spark_trainer.speech.references import References
 from spark_trainer.speech.segments import Segment
 from spark_trainer.speech.windows import Window, windows
@@ -64,7 +65,7 @@ class SpeechDataset(Samples):
         self._lengths = array("i")
         self.languages: Counter[str] = Counter()
         self.num_silent = 0
-        self._base = _model(run.model_name)
+        self._run = run
         self._warned = False
 
     def add(self, entry: dict[str, Any], offset: int) -> None:
@@ -191,7 +192,7 @@ class SpeechDataset(Samples):
     def _segments(self, entry: dict[str, Any]) -> list[Segment]:
         """Return what is said in a video, from where the run takes it."""
         if self._references:
-            segments = self._references.of(entry)
+            segments = self._references.of(entry, self._duration(entry))
             if segments is None:
                 raise Unusable("without a reference")
             return segments
@@ -220,8 +221,7 @@ class SpeechDataset(Samples):
     def _warn(self, entry: dict[str, Any]) -> None:
         """Remark, once, that a model is given its own transcripts to learn from."""
         told = entry["meta"].get("transcriber_model")
-        given = self._references or self._text.answer != SPOKEN
-        if given or not told or _model(told) != self._base or self._warned:
+        if self._warned or not learns_its_own(self._run, told):
             return
         self._warned = True
         self.remarks.append(
@@ -260,11 +260,3 @@ def _previous(earlier: Sequence[Window]) -> tuple[Segment, ...]:
 def _characters(found: Sequence[Window], place: int) -> int:
     """Return about how long a window's row is, without the text before: its text in bytes."""
     return sum(len(one.text.encode()) for one in found[place].segments)
-
-
-def _model(name: str) -> str:
-    """Return what a Whisper model is called, whichever package or folder its name is for."""
-    plain = Path(name).name
-    for prefix in ("faster-", "offline-", "whisper-"):
-        plain = plain.removeprefix(prefix)
-    return plain

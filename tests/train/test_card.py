@@ -112,6 +112,17 @@ def test_scores_stand_beside_those_before_training(tmp_path: Path) -> None:
     assert "| held-out wer_de | 12.5 |" in text
 
 
+def test_a_model_that_was_given_its_own_transcripts(tmp_path: Path) -> None:
+    videos = {"aa": {"transcriber_model": "tiny.en"}, "bb": {"transcriber_model": "large"}}
+    lineage = LINEAGE | {"videos": videos | {"cc": {"captioner": "blip"}}}
+    said = "| transcripts | of 1 of 3 videos by the base itself, which learns its own mistakes |"
+    speech: dict[str, Any] = {"model_type": "asr", "model_name": "openai/whisper-tiny.en"}
+    for more, warned in [({}, True), ({"asr": {"references": "said.csv"}}, False)]:
+        run = Run(**speech, **more, from_scratch=True)
+        card.write(tmp_path, run, lineage, SUMMARY, LOADING)
+        assert (said in (tmp_path / "README.md").read_text()) == warned
+
+
 def test_random_weights_have_no_base(tmp_path: Path) -> None:
     head, text = written(tmp_path, Run(from_scratch=True))
     assert head == {"library_name": "transformers", "pipeline_tag": "video-text-to-text"}

@@ -146,6 +146,8 @@ def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
     assert summary["best_loss"] == losses[best]
     [there] = [x for x in metrics(folder) if x["step"] == best and "bleu" in x]
     assert summary["scores"] == {name: there[name] for name in ("bleu", "rouge_l", "cider")}
+    [start] = [x for x in metrics(folder) if x["step"] == 0 and "bleu" in x]
+    assert summary["first_scores"] == {name: start[name] for name in summary["scores"]}
     assert summary["steps"] == max(losses) == best + 3 * 2 < 200
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert kept == [f"step_{best:08d}", f"step_{best + 6:08d}"]

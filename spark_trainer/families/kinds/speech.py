@@ -23,6 +23,7 @@ from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.pretrained import Pretrained
 from spark_trainer.families.kinds.reading import Reader, Splits
+from spark_trainer.speech import files
 from spark_trainer.speech.dataset import SpeechDataset
 from spark_trainer.speech.heard import Heard, Plan, Said
 from spark_trainer.speech.references import References
@@ -82,7 +83,7 @@ class Speech(Pretrained):
         return SpeechDataset(manifest, root, run, references(run), fixed)
 
     def check_data(self, manifest_path: Path, rejected: Path, run: Run) -> None:
-        """See `Kind`: each reference is of one video, and there is a list of words."""
+        """See `Kind`: each reference is of one video, and there are words to look for."""
         words(run)
         if given := references(run):
             given.match(manifest.read(manifest_path), manifest.rejected(rejected))
@@ -195,19 +196,10 @@ def references(run: Run) -> References | None:
     return References.read(Path(path), "train.asr.references") if path else None
 
 
-def words(run: Run) -> list[str]:
-    """Return the words whose recall is told.
-
-    Raises:
-        ValueError: the file can't be read.
-    """
+def words(run: Run) -> tuple[str, ...]:
+    """Return the words whose recall a run asks for."""
     path = run.asr.words
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "expected text in UTF-8"
-        raise ValueError(f"train.asr.words: {path}: {why}") from None
-    return [line.strip() for line in lines if line.strip()]
+    return files.words(Path(path), "train.asr.words") if path else ()
 
 
 def with_sound(row: Encoded, **sound: "torch.Tensor") -> Encoded:
