@@ -29,15 +29,13 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def spoken(make: Make, whisper: Path, tmp_path: Path) -> Make:
     """Make the spec of a short run over eight recordings."""
-    root = tmp_path / "recordings"
-    entries = [sounds.entry(root, f"{number:064x}") for number in range(8)]
-    (root / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in entries))
+    path = sounds.write_manifest(tmp_path / "recordings", (f"{n:064x}" for n in range(8)))
 
     def spoken(name: str = "run", **settings: Any) -> RunSpec:
         given: dict[str, Any] = {
             "model_name": str(whisper),
             "model_type": "asr",
-            "manifest_path": str(root / "manifest.jsonl"),
+            "manifest_path": str(path),
             "asr": {"export": ["hf"], "no_speech": 0},
         }
         return make(name, **given | settings)
