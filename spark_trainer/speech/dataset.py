@@ -48,6 +48,7 @@ class SpeechDataset(Samples):
 
     Attributes:
         languages: how many windows there are of each language that is told.
+        num_silent: how many windows there are in which nobody speaks.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SpeechDataset(Samples):
         self._references = references
         self._lengths = array("i")
         self.languages: Counter[str] = Counter()
+        self.num_silent = 0
         self._run = run
         self._warned = False
 
@@ -81,6 +83,7 @@ class SpeechDataset(Samples):
         self._warn(entry)
         for place, window in enumerate(found):
             self._lengths.append(_characters(found, place))
+            self.num_silent += not window.segments
             if language := self._language(entry, window):
                 self.languages[language] += 1
         self._offsets.append(offset)
@@ -129,13 +132,14 @@ class SpeechDataset(Samples):
 
     def shown(self, num_videos: int) -> list[int]:
         """See `Samples`: windows of each video, evenly chosen where there are many."""
-        numbers: list[int] = []
-        for first, end in zip(self.first_of_each_video(), self._ends, strict=True):
-            count = min(MOST_SHOWN, end - first)
-            numbers += [first + place * (end - first) // count for place in range(count)]
-            if (num_videos := num_videos - 1) <= 0:
-                break
-        return numbers
+        firsts = self.first_of_each_video()[:num_videos]
+        return [number for video, first in enumerate(firsts) for number in self._some(video, first)]
+
+    def _some(self, video: int, first: int) -> list[int]:
+        """Return numbers of windows of a video whose first window is given."""
+        total = self._ends[video] - first
+        count = min(MOST_SHOWN, total)
+        return [first + place * total // count for place in range(count)]
 
     def _place(self, number: int) -> tuple[int, dict[str, Any], int]:
         """Return a sample's epoch, its manifest line, and the number of its window there."""

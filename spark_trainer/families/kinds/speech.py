@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.config import Run
+from spark_trainer.config import Run, Text
 from spark_trainer.data import encoded, manifest
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Unusable
@@ -110,14 +110,34 @@ class Speech(Pretrained):
     def readers(
         self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
-        """See `Kind`; with one language alone its token is not learnt."""
-        learns_language = len(splits[0].languages) > 1
+        """See `Kind`; with one language alone its token is not learnt.
+
+        But beside silence it is: nothing else would be said where silence is told, so that a
+        model would hear silence everywhere.
+        """
+        learns_language = len(splits[0].languages) > 1 or splits[0].num_silent > 0
         given = (self, loaded, run, learns_language)
         if run.states_ahead:
             return KeptWindows(splits[0], *given, files=kept), KeptWindows(
                 splits[1], *given, files=kept
             )
         return Windows(splits[0], *given), Windows(splits[1], *given)
+
+    def beside(self, loaded: Loaded, run: Run) -> Reader | None:
+        """See `Kind`: the windows of `asr.forgetting`, by its own transcripts."""
+        if run.asr.forgetting is None:
+            return None
+        path = Path(run.asr.forgetting)
+        if not path.is_file():
+            raise ValueError(f"train.asr.forgetting: no such file: {path}")
+        plain = run.model_copy(update={"text": Text()})
+        samples = SpeechDataset(path, path.parent, plain, fixed=True)
+        for line in manifest.lines(path):
+            samples.add(line.entry, line.offset)
+        if not len(samples):
+            said = "; ".join(samples.left_out[-1:]) or "it is empty"
+            raise ValueError(f"train.asr.forgetting: {path}: no usable video: {said}")
+        return Windows(samples, self, loaded, run, learns_language=False)
 
     def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the tokens' losses, in nats."""
