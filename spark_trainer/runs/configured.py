@@ -39,7 +39,10 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
                 spec,
                 data_root=index.layout.root,
                 index=index.layout.index(index.digest),
-                step_fingerprints={step: fingerprints[step] for step in encoded.READ},
+                step_fingerprints={
+                    step: fingerprints[step]
+                    for step in (encoded.HEARD if run.kind == "speech" else encoded.READ)
+                },
             )
         else:
             found[name] = spec_on_manifest(name, run, index.layout, key)
@@ -72,6 +75,9 @@ def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
     weights = models.identity(run.model_name, cache)
     decisive = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
     origin = {"data": digest(data)[:ORIGIN_DIGITS], "weights": digest(weights)[:ORIGIN_DIGITS]}
+    if references := _references(run, cache, key):
+        decisive["references"] = references
+        origin["references"] = references[:ORIGIN_DIGITS]
 
     def run_id(base: str) -> str:
         return digest(decisive | {"base": base} if base else decisive)[:ID_DIGITS]
@@ -81,6 +87,8 @@ def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
         base_run.check(base, run, origin, key)
     if run.encode_vision:
         encoders = encoded.vision_tower(run, cache)
+    elif run.kind == "speech":
+        encoders = encoded.sound_encoder(run, cache)
     else:
         encoders = encoded.encoders(run, families.trained_components(run.model_name), cache)
     return RunSpec(
@@ -93,3 +101,17 @@ def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
         origin=origin,
         base=base,
     )
+
+
+def _references(run: Run, cache: Path, key: str) -> str | None:
+    """Return what stands for the content of a run's references; None where it has none.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    path = run.asr.references if run.kind == "speech" else None
+    if path is None:
+        return None
+    if not Path(path).exists():
+        raise ConfigError(f"{key}.asr.references: no such file or folder: {path}")
+    return models.identity(path, cache)

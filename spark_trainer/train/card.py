@@ -40,7 +40,7 @@ def write(
         ("videos trained on", summary.training_videos),
         ("videos held out", summary.validation_videos),
         *_held_out(summary),
-        *((f"held-out {name}", f"{value:.4g}") for name, value in summary.scores.items()),
+        *((f"held-out {name}", _score(name, summary)) for name in summary.scores),
         ("updates", summary.steps),
         ("weights", f"the {run.final}" + (", averaged" if run.ema_decay else "")),
         ("code", f"SparkTrainer {lineage['spark_trainer']}, {lineage['code']}"),
@@ -90,6 +90,12 @@ def _held_out(summary: Summary) -> list[tuple[str, str]]:
             f"{summary.best:.4f} at update {summary.best_step}",
         ),
     ]
+
+
+def _score(name: str, summary: Summary) -> str:
+    """Write what a score of the saved weights is, and what it was before training."""
+    after, first = f"{summary.scores[name]:.4g}", summary.first_scores.get(name)
+    return after if first is None else f"{first:.4g} before, {after} after"
 
 
 def licence(model_name: str) -> dict[str, Any]:

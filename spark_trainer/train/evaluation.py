@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.reading import Reader
@@ -79,7 +78,7 @@ def show(
     take turns, and leave off where they are asked to stop. The one with a tracker records it.
     """
     model.eval()
-    numbers = reader.samples.first_of_each_video()[: method.run.num_samples]
+    numbers = reader.samples.shown(method.run.num_samples)
 
     def made(some: Sequence[int]) -> Iterator[Generated]:
         # Those that take part together can't leave off one by one.
@@ -114,7 +113,7 @@ def _in_turn(
         yield from found[0] or ()
 
 
-def _usable(reader: Reader, numbers: Sequence[int], stopping: Stopping) -> Iterator[Sample]:
+def _usable(reader: Reader, numbers: Sequence[int], stopping: Stopping) -> Iterator[Any]:
     for number in numbers:
         if stopping():
             return

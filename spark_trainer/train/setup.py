@@ -10,8 +10,8 @@ from accelerate.utils import set_seed
 
 from spark_trainer import families, methods
 from spark_trainer.config import Run
-from spark_trainer.data import dataset
 from spark_trainer.data.encoded import EncodedFiles
+from spark_trainer.data.samples import Samples
 from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
@@ -187,17 +187,20 @@ def _splits(folder: RunFolder, root: Path, run: Run, family: Kind) -> Splits:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder.manifest
-    found = dataset.read(manifest, root, run, family.one_frame, family.needs)
+    family.check_data(manifest, folder.rejected, run)
+    found = family.splits(manifest, root, run)
     _check_split("train", found["train"], manifest, run)
     if run.holds_out:
         _check_split("validation", found["validation"], manifest, run)
     return found["train"], found["validation"]
 
 
-def _check_split(split: str, samples: dataset.VideoFrameDataset, manifest: Path, run: Run) -> None:
+def _check_split(split: str, samples: Samples, manifest: Path, run: Run) -> None:
     lost, usable = samples.left_out, samples.num_videos
     for reason in lost:
         log.logger.warning("left out of %s: %s", split, reason)
+    for remark in samples.remarks:
+        log.logger.warning("%s: %s", split, remark)
     if len(lost) > run.max_left_out * (usable + len(lost)):
         raise ValueError(
             f"train.max_left_out: {len(lost)} of {usable + len(lost)} videos of the split "

@@ -102,6 +102,16 @@ def test_a_base_of_the_hub_is_named_with_what_became_of_it(
     assert "| base | Qwen/Qwen2.5-VL-3B-Instruct |" in text
 
 
+def test_scores_stand_beside_those_before_training(tmp_path: Path) -> None:
+    scores = {"wer": 16.91, "substitutions": 30.0, "wer_de": 12.5}
+    summary = replace(SUMMARY, scores=scores, first_scores={"wer": 48.0, "substitutions": 91.0})
+    card.write(tmp_path, Run(from_scratch=True), LINEAGE, summary, LOADING)
+    text = (tmp_path / "README.md").read_text()
+    assert "| held-out wer | 48 before, 16.91 after |" in text
+    assert "| held-out substitutions | 91 before, 30 after |" in text
+    assert "| held-out wer_de | 12.5 |" in text
+
+
 def test_random_weights_have_no_base(tmp_path: Path) -> None:
     head, text = written(tmp_path, Run(from_scratch=True))
     assert head == {"library_name": "transformers", "pipeline_tag": "video-text-to-text"}
