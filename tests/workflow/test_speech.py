@@ -1,11 +1,15 @@
-"""A run whose model transcribes in the same call: the plan, and what is refused before it."""
+"""A run whose model transcribes in the same call: the plan, the build, and what is refused."""
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .conftest import Outcome, Workspace
+from tests import ffmpeg
+
+from .conftest import REPO, Outcome, Workspace
 
 RUN = {"model_type": "asr", "model_name": "offline-tiny.en", "manifest_path": "given.jsonl"}
 
@@ -59,3 +63,54 @@ def test_a_run_on_the_manifest_built_here_is_refused(hearing: Workspace) -> None
     assert outcome.status == 1
     assert "expected another manifest as train.runs.words.manifest_path" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+def heard(workspace: Workspace) -> dict[str, Any]:
+    """Return `meta` of each line of the manifest, by what is said."""
+    return {
+        entry["meta"]["transcript"].lower(): entry["meta"]
+        for entry in workspace.manifest().values()
+    }
+
+
+@pytest.mark.long
+def test_videos_are_transcribed_by_the_run_that_learnt_from_others(tmp_path: Path) -> None:
+    """Transcripts and what follows are made anew; sound is not, nor is the run in a later build."""
+    workspace = Workspace(tmp_path)
+    workspace.config |= {"frames": {"enabled": False}}
+    workspace.configure(
+        "transcript",
+        enabled=True,
+        backend="faster-whisper",
+        whisper_model="offline-tiny.en",
+        device="cpu",
+    )
+    workspace.clips.mkdir()
+    for wav in (REPO / "tests/assets").glob("librivox-*.wav"):
+        picture = ["-f", "lavfi", "-i", "color=s=64x64:r=5"]
+        command = [ffmpeg.binary(), "-v", "error", *picture, "-i", str(wav), "-shortest"]
+        subprocess.run([*command, str(workspace.clips / f"{wav.stem}.mp4")], check=True)
+    workspace.build()
+    given = workspace.output / "given.jsonl"
+    given.write_bytes((workspace.output / "manifest_v1.jsonl").read_bytes())
+    cpu = {"allow_cpu": True, "min_gpus": 0, "gpus": 0, "num_workers": 0, "batch_size": 2}
+    run = {**RUN, **cpu, "manifest_path": str(given), "max_steps": 1, "learning_rate": 1e-7}
+    run |= {"freeze": ["encoder"], "split": {"validation": 0}}
+    workspace.config["train"] = {"runs": {"words": run}}
+    before = heard(workspace)
+
+    workspace.configure("transcript", whisper_model="run:words")
+    jobs = workspace.build()
+    assert jobs["train_run"] == 1
+    assert jobs.keys().isdisjoint({"audio_shard", "frames_shard"})
+    said = heard(workspace)
+    assert said.keys() == before.keys()
+    [model] = {meta["transcriber_model"] for meta in said.values()}
+    assert model.startswith("run:runs/words-")
+    assert workspace.build() == {"manifest": 1}
+
+    workspace.configure("transcript", whisper_model=model.removeprefix("run:"))
+    jobs = workspace.build()
+    assert jobs.keys().isdisjoint({"audio_shard", "train_run"})
+    assert jobs["transcript_shard"] >= 1
+    assert heard(workspace).keys() == said.keys()

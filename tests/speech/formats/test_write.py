@@ -1,6 +1,7 @@
 """What is written in three ways loads with nothing else, and all of them say the same."""
 
 import json
+import os
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import transformers
 import whisper
 
 from spark_trainer.speech import formats
+from tests import ffmpeg
+from tests.documented.pages import python_block
 
 Make = Callable[..., transformers.WhisperForConditionalGeneration]
 Say = Callable[[np.ndarray], str]
@@ -90,6 +93,25 @@ def test_they_hold_the_same_numbers(final: Path) -> None:
         assert other.tensors.keys() == first.tensors.keys()
         assert all(torch.equal(other.tensors[name], t) for name, t in first.tensors.items())
         assert other.generation["alignment_heads"] == first.generation["alignment_heads"]
+
+
+@pytest.mark.parametrize(
+    "beginning", ["from faster_whisper", "import whisper", "from transformers"]
+)
+def test_the_page_s_code_hears(
+    beginning: str,
+    final: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "final").symlink_to(final)
+    (tmp_path / "talk.wav").symlink_to(ASSETS / "librivox-0890.wav")
+    (tmp_path / "ffmpeg").symlink_to(ffmpeg.binary())
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    exec(python_block("speech-models.md", beginning), {})  # noqa: S102
+    assert "unless to be rather cold-hearted" in capsys.readouterr().out.lower()
 
 
 def test_the_file_of_openai_holds_tensors_alone(final: Path) -> None:
