@@ -111,7 +111,14 @@ WAN = Example(
     here=SHORT | {"clip": {"sizes": [[32, 32]]}},
 )
 PREPARING = "preprocess_example.yaml"
-SHOWN = {example.path for example in (*TEXT, *FILMS, ANIMATEDIFF, WAN)} | {PREPARING}
+WHISPER = Example(
+    "examples/whisper.yaml",
+    tiny.whisper,
+    r"model\.decoder.*",
+    samples=16,
+    here={"max_steps": 2, "num_samples": 1, "mixed_precision": "no"},
+)
+SHOWN = {example.path for example in (*TEXT, *FILMS, ANIMATEDIFF, WAN, WHISPER)} | {PREPARING}
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +220,21 @@ def test_wan_animate_from_raw_video(tmp_path: Path) -> None:
     assert list(made.folder.glob("final/*lora*.safetensors"))
     assert not (made.folder / "final/transformer").exists()
     assert list(made.folder.glob("samples/*/*.mp4"))
+
+
+def test_whisper_from_videos_and_subtitles(tmp_path: Path) -> None:
+    clone = Clone.of(tmp_path)
+    write_copies(clone, SPEAKER)
+    subtitles = clone.folder / "data/subtitles"
+    subtitles.mkdir(parents=True)
+    for video in (clone.folder / "videos").iterdir():
+        cue = "1\n00:00:00,500 --> 00:00:03,000\nSomebody speaks.\n"
+        (subtitles / f"{video.stem}.srt").write_text(cue)
+    made, start = run(clone, WHISPER)
+    check(WHISPER, made)
+    made.learnt(start, WHISPER.learnt)
+    assert (made.folder / "final/ct2/model.bin").is_file()
+    assert (made.folder / "final/openai.pt").is_file()
 
 
 def test_the_preparing_example(clone: Clone) -> None:

@@ -20,6 +20,7 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.system import gpu
 from spark_trainer.train import checkpoints
+from tests import sounds
 from tests.families import tiny, tiny_pipelines
 
 from .conftest import metrics, train, write_run
@@ -39,6 +40,7 @@ RUN = {
 FULL: dict[str, Any] = {"num_workers": 0}
 LORA = {"finetune": "lora", "lora": {"rank": 2, "dropout": 0.2}, "num_workers": 2}
 WRITE = ("blip", "blip2", "blip2_t5", "internvl", "llava", "qwen2_vl")
+SPEECH = ("whisper",)
 DROPS = ("blip2", "blip2_t5")  # upstream's own dropout is none in the others
 
 
@@ -51,6 +53,15 @@ def of(make: Any, tmp_path: Path) -> Callable[..., RunSpec]:
         if variant in WRITE:
             checkpoint = getattr(tiny, variant)(tmp_path / variant)
             return make(model_name=str(checkpoint), clip=clip, **RUN, **settings)
+        if variant in SPEECH:
+            checkpoint = getattr(tiny, variant)(tmp_path / variant)
+            lines = [sounds.entry(tmp_path / "sounds", one) for one in ids(6, 2)]
+            path = tmp_path / "sounds" / "manifest_v1.jsonl"
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            masks = {"export": ["hf"], "spec_augment": {"mask_time_prob": 0.1}}
+            given = {"model_name": str(checkpoint), "model_type": "asr", "asr": masks}
+            split = {"validation": 0.5}
+            return make(manifest_path=str(path), split=split, **given, **RUN, **settings)
         checkpoint = getattr(tiny_pipelines, variant)(tmp_path / variant)
         lines = [write_video(tmp_path / "films", one, (32, 32), 7) for one in ids(6, 2)]
         path = tmp_path / "films" / "manifest_v1.jsonl"
@@ -84,7 +95,7 @@ def everything(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("settings", [FULL, LORA], ids=["full", "lora"])
-@pytest.mark.parametrize("variant", [*WRITE, *FRAMES])
+@pytest.mark.parametrize("variant", [*WRITE, *FRAMES, *SPEECH])
 def test_each_update_is_one_to_go_on_from(
     variant: str, settings: dict[str, Any], of: Callable[..., RunSpec]
 ) -> None:
