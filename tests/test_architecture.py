@@ -76,8 +76,11 @@ HEAVY_FILES = {PACKAGE / "families/kinds/attention.py"}  # imported as a model i
 # the same checkpoints; all steps but `select` are words of the manifest as well.
 COMPONENTS = ("unet", "transformer", "motion_adapter", "vae", "image_encoder")
 STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/")
-MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/")
-FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/")
+MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/", "speech/")
+FAMILIES_AT_HOME = (
+    *("captioners/", "config/caption.py", "families/"),
+    *("speech/formats/", "transcribers/"),  # the models of one family, whoever runs them
+)
 COMPONENTS_AT_HOME = ("families/",)
 
 FAMILIES = {path.stem for path in (PACKAGE / "families").glob("*.py")} - {"__init__"}

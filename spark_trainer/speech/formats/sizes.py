@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 MELS = (80, 128)
-# Of a generation configuration; with the mark of one made from a model's, upstream forgets Whisper's.
+# Of a generation configuration; marked as made from a model's, it loses Whisper's keys upstream.
 DROPPED = ("forced_decoder_ids", "_from_model_config", "transformers_version")
 HEAD_WIDTH = 64  # of every size of Whisper
 

@@ -110,7 +110,7 @@ def test_the_page_s_code_hears(
     (tmp_path / "ffmpeg").symlink_to(ffmpeg.binary())
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    exec(python_block("speech-models.md", beginning), {})  # noqa: S102
+    exec(python_block("speech-models.md", beginning), {})
     assert "unless to be rather cold-hearted" in capsys.readouterr().out.lower()
 
 
