@@ -1,6 +1,8 @@
 """Videos as a manifest has them of which only the sound is there: noise, and what is said in it."""
 
+import json
 import wave
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,11 @@ def entry(root: Path, video: str, **meta: Any) -> dict[str, Any]:
         "audio": f"{video}/audio.wav",
         "meta": told | meta,
     }
+
+
+def write_manifest(root: Path, videos: Iterable[str]) -> Path:
+    """Write a manifest of such videos, and their sound beside it."""
+    lines = [json.dumps(entry(root, video)) + "\n" for video in videos]
+    path = root / "manifest_v1.jsonl"
+    path.write_text("".join(lines))
+    return path

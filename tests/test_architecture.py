@@ -73,14 +73,12 @@ HEAVY_AT_TOP = {"losses", "train"}  # whoever imports these wants tensors
 HEAVY_FILES = {PACKAGE / "families/kinds/attention.py"}  # imported as a model is loaded
 
 # Where a name is at home, beside its own file. Captioners are called like the families that train
-# the same checkpoints; all steps but `select` are words of the manifest as well.
+# the same checkpoints, and transcribers read those of one; all steps but `select` are words of the
+# manifest as well.
 COMPONENTS = ("unet", "transformer", "motion_adapter", "vae", "image_encoder")
 STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/")
 MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/", "speech/")
-FAMILIES_AT_HOME = (
-    *("captioners/", "config/caption.py", "families/"),
-    *("speech/formats/", "transcribers/"),  # the models of one family, whoever runs them
-)
+FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/", "speech/", "transcribers/")
 COMPONENTS_AT_HOME = ("families/",)
 
 FAMILIES = {path.stem for path in (PACKAGE / "families").glob("*.py")} - {"__init__"}

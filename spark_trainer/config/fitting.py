@@ -139,6 +139,9 @@ def _check_speech(run: "Run") -> None:
         "finetune: expected full or lora": run.finetune == "qlora",
         "text.prompt: expected none": run.text.prompt is not None,
         "text.each: expected none": run.text.each is not None,
+        "asr.export: expected [hf] with save: adapter": run.finetune == "lora"
+        and run.save == "adapter"
+        and run.asr.export != ("hf",),
     }
     for text, found in wrong.items():
         if found:

@@ -95,8 +95,11 @@ class Whisper(Speech):
 
     def mels(self, loaded: Loaded, heard: Heard, run: Run) -> "torch.Tensor":
         """See `Speech`; sound is filled up with silence to 30 s before it becomes a spectrogram."""
+        import torch
+
         extractor = loaded.processor.feature_extractor
-        made = extractor(heard.samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        with torch.autocast("cpu", enabled=False):  # in 16 bits a spectrogram is another
+            made = extractor(heard.samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         mels_1MF: torch.Tensor = made["input_features"]
         if heard.seed is not None and run.asr.spec_augment.masks:
             mels_1MF = _masked(mels_1MF, run, heard.seed)
@@ -253,7 +256,7 @@ def _written(
         encoder_outputs=BaseModelOutput(last_hidden_state=states_BSD),
         decoder_input_ids=start_BP,
         generation_config=GenerationConfig(
-            max_new_tokens=longest // 2 - start_BP.shape[1],
+            max_length=longest // 2,
             suppress_tokens=[*(known.suppress_tokens or ()), *times],
             begin_suppress_tokens=known.begin_suppress_tokens,
             eos_token_id=tokenizer.eot,

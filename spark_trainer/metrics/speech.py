@@ -165,9 +165,13 @@ def _rates(pairs: Sequence[Pair]) -> dict[str, float]:
 
 def _recall(pairs: Sequence[Pair], words: Sequence[str]) -> dict[str, float]:
     """Return the share of a list's words in the references that were said in the same text."""
+    listed = {
+        language: {normalised(word, language) for word in words} - {""}
+        for language in {pair.language for pair in pairs}
+    }
     there = right = 0
     for pair in pairs:
-        for word in {normalised(word, pair.language) for word in words} - {""}:
+        for word in listed[pair.language]:
             wanted = _occurrences(word, pair.reference, pair.language)
             there += wanted
             right += min(wanted, _occurrences(word, pair.said, pair.language)) if wanted else 0
@@ -180,7 +184,6 @@ def _occurrences(word: str, text: str, language: str) -> int:
     return len(re.findall(rf"(?<!\S){re.escape(word)}(?!\S)", text))
 
 
-@functools.lru_cache(maxsize=1 << 14)  # a list's words are asked for with every text
 def normalised(text: str, language: str) -> str:
     """Return a text of a language as it is compared."""
     if language in BY_CHARACTERS:

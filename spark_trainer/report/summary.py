@@ -12,7 +12,6 @@ from spark_trainer.data import manifest
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import SHOWN, Trouble
-from spark_trainer.metrics import score
 from spark_trainer.metrics.score import SCORES
 from spark_trainer.report import console, failures
 from spark_trainer.runs.folder import RunFolder
@@ -122,10 +121,10 @@ def _held_out(summary: Summary) -> str:
     changed = ["nothing held out"]
     if summary.first is not None:
         changed = [f"{summary.objective.words} {summary.first:.3f} → {summary.last:.3f}"]
-    for name, value in score.followed(summary.first_scores).items():
-        if SCORES[name].column and name in summary.scores:
-            form = SCORES[name].form
-            changed.append(f"{name} {value:{form}} → {summary.scores[name]:{form}}")
+    for name, shown in SCORES.items():
+        if shown.column and shown.followed and name in summary.scores:
+            values = summary.first_scores[name], summary.scores[name]
+            changed.append(f"{name} {' → '.join(format(value, shown.form) for value in values)}")
     return f"{', '.join(changed)} in {summary.steps} steps"
 
 

@@ -21,6 +21,7 @@ from spark_trainer.data.samples import Samples
 from spark_trainer.data.texts import filled
 from spark_trainer.speech import WINDOW_S, sound
 from spark_trainer.speech.heard import Heard, Plan, Said
+from spark_trainer.speech.models import learns_its_own
 from spark_trainer.speech.references import References
 from spark_trainer.speech.segments import Segment
 from spark_trainer.speech.windows import Window, windows
@@ -47,6 +48,7 @@ class SpeechDataset(Samples):
 
     Attributes:
         languages: how many windows there are of each language that is told.
+        num_silent: how many windows there are in which nobody speaks.
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class SpeechDataset(Samples):
         self._references = references
         self._lengths = array("i")
         self.languages: Counter[str] = Counter()
-        self._base = _model(run.model_name)
+        self.num_silent = 0
+        self._run = run
         self._warned = False
 
     def add(self, entry: dict[str, Any], offset: int) -> None:
@@ -80,6 +83,7 @@ class SpeechDataset(Samples):
         self._warn(entry)
         for place, window in enumerate(found):
             self._lengths.append(_characters(found, place))
+            self.num_silent += not window.segments
             if language := self._language(entry, window):
                 self.languages[language] += 1
         self._offsets.append(offset)
@@ -128,13 +132,14 @@ class SpeechDataset(Samples):
 
     def shown(self, num_videos: int) -> list[int]:
         """See `Samples`: windows of each video, evenly chosen where there are many."""
-        numbers: list[int] = []
-        for first, end in zip(self.first_of_each_video(), self._ends, strict=True):
-            count = min(MOST_SHOWN, end - first)
-            numbers += [first + place * (end - first) // count for place in range(count)]
-            if (num_videos := num_videos - 1) <= 0:
-                break
-        return numbers
+        firsts = self.first_of_each_video()[:num_videos]
+        return [number for video, first in enumerate(firsts) for number in self._some(video, first)]
+
+    def _some(self, video: int, first: int) -> list[int]:
+        """Return numbers of windows of a video whose first window is given."""
+        total = self._ends[video] - first
+        count = min(MOST_SHOWN, total)
+        return [first + place * total // count for place in range(count)]
 
     def _place(self, number: int) -> tuple[int, dict[str, Any], int]:
         """Return a sample's epoch, its manifest line, and the number of its window there."""
@@ -187,7 +192,7 @@ class SpeechDataset(Samples):
     def _segments(self, entry: dict[str, Any]) -> list[Segment]:
         """Return what is said in a video, from where the run takes it."""
         if self._references:
-            segments = self._references.of(entry)
+            segments = self._references.of(entry, self._duration(entry))
             if segments is None:
                 raise Unusable("without a reference")
             return segments
@@ -216,8 +221,7 @@ class SpeechDataset(Samples):
     def _warn(self, entry: dict[str, Any]) -> None:
         """Remark, once, that a model is given its own transcripts to learn from."""
         told = entry["meta"].get("transcriber_model")
-        given = self._references or self._text.answer != SPOKEN
-        if given or not told or _model(told) != self._base or self._warned:
+        if self._warned or not learns_its_own(self._run, told):
             return
         self._warned = True
         self.remarks.append(
@@ -256,11 +260,3 @@ def _previous(earlier: Sequence[Window]) -> tuple[Segment, ...]:
 def _characters(found: Sequence[Window], place: int) -> int:
     """Return about how long a window's row is, without the text before: its text in bytes."""
     return sum(len(one.text.encode()) for one in found[place].segments)
-
-
-def _model(name: str) -> str:
-    """Return what a Whisper model is called, whichever package or folder its name is for."""
-    plain = Path(name).name
-    for prefix in ("faster-", "offline-", "whisper-"):
-        plain = plain.removeprefix(prefix)
-    return plain

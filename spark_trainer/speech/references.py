@@ -103,11 +103,15 @@ class References:
             raise Broken("\n".join(manifest.some(wrong)))
         return matched
 
-    def of(self, entry: Entry) -> list[Segment] | None:
+    def of(self, entry: Entry, duration: float) -> list[Segment] | None:
         """Return what is said in a video, as it stands there; None where there is no reference.
 
         Whether the times fit each other and the sound is looked at as windows are made of them;
         each segment knows its place.
+
+        Args:
+            entry: the video's line of the manifest.
+            duration: of its sound, in seconds.
 
         Raises:
             Unusable: it is wrong, or without times where the sound is longer than a window.
@@ -122,7 +126,6 @@ class References:
         except ABSENT as error:
             place = self._source.place(numbers[0])
             raise Unusable(f"{place}: {error.strerror}") from None
-        duration = entry["meta"].get("audio_duration")
         timed = [
             Segment(cue.start, cue.end, cue.text, cue.language, cue.place)
             for cue in cues
@@ -157,10 +160,8 @@ def _shown(entry: Entry) -> str:
     return repr(entry["meta"].get("source_path") or entry["id"])
 
 
-def _whole(cue: Cue, duration: float | None) -> Segment:
+def _whole(cue: Cue, duration: float) -> Segment:
     """Return the text of a whole video, which has to fit into one window."""
-    if duration is None:
-        raise Unusable(f"{cue.place}: without start and end, and its audio's length isn't known")
     if duration > WINDOW_S:
         raise Unusable(
             f"{cue.place}: expected start and end where the audio is longer than {WINDOW_S:g} s "

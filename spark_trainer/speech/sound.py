@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FULL_SCALE = 32768  # of 16-bit samples
+ROUNDING_S = 0.1  # by which a manifest may take a file for longer than it is
 
 
 def duration(path: Path) -> float:
@@ -43,6 +44,8 @@ def read(path: Path, start: float, end: float) -> "np.ndarray":
 
     with _opened(path) as file:
         rate, channels = file.getframerate(), file.getnchannels()
+        if file.getnframes() < (end - ROUNDING_S) * rate:
+            raise Unusable(f"{path}: it ends before {end:.2f} s")
         first = min(round(start * rate), file.getnframes())
         count = min(round(end * rate), file.getnframes()) - first
         file.setpos(first)

@@ -59,12 +59,13 @@ def windows(segments: Sequence[Segment], duration: float) -> tuple[list[Window],
     checked = _checked(segments, duration)
     spoken = list(_spoken(checked, duration))
     found = sorted([*spoken, *_silences(checked, spoken, duration)], key=lambda one: one.start)
-    wrong = [
-        f"the segment at {one.segment.start:.2f} s {one.wrong}"
-        for one in checked
-        if one.wrong is not None
-    ]
-    return found, wrong
+    return found, [_named(one) for one in checked if one.wrong is not None]
+
+
+def _named(one: _Checked) -> str:
+    """Say what is wrong with a segment, and where it stands."""
+    place = f"{one.segment.place}: " if one.segment.place else ""
+    return f"{place}the segment at {one.segment.start:.2f} s {one.wrong}"
 
 
 def _checked(segments: Sequence[Segment], duration: float) -> list[_Checked]:

@@ -10,8 +10,10 @@ from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.methods.base import Method
+from spark_trainer.metrics.score import FORGETTING
 from spark_trainer.system import log
 from spark_trainer.train import data
+from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.strategies.base import Strategy
 from spark_trainer.train.tracking import Tracker
 
@@ -33,10 +35,14 @@ def held_out(
 
     Returns:
         what was measured, by name; None if a process was asked to stop.
+
+    Raises:
+        TrainingError: no sample can be used.
     """
     accelerator = strategy.accelerator
     model = accelerator.unwrap_model(model).eval()
     sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
+    reasons: list[str] = []
 
     def own(reading: data.Ahead) -> Iterator[Batch]:
         for read in reading:
@@ -46,10 +52,11 @@ def held_out(
             for reason in read.reasons:
                 log.logger.warning("left out of validation: %s", reason)
             sums[2] += len(read.reasons)
+            reasons.extend(read.reasons[:1])
             yield from read.batches
 
     with data.held_out(reader, strategy.run, accelerator) as reading:
-        for batch, counts in strategy.padded_batches(own(reading), lambda: reader[[0]].batches[0]):
+        for batch, counts in strategy.padded_batches(own(reading), lambda: _spare(reader)):
             ready = reader.ready(batch, accelerator.device)
             with strategy.autocast():
                 value = method.held_out(model, ready)
@@ -59,25 +66,68 @@ def held_out(
     total, targets, skipped, stopped = accelerator.reduce(sums).tolist()
     if stopped:
         return None
-    mean = total / targets if targets else float("nan")
-    return {method.objective.metric: mean} | ({"held_out_skipped": skipped} if skipped else {})
+    if not targets:
+        raise _unusable(reasons or ["the log of another process says why"])
+    measured = {method.objective.metric: total / targets}
+    return measured | ({"held_out_skipped": skipped} if skipped else {})
+
+
+def _unusable(reasons: list[str]) -> TrainingError:
+    return TrainingError(f"no held-out sample can be used: {reasons[0]}")
+
+
+def _spare(reader: Reader) -> Batch:
+    """Return a held-out batch to take part with, where a process has none left of its own.
+
+    Raises:
+        TrainingError: no sample can be used.
+    """
+    read = reader[[0]]
+    if not read.batches:
+        raise _unusable(read.reasons)
+    return read.batches[0]
 
 
 def show(
     strategy: Strategy,
     method: Method,
     model: Any,
-    reader: Reader,
+    readers: Sequence[Reader],
     tracker: Tracker | None,
     step: int,
     stopping: Stopping,
 ) -> dict[str, float]:
-    """Show what is made of the first `num_samples` held-out videos; returns scores of it.
+    """Show what is made of the first `num_samples` videos of each reader; returns scores of it.
+
+    The first reader has the held-out videos; the scores of another tell what is forgotten.
 
     All processes must call it. Where weights are sharded all make each sample together, else they
     take turns, and leave off where they are asked to stop. The one with a tracker records it.
     """
     model.eval()
+    counts = [0] * len(readers)
+
+    def counted() -> Iterator[Generated]:
+        for place, reader in enumerate(readers):
+            for one in _made(strategy, method, model, reader, stopping):
+                counts[place] += 1
+                yield one
+
+    if tracker is None:
+        deque(counted(), maxlen=0)
+        return {}
+    records = tracker.samples(step, counted())
+    if stopping():
+        return {}
+    beside = method.scores(records[counts[0] :]) if len(readers) > 1 else {}
+    forgotten = {f"{FORGETTING}{name}": value for name, value in beside.items()}
+    return method.scores(records[: counts[0]]) | forgotten
+
+
+def _made(
+    strategy: Strategy, method: Method, model: Any, reader: Reader, stopping: Stopping
+) -> Iterator[Generated]:
+    """Yield what is made of the first videos of a reader."""
     numbers = reader.samples.shown(method.run.num_samples)
 
     def made(some: Sequence[int]) -> Iterator[Generated]:
@@ -85,12 +135,7 @@ def show(
         alone = (lambda: 0) if strategy.shards_weights else stopping
         return method.show(model, _usable(reader, some, alone))
 
-    shown = made(numbers) if strategy.shards_weights else _in_turn(strategy, numbers, made)
-    if tracker is None:
-        deque(shown, maxlen=0)
-        return {}
-    records = tracker.samples(step, shown)
-    return {} if stopping() else method.scores(records)
+    return made(numbers) if strategy.shards_weights else _in_turn(strategy, numbers, made)
 
 
 def _in_turn(

@@ -30,7 +30,10 @@ class TrainingError(UserError):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a process of a run starts from."""
+    """What a process of a run starts from.
+
+    `beside` reads other samples than the run's that scores are told of, if any.
+    """
 
     folder: RunFolder
     run: Run
@@ -39,6 +42,7 @@ class Setup:
     method: Method
     training: Reader
     validation: Reader
+    beside: Reader | None
 
     @property
     def loaded(self) -> Loaded:
@@ -61,7 +65,8 @@ def prepare(folder: Path) -> Setup:
     method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
     kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, kept)
-    return Setup(here, run, launched, accelerator, method, training, validation)
+    beside = family.beside(method.loaded, run)
+    return Setup(here, run, launched, accelerator, method, training, validation, beside)
 
 
 def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:

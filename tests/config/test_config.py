@@ -137,6 +137,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "expected false for asr",
     ),
     (
+        {"train": {"model_type": "asr", "finetune": "lora", "save": "adapter"}},
+        "train.asr.export",
+        "expected [hf] with save: adapter for asr",
+    ),
+    (
         {"train": {"model_type": "asr", "text": {"prompt": "listen"}}},
         "train.text.prompt",
         "expected none for asr",

@@ -14,7 +14,7 @@ from .pages import FENCED, ROOT
 
 PAGE = (ROOT / "docs/speech.md").read_text(encoding="utf-8")
 TALKS = [
-    {"id": name, "meta": {"source_path": path, "audio_duration": 20.0}}
+    {"id": name, "meta": {"source_path": path}}
     for name, path in {"aa": "talk.mp4", "bb": "day 2/talk.mp4"}.items()
 ]
 SAID = [Segment(0.5, 3.2, "Zorvex is down.", None), Segment(3.2, 5.0, "Good morning.", None)]
@@ -36,7 +36,7 @@ def read(path: Path) -> list[Any]:
     """What is said in the two talks."""
     found = References.read(path, "train.asr.references")
     found.match(TALKS)
-    return [found.of(one) for one in TALKS]
+    return [found.of(one, 20.0) for one in TALKS]
 
 
 def test_tables(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_overfits_and_writes_what_is_said(family: Whisper, loaded: Loaded) -> No
     silent = Heard("silent", np.zeros(16_000, np.float32), 0.0, Said((), language="en"))
     made = [
         with_sound(
-            family.row(loaded, one.said, RUN, False),
+            family.row(loaded, one.said, RUN, learns_language=True),
             encoder_states=family.encode_sample(loaded, one)["encoder_states"][None],
         )
         for one in [*windows, silent]

@@ -16,9 +16,9 @@ from spark_trainer.speech.segments import Segment
 KEY = "train.asr.references"
 
 
-def entry(name: str, path: str | None = None, seconds: float | None = 20.0) -> dict[str, Any]:
+def entry(name: str, path: str | None = None) -> dict[str, Any]:
     """A manifest's line."""
-    meta = {"source_path": path, "sources": [path] if path else None, "audio_duration": seconds}
+    meta = {"source_path": path, "sources": [path] if path else None}
     return {"id": name, "frames_dir": None, "audio": None, "meta": meta}
 
 
@@ -40,8 +40,8 @@ def read(path: Path, text: str | bytes) -> References:
 def test_a_video_is_found_by_its_id_or_path(table: Path, name: str) -> None:
     found = read(table, f"path,text\n{name},Good bye.\n")
     assert found.match(TALKS) == 1
-    assert found.of(TALKS[2]) == [Segment(0.0, 20.0, "Good bye.")]
-    assert found.of(TALKS[0]) is None
+    assert found.of(TALKS[2], 20.0) == [Segment(0.0, 20.0, "Good bye.")]
+    assert found.of(TALKS[0], 20.0) is None
 
 
 def test_texts_with_times_languages_and_lines_in_them(table: Path) -> None:
@@ -49,18 +49,18 @@ def test_texts_with_times_languages_and_lines_in_them(table: Path) -> None:
     rows = '"day 1/talk.mp4","One, ""two""\r\nthree",0.5,2,en\r\n\r\nday 1/talk.mp4,Vier,2,3.5,de'
     found = read(table, f"\ufeffpath,text,start,end,language\r\n{rows}\r\ncc,Ende,,,\r\n")
     assert found.match(TALKS) == 2
-    assert found.of(TALKS[0]) == [
+    assert found.of(TALKS[0], 20.0) == [
         Segment(0.5, 2.0, 'One, "two"\r\nthree', "en"),
         Segment(2.0, 3.5, "Vier", "de"),
     ]
-    assert found.of(TALKS[2]) == [Segment(0.0, 20.0, "Ende")]
-    assert pickle.loads(pickle.dumps(found)).of(TALKS[2]) == found.of(TALKS[2])
+    assert found.of(TALKS[2], 20.0) == [Segment(0.0, 20.0, "Ende")]
+    assert pickle.loads(pickle.dumps(found)).of(TALKS[2], 20.0) == found.of(TALKS[2], 20.0)
 
 
 def test_lines_of_a_video_need_not_follow_each_other(table: Path) -> None:
     found = read(table, "id,start,end,text\naa,1,2,one\ncc,1,2,eins\naa,3,4,two\n")
-    assert found.of(TALKS[0]) == [Segment(1, 2, "one"), Segment(3, 4, "two")]
-    assert found.of(TALKS[2]) == [Segment(1, 2, "eins")]
+    assert found.of(TALKS[0], 20.0) == [Segment(1, 2, "one"), Segment(3, 4, "two")]
+    assert found.of(TALKS[2], 20.0) == [Segment(1, 2, "eins")]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_path_that_ends_like_anothers_is_its_own(table: Path) -> None:
     videos = [entry("aa", "talk.mp4"), entry("bb", "old/talk.mp4")]
     found = read(table, "path,text\ntalk.mp4,new\n")
     assert found.match(videos) == 1
-    assert found.of(videos[1]) is None
+    assert found.of(videos[1], 20.0) is None
 
 
 def test_every_path_of_a_content_counts(table: Path) -> None:
@@ -140,26 +140,18 @@ def test_every_path_of_a_content_counts(table: Path) -> None:
     assert read(table, "path,text\ncopy/second.mp4,x\n").match([copied]) == 1
 
 
-@pytest.mark.parametrize(
-    ("seconds", "problem"),
-    [
-        (30.5, "expected start and end where the audio is longer than 30 s (got 30.5 s)"),
-        (None, "without start and end, and its audio's length isn't known"),
-    ],
-)
-def test_a_text_without_times_has_to_fit_into_a_window(
-    table: Path, seconds: float | None, problem: str
-) -> None:
+def test_a_text_without_times_has_to_fit_into_a_window(table: Path) -> None:
     found = read(table, "id,text\naa,x\nbb,fine\n")
     with pytest.raises(Unusable) as error:
-        found.of(entry("aa", seconds=seconds))
+        found.of(entry("aa"), 30.5)
+    problem = "expected start and end where the audio is longer than 30 s (got 30.5 s)"
     assert str(error.value) == f"{KEY}: {table}:2: {problem}"
-    assert found.of(entry("bb")) == [Segment(0.0, 20.0, "fine")]
+    assert found.of(entry("bb"), 30.0) == [Segment(0.0, 30.0, "fine")]
 
 
 def test_a_segment_knows_its_place(table: Path) -> None:
     found = read(table, "id,text,start,end\naa,x,0,5\nbb,y,0,5\naa,z,4,6\n")
-    places = [one.place for one in found.of(entry("aa")) or ()]
+    places = [one.place for one in found.of(entry("aa"), 20.0) or ()]
     assert places == [f"{KEY}: {table}:2", f"{KEY}: {table}:4"]
 
 
@@ -169,7 +161,7 @@ def test_a_hundred_thousand_lines(table: Path) -> None:
     lines = (f"video {n // 10},{text},{n % 10},{n % 10 + 1}\n" for n in range(100_000))
     began = time.process_time()
     found = read(table, "id,text,start,end\n" + "".join(lines))
-    last = found.of(entry("video 9999"))
+    last = found.of(entry("video 9999"), 20.0)
     assert time.process_time() - began < 10
     assert last is not None
     assert [segment.start for segment in last] == list(range(10))
@@ -200,7 +192,7 @@ def test_files_are_named_like_videos(folder: Path) -> None:
     (folder / "readme.txt").write_text("not a reference")
     found = References.read(folder, KEY)
     assert found.match(TALKS) == 3
-    assert [found.of(one) for one in TALKS] == [
+    assert [found.of(one, 20.0) for one in TALKS] == [
         [Segment(1.0, 2.5, "One")],
         [Segment(3.0, 4.0, "Two")],
         [Segment(0.0, 2.5, "Ende", "de")],
@@ -211,7 +203,7 @@ def test_a_language_before_the_ending(folder: Path) -> None:
     (folder / "end.de.srt").write_text(SRT.format("Ende"))
     found = References.read(folder, KEY)
     assert found.match(TALKS) == 1
-    assert found.of(TALKS[2]) == [Segment(1.0, 2.5, "Ende", "de")]
+    assert found.of(TALKS[2], 20.0) == [Segment(1.0, 2.5, "Ende", "de")]
 
 
 @pytest.mark.parametrize(
@@ -245,8 +237,8 @@ def test_a_wrong_file_costs_its_video_alone(folder: Path) -> None:
     found = References.read(folder, KEY)
     assert found.match(TALKS) == 2
     with pytest.raises(Unusable, match=r"cc\.srt:2: its text holds <\|en\|>"):
-        found.of(TALKS[2])
-    assert found.of(TALKS[0]) == [Segment(1.0, 2.5, "One")]
+        found.of(TALKS[2], 20.0)
+    assert found.of(TALKS[0], 20.0) == [Segment(1.0, 2.5, "One")]
 
 
 def test_an_empty_folder(folder: Path) -> None:

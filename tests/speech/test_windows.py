@@ -78,6 +78,11 @@ def test_what_no_window_can_hold_is_left_out_with_its_sound(segment: Segment, wh
     assert not any(one.start < segment.start < one.end for one in found)
 
 
+def test_what_is_left_out_is_named_by_its_place() -> None:
+    _, wrong = windows([Segment(10, 9, "x", place="said.csv:3")], 50)
+    assert wrong == ["said.csv:3: the segment at 10.00 s ends at 9.00 s"]
+
+
 def test_segments_that_overlap_are_both_left_out() -> None:
     found, wrong = windows([Segment(0, 8, "a"), Segment(5, 9, "b"), Segment(10, 12, "c")], 12)
     assert [line.partition(" s ")[2] for line in wrong] == [

@@ -47,7 +47,8 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     base.mkdir()
     if front:
         (base / "README.md").write_text(front + "# base\n")
-    run = Run(model_name=str(base), finetune="lora", final="best", ema_decay=0.9)
+    settings = {"finetune": "lora", "final": "best", "ema_decay": 0.9, "max_eval_samples": 1}
+    run = Run(model_name=str(base), **settings)
     head, text = written(tmp_path, run)
     assert head.get("license", "unknown") == terms
     assert "base_model" not in head
@@ -57,6 +58,8 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     assert rows["licence of the base"] == terms
     assert rows["data (SHA-256 of manifest.jsonl)"] == "ab" * 32
     assert rows["held-out bleu"] == "12.35"
+    assert rows["videos held out"] == "2"
+    assert rows["held-out samples measured, at most"] == "1"
     assert rows["least held-out loss"] == "1.0000 at update 20"
     assert rows["weights"] == "the best, averaged"
     assert rows["learnt"] == "LoRA"
@@ -110,6 +113,17 @@ def test_scores_stand_beside_those_before_training(tmp_path: Path) -> None:
     assert "| held-out wer | 48 before, 16.91 after |" in text
     assert "| held-out substitutions | 91 before, 30 after |" in text
     assert "| held-out wer_de | 12.5 |" in text
+
+
+def test_a_model_that_was_given_its_own_transcripts(tmp_path: Path) -> None:
+    videos = {"aa": {"transcriber_model": "tiny.en"}, "bb": {"transcriber_model": "large"}}
+    lineage = LINEAGE | {"videos": videos | {"cc": {"captioner": "blip"}}}
+    said = "| transcripts | of 1 of 3 videos by the base itself, which learns its own mistakes |"
+    speech: dict[str, Any] = {"model_type": "asr", "model_name": "openai/whisper-tiny.en"}
+    for more, warned in [({}, True), ({"asr": {"references": "said.csv"}}, False)]:
+        run = Run(**speech, **more, from_scratch=True)
+        card.write(tmp_path, run, lineage, SUMMARY, LOADING)
+        assert (said in (tmp_path / "README.md").read_text()) == warned
 
 
 def test_random_weights_have_no_base(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_trains_and_records_its_lineage(make: Any, manifest: Path) -> None:
     lineage = json.loads((made.folder.path / "lineage.json").read_text())
     assert lineage["manifest_sha256"] == hashlib.sha256(manifest.read_bytes()).hexdigest()
     assert len(lineage["videos"]) == 12
+    assert all("transcriber_model" in video for video in lineage["videos"].values())
     assert lineage["packages"]["transformers"]
     assert lineage["devices"] == []
 

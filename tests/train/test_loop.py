@@ -105,6 +105,13 @@ def test_a_loss_that_is_no_number_stops(make: Any) -> None:
     assert metrics(folder)[-1]["loss"] is None
 
 
+def test_held_out_samples_of_which_none_can_be_used_stop_at_once(make: Any, tmp_path: Path) -> None:
+    checkpoint = tiny.qwen2_vl(tmp_path / "checkpoint")
+    folder = write_run(make(model_name=str(checkpoint), max_length=16))
+    with pytest.raises(TrainingError, match=r"^no held-out sample can be used: video .*16"):
+        train(folder)
+
+
 def test_weights_that_are_no_numbers_stop_at_once(make: Any) -> None:
     start = setup.prepare(write_run(make()))
     with torch.no_grad():
@@ -146,6 +153,8 @@ def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
     assert summary["best_loss"] == losses[best]
     [there] = [x for x in metrics(folder) if x["step"] == best and "bleu" in x]
     assert summary["scores"] == {name: there[name] for name in ("bleu", "rouge_l", "cider")}
+    [start] = [x for x in metrics(folder) if x["step"] == 0 and "bleu" in x]
+    assert summary["first_scores"] == {name: start[name] for name in summary["scores"]}
     assert summary["steps"] == max(losses) == best + 3 * 2 < 200
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert kept == [f"step_{best:08d}", f"step_{best + 6:08d}"]

@@ -55,9 +55,7 @@ def of(make: Any, tmp_path: Path) -> Callable[..., RunSpec]:
             return make(model_name=str(checkpoint), clip=clip, **RUN, **settings)
         if variant in SPEECH:
             checkpoint = getattr(tiny, variant)(tmp_path / variant)
-            lines = [sounds.entry(tmp_path / "sounds", one) for one in ids(6, 2)]
-            path = tmp_path / "sounds" / "manifest_v1.jsonl"
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            path = sounds.write_manifest(tmp_path / "sounds", ids(6, 2))
             masks = {"export": ["hf"], "spec_augment": {"mask_time_prob": 0.1}}
             given = {"model_name": str(checkpoint), "model_type": "asr", "asr": masks}
             split = {"validation": 0.5}

@@ -29,15 +29,13 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def spoken(make: Make, whisper: Path, tmp_path: Path) -> Make:
     """Make the spec of a short run over eight recordings."""
-    root = tmp_path / "recordings"
-    entries = [sounds.entry(root, f"{number:064x}") for number in range(8)]
-    (root / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in entries))
+    path = sounds.write_manifest(tmp_path / "recordings", (f"{n:064x}" for n in range(8)))
 
     def spoken(name: str = "run", **settings: Any) -> RunSpec:
         given: dict[str, Any] = {
             "model_name": str(whisper),
             "model_type": "asr",
-            "manifest_path": str(root / "manifest.jsonl"),
+            "manifest_path": str(path),
             "asr": {"export": ["hf"], "no_speech": 0},
         }
         return make(name, **given | settings)
@@ -47,13 +45,15 @@ def spoken(make: Make, whisper: Path, tmp_path: Path) -> Make:
 
 def test_error_rates_stand_beside_the_held_out_loss(spoken: Make) -> None:
     masks = {"mask_time_prob": 0.1, "mask_feature_prob": 0.1}
-    asked = {"export": ["hf"], "no_speech": 1, "spec_augment": masks}
+    asked: dict[str, Any] = {"export": ["hf"], "no_speech": 1, "spec_augment": masks}
+    asked["forgetting"] = spoken().settings.manifest_path
     made = spoken(max_steps=2, eval_steps=1, num_samples=2, num_workers=1, asr=asked)
     lines = train(write_run(made))
     measured = [line for line in lines if "held_out_loss" in line]
     assert [line["step"] for line in measured] == [0, 1, 2]
     assert measured[-1]["held_out_loss"] < measured[0]["held_out_loss"]
-    assert all(line["wer"] > 0 and line["cer"] > 0 for line in measured)
+    for name in ("wer", "cer", "forgetting_wer", "forgetting_cer"):
+        assert all(line[name] > 0 for line in measured), name
     [shown] = (made.folder.path / "samples").glob("step_00000002*.json")
     record = json.loads(shown.read_text())[0]
     assert record["reference"] == " ".join(sounds.TEXTS)
@@ -91,6 +91,13 @@ def test_references_of_videos_that_are_not_there_stop_a_run(spoken: Make, tmp_pa
     folder = write_run(spoken(asr=asked))
     with pytest.raises(ValueError, match=r"asr\.references.*said\.csv:2: no video .* 'nobody'"):
         setup.prepare(folder)
+
+
+@pytest.mark.parametrize("key", ["words", "forgetting"])
+def test_files_that_are_not_there_stop_a_run(spoken: Make, tmp_path: Path, key: str) -> None:
+    asked = {"export": ["hf"], key: str(tmp_path / "none")}
+    with pytest.raises(ValueError, match=rf"train\.asr\.{key}: .*none"):
+        setup.prepare(write_run(spoken(asr=asked)))
 
 
 def test_other_references_are_another_run(spoken: Make, tmp_path: Path) -> None:

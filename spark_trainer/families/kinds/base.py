@@ -232,6 +232,10 @@ class Kind(ABC):
             kept: what frozen encoders made ahead.
         """
 
+    def beside(self, loaded: Loaded, run: Run) -> Reader | None:
+        """Return what reads other samples that scores are told of, if any; raises ValueError."""
+        return None
+
     @abstractmethod
     def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the losses of the batch's targets."""

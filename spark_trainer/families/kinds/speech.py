@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.config import Run
+from spark_trainer.config import Run, Text
 from spark_trainer.data import encoded, manifest
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Unusable
@@ -23,6 +23,7 @@ from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.pretrained import Pretrained
 from spark_trainer.families.kinds.reading import Reader, Splits
+from spark_trainer.speech import files
 from spark_trainer.speech.dataset import SpeechDataset
 from spark_trainer.speech.heard import Heard, Plan, Said
 from spark_trainer.speech.references import References
@@ -82,7 +83,8 @@ class Speech(Pretrained):
         return SpeechDataset(manifest, root, run, references(run), fixed)
 
     def check_data(self, manifest_path: Path, rejected: Path, run: Run) -> None:
-        """See `Kind`: each reference is of one video."""
+        """See `Kind`: each reference is of one video, and there are words to look for."""
+        words(run)
         if given := references(run):
             given.match(manifest.read(manifest_path), manifest.rejected(rejected))
 
@@ -108,14 +110,34 @@ class Speech(Pretrained):
     def readers(
         self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
-        """See `Kind`; with one language alone its token is not learnt."""
-        learns_language = len(splits[0].languages) > 1
+        """See `Kind`; with one language alone its token is not learnt.
+
+        But beside silence it is: nothing else would be said where silence is told, so that a
+        model would hear silence everywhere.
+        """
+        learns_language = len(splits[0].languages) > 1 or splits[0].num_silent > 0
         given = (self, loaded, run, learns_language)
         if run.states_ahead:
             return KeptWindows(splits[0], *given, files=kept), KeptWindows(
                 splits[1], *given, files=kept
             )
         return Windows(splits[0], *given), Windows(splits[1], *given)
+
+    def beside(self, loaded: Loaded, run: Run) -> Reader | None:
+        """See `Kind`: the windows of `asr.forgetting`, by its own transcripts."""
+        if run.asr.forgetting is None:
+            return None
+        path = Path(run.asr.forgetting)
+        if not path.is_file():
+            raise ValueError(f"train.asr.forgetting: no such file: {path}")
+        plain = run.model_copy(update={"text": Text()})
+        samples = SpeechDataset(path, path.parent, plain, fixed=True)
+        for line in manifest.lines(path):
+            samples.add(line.entry, line.offset)
+        if not len(samples):
+            said = "; ".join(samples.left_out[-1:]) or "it is empty"
+            raise ValueError(f"train.asr.forgetting: {path}: no usable video: {said}")
+        return Windows(samples, self, loaded, run, learns_language=False)
 
     def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the tokens' losses, in nats."""
@@ -141,9 +163,7 @@ class Speech(Pretrained):
 
     def scores(self, shown: list[dict[str, Any]], run: Run) -> dict[str, float]:
         """Return the error rates of what was heard."""
-        path = run.asr.words
-        words = Path(path).read_text(encoding="utf-8").split("\n") if path else ()
-        return transcribed.scores(shown, [word.strip() for word in words if word.strip()])
+        return transcribed.scores(shown, words(run))
 
     def loading(self, folder: Path, run: Run) -> Loading:
         if export.saves_adapter(run):
@@ -174,6 +194,12 @@ def references(run: Run) -> References | None:
     """Return what a run is told of what is said, beside the manifest."""
     path = run.asr.references
     return References.read(Path(path), "train.asr.references") if path else None
+
+
+def words(run: Run) -> tuple[str, ...]:
+    """Return the words whose recall a run asks for."""
+    path = run.asr.words
+    return files.words(Path(path), "train.asr.words") if path else ()
 
 
 def with_sound(row: Encoded, **sound: "torch.Tensor") -> Encoded:

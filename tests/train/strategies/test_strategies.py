@@ -19,6 +19,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import encode, launch, setup, strategies
 from spark_trainer.train.loop import Trainer
+from tests import sounds
 from tests.families import tiny, tiny_pipelines
 from tests.train.conftest import digest_again, metrics, write_run
 from tests.train.test_diffusion import FPS, FRAMES, ids, write_video
@@ -110,6 +111,11 @@ def of(make: Make, films: Make, tmp_path: Path) -> Make:
             )
         if not folder.exists():  # without dropout, which each process draws for itself
             tiny.dropping(getattr(tiny, variant)(tmp_path / f"{variant}-whole"), folder, 0.0)
+        if variant == "whisper":
+            path = sounds.write_manifest(tmp_path / "sounds", ids(6, 3))
+            asr = {"export": ["hf"], "no_speech": 0}
+            heard = {"model_type": "asr", "manifest_path": str(path), "asr": asr}
+            settings = heard | {"split": {"validation": 0.5}, "num_samples": 0} | settings
         given = SMALL | {"packing": families.find(str(folder)).packs} | UNEVEN.get(variant, {})
         return make(name, model_name=str(folder), **(given | settings))
 
@@ -174,6 +180,7 @@ EQUAL = {
     "internvl": ("zero3_offload",),
     "llava": ("zero3_offload",),
     "svd": ("zero2", "zero3_offload"),
+    "whisper": ("zero2", "zero3_offload"),
 }
 
 
