@@ -270,7 +270,7 @@ def splits(manifest: Path, split: Split, make: Callable[[bool], Made]) -> dict[S
     """
     found: dict[SplitName, Made] = {name: make(name != "train") for name in SPLIT_NAMES}
     for line in lines(manifest):
-        found[split_of(line.entry["id"], split)].add(line.entry, line.offset)
+        found[of_entry(line.entry, split)].add(line.entry, line.offset)
     return found
 
 
@@ -281,21 +281,6 @@ def read(
     one_frame: bool,
     needs: Needs = Needs(),
 ) -> dict[SplitName, VideoFrameDataset]:
-<<<<<<< HEAD
-    """Read every split of a manifest, in one pass.
-
-    Raises:
-        Broken: some lines are not valid entries.
-    """
-    splits: dict[SplitName, VideoFrameDataset] = {
-        name: VideoFrameDataset(manifest, root, run, one_frame, needs, fixed=name != "train")
-        for name in SPLIT_NAMES
-    }
-    for line in lines(manifest):
-        splits[of_entry(line.entry, run.split)].add(line.entry, line.offset)
-    return splits
-=======
     """Read every split of a manifest of videos' frames; raises as `splits`."""
     make = partial(VideoFrameDataset, manifest, root, run, one_frame, needs)
     return splits(manifest, run.split, make)
->>>>>>> asrtext
