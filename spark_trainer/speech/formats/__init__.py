@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.speech.formats import ctranslate2, names, openai, transformers, vocabulary
+from spark_trainer.config.trained import CT2
+from spark_trainer.speech.formats import ctranslate2, names, openai, sizes, transformers, vocabulary
 from spark_trainer.speech.formats.names import Format
 from spark_trainer.speech.formats.weights import Weights
 
@@ -71,16 +72,22 @@ def write(folder: Path, model: Any, processor: Any, formats: Sequence[Format]) -
 
     Args:
         folder: gets transformers' files, `openai.pt` and `ct2/`.
-        model: transformers' own, whole, without adapters.
+        model: transformers' own, whole, without adapters; of its generation configuration what is
+            missing is filled in.
         processor: of `processor`.
         formats: those that are wanted; transformers' files are always written.
     """
+    from transformers import GenerationConfig
+
+    known = model.generation_config.to_diff_dict()
+    generation = GenerationConfig(**sizes.generation(model.config.to_dict(), known))
     model.save_pretrained(folder)
+    generation.save_pretrained(folder)
     processor.save_pretrained(folder)
     # Upstream's processor keeps it in a file of its own that CTranslate2 and older readers miss.
     processor.feature_extractor.save_pretrained(folder)
     if "openai" in formats:
-        heads = model.generation_config.alignment_heads
+        heads = generation.alignment_heads
         openai.write(folder / "openai.pt", model.config, model.state_dict(), heads)
     if "ct2" in formats:
-        ctranslate2.write(folder, folder / "ct2")
+        ctranslate2.write(folder, folder / CT2)

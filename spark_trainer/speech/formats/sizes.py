@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
 
 MELS = (80, 128)
+# Of a generation configuration; marked as made from a model's, it loses Whisper's keys upstream.
+DROPPED = ("forced_decoder_ids", "_from_model_config", "transformers_version")
 HEAD_WIDTH = 64  # of every size of Whisper
 
 
@@ -89,7 +91,7 @@ def generation(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str,
         built["lang_to_id"] = {f"<|{code}|>": token for code, token in codes}
         built["task_to_id"] = {"transcribe": words.transcribe, "translate": words.translate}
     told = {key: value for key, value in known.items() if value is not None}
-    return {key: value for key, value in (built | told).items() if key != "forced_decoder_ids"}
+    return {key: value for key, value in (built | told).items() if key not in DROPPED}
 
 
 def _blank(size: int) -> list[int]:

@@ -128,10 +128,12 @@ def test_what_a_checkpoint_generates_with_stands(saved: Path, tmp_path: Path) ->
         "alignment_heads": [[0, 0]],
         "forced_decoder_ids": [[1, 50259]],
         "suppress_tokens": None,
+        "_from_model_config": True,
     }
     (tmp_path / "generation_config.json").write_text(json.dumps(told))
-    found = formats.read(str(tmp_path)).generation
-    assert found["alignment_heads"] == [[0, 0]]
+    weights = formats.read(str(tmp_path))
+    found = weights.generation
+    assert formats.build(weights).generation_config.alignment_heads == [[0, 0]]
     assert "forced_decoder_ids" not in found
     assert len(found["suppress_tokens"]) > 80
 
