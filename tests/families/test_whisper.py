@@ -158,20 +158,20 @@ def overfit(family: Whisper, loaded: Loaded, batch: Batch, steps: int) -> float:
 
 def test_overfits_and_writes_what_is_said(family: Whisper, loaded: Loaded) -> None:
     family.freeze(loaded.model, Run(model_type="asr", freeze=("encoder",)))
-    windows = [heard(number) for number in (0, 1)]
+    spoken = heard(0)
     silent = Heard("silent", np.zeros(16_000, np.float32), 0.0, Said((), language="en"))
     made = [
         with_sound(
             family.row(loaded, one.said, RUN, learns_language=True),
             encoder_states=family.encode_sample(loaded, one)["encoder_states"][None],
         )
-        for one in [*windows, silent]
+        for one in (spoken, silent)
     ]
     assert overfit(family, loaded, family.collate(loaded, made), 250) < 0.05
     loaded.model.eval()
     with torch.no_grad():
-        said = family.transcripts(loaded, loaded.model, [*windows, silent], RUN)
-    assert said == [TEXTS[0], TEXTS[1], ""]
+        said = family.transcripts(loaded, loaded.model, [spoken, silent], RUN)
+    assert said == [TEXTS[0], ""]
 
 
 def test_real_weights_hear_what_is_said_and_nothing_in_silence() -> None:
