@@ -18,6 +18,7 @@ from spark_trainer.families.kinds.speech import with_sound
 from spark_trainer.families.whisper import Whisper
 from spark_trainer.metrics.objective import HELD_OUT_LOSS
 from spark_trainer.runs.summary import Summary
+from spark_trainer.speech import sound
 from spark_trainer.speech.heard import Heard, Said
 from spark_trainer.speech.segments import Segment
 from spark_trainer.train import final
@@ -27,6 +28,11 @@ from . import tiny
 
 RUN = Run(model_type="asr")
 MASKED = Run(model_type="asr", asr={"spec_augment": {"mask_time_prob": 0.2}})
+ASSETS = Path(__file__).parents[1] / "assets"
+LIBRIVOX = (
+    "And Mr. John Dashwood had then leisure to consider how much there might be prudently in his "
+    "power to do for them."
+)
 TEXTS = ("a dog", "two lamps and a poodle", "it rains")
 PREVIOUS = (Segment(0.0, 1.0, "before"),)
 
@@ -152,20 +158,39 @@ def overfit(family: Whisper, loaded: Loaded, batch: Batch, steps: int) -> float:
 
 def test_overfits_and_writes_what_is_said(family: Whisper, loaded: Loaded) -> None:
     family.freeze(loaded.model, Run(model_type="asr", freeze=("encoder",)))
-    windows = [heard(number) for number in (0, 1)]
+    spoken = heard(0)
     silent = Heard("silent", np.zeros(16_000, np.float32), 0.0, Said((), language="en"))
     made = [
         with_sound(
             family.row(loaded, one.said, RUN, learns_language=True),
             encoder_states=family.encode_sample(loaded, one)["encoder_states"][None],
         )
-        for one in [*windows, silent]
+        for one in (spoken, silent)
     ]
-    assert overfit(family, loaded, family.collate(loaded, made), 120) < 0.05
+    assert overfit(family, loaded, family.collate(loaded, made), 250) < 0.05
     loaded.model.eval()
     with torch.no_grad():
-        said = family.transcripts(loaded, loaded.model, [*windows, silent], RUN)
-    assert said == [TEXTS[0], TEXTS[1], ""]
+        said = family.transcripts(loaded, loaded.model, [spoken, silent], RUN)
+    assert said == [TEXTS[0], ""]
+
+
+def test_real_weights_hear_what_is_said_and_nothing_in_silence() -> None:
+    """Of the installation's own English-only model; the loss of what is said is small."""
+    name = "offline-tiny.en"
+    family = families.find(name)
+    assert isinstance(family, Whisper)
+    loaded = family.load(name, LoadOptions())
+    loaded.model.eval()
+    path = ASSETS / "librivox-0870.wav"
+    said = Said((Segment(0.0, sound.duration(path), LIBRIVOX),), language="en")
+    spoken = Heard("spoken", sound.read(path, 0.0, sound.duration(path)), 0.0, said)
+    silent = Heard("silent", np.zeros(160_000, np.float32), 0.0, Said((), language="en"))
+    with torch.no_grad():
+        texts = family.transcripts(loaded, loaded.model, [spoken, silent], RUN)
+        batch = family.collate(loaded, [family.encode(loaded, spoken, RUN, False)])
+        loss = family.loss(loaded, loaded.model, batch) / batch.num_targets
+    assert texts == [LIBRIVOX, ""]
+    assert loss < 0.5
 
 
 @pytest.mark.parametrize("freeze", [None, ["encoder"]], ids=["everywhere", "decoder"])

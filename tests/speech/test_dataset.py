@@ -119,7 +119,8 @@ def test_references_stand_in_the_place_of_transcripts(tmp_path: Path) -> None:
     (tmp_path / "said.csv").write_text("id,text,start,end\na,A cat.,1,2\n")
     references = References.read(tmp_path / "said.csv", "train.asr.references")
     entries = [sounds.entry(tmp_path, name, transcriber_model="tiny.en") for name in "ab"]
-    given = data(tmp_path, *entries, references=references, model_name="tiny.en", asr=NEVER)
+    asked = {"model_name": "tiny.en", "asr": {**NEVER, "references": str(tmp_path / "said.csv")}}
+    given = data(tmp_path, *entries, references=references, **asked)
     assert given[0].said.text == "A cat."
     assert given.left_out == ["b: without a reference"]
     assert not given.remarks

@@ -47,10 +47,10 @@ def test_error_rates_stand_beside_the_held_out_loss(spoken: Make) -> None:
     masks = {"mask_time_prob": 0.1, "mask_feature_prob": 0.1}
     asked: dict[str, Any] = {"export": ["hf"], "no_speech": 1, "spec_augment": masks}
     asked["forgetting"] = spoken().settings.manifest_path
-    made = spoken(max_steps=2, eval_steps=1, num_samples=2, num_workers=1, asr=asked)
+    made = spoken(max_steps=2, eval_steps=2, num_samples=1, num_workers=1, asr=asked)
     lines = train(write_run(made))
     measured = [line for line in lines if "held_out_loss" in line]
-    assert [line["step"] for line in measured] == [0, 1, 2]
+    assert [line["step"] for line in measured] == [0, 2]
     assert measured[-1]["held_out_loss"] < measured[0]["held_out_loss"]
     for name in ("wer", "cer", "forgetting_wer", "forgetting_cer"):
         assert all(line[name] > 0 for line in measured), name
