@@ -77,7 +77,7 @@ def config(folder: Path, run: Run, device: str, max_steps: int) -> SFTConfig:
         max_grad_norm=run.max_grad_norm,
         dataloader_num_workers=run.num_workers,
         bf16=run.mixed_precision == "bf16",
-        gradient_checkpointing=bool(run.gradient_checkpointing),  # it knows all or nothing
+        gradient_checkpointing=run.gradient_checkpointing,
         seed=run.seed,
         use_cpu=device == "cpu",
         save_strategy="no",
