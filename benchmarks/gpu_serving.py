@@ -112,7 +112,7 @@ def captions(base: Path, device: str) -> dict[str, float]:
 def trl(base: Path, device: str) -> dict[str, float]:
     """Train what ours trains, on the same samples, by TRL's SFTTrainer.
 
-    It recomputes every layer, as it does by default: padded rows would not fit otherwise.
+    It recomputes every layer, as it does by default: its padded rows take more memory than ours.
     """
     import train_trl
 
