@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 
 # Tiny models lose more to the threads' meetings than they gain; torch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that a test starts with more threads than that let them sleep where they would spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True)
