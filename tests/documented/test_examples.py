@@ -30,7 +30,7 @@ pytestmark = [
 ]
 SPEAKER = ROOT / "tests/assets/speaker.mp4"
 CLIPS = ("cup", "globe-reading", "title", "bunny")
-COPIES = 5  # of each clip, every one of another content
+COPIES = 3  # of each clip, every one of another content
 SECONDS = 5
 BLIP = "Salesforce/blip-image-captioning-base"
 HERE: dict[str, Any] = {
