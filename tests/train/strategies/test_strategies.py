@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs.spec import RunSpec
-from spark_trainer.train import encode, launch, processes, setup, strategies
+from spark_trainer.train import encode, launch, setup, strategies
 from spark_trainer.train.loop import Trainer
-from spark_trainer.train.topology import Topology
 from tests.families import tiny, tiny_pipelines
 from tests.train.conftest import digest_again, metrics, train, write_run
 from tests.train.test_diffusion import FPS, FRAMES, ids, write_video
+from tests.train.together import train_together
 
 SMALL = {"batch_size": 1, "global_batch_size": 4, "max_steps": 3, "eval_steps": 3}
 SAME = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm", "bleu"}
@@ -178,14 +178,6 @@ ADAPTERS |= {"gradient_checkpointing": True, "learning_rate": 0.01}
 ADAPTED = ("zero1", "zero2_offload", "zero3", "fsdp")
 # Strategies of the runs that two processes train, one after the other.
 LAUNCHES = (("zero1", "zero2", "zero2_offload"), ("zero3", "zero3_offload"), ("fsdp",))
-
-
-def train_together(runs: Iterable[RunSpec]) -> None:
-    """Train runs in the same two processes."""
-    runs = list(runs)
-    folders = [str(write_run(made, processes=2)) for made in runs]
-    program = ["-m", "tests.train.together", *folders]
-    assert processes.start(program, runs[0].settings, Topology(1, 2, "cpu"), 2, None).status == 0
 
 
 def alone(made: RunSpec) -> RunSpec:
