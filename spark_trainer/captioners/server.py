@@ -7,6 +7,7 @@ request is tried again.
 """
 
 import base64
+import functools
 import io
 import json
 import os
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import httpx2
 
 from spark_trainer.captioners import backends
 from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
@@ -56,6 +59,11 @@ class Server(Captioner):
         self._model = backends.model_name(settings)
         self._prompt = backends.prompt(settings)
         self._unanswered = 0  # in a row
+
+    @functools.cached_property
+    def _client(self) -> httpx2.Client:
+        """Return a client of ours: the hub's refuses every address under HF_HUB_OFFLINE."""
+        return httpx2.Client(follow_redirects=True)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -136,22 +144,18 @@ class Server(Captioner):
         Raises:
             ConfigError: the server doesn't know the model, the address or the key.
         """
-        from huggingface_hub import errors, get_session
-
         where = f"caption.server_url: {self._settings.server_url}"
         url = f"{self._settings.server_url.rstrip('/')}/chat/completions"
-        # Without a key here, the hub's client would send the user's token for the hub.
-        headers = {"Authorization": f"Bearer {os.environ.get(KEY_VARIABLE) or 'none'}"}
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         limit_s = self._settings.server_timeout_s
         try:
-            with get_session().stream(
+            with self._client.stream(
                 "POST", url, json=question, headers=headers, timeout=limit_s
             ) as response:
                 status, body = response.status_code, _body(response, limit_s)
-        except errors.HTTPError as error:  # type: ignore[attr-defined]
-            # By name, because the class's module depends on the hub's HTTP library.
-            refused = type(error).__name__ == "ConnectError"
-            kind = _NoServer if refused else Trouble
+        except httpx2.HTTPError as error:
+            kind = _NoServer if isinstance(error, httpx2.ConnectError) else Trouble
             return kind(f"{where}: {error or type(error).__name__}", machine=True)
         except TimeoutError as error:
             return Trouble(f"{where}: {error}", machine=True)
