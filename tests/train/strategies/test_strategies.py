@@ -175,6 +175,7 @@ EQUAL = {
 # What else a run may ask for, beside being shared out.
 ADAPTERS = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16"}
 ADAPTERS |= {"gradient_checkpointing": True, "learning_rate": 0.01}
+LONGER = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2}
 ADAPTED = ("zero1", "zero2_offload", "zero3", "fsdp")
 # Strategies of the runs that two processes train, one after the other.
 LAUNCHES = (("zero1", "zero2", "zero2_offload"), ("zero3", "zero3_offload"), ("fsdp",))
@@ -188,7 +189,10 @@ def alone(made: RunSpec) -> RunSpec:
 
 @pytest.mark.long
 @pytest.mark.parametrize("names", LAUNCHES, ids="-".join)
-def test_two_that_share_equal_one(names: tuple[str, ...], of: Make, strategy: Any) -> None:
+def test_two_that_share_equal_one(
+    names: tuple[str, ...], of: Make, strategy: Any, tmp_path: Path
+) -> None:
+    """Where all weights learn, and where adapters do; killed, they go on bit by bit."""
     whole = {
         (name, variant): of(f"{variant}-{name}", variant, **strategy(name))
         for name in names
@@ -199,12 +203,16 @@ def test_two_that_share_equal_one(names: tuple[str, ...], of: Make, strategy: An
         for name in names
         if name in ADAPTED
     }
-    train_together([*whole.values(), *adapted.values()])
+    [most] = {*names} & EQUAL.keys()
+    calm, killed = (of(run, "blip", **LONGER, **strategy(most)) for run in ("calm", "killed"))
+    train_together([*whole.values(), *adapted.values(), calm])
     ones = {variant: alone(of(variant, variant)) for variant in {key[1]: None for key in whole}}
     for (name, variant), made in whole.items():
         check_all_learnt(name, variant, ones[variant], made)
     for name, made in adapted.items():
         check_adapters(alone(of(f"one-{name}", "qwen2_vl", **adapters(name))), made)
+    kill(killed, killed.write(Layout(tmp_path / "state")))
+    check_same(calm, killed)
 
 
 def check_all_learnt(name: str, variant: str, one: RunSpec, made: RunSpec) -> None:
@@ -233,26 +241,23 @@ def check_adapters(one: RunSpec, made: RunSpec) -> None:
     assert weights(made).keys() == weights(one).keys()
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["zero2", "zero3_offload", "fsdp"])
-def test_a_killed_run_goes_on_bit_by_bit(
-    name: str, of: Make, strategy: Any, tmp_path: Path
-) -> None:
-    keys = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2, **strategy(name)}
-    calm, killed = (of(run, "blip", **keys) for run in ("calm", "killed"))
-    curve = fit(calm)
-    path = killed.write(Layout(tmp_path / "state"))
-    command = [sys.executable, "-m", "spark_trainer", "fit", "--spec", str(path), "--gpus", "0"]
-    command += ["--threads", "2", "--data", str(killed.settings.manifest_path)]
+def kill(made: RunSpec, spec: Path) -> None:
+    """Start the command of a run, and kill all its processes after a checkpoint."""
+    command = [sys.executable, "-m", "spark_trainer", "fit", "--spec", str(spec), "--gpus", "0"]
+    command += ["--threads", "2", "--data", str(made.settings.manifest_path)]
     process = psutil.Popen(command)
-    while process.poll() is None and not killed.folder.checkpoint(4).exists():
+    while process.poll() is None and not made.folder.checkpoint(4).exists():
         time.sleep(0.01)
     for one in [*process.children(recursive=True), process]:
         with contextlib.suppress(psutil.NoSuchProcess):  # some end with those killed before them
             one.kill()
     process.wait()
-    assert not (killed.folder.path / "trained.json").exists()
-    assert fit(killed) == curve
+    assert not (made.folder.path / "trained.json").exists()
+
+
+def check_same(calm: RunSpec, killed: RunSpec) -> None:
+    """Show that a run goes on to what one left that nobody killed."""
+    assert fit(killed) == metrics(calm.folder.path)
     assert "resumed at update" in (killed.folder.path / "train.log").read_text()
     ours, theirs = weights(killed), weights(calm)
     assert all(ours[key].equal(value) for key, value in theirs.items())
