@@ -246,7 +246,13 @@ def test_every_wrong_run_key_has_its_line() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("- a\n", "expected a mapping"), ("a: [\n", "line 2"), ("frame_rate: 0\n", "frame_rate: ")],
+    [
+        ("- a\n", "expected a mapping of keys"),
+        ("a: [\n", "line 2"),
+        ("frame_rate: 0\n", "frame_rate: "),
+        ("a: 1\nb: 2\n", "b: unknown key; expected one of: "),
+        ("frames: {}\nframes: {}\n", "expected YAML (the key 'frames' stands twice"),
+    ],
 )
 def test_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "mine.yaml"

@@ -46,6 +46,7 @@ DIFFUSION = ("svd", "animatediff", "wan_animate")
 SPEECH = ("whisper",)
 FAMILIES = (*WRITES, *DIFFUSION, *SPEECH)
 STRATEGIES = ("ddp", "zero2", "zero3", "fsdp")
+PLAIN = ("full", "no", False)
 FPS = 8
 
 
@@ -72,15 +73,17 @@ def cells(strategy: str, families: Iterable[str] = FAMILIES) -> list[Cell]:
     """Those of a strategy; four bits are for families that write, and of one process that is alone.
 
     Of families that hear, and shared out, each pair of settings meets in half of the runs: ZeRO-3
-    and FSDP2 take one half, ZeRO-2 and runs alone the other.
+    and FSDP2 take one half, ZeRO-2 and runs alone the other. The plain run that is shared out is
+    left to `strategies/test_strategies.py`, where one of each kind is in every strategy.
     """
     found = []
     for family in families:
         tunes = ["full", "lora", *(["qlora"] if strategy == "ddp" and family in WRITES else [])]
         for tune, precision, again in product(tunes, ("no", "bf16"), (False, True)):
             odd = (tune == "lora") ^ (precision == "bf16") ^ again
-            whole = strategy == "ddp" and family not in SPEECH
-            if whole or odd == (strategy in ("zero2", "ddp")):
+            half = odd == (strategy in ("zero2", "ddp"))
+            plain = strategy != "ddp" and (tune, precision, again) == PLAIN
+            if (strategy == "ddp" and family not in SPEECH) or (half and not plain):
                 found.append(Cell(family, tune, precision, again, strategy))
     return found
 
