@@ -20,7 +20,8 @@ from spark_trainer.config import Run
 from spark_trainer.data import models
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.files import digest, file_digest, replacing
-from spark_trainer.data.sample import REFERENCE, Plan, Unusable
+from spark_trainer.data.sample import REFERENCE, Plan, Unusable, promised
+from spark_trainer.errors import ABSENT
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +151,7 @@ class EncodedFiles:
 
     def _content(self, samples: VideoFrameDataset, plan: Plan) -> Any:
         if self.step_fingerprints is None:
-            return _stats(samples.files(plan))
+            return [_size_and_time(path) for path in samples.files(plan)]
         read = {"pose"} if set(plan.conditions) - {REFERENCE} else set()
         read |= {"frames"} if samples.source == "frames" or REFERENCE in plan.conditions else set()
         return {name: made for name, made in self.step_fingerprints.items() if name in read}
@@ -163,13 +164,10 @@ class EncodedFiles:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
 
-def _stats(paths: Sequence[Path]) -> list[list[int]]:
-    """Return what tells whether files that nobody vouches for have changed."""
-    try:
-        stats = [path.stat() for path in paths]
-    except OSError as error:
-        raise Unusable(f"{error.filename}: {error.strerror}") from None
-    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+def _size_and_time(path: Path) -> list[int]:
+    with promised(path):
+        stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
@@ -181,14 +179,17 @@ def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
 
     Raises:
         Unusable: it is not there, or damaged.
+        OSError: the machine can't open it.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except FileNotFoundError:
+        path.open("rb").close()  # of what keeps it shut, safetensors tells no number
+    except ABSENT:
         raise Unusable(f"{of} is not encoded: see logs/encode; there is no {path}") from None
+    try:
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise Unusable(f"{of}: {path}: {error}") from None
 

@@ -15,7 +15,7 @@ from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.sample import Unusable
 from spark_trainer.data.samples import Samples
-from spark_trainer.errors import told
+from spark_trainer.errors import ABSENT, of_machine, told
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.steps import runner
 from spark_trainer.steps.base import Context, Step
@@ -58,6 +58,7 @@ def run(
 
     Raises:
         LaunchError: no GPU where one is asked for, or the pipeline or the data can't be used.
+        OSError: the machine failed.
     """
     import torch
 
@@ -77,6 +78,8 @@ def run(
             shard = Shard("", tuple(taken))
             return runner.Job(step, spec.encode_fingerprint, shard, context).run(marker)
     except (OSError, ValueError) as error:
+        if of_machine(error) and not isinstance(error, ABSENT):
+            raise
         raise LaunchError(f"encode: {error}") from error
 
 

@@ -133,13 +133,17 @@ def test_evaluations_rate_the_texts(make: Any) -> None:
     assert len({sample["video"] for sample in samples}) == 3
 
 
-def test_held_out_samples_that_cannot_be_read_are_counted(make: Any) -> None:
-    made = make(max_skipped=1.0)
-    for frame in made.data_root.rglob("frame_000002.jpg"):
+@pytest.mark.parametrize(("batch_size", "lost"), [(4, "2"), (1, "23")])
+def test_held_out_samples_that_cannot_be_read_are_counted(
+    make: Any, batch_size: int, lost: str
+) -> None:
+    """Each once, also where none of a batch can be read."""
+    made = make(max_skipped=1.0, batch_size=batch_size)
+    for frame in made.data_root.rglob(f"frame_00000[{lost}].jpg"):
         frame.unlink()
     rows = [line for line in train(write_run(made)) if "held_out_loss" in line]
     held = json.loads((made.folder.path / "trained.json").read_text())["validation_videos"]
-    assert [line["held_out_skipped"] for line in rows] == [held] * 3
+    assert [line["held_out_skipped"] for line in rows] == [held * len(lost)] * 3
 
 
 def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:

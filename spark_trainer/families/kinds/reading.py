@@ -65,8 +65,8 @@ class Reader(ABC):
         """
 
     def __getitem__(self, numbers: Sequence[int]) -> ReadResult:
-        reasons: list[str] = []
-        made = self._together([self._one(number, reasons) for number in numbers], reasons)
+        made = self.without_replacement(numbers)
+        reasons = made.reasons
         spare = range(numbers[-1] + 1, numbers[-1] + 1 + MAX_REPLACEMENTS)
         for number in spare:
             if made.batches:
@@ -77,8 +77,8 @@ class Reader(ABC):
 
     def without_replacement(self, numbers: Sequence[int]) -> ReadResult:
         """Return batches of these samples and of no other."""
-        read = self[numbers]
-        return read if len(read.reasons) < len(numbers) else ReadResult([], read.reasons, 0)
+        reasons: list[str] = []
+        return self._together([self._one(number, reasons) for number in numbers], reasons)
 
     def sample(self, number: int) -> Any:
         """Return a sample as it is shown and generated for; None where it can't be learnt from."""
