@@ -126,7 +126,7 @@ class EncodedFiles:
             Unusable: there is no such file.
         """
         made: Any = self.step_fingerprints
-        key = {"video": video, "start": start, "end": end, "content": made or _stats([wav])}
+        key = {"video": video, "start": start, "end": end, "content": made or [_size_and_time(wav)]}
         return self._named(video, digest(key))
 
     def _of_video(self, plan: Plan, name: str) -> Path:
