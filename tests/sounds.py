@@ -45,3 +45,9 @@ def write_manifest(root: Path, videos: Iterable[str]) -> Path:
     path = root / "manifest_v1.jsonl"
     path.write_text("".join(lines))
     return path
+
+
+def seconds(path: Path) -> float:
+    """How long a WAV file is."""
+    with wave.open(str(path), "rb") as file:
+        return file.getnframes() / file.getframerate()

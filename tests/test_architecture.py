@@ -46,12 +46,14 @@ MAY_IMPORT = {
     "media": {"system"},
     "data": {"config", "media", "system"},
     "speech": {"config", "data", "media", "system"},
-    "families": {"config", "data", "losses", "media", "metrics", "speech", "system"},
+    "transcribers": {"config", "data", "media", "speech", "system"},
+    "families": {
+        *("config", "data", "losses", "media", "metrics", "speech", "system", "transcribers"),
+    },
     "methods": {"config", "data", "families", "losses", "metrics", "speech"},
     "runs": {"config", "data", "families", "metrics", "speech"},
     "report": {"config", "data", "metrics", "runs", "system"},
     "captioners": {"config", "data", "families", "system"},
-    "transcribers": {"config", "data", "media", "speech", "system"},
     "detectors": {"config", "data", "system"},
     "steps": {
         *("captioners", "config", "data", "detectors", "media", "metrics", "system"),

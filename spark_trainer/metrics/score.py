@@ -7,6 +7,7 @@ summary, the model card or the table of runs, asks here which of a run's metrics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+LONG = "_long"  # after a score of whole files, as the project's transcriber hears them
 FORGETTING = "forgetting_"  # before a score of a second manifest, `asr.forgetting`
 
 
@@ -40,6 +41,10 @@ SCORES = {
     "insertions": COUNT,
     "words_recall": Score(".1f", followed=True),
     "text_on_silence": Score(".1f", followed=True),
+    f"wer{LONG}": RATE,
+    f"cer{LONG}": Score(".1f", followed=True),
+    f"words_recall{LONG}": Score(".1f", followed=True),
+    f"text_on_silence{LONG}": Score(".1f", followed=True),
 }
 BY_LANGUAGE = ("wer", "cer")  # followed by a language's code, such as `wer_de`
 

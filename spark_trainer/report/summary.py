@@ -123,7 +123,8 @@ def _held_out(summary: Summary) -> str:
         changed = [f"{summary.objective.words} {summary.first:.3f} → {summary.last:.3f}"]
     for name, shown in SCORES.items():
         if shown.column and shown.followed and name in summary.scores:
-            values = summary.first_scores[name], summary.scores[name]
+            first = summary.first_scores.get(name)
+            values = [*([first] if first is not None else []), summary.scores[name]]
             changed.append(f"{name} {' → '.join(format(value, shown.form) for value in values)}")
     return f"{', '.join(changed)} in {summary.steps} steps"
 

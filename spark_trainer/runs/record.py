@@ -82,9 +82,12 @@ def _read(run: RunFolder) -> FoundRun:
     parameters, lineage, measured = spec.settings(run), read_json(run.lineage), objective(run)
     results, finished = _results(run.metrics, measured), run.summary.exists()
     if finished:
+        told = read_json(run.summary)
+        first = {score.first_key(name): one for name, one in told.get("first_scores", {}).items()}
+        results = first | told.get("scores", {}) | results  # some are measured at the end alone
         results |= {
             key: value
-            for key, value in read_json(run.summary).items()
+            for key, value in told.items()
             if isinstance(value, int | float) and key not in lineage
         }
     elsewhere = ("manifest_sha256", "model_name", "objective", "run", "seal", "videos")

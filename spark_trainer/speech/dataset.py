@@ -8,7 +8,7 @@ import hashlib
 import random
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,11 @@ from spark_trainer.data.sample import Unusable
 from spark_trainer.data.samples import Samples
 from spark_trainer.data.texts import filled
 from spark_trainer.speech import WINDOW_S, sound
-from spark_trainer.speech.heard import Heard, Plan, Said
+from spark_trainer.speech.heard import Heard, Plan, Recording, Said
 from spark_trainer.speech.models import learns_its_own
 from spark_trainer.speech.references import References
 from spark_trainer.speech.segments import Segment
-from spark_trainer.speech.windows import Window, windows
+from spark_trainer.speech.windows import Window, silences, windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,6 +135,23 @@ class SpeechDataset(Samples):
         firsts = self.first_of_each_video()[:num_videos]
         return [number for video, first in enumerate(firsts) for number in self._some(video, first)]
 
+    def recordings(self, most: int | None) -> Iterator[Recording]:
+        """Yield whole files: all, or evenly chosen ones of about so many windows together."""
+        total = self.num_videos
+        count = min(total, max(1, total * most // len(self))) if most and total else total
+        for place in range(count):
+            entry = entry_at(self._manifest, self._offsets[place * total // count])
+            duration = self._duration(entry)
+            said = tuple(sorted((one for one in self._segments(entry) if one.text), key=_start))
+            yield Recording(
+                str(entry["id"]),
+                str(entry["meta"].get("source_path") or entry["id"]),
+                self._root / str(entry["audio"]),
+                said,
+                tuple(silences(said, duration)),
+                self._language(entry, Window(0.0, duration, said)),
+            )
+
     def _some(self, video: int, first: int) -> list[int]:
         """Return numbers of windows of a video whose first window is given."""
         total = self._ends[video] - first
@@ -229,6 +246,10 @@ class SpeechDataset(Samples):
             "nothing but its own mistakes from it; expected asr.references, or a corrected text "
             "in text.answer"
         )
+
+
+def _start(segment: Segment) -> float:
+    return segment.start
 
 
 def _segment(told: Mapping[str, Any]) -> Segment:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.speech.segments import Segment
@@ -66,6 +67,32 @@ class Heard:
     start: float
     said: Said
     seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The whole sound of a video, and what is said in it; times are seconds from its start.
+
+    Attributes:
+        video: the id.
+        path: of the video, as the manifest has it.
+        wav: the file of its sound.
+        segments: all that is said, in the order of time.
+        silences: start and end of the stretches in which nobody speaks.
+        language: Whisper's code; None where nobody says it.
+    """
+
+    video: str
+    path: str
+    wav: Path
+    segments: tuple[Segment, ...]
+    silences: tuple[tuple[float, float], ...]
+    language: str | None
+
+    @property
+    def text(self) -> str:
+        """Return the text of all segments."""
+        return joined(self.segments, self.language)
 
 
 def joined(segments: tuple[Segment, ...], language: str | None) -> str:

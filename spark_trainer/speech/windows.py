@@ -62,6 +62,22 @@ def windows(segments: Sequence[Segment], duration: float) -> tuple[list[Window],
     return found, [_named(one) for one in checked if one.wrong is not None]
 
 
+def silences(segments: Sequence[Segment], duration: float) -> list[tuple[float, float]]:
+    """Return start and end of the stretches of a file in which nobody speaks for long.
+
+    Args:
+        segments: all that is said in the file.
+        duration: its length in seconds.
+    """
+    found, reached = [], 0.0
+    told = sorted((one.start, one.end) for one in segments if one.text)
+    for start, end in [*told, (duration, duration)]:
+        if start - reached >= LEAST_SILENCE_S:
+            found.append((reached, start))
+        reached = max(reached, end)
+    return found
+
+
 def _named(one: _Checked) -> str:
     """Say what is wrong with a segment, and where it stands."""
     place = f"{one.segment.place}: " if one.segment.place else ""

@@ -1,6 +1,7 @@
 """What a finished run leaves: weights that upstream's `from_pretrained` loads, and their card."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ def write(
     family: Kind,
     loaded: Loaded,
     lineage: dict[str, Any],
-    summary: Summary,
-) -> None:
+    measured: Callable[[Path], Summary],
+) -> Summary:
     """Write the model, what feeds it and its card; a crash leaves what was there before.
 
     Args:
@@ -27,12 +28,17 @@ def write(
         family: the model's family.
         loaded: the trained model, whole, and what feeds it.
         lineage: what the run is made of.
-        summary: what came out.
+        measured: returns what came out, given the folder of the written model.
+
+    Returns:
+        what came out.
     """
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     family.export(temporary, run, loaded)
+    summary = measured(temporary)
     card.write(temporary, run, lineage, summary, family.loading(temporary, run))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
+    return summary

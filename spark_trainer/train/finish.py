@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,8 +57,23 @@ def finish(trainer: "Trainer", step: int) -> None:
     )
     lineage = read_json(start.folder.lineage)
     with trainer.averaged():
-        final.write(start.folder.final, run, start.method.family, loaded, lineage, summary)
+        written = run, start.method.family, loaded, lineage, partial(_measured, trainer, summary)
+        summary = final.write(start.folder.final, *written)
     summary.write(start.folder)
+
+
+def _measured(trainer: "Trainer", summary: Summary, exported: Path) -> Summary:
+    """Return the summary with what only the written model can be measured by."""
+    start = trainer.setup
+    readers = [start.validation, *([start.beside] if start.beside else [])]
+    before, after = start.method.family.measure(
+        exported, trainer.run, readers, start.accelerator.device.type
+    )
+    return replace(
+        summary,
+        scores=summary.scores | after,
+        first_scores=summary.first_scores | before,
+    )
 
 
 def _metrics(trainer: "Trainer") -> Iterator[dict[str, float]]:

@@ -1,6 +1,7 @@
 """Whisper through CTranslate2: fast on a CPU, and in batches over several videos on a GPU."""
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.speech.formats.ctranslate2 import PADS_SOUND, PREPROCESSOR
 from spark_trainer.transcribers import (
     SAMPLE_RATE,
     Heard,
@@ -70,6 +72,7 @@ class FasterWhisper:
             cpu_threads=threads // self._workers,
             num_workers=self._workers,
         )
+        self._pads_sound = _learnt_padded_sound(Path(path))
         if not self._model.model.is_multilingual and settings.language not in (None, "en"):
             raise ConfigError(
                 f"transcript.language: expected en, {settings.whisper_model} is English-only "
@@ -121,11 +124,18 @@ class FasterWhisper:
         return batched(dealt, items, self._settings.batch_size, self._settings)
 
     def _features(self, pieces: "Iterable[np.ndarray]") -> "np.ndarray":
-        """Return log-mel spectrograms (pieces, mels, 3000) of at most 30 s each."""
+        """Return log-mel spectrograms (pieces, mels, 3000) of at most 30 s each.
+
+        After the sound they have zeros, as faster-whisper fills them up. A model that learnt from
+        sound filled up with silence gets that: it makes fewer errors so (docs/speech.md).
+        """
         import numpy as np
         from faster_whisper.audio import pad_or_trim
 
         extract = self._model.feature_extractor
+        if self._pads_sound:
+            whole = (pad_or_trim(piece, extract.n_samples) for piece in pieces)
+            return np.stack([extract(piece, padding=0) for piece in whole])
         return np.stack([pad_or_trim(extract(piece)[..., :-1]) for piece in pieces])
 
     def _alone(self, sound: Sound, language: Language) -> Heard:
@@ -213,6 +223,12 @@ class FasterWhisper:
 def load(settings: Transcript, model: str, device: str, threads: int) -> FasterWhisper:
     """Load a size, a hub id or a CTranslate2 folder."""
     return FasterWhisper(settings, model, device, threads)
+
+
+def _learnt_padded_sound(folder: Path) -> bool:
+    """Tell whether a model learnt in a run, which fills sound up before it is a spectrogram."""
+    path = folder / PREPROCESSOR
+    return path.is_file() and PADS_SOUND in json.loads(path.read_bytes())
 
 
 def _cut(samples: "np.ndarray", window: Window) -> "np.ndarray":

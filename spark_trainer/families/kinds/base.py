@@ -7,7 +7,7 @@ it for several processes.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -74,11 +74,7 @@ class Kind(ABC):
         return VideoFrameDataset(manifest, root, run, self.one_frame, self.needs, fixed)
 
     def splits(self, manifest: Path, root: Path, run: Run) -> dict[SplitName, Samples]:
-        """Read every split of a manifest.
-
-        Raises:
-            Broken: some lines are not valid entries.
-        """
+        """Read every split of a manifest; raises Broken where lines are not valid entries."""
         return dataset.splits(manifest, run.split, partial(self.samples, manifest, root, run))
 
     @property
@@ -260,6 +256,15 @@ class Kind(ABC):
             loaded: the trained model, whole, and what feeds it.
         """
 
+    def measure(
+        self, folder: Path, run: Run, readers: Sequence[Reader], device: str
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Return scores of the base, and of what `export` wrote, by whole held-out videos.
+
+        A second reader is that of `beside`.
+        """
+        return {}, {}
+
     @abstractmethod
     def loading(self, folder: Path, run: Run) -> Loading:
         """Return how upstream's classes load what `export` wrote, for the model's card."""
@@ -291,10 +296,5 @@ class Kind(ABC):
         raise ValueError(f"{self.kind} has nothing to encode ahead")
 
     def encode_text(self, loaded: Loaded, text: str) -> "dict[str, torch.Tensor]":
-        """Return what the frozen encoders make of a text.
-
-        Raises:
-            Unusable: it can't be learnt from.
-            ValueError: the kind has no such encoders.
-        """
+        """Return what the frozen encoders make of a text; raises as `encode_sample`."""
         raise ValueError(f"{self.kind} has nothing to encode ahead")

@@ -8,6 +8,7 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,14 @@ from spark_trainer.config import Run, Text
 from spark_trainer.data import encoded, manifest
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Unusable
-from spark_trainer.families.kinds import export, loading, padding, transcribed
+from spark_trainer.families.kinds import export, loading, long_form, padding, transcribed
 from spark_trainer.families.kinds.batch import Batch, Encoded
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.pretrained import Pretrained
 from spark_trainer.families.kinds.reading import Reader, Splits
+from spark_trainer.metrics.score import FORGETTING
 from spark_trainer.speech import files
 from spark_trainer.speech.dataset import SpeechDataset
 from spark_trainer.speech.heard import Heard, Plan, Said
@@ -164,6 +166,24 @@ class Speech(Pretrained):
     def scores(self, shown: list[dict[str, Any]], run: Run) -> dict[str, float]:
         """Return the error rates of what was heard."""
         return transcribed.scores(shown, words(run))
+
+    def measure(
+        self, folder: Path, run: Run, readers: Sequence[Reader], device: str
+    ) -> long_form.BeforeAndAfter:
+        """See `Kind`: whole files, as the project's own transcriber hears them."""
+        parts = {
+            name: list(reader.samples.recordings(run.max_eval_samples))
+            for name, reader in zip(("", FORGETTING), readers, strict=False)
+            if isinstance(reader.samples, SpeechDataset)
+        }
+        base = partial(self._write_base, run=run)
+        return long_form.measure(folder, run, parts, words(run), device, base)
+
+    def _write_base(self, folder: Path, run: Run) -> None:
+        """Write the weights that a run begins with, as those that it ends with."""
+        asr = run.asr.model_copy(update={"export": ("hf", "ct2")})
+        whole = run.model_copy(update={"finetune": "full", "asr": asr})
+        self.export(folder, whole, self.load(run.model_name, LoadOptions(dtype="auto")))
 
     def loading(self, folder: Path, run: Run) -> Loading:
         if export.saves_adapter(run):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from spark_trainer.data.files import write_json
 from spark_trainer.speech.formats import tensor_names, vocabulary
 from spark_trainer.speech.formats.weights import Weights, described
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 MODEL, CONFIG, SPEC = "model.bin", "config.json", "WhisperSpec"
+PREPROCESSOR = "preprocessor_config.json"
+PADS_SOUND = "pads_sound"  # a key in it of our own, which other packages pass over
 BINARY_VERSION = 6
 KINDS = ("float32", "int8", "int16", "int32", "float16", "bfloat16")  # by number
 QKV = ("query", "key", "value")
@@ -70,8 +73,10 @@ def write(folder: Path, target: Path) -> None:
     """
     from ctranslate2.converters import TransformersConverter
 
-    copied = ["tokenizer.json", "preprocessor_config.json"]
+    copied = ["tokenizer.json", PREPROCESSOR]
     TransformersConverter(str(folder), copy_files=copied).convert(str(target))
+    known = json.loads((target / PREPROCESSOR).read_bytes())
+    write_json(target / PREPROCESSOR, known | {PADS_SOUND: True})
 
 
 def _tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":
