@@ -181,3 +181,18 @@ def test_sound_of_other_rates_and_channels_is_mixed_down_to_16_khz(tmp_path: Pat
     assert np.abs(np.fft.rfft(read[:8000])).argmax() == 220
     with pytest.raises(Unusable, match=r"ends before 3\.00 s"):
         sound.read(tmp_path / "tone.wav", 2.0, 3.0)
+
+
+def test_whole_files_are_evenly_chosen(tmp_path: Path) -> None:
+    """The first has four windows, so half of the windows are about half of the files."""
+    entries = [sounds.entry(tmp_path, name, **LONG) for name in "abcd"]
+    made = data(tmp_path, *entries, asr=NEVER)
+    assert [one.video for one in made.recordings(None)] == [*"abcd"]
+    assert [one.video for one in made.recordings(len(made) // 2)] == [*"ac"]
+    first = next(made.recordings(1))
+    assert (first.text, first.language, first.wav) == (
+        "one two three four",
+        "en",
+        tmp_path / "a/audio.wav",
+    )
+    assert first.silences == ((39, 60), (65, 70.0))

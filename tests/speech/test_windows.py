@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spark_trainer.speech import WINDOW_S
 from spark_trainer.speech.segments import Segment
-from spark_trainer.speech.windows import LEAST_SILENCE_S, Window, windows
+from spark_trainer.speech.windows import LEAST_SILENCE_S, Window, silences, windows
 
 ROUNDING = 1e-6
 GAPS = st.lists(
@@ -96,3 +96,11 @@ def test_small_overlaps_are_settled() -> None:
     found, wrong = windows([Segment(0, 8.2, "a"), Segment(8, 12.3, "b")], 12)
     assert not wrong
     assert found == [Window(0, 12, (Segment(0, 8.2, "a"), Segment(8.2, 12, "b")))]
+
+
+def test_long_silences_lie_between_segments() -> None:
+    """Whatever the order of the segments, and where one lies within another."""
+    spans = [(40, 41, "c"), (6, 20, "a"), (7, 8, "b"), (24.9, 25, "d"), (30, 30, "")]
+    said = [Segment(*span) for span in spans]
+    assert silences(said, 46) == [(0, 6), (25, 40), (41, 46)]
+    assert silences([Segment(0, 9, "whole")], 9) == []

@@ -1,5 +1,6 @@
 """Real weights through CTranslate2: words, times, batches."""
 
+import json
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spark_trainer import transcribers
+from spark_trainer.config import Transcript
+from spark_trainer.speech.formats import names
 from spark_trainer.transcribers import listening
 
+NAME = "offline-tiny.en"
 Make = Callable[..., "Ear"]  # noqa: F821  # tests/transcribers/conftest.py
 
 
@@ -32,6 +37,27 @@ def test_only_the_given_stretches_are_heard(ear: Make, reading: "Reading") -> No
     )
     texts = [" ".join(segment.text for segment in heard.segments) for heard in (whole, part)]
     assert 0 < len(texts[1]) < 0.6 * len(texts[0])
+
+
+def test_sound_is_filled_up_as_the_model_learnt_it(every_reading: list, tmp_path: Path) -> None:
+    """A run's model hears silence after the sound, as transformers has it; others hear zeros."""
+    from transformers import WhisperFeatureExtractor
+
+    for file in names.wheel(NAME).iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    told = {"feature_size": 80, "pads_sound": True}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    samples = listening.read(every_reading[0].wav)
+    expected = WhisperFeatureExtractor()(samples, sampling_rate=16000).input_features
+    base, trained = (
+        transcribers.load(Transcript(whisper_model=name, backend="faster-whisper"))
+        for name in (NAME, str(tmp_path))
+    )
+    np.testing.assert_allclose(trained._features([samples]), expected, atol=1e-4)
+    [plain] = base._features([samples])
+    frames = len(samples) // 160
+    np.testing.assert_allclose(plain[:, : frames - 2], expected[0][:, : frames - 2], atol=1e-4)
+    assert not plain[:, frames + 1 :].any()
 
 
 @pytest.mark.long
