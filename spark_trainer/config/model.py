@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from spark_trainer.config.dataset import Sampling, Split, Text
+from spark_trainer.config.rft import Rft
 from spark_trainer.config.section import Fraction, PathText, Positive, ResultText, Runtime, Section
 
 
@@ -62,6 +63,7 @@ class Model(Section):
         "over a base in 4 bits.",
     )
     lora: Lora = Field(default_factory=Lora)
+    rft: Rft = Field(default_factory=Rft)
     freeze: tuple[str, ...] | None = Field(
         None,
         description="Parts of the model that are not trained, such as `vision`; without it the "

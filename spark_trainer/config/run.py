@@ -84,6 +84,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         diffusion = self.kind == "diffusion"
         parts = {
             "max_length": diffusion,
+            "rft": self.model_type != "rft",
             "guidance_dropout": not diffusion,
             "clip.reference": not diffusion,
             "clip.replace": not diffusion,

@@ -1,0 +1,1 @@
+"""What scores the answers of a model that learns from rewards: one module for each reward."""
