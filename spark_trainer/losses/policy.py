@@ -158,7 +158,7 @@ def _divergence(log_T: Tensor, reference_T: Tensor) -> Tensor:
 def log_probabilities(
     scores_TV: Tensor, ids_T: Tensor, allowed_V: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each token (T) and, without a gradient, its entropy in nats (T).
+    """Return log-probabilities of tokens (T) and, without a gradient, entropies in nats (T).
 
     Args:
         scores_TV: of all tokens at each place.
