@@ -1,21 +1,30 @@
 """The settings of reinforcement fine-tuning, by the names that TRL gives them."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from spark_trainer.config.section import Positive, Section
+from spark_trainer.config import rewards
+from spark_trainer.config.rewards import Rewards
+from spark_trainer.config.section import ConfigError, Positive, Section
 
 
 class Rft(Section):
     """Reinforcement fine-tuning by GRPO, for `model_type: rft`: a model learns from rewards."""
 
-    reward_funcs: tuple[str, ...] = Field((), description="Names of the rewards that are added up.")
+    reward_funcs: tuple[str, ...] = Field(
+        (),
+        description="Names of the rewards that are added up, or functions of yours as "
+        "`file.py:function`.",
+    )
     reward_weights: tuple[float, ...] | None = Field(
         None, description="A factor for each of `reward_funcs`; without it 1."
     )
+    rewards: Rewards = Field(default_factory=Rewards)
     gate_format: bool = Field(
-        True, description="Answers whose `format` reward is 0 get nothing from the other rewards."
+        True,
+        description="Answers whose `format` reward is 0 gain nothing from the other rewards; what "
+        "these take away counts all the same.",
     )
     num_generations: int = Field(
         8, ge=2, description="Answers to each prompt, a group: rewards count within it."
@@ -65,6 +74,34 @@ class Rft(Section):
     mask_flat_groups: bool = Field(
         False, description="Leave the KL divergence out where all answers get one reward."
     )
+
+    @property
+    def reads_tags(self) -> bool:
+        """Tell whether an answer is what stands in its last `<answer>`."""
+        return "format" in self.reward_funcs and "<answer>" in self.rewards.format.pattern
+
+    def results(self) -> dict[str, Any]:
+        """Return the settings that a result depends on: of rewards those that are asked."""
+        sections = {name: getattr(self.rewards, name, None) for name in self.reward_funcs}
+        asked = {name: one.results() for name, one in sections.items() if one is not None}
+        return super().results() | {"rewards": asked}
+
+    @model_validator(mode="after")
+    def _rewards_are_known(self) -> Self:
+        rewards.check(self.reward_funcs, self.rewards)
+        wanted, given = len(self.reward_funcs), self.reward_weights
+        if given is not None and len(given) != wanted:
+            raise ConfigError(
+                f"reward_weights: expected {wanted} numbers, one for each of reward_funcs "
+                f"(got {len(given)})"
+            )
+        cache = self.rewards.soft_overlong.cache
+        if "soft_overlong" in self.reward_funcs and (cache or 0) > self.max_completion_length:
+            raise ConfigError(
+                f"rewards.soft_overlong.cache: expected at most max_completion_length, "
+                f"{self.max_completion_length} (got {cache})"
+            )
+        return self
 
     @property
     def clip_high(self) -> float:

@@ -76,6 +76,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         """
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
+        values["rft"] = self.rft.results()
         values["gradient_checkpointing"] = bool(self.recomputed)
         if self.final == "best" or self.early_stopping:
             values["eval_steps"] = self.eval_steps
