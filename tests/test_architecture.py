@@ -47,7 +47,10 @@ MAY_IMPORT = {
     "data": {"config", "media", "system"},
     "families": {"config", "data", "losses", "media", "metrics", "system"},
     "rewards": {"config", "data", "metrics", "system"},
-    "methods": {"config", "data", "families", "losses", "metrics", "rewards"},
+    "rollouts": {"config", "data", "families", "losses", "rewards"},
+    "methods": {
+        *("config", "data", "families", "losses", "metrics", "rewards", "rollouts", "system"),
+    },
     "runs": {"config", "data", "families", "metrics"},
     "report": {"config", "data", "metrics", "runs", "system"},
     "captioners": {"config", "data", "families", "system"},

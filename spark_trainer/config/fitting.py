@@ -15,11 +15,13 @@ def check(run: "Run") -> None:
     Raises:
         ConfigError: two do; the message names the key and what was expected.
     """
-    if run.model_type in ("asr", "rft"):
+    if run.model_type == "asr":
         raise ConfigError(
-            f"model_type: {run.model_type} can't be trained by this version; "
-            "expected vision_language or diffusion"
+            "model_type: asr can't be trained by this version; "
+            "expected vision_language, diffusion or rft"
         )
+    if run.model_type == "rft":
+        _check_rft(run)
     if run.samples_per_update > LARGEST_UPDATE:
         raise ConfigError(
             f"batch_size: {run.samples_per_update:,} samples of one update, with "
@@ -43,6 +45,34 @@ def check(run: "Run") -> None:
         _check_layers(run)
     if not run.holds_out:
         _check_nothing_held_out(run)
+
+
+def _check_rft(run: "Run") -> None:
+    """Refuse settings by which no answers can be drawn, scored or learnt."""
+    rft = run.rft
+    weights = len(rft.reward_funcs if rft.reward_weights is None else rft.reward_weights)
+    wrong = {
+        "rft.reward_funcs: expected the name of a reward": not rft.reward_funcs,
+        f"rft.reward_weights: expected {len(rft.reward_funcs)}, one for each of reward_funcs, "
+        f"and got {weights},": weights != len(rft.reward_funcs),
+        f"rft.max_completion_length: expected below max_length, {run.max_length},": (
+            rft.max_completion_length >= run.max_length
+        ),
+        "global_batch_size: expected the number of prompts in an update": not run.global_batch_size,
+        f"max_steps: expected a multiple of rft.num_iterations, {rft.num_iterations},": bool(
+            run.max_steps and run.max_steps % rft.num_iterations
+        ),
+        "packing_length: expected none": run.packing_length is not None,
+        "encode_vision: expected false": run.encode_vision,
+        # Answers are of all lengths, each of which would be compiled.
+        "compile: expected false": bool(run.compile),
+        # Each process generates, whose weights then must be there.
+        "use_deepspeed: expected false": run.use_deepspeed,
+        "fsdp: expected false": run.fsdp,
+    }
+    for text, found in wrong.items():
+        if found:
+            raise ConfigError(f"{text} with model_type: rft")
 
 
 def _check_encode_vision(run: "Run") -> None:

@@ -41,8 +41,9 @@ class Model(Section):
     )
     model_type: Literal[*MODEL_TYPES] = Field(  # type: ignore[valid-type]  # made from the keys
         "vision_language",
-        description="Method of training, and the kind of model that it trains; this version has "
-        "vision_language and diffusion, both supervised.",
+        description="Method of training, and the kind of model that it trains: vision_language and "
+        "diffusion are supervised, rft lets a model that writes about videos learn from rewards; "
+        "this version has no asr.",
     )
     from_scratch: bool = Field(
         False, description="Start from random weights instead of the checkpoint's."

@@ -21,6 +21,13 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         return self.global_batch_size or asked * max(1, self.gpus) * self.nodes
 
     @property
+    def samples_per_call(self) -> int:
+        """Return how many samples a process takes at once: `batch_size` counts answers to them."""
+        if self.model_type != "rft":
+            return self.batch_size
+        return max(1, self.batch_size // self.rft.num_generations)
+
+    @property
     def kind(self) -> str:
         """Return the kind of the families that this run's `model_type` trains."""
         return MODEL_TYPES[self.model_type]

@@ -209,6 +209,7 @@ class VideoFrameDataset:
             conditions=conditions,
             seed=_number(name),
             variant=_number(clip_name),
+            meta={**meta, **(meta[self._text.each][item] if self._text.each else {})},
         )
 
     def video(self, number: int) -> str:

@@ -76,8 +76,9 @@ class Sample:
 class Plan:
     """What a sample will show and say; no file is read yet.
 
-    `conditions` gives the seconds to read from each video beside the frames; the other fields are
-    as in `Sample`.
+    `conditions` gives the seconds to read from each video beside the frames; `meta` is what the
+    manifest says of the video and, with `text.each`, of the item. The other fields are as in
+    `Sample`.
     """
 
     entry: Mapping[str, Any]
@@ -89,6 +90,7 @@ class Plan:
     conditions: Mapping[str, tuple[float, ...]]
     seed: int
     variant: int
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(plan: Plan, settings: Sampling, layout: Layout) -> Sample:

@@ -74,7 +74,7 @@ def sampler(
     return DistributedBatchSampler(
         samples,
         size,
-        run.batch_size,
+        run.samples_per_call,
         *place,
         run.seed,
         run.bucketing,

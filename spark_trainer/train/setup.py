@@ -22,6 +22,7 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import log
 from spark_trainer.train import strategies
+from spark_trainer.train.strategies.base import Strategy
 
 
 class TrainingError(UserError):
@@ -59,6 +60,7 @@ def prepare(folder: Path) -> Setup:
     run = family.completed(run)
     samples = _splits(here, launched.data_root, run, family)
     method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
+    _check_generating(method, strategies.of(run)(run, accelerator))
     kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, kept)
     return Setup(here, run, launched, accelerator, method, training, validation)
@@ -87,6 +89,15 @@ def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder.log)
     return run, launched, made
+
+
+def _check_generating(method: Method, strategy: Strategy) -> None:
+    if method.generates and strategy.shards_weights:
+        key = "use_deepspeed" if method.run.use_deepspeed else "fsdp"
+        raise TrainingError(
+            f"train.{key}: expected processes that hold all weights with model_type: "
+            f"{method.run.model_type}, each generates answers of its own"
+        )
 
 
 def _check_devices(launched: LaunchedRun) -> None:
@@ -129,6 +140,7 @@ def find(run: Run) -> Kind:
         raise ValueError(
             f"train.model_type: {run.model_type} can't train {run.model_name}; expected {expected}"
         )
+    methods.find(run.model_type).check(run, family)
     return family
 
 

@@ -1,0 +1,121 @@
+"""Answers to the prompts of an update, and what the rewards say of them."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.config import Run
+from spark_trainer.families.kinds import towers
+from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.families.kinds.vision_language import decoded
+from spark_trainer.losses import advantages
+from spark_trainer.methods.base import Update
+from spark_trainer.rewards.base import Answered
+from spark_trainer.rewards.combined import Rewards, Scored
+from spark_trainer.rollouts.base import Answer, Question, Rollout, Seen
+from spark_trainer.rollouts.reading import asked
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Answers to a question, and what the rewards say of them."""
+
+    seen: Seen
+    answers: list[Answer]
+    scored: Scored
+
+    @property
+    def flat(self) -> bool:
+        """Tell whether nothing can be learnt of them."""
+        return advantages.is_flat(self.scored.rewards)
+
+
+@dataclass(frozen=True)
+class Rater:
+    """Lets a network answer, and scores what it says."""
+
+    run: Run
+    loaded: Loaded
+    rewards: Rewards
+    rollout: Rollout
+
+    def rated(self, model: Any, update: Update) -> list[Rated]:
+        """Return this process's groups, flat ones replaced where `dynamic_sampling` asks for it."""
+        questions = [question for batch in update.batches for question in asked(batch)]
+        rated = self._drawn(model, questions, update)
+        if self.run.rft.dynamic_sampling:
+            self._replace_flat(model, rated, update)
+        return rated
+
+    def greedy(self, model: Any, questions: Sequence[Question]) -> list[Rated]:
+        """Return the likeliest answer to each question."""
+        seen = [self._seen(model, question) for question in questions]
+        each = zip(seen, self.rollout.greedy(model, seen), strict=True)
+        return [Rated(one, [said], self._scored(one, [said])) for one, said in each]
+
+    def text(self, answer: Answer) -> str:
+        """Return an answer without control tokens."""
+        import torch
+
+        [text] = decoded(self.loaded, torch.tensor([answer.ids]))
+        return text
+
+    def _seen(self, model: Any, question: Question) -> Seen:
+        return Seen(question, towers.features(model, question.encoded.vision))
+
+    def _drawn(self, model: Any, questions: Sequence[Question], update: Update) -> list[Rated]:
+        seen = [self._seen(model, question) for question in questions]
+        each = zip(seen, self.rollout.draw(model, seen, update.number), strict=True)
+        return [Rated(one, said, self._scored(one, said)) for one, said in each]
+
+    def _scored(self, seen: Seen, answers: Sequence[Answer]) -> Scored:
+        sample = seen.question.sample
+        answered = Answered(
+            video=sample.video,
+            prompt=sample.prompt or "",
+            reference=sample.answer,
+            answers=tuple(map(self.text, answers)),
+            token_ids=tuple(answer.ids for answer in answers),
+            meta=seen.question.meta,
+            max_length=self.run.rft.max_completion_length,
+        )
+        return self.rewards.scored(answered)
+
+    def _replace_flat(self, model: Any, rated: list[Rated], update: Update) -> None:
+        """Put other prompts in the place of flat groups, as long as some are found.
+
+        The same ones whatever the number of processes: the flat groups of all take the next samples
+        of one order, which the seed and the update decide.
+        """
+        order, used = self._further(update), 0
+        for _ in range(self.run.rft.max_resample_times):
+            flat = [place for place, one in enumerate(rated) if one.flat]
+            counts = self._counts(model.device, len(flat), update)
+            mine = used + sum(counts[: update.process])
+            used += sum(counts)
+            numbers = order[mine : mine + len(flat)]
+            read = [update.reader.without_replacement([number]) for number in numbers]
+            questions = [one for each in read for batch in each.batches for one in asked(batch)]
+            found = [one for one in self._drawn(model, questions, update) if not one.flat]
+            for place, one in zip(flat, found, strict=False):
+                rated[place] = one
+
+    def _further(self, update: Update) -> list[int]:
+        """Return samples beyond those of an update, in the order in which they take their place."""
+        total = len(update.reader.samples)
+        most = self.run.rft.max_resample_times * self.run.samples_per_update
+        draw = random.Random(f"{self.run.seed}:{update.number}")  # noqa: S311
+        return draw.sample(range(total), min(total, most))
+
+    def _counts(self, device: "torch.device", own: int, update: Update) -> list[int]:
+        """Return how many flat groups each process has."""
+        import torch
+
+        counts = torch.zeros(update.processes, dtype=torch.int64, device=device)
+        counts[update.process] = own
+        found: list[int] = update.over_all(counts).tolist()
+        return found

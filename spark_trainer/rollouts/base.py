@@ -1,0 +1,74 @@
+"""What is asked, and what a rollout gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from spark_trainer.data.sample import Sample
+from spark_trainer.families.kinds.batch import Encoded
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt about a video.
+
+    Attributes:
+        sample: its texts, without its frames.
+        encoded: its tokens and frames as tensors; nothing of it is learnt.
+        meta: what the manifest says of the video.
+    """
+
+    sample: Sample
+    encoded: Encoded
+    meta: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A question after the vision tower has seen its frames, once for all answers.
+
+    Attributes:
+        question: the question.
+        features: what the tower and the projector made of the frames, by the names of `towers`.
+    """
+
+    question: Question
+    features: "Mapping[str, torch.Tensor]"
+
+
+class Answer(NamedTuple):
+    """What a model said to a question.
+
+    Attributes:
+        ids: its tokens, its end among them.
+        log_probabilities: of these tokens as they were drawn.
+        ended: whether it came to its end; else it was cut.
+    """
+
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    ended: bool
+
+
+class Rollout(ABC):
+    """Answers questions by the weights of the moment."""
+
+    @abstractmethod
+    def draw(self, model: Any, seen: Sequence[Seen], update: int) -> list[list[Answer]]:
+        """Return `rft.num_generations` answers to each question, drawn as the model rates them.
+
+        They are the same whatever else is asked beside them.
+
+        Args:
+            model: the network in training, unwrapped, in evaluation mode.
+            seen: the questions.
+            update: the number of the update, from 1.
+        """
+
+    @abstractmethod
+    def greedy(self, model: Any, seen: Sequence[Seen]) -> list[Answer]:
+        """Return to each question the answer of the likeliest tokens."""

@@ -1,0 +1,90 @@
+"""What worker processes read of samples that are asked and not told: questions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.config import Run
+from spark_trainer.data.sample import Unusable
+from spark_trainer.families.kinds import exchanges, towers
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.chat import ChatModel
+from spark_trainer.families.kinds.vision_language import CANDIDATES, Texts
+from spark_trainer.rewards.combined import Rewards
+from spark_trainer.rollouts import learning
+from spark_trainer.rollouts.base import Answer, Question, Seen
+from spark_trainer.rollouts.learning import Group
+
+if TYPE_CHECKING:
+    import torch
+
+QUESTIONS = "questions"  # in a batch that is asked and not learnt
+
+
+@dataclass(frozen=True)
+class Questions(Texts):
+    """Reads questions.
+
+    Attributes:
+        longest: tokens of an answer at most.
+        rewards: what will score the answers.
+        beside: networks that stay on the device beside the one that learns.
+    """
+
+    family: ChatModel
+    longest: int = field(kw_only=True)
+    rewards: Rewards = field(kw_only=True)
+    beside: "tuple[torch.nn.Module, ...]" = field(default=(), kw_only=True)
+
+    def read(self, number: int) -> Any:
+        """See `Reader`.
+
+        Raises:
+            Unusable: the question leaves no room for an answer, or holds a control token; or a
+                reward can't read the reference.
+        """
+        sample, meta = self.samples[number], self.samples.plan(number).meta
+        self.rewards.check(sample.answer, meta)
+        encoded = self.family.question(self.loaded, sample)
+        asked = len(encoded.labels)
+        if asked + self.longest > self.max_length:
+            raise Unusable(
+                f"video {sample.video}: prompt and images are {asked} tokens, which with "
+                f"{self.longest} of train.rft.max_completion_length is more than train.max_length, "
+                f"{self.max_length}"
+            )
+        return Question(replace(sample, images=()), encoded, meta)
+
+    def prove(self) -> None:
+        """See `Reader`: a grey picture would do for every sample."""
+        self._grey(2, (64, 64), "grey")
+
+    def collated(self, read: list[Any]) -> list[Batch]:
+        return [Batch({QUESTIONS: read}, len(read))]
+
+    def ready(self, batch: Batch, device: "torch.device") -> Batch:
+        return learning.ready(batch, device)
+
+    def resident(self) -> "list[torch.nn.Module]":
+        return [*self.beside]
+
+    def largest(self, run: Run) -> Batch:
+        """See `Reader`: the longest answers to the longest question."""
+        import torch
+
+        order = self.samples.lengths().argsort(kind="stable").tolist()[-CANDIDATES:]
+        read = [one.made for number in order if (one := self._one(number, []))]
+        question = max(read, key=lambda one: len(one.encoded.labels))
+        with torch.no_grad():
+            seen = Seen(question, towers.features(self.loaded.model, question.encoded.vision))
+        [end, *_] = exchanges.ends(self.loaded)
+        longest = Answer((end,) * self.longest, (0.0,) * self.longest, ended=True)
+        groups = [Group(seen, [longest] * run.batch_size, [1.0] * run.batch_size, flat=False)]
+        [batch] = learning.batches(self.family, self.loaded, run, groups)
+        return batch
+
+
+def asked(batch: Batch) -> Sequence[Question]:
+    """Return the questions of a batch."""
+    questions: Sequence[Question] = batch.tensors[QUESTIONS]
+    return questions
