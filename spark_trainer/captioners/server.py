@@ -42,7 +42,7 @@ class Server(Captioner):
                 f"caption.server_url: expected http://… or https://… (got {settings.server_url!r})"
             )
         self._settings = settings
-        self._server = ChatServer("caption", settings.server_url, settings.server_timeout_s)
+        self._server = ChatServer("caption.server", settings.server_url, settings.server_timeout_s)
         self._model = backends.model_name(settings)
         self._prompt = backends.prompt(settings)
         self._unanswered = 0  # in a row

@@ -9,7 +9,7 @@ from spark_trainer.errors import UserError
 
 # Flag of `train` -> keys of a run that would contradict it.
 AGAINST = {
-    "model_name": ("from_scratch", "continue_from"),
+    "model_name": ("from_scratch", "continue_from", "base_run"),
     "model_type": ("packing", "attention"),
     "batch_size": ("global_batch_size", "gradient_accumulation_steps"),
     "num_epochs": ("max_steps",),

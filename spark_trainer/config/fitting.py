@@ -37,6 +37,8 @@ def check(run: "Run") -> None:
         _check_packing_length(run, run.packing_length)
     if run.from_scratch and run.finetune != "full":
         raise ConfigError(f"finetune: expected full, {run.finetune} adapts trained weights")
+    if run.base_run is not None:
+        _check_base_run(run)
     if not run.use_accelerate and run.gpus * run.nodes > 1:
         raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
     if run.sharded:
@@ -70,6 +72,19 @@ def _check_rft(run: "Run") -> None:
     for text, found in wrong.items():
         if found:
             raise ConfigError(f"{text} with model_type: rft")
+
+
+def _check_base_run(run: "Run") -> None:
+    """Refuse what has to read weights before the run that trains them is finished."""
+    wrong = {
+        "base_run: expected none": run.kind == "diffusion",
+        "from_scratch: expected false": run.from_scratch,
+        "encode_vision: expected false": run.encode_vision,
+    }
+    for text, found in wrong.items():
+        if found:
+            beside = "for diffusion" if text.startswith("base_run") else "with base_run"
+            raise ConfigError(f"{text} {beside}")
 
 
 def _check_encode_vision(run: "Run") -> None:

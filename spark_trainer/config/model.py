@@ -39,6 +39,12 @@ class Model(Section):
         min_length=1,
         description="Hub id or local folder.",
     )
+    base_run: str | None = Field(
+        None,
+        min_length=1,
+        description="Name of another run here: begin with its trained weights instead of those of "
+        "`model_name`. It is trained first.",
+    )
     model_type: Literal[*MODEL_TYPES] = Field(  # type: ignore[valid-type]  # made from the keys
         "vision_language",
         description="Method of training, and the kind of model that it trains: vision_language and "

@@ -19,11 +19,6 @@ THINK_THEN_ANSWER = (
     r"(?s)<think>(?:(?!</?(?:think|answer)>).)*</think>\s*"
     r"<answer>(?:(?!</?(?:think|answer)>).)+</answer>"
 )
-ASKED_OF_JUDGE = """\
-Question: {prompt}
-Reference answer: {reference}
-Answer: {answer}
-How well does the answer agree with the reference answer? Reply with a number from 0 to 10 alone."""
 
 
 class Format(Section):
@@ -70,18 +65,19 @@ class Judge(Section):
         120.0, description="Longest wait for a verdict, in seconds.", json_schema_extra=Runtime
     )
     model_name: str = Field("", description="Name by which the server knows the model.")
-    prompt: str = Field(
-        ASKED_OF_JUDGE,
-        description="What it is asked. `{prompt}`, `{reference}` and `{answer}` are put in; the "
-        "first number of its reply counts, divided by `highest`.",
+    prompt: str | None = Field(
+        None,
+        description="What it is asked, with `{prompt}`, `{reference}` and `{answer}` put in: the "
+        "first number of its reply counts, divided by `highest`. Without it how well the answer "
+        "agrees with the reference, from 0 to 10.",
     )
     highest: Positive = Field(10.0, description="The number for a perfect answer.")
     max_new_tokens: int = Field(16, ge=1, description="Tokens of a reply at most.")
 
     @field_validator("prompt")
     @classmethod
-    def _has_the_answer(cls, value: str) -> str:
-        if "{answer}" not in value:
+    def _has_the_answer(cls, value: str | None) -> str | None:
+        if value is not None and "{answer}" not in value:
             raise ValueError("a text with `{answer}`")
         return value
 

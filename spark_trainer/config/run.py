@@ -91,6 +91,9 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         """List the keys that this run doesn't read."""
         diffusion = self.kind == "diffusion"
         parts = {
+            # What stands for the weights of a base is its id, whatever it is called.
+            "base_run": True,
+            "model_name": self.base_run is not None,
             "max_length": diffusion,
             "rft": self.model_type != "rft",
             "guidance_dropout": not diffusion,

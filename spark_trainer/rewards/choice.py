@@ -12,7 +12,7 @@ from spark_trainer.rewards.base import Comparing
 
 # `B`, `(B)`, `B.`, `B: a dog`; of a text that goes on, only a sign tells a letter from a word.
 LEADING = re.compile(r"\(?([A-Za-z])(?:\)?\s*$|[).:]+\s*(.*))", re.DOTALL)
-# A capital alone; an A before a word in lower case is an article, but for words after which none is.
+# A capital alone. An A before a word in lower case is an article, unless none stands before such.
 ALONE = re.compile(r"(?<![\w'])(?!A\s+(?!(?:and|because|is|or|since)\b)[a-z])([A-Z])(?![\w'])")
 
 

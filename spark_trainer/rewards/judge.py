@@ -9,7 +9,12 @@ from spark_trainer.rewards.base import Answered, Given, Reward
 from spark_trainer.system import log
 from spark_trainer.system.chat_server import ChatServer, RequestRefused
 
-SECTION = "train.rft.rewards.judge"
+SERVER = "train.rft.rewards.judge.server"
+PROMPT = """\
+Question: {prompt}
+Reference answer: {reference}
+Answer: {answer}
+How well does the answer agree with the reference answer? Reply with a number from 0 to 10 alone."""
 PLACE = re.compile(r"\{(prompt|reference|answer)\}")
 KEPT = 1 << 16  # verdicts that are remembered
 
@@ -27,7 +32,7 @@ class Judge(Reward):
     def __init__(self, given: Given, weight: float = 1.0) -> None:
         super().__init__(given, weight)
         self._settings = settings = given.rft.rewards.judge
-        self._server = ChatServer(SECTION, settings.server_url, settings.server_timeout_s)
+        self._server = ChatServer(SERVER, settings.server_url, settings.server_timeout_s)
         self._verdict = lru_cache(KEPT)(self._asked)
 
     def scores(self, answered: Answered) -> list[float | None]:
@@ -48,7 +53,7 @@ class Judge(Reward):
 
     def _question(self, prompt: str, reference: str, answer: str) -> str:
         values = {"prompt": prompt, "reference": reference, "answer": answer}
-        return PLACE.sub(lambda place: values[place[1]], self._settings.prompt)
+        return PLACE.sub(lambda place: values[place[1]], self._settings.prompt or PROMPT)
 
     def _asked(self, question: str) -> float | None:
         """Return the judge's verdict on an answer; raises as `scores`."""

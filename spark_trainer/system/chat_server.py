@@ -35,12 +35,12 @@ class ChatServer:
     """A server that chats with a model that it holds; its key is in OPENAI_API_KEY.
 
     Attributes:
-        section: of the configuration, which has `server_url` and `server_timeout_s`.
+        settings: what its keys in the configuration begin with: `…_url`, `…_timeout_s`.
         url: its address, up to `/v1`.
         timeout_s: longest wait for an answer.
     """
 
-    section: str
+    settings: str
     url: str
     timeout_s: float
 
@@ -65,7 +65,7 @@ class ChatServer:
 
     def _answer(self, request: dict[str, Any]) -> str:
         """Send a request once; raises as `ask`."""
-        where = f"{self.section}.server_url: {self.url}"
+        where = f"{self.settings}_url: {self.url}"
         status, body = self._sent(request, where)
         if status in OF_SETTINGS:
             raise Unserved(f"{where}: {status} {_words(body)}")
@@ -108,7 +108,7 @@ class ChatServer:
             if len(body) > LONGEST_ANSWER:
                 break
             if time.monotonic() > until:
-                limit = f"{self.section}.server_timeout_s = {self.timeout_s:g}"
+                limit = f"{self.settings}_timeout_s = {self.timeout_s:g}"
                 raise TimeoutError(f"no answer within {limit}")
         return bytes(body)
 
