@@ -123,13 +123,15 @@ def _files(run: Run, key: str) -> dict[str, str]:
     Raises:
         ConfigError: one can't be read.
     """
-    found = {}
-    for name in run.rft.reward_funcs if run.model_type == "rft" else ():
-        if own := FUNCTION.fullmatch(name):
-            try:
-                found[name] = file_digest(Path(own["file"]).expanduser())
-            except OSError as error:
-                raise ConfigError(
-                    f"{key}.rft.reward_funcs: {own['file']}: {error.strerror}"
-                ) from None
-    return found
+    rewards = run.rft.reward_funcs if run.model_type == "rft" else ()
+    own = [found["file"] for name in rewards if (found := FUNCTION.fullmatch(name))]
+    wanted = [("rft.reward_funcs", file) for file in own]
+    if run.text.questions is not None:
+        wanted.append(("text.questions", run.text.questions))
+    digests = {}
+    for setting, file in wanted:
+        try:
+            digests[f"{setting}: {file}"] = file_digest(Path(file).expanduser())
+        except OSError as error:
+            raise ConfigError(f"{key}.{setting}: {file}: {error.strerror}") from None
+    return digests

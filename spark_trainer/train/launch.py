@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from spark_trainer.config import ConfigError, Run
-from spark_trainer.data import joining, manifest
+from spark_trainer.data import joining, manifest, questions
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.files import write_json, write_text
 from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
@@ -76,6 +76,8 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
         )
     try:
         joining.collect(data, spec.index, folder.manifest, folder.rejected)
+        if run.text.questions is not None:
+            questions.join(Path(run.text.questions), folder.manifest, run.max_left_out)
         splits = {split_of(entry["id"], run.split) for entry in manifest.read(folder.manifest)}
         if spec.base:
             continued.begin(spec.base, folder, spec.run_id, log.logger.warning)
