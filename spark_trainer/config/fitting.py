@@ -54,11 +54,8 @@ def check(run: "Run") -> None:
 def _check_rft(run: "Run") -> None:
     """Refuse settings by which no answers can be drawn, scored or learnt."""
     rft = run.rft
-    weights = len(rft.reward_funcs if rft.reward_weights is None else rft.reward_weights)
     wrong = {
         "rft.reward_funcs: expected the name of a reward": not rft.reward_funcs,
-        f"rft.reward_weights: expected {len(rft.reward_funcs)}, one for each of reward_funcs, "
-        f"and got {weights},": weights != len(rft.reward_funcs),
         f"rft.max_completion_length: expected below max_length, {run.max_length},": (
             rft.max_completion_length >= run.max_length
         ),

@@ -93,7 +93,7 @@ class GRPO(Method):
         """See `Method`: a family that captions frames has no conversation to answer in."""
         if not isinstance(family, ChatModel):
             raise ValueError(
-                f"train.model_name: {run.model_name} captions a frame and is not asked in a chat; "
+                f"train.model_name: {run.model_name} captions a frame, it is not asked in a chat; "
                 "expected a model such as Qwen2-VL with model_type: rft"
             )
 
@@ -235,7 +235,7 @@ class GRPO(Method):
         scale, spread = self.run.rft.scale_rewards, self._spread(rated, update, model.device)
         groups = [
             Group(
-                one.seen,
+                one.seen.kept(self._scorer.tower_learns),
                 one.answers,
                 advantages.advantages(one.scored.rewards, scale, spread),
                 one.flat,

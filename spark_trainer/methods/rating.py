@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
@@ -91,13 +91,33 @@ class Rater:
         return Seen(question, towers.features(model, question.encoded.vision))
 
     def _drawn(self, model: Any, questions: Sequence[Question], update: Update) -> list[Rated]:
-        seen = [self._seen(model, question) for question in questions]
-        each = zip(seen, self.rollout.draw(model, seen, update.number), strict=True)
-        return [Rated(one, said, self._scored(one, said)) for one, said in each]
+        """Return answers to each question, scored beside those over shuffled frames if needed."""
+        if not questions:
+            return []
+        num = self.run.rft.num_generations
+        seen, said = self._said(model, questions, update, range(num))
+        beside: Sequence[Answered | None] = [None] * len(seen)
+        if self.rewards.need_shuffled:
+            asks = [replace(one, encoded=one.shuffled or one.encoded) for one in questions]
+            others = self._said(model, asks, update, range(num, num + num // 2))
+            beside = list(map(self._answered, *others))
+        each = zip(seen, said, beside, strict=True)
+        return [Rated(one, answers, self._scored(one, answers, x)) for one, answers, x in each]
 
-    def _scored(self, seen: Seen, answers: Sequence[Answer]) -> Scored:
+    def _said(
+        self, model: Any, questions: Sequence[Question], update: Update, numbers: range
+    ) -> tuple[list[Seen], list[list[Answer]]]:
+        seen = [self._seen(model, question) for question in questions]
+        return seen, self.rollout.draw(model, seen, update.number, numbers)
+
+    def _scored(
+        self, seen: Seen, answers: Sequence[Answer], shuffled: Answered | None = None
+    ) -> Scored:
+        return self.rewards.scored(replace(self._answered(seen, answers), shuffled=shuffled))
+
+    def _answered(self, seen: Seen, answers: Sequence[Answer]) -> Answered:
         sample = seen.question.sample
-        answered = Answered(
+        return Answered(
             video=sample.video,
             prompt=sample.prompt or "",
             reference=sample.answer,
@@ -106,7 +126,6 @@ class Rater:
             meta=seen.question.meta,
             max_length=self.run.rft.max_completion_length,
         )
-        return self.rewards.scored(answered)
 
     def _replace_flat(self, model: Any, rated: list[Rated], update: Update) -> None:
         """Put other prompts in the place of flat groups, as long as some are found.

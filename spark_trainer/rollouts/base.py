@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spark_trainer.data.sample import Sample
+from spark_trainer.families.kinds import towers
 from spark_trainer.families.kinds.batch import Encoded
 
 if TYPE_CHECKING:
@@ -20,11 +21,13 @@ class Question:
         sample: its texts, without its frames.
         encoded: its tokens and frames as tensors; nothing of it is learnt.
         meta: what the manifest says of the video.
+        shuffled: the same over the frames in random order, where a reward compares with that.
     """
 
     sample: Sample
     encoded: Encoded
     meta: Mapping[str, Any]
+    shuffled: Encoded | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,18 @@ class Seen:
 
     question: Question
     features: "Mapping[str, torch.Tensor]"
+
+    def kept(self, again: bool) -> "Seen":
+        """Return what is needed later: frames that the tower will see again, or what it made."""
+        import torch
+
+        if again:
+            shapes = {n: torch.empty_like(v, device="meta") for n, v in self.features.items()}
+            return Seen(self.question, shapes)
+        encoded = self.question.encoded
+        vision = {n: v for n, v in encoded.vision.items() if n not in towers.PIXELS.values()}
+        asked = replace(self.question, encoded=replace(encoded, vision=vision), shuffled=None)
+        return Seen(asked, self.features)
 
 
 class Answer(NamedTuple):
@@ -58,8 +73,10 @@ class Rollout(ABC):
     """Answers questions by the weights of the moment."""
 
     @abstractmethod
-    def draw(self, model: Any, seen: Sequence[Seen], update: int) -> list[list[Answer]]:
-        """Return `rft.num_generations` answers to each question, drawn as the model rates them.
+    def draw(
+        self, model: Any, seen: Sequence[Seen], update: int, numbers: range
+    ) -> list[list[Answer]]:
+        """Return several answers to each question, drawn as the model rates them.
 
         They are the same whatever else is asked beside them.
 
@@ -67,6 +84,7 @@ class Rollout(ABC):
             model: the network in training, unwrapped, in evaluation mode.
             seen: the questions.
             update: the number of the update, from 1.
+            numbers: of the answers to a question, which tell them apart.
         """
 
     @abstractmethod

@@ -34,19 +34,19 @@ class InProcess(Rollout):
     loaded: Loaded
     run: Run
 
-    def draw(self, model: Any, seen: Sequence[Seen], update: int) -> list[list[Answer]]:
+    def draw(
+        self, model: Any, seen: Sequence[Seen], update: int, numbers: range
+    ) -> list[list[Answer]]:
         """See `Rollout`; a sample's seed is a hash of the run's, the epoch, video and item."""
-        rft, found = self.run.rft, list[list[Answer]]()
-        together = max(1, self.run.batch_size // rft.num_generations)
+        found, together = list[list[Answer]](), max(1, self.run.batch_size // len(numbers))
         for some in _chunks(seen, together):
             keys = [
                 f"{update}:{one.question.sample.seed}:{number}"
                 for one in some
-                for number in range(rft.num_generations)
+                for number in numbers
             ]
-            numbers_RL = drawing.numbers(keys, rft.max_completion_length)
-            said = self._said(model, some, rft.num_generations, numbers_RL)
-            found += _chunks(said, rft.num_generations)
+            numbers_RL = drawing.numbers(keys, self.run.rft.max_completion_length)
+            found += _chunks(self._said(model, some, len(numbers), numbers_RL), len(numbers))
         return found
 
     def greedy(self, model: Any, seen: Sequence[Seen]) -> list[Answer]:

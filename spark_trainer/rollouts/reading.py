@@ -1,15 +1,16 @@
 """What worker processes read of samples that are asked and not told: questions."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.data.sample import Unusable
+from spark_trainer.data.sample import Sample, Size, Unusable
 from spark_trainer.families.kinds import exchanges, towers
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.chat import ChatModel
-from spark_trainer.families.kinds.vision_language import CANDIDATES, Texts
+from spark_trainer.families.kinds.vision_language import CANDIDATES, GREY_PX, Texts, grey, unknown
 from spark_trainer.rewards.combined import Rewards
 from spark_trainer.rollouts import learning
 from spark_trainer.rollouts.base import Answer, Question, Seen
@@ -46,6 +47,9 @@ class Questions(Texts):
         sample, meta = self.samples[number], self.samples.plan(number).meta
         self.rewards.check(sample.answer, meta)
         encoded = self.family.question(self.loaded, sample)
+        shuffled = None
+        if self.rewards.need_shuffled:
+            shuffled = self.family.question(self.loaded, _shuffled(sample))
         asked = len(encoded.labels)
         if asked + self.longest > self.max_length:
             raise Unusable(
@@ -53,11 +57,16 @@ class Questions(Texts):
                 f"{self.longest} of train.rft.max_completion_length is more than train.max_length, "
                 f"{self.max_length}"
             )
-        return Question(replace(sample, images=()), encoded, meta)
+        return Question(replace(sample, images=()), encoded, meta, shuffled)
 
     def prove(self) -> None:
         """See `Reader`: a grey picture would do for every sample."""
-        self._grey(2, (64, 64), "grey")
+        self._grey_question(2, (GREY_PX, GREY_PX), "grey")
+
+    def _grey_question(self, num_frames: int, size: Size, prompt: str) -> Question:
+        """Return a question about grey frames."""
+        sample = grey(num_frames, size, prompt=prompt, answer="grey")
+        return Question(sample, self.family.question(self.loaded, sample), {})
 
     def collated(self, read: list[Any]) -> list[Batch]:
         return [Batch({QUESTIONS: read}, len(read))]
@@ -72,8 +81,11 @@ class Questions(Texts):
         """See `Reader`: the longest answers to the longest question."""
         import torch
 
-        order = self.samples.lengths().argsort(kind="stable").tolist()[-CANDIDATES:]
-        read = [one.made for number in order if (one := self._one(number, []))]
+        if len(self.samples):
+            order = self.samples.lengths().argsort(kind="stable").tolist()[-CANDIDATES:]
+            read = [one.made for number in order if (one := self._one(number, []))]
+        else:
+            read = [self._grey_question(*unknown(run))]
         question = max(read, key=lambda one: len(one.encoded.labels))
         with torch.no_grad():
             seen = Seen(question, towers.features(self.loaded.model, question.encoded.vision))
@@ -82,6 +94,13 @@ class Questions(Texts):
         groups = [Group(seen, [longest] * run.batch_size, [1.0] * run.batch_size, flat=False)]
         [batch] = learning.batches(self.family, self.loaded, run, groups)
         return batch
+
+
+def _shuffled(sample: Sample) -> Sample:
+    """Return a sample with its frames in random order, at the times of the others."""
+    images = [*sample.images]
+    random.Random(sample.seed).shuffle(images)  # noqa: S311
+    return replace(sample, images=tuple(images))
 
 
 def asked(batch: Batch) -> Sequence[Question]:

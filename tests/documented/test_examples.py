@@ -79,6 +79,7 @@ TEXT = [
     Example("examples/blip2.yaml", tiny.blip2, "qformer|query_tokens|language_projection", 32, 4),
     Example("examples/internvl.yaml", tiny.internvl, ADAPTED, 16),
     Example("examples/qwen2_vl.yaml", tiny.qwen2_vl, ADAPTED, 32),
+    Example("examples/grpo.yaml", tiny.qwen2_vl, ADAPTED, 8, here={"max_steps": 2}),
     Example("examples/llava.yaml", tiny.llava_onevision, ADAPTED, 16),
     Example("train_vl_example.yaml", tiny.qwen2_vl, ADAPTED, 64, run="fast"),
 ]

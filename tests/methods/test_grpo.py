@@ -10,9 +10,17 @@ import pytest
 
 from spark_trainer.methods.watch import UPDATES_OF_NOTHING, NothingRewardedError
 from spark_trainer.runs.spec import RunSpec
-from spark_trainer.train import setup
+from spark_trainer.train import launch, setup
 from tests.families import tiny
-from tests.train.conftest import _fresh_accelerator, checkpoint, make, manifest, train, write_run
+from tests.train.conftest import (
+    _fresh_accelerator,
+    checkpoint,
+    make,
+    manifest,
+    metrics,
+    train,
+    write_run,
+)
 
 from . import squares
 
@@ -20,7 +28,7 @@ __all__ = ["_fresh_accelerator", "checkpoint", "make", "manifest"]  # fixtures
 
 REWARDS = """
 def letters(completions, **columns):
-    return [len(set(text)) / 10 for text in completions]
+    return [(1 + len(set(text))) / 10 for text in completions]
 
 
 def some(completions, reference, **columns):
@@ -50,7 +58,13 @@ def rft(make: Any, qwen: Path, data: Path, tmp_path: Path) -> Callable[..., RunS
     """Make the spec of a short run; `settings` of its section `rft`, `run` of all else."""
     (tmp_path / "mine.py").write_text(REWARDS)
 
-    def rft(reward: str = "letters", run: dict[str, Any] | None = None, **settings: Any) -> RunSpec:
+    def rft(
+        reward: str = "letters",
+        *,
+        name: str = "run",
+        run: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> RunSpec:
         small: dict[str, Any] = {
             "model_type": "rft",
             "model_name": str(qwen),
@@ -69,7 +83,7 @@ def rft(make: Any, qwen: Path, data: Path, tmp_path: Path) -> Callable[..., RunS
             "num_generations": 4,
             "max_completion_length": 6,
         }
-        return make(**(small | (run or {})), rft=own | settings)  # type: ignore[no-any-return]
+        return make(name, **(small | (run or {})), rft=own | settings)  # type: ignore[no-any-return]
 
     return rft
 
@@ -109,13 +123,26 @@ def test_an_update_records_what_rewards_and_answers_are_like(rft: Any) -> None:
 
 def test_the_curve_is_the_same_whatever_the_batch_and_the_workers(rft: Any) -> None:
     """To rounding: a sum over other batches."""
-    one = trained(rft(run={"output_dir": "one", "max_steps": 3}))
-    several = {"batch_size": 3, "num_workers": 1, "output_dir": "other", "max_steps": 3}
-    other = trained(rft(run=several))
-    assert len(one) == len(other)
+    one = trained(rft(name="one", run={"max_steps": 3}))
+    other = trained(rft(name="other", run={"max_steps": 3, "batch_size": 3, "num_workers": 1}))
+    close(one, other)
+
+
+def close(one: Lines, other: Lines) -> None:
     for line, same in zip(one, other, strict=True):
         assert line.keys() == same.keys()
         assert same == pytest.approx(line, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.long
+def test_two_processes_learn_what_one_does(rft: Any) -> None:
+    """The flat groups of both are replaced by the same prompts, and all rewards are one batch."""
+    told = {"dynamic_sampling": True, "max_resample_times": 4, "scale_rewards": "batch"}
+    one = trained(rft("some", name="one", run={"max_steps": 3}, **told))
+    made = rft("some", name="two", run={"max_steps": 3, "cpu_processes": 2}, **told)
+    launch.fit(made, Path(made.settings.manifest_path), granted_gpus=0, threads=2)
+    lines = metrics(made.folder.path)
+    close(one, [{k: v for k, v in line.items() if k not in CLOCK} for line in lines])
 
 
 @pytest.mark.parametrize(
@@ -149,9 +176,9 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
 
 
 def test_flat_groups_make_way_for_prompts_that_teach_something(rft: Any) -> None:
-    plain = updates(trained(rft("some", run={"output_dir": "plain"})))
+    plain = updates(trained(rft("some", name="plain")))
     sampled = {"dynamic_sampling": True, "max_resample_times": 8}
-    dynamic = updates(trained(rft("some", run={"output_dir": "dynamic"}, **sampled)))
+    dynamic = updates(trained(rft("some", name="dynamic", **sampled)))
     assert plain[0]["frac_reward_zero_std"] > 0
     assert dynamic[0]["frac_reward_zero_std"] == 0
 

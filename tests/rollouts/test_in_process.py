@@ -84,7 +84,7 @@ def test_what_is_learnt_was_drawn(load: Any, settings: dict[str, Any]) -> None:
     """By the full model its projector learns, with adapters no part that sees frames does."""
     family, loaded, asked = load(**settings)
     shown = seen(family, loaded, CLIPS)
-    drawn = InProcess(family, loaded, asked).draw(loaded.model, shown, 1)
+    drawn = InProcess(family, loaded, asked).draw(loaded.model, shown, 1, range(NUM_ANSWERS))
     assert [len(answers) for answers in drawn] == [NUM_ANSWERS] * len(CLIPS)
     groups = [
         Group(one, answers, [1.0] * NUM_ANSWERS, flat=False)
@@ -111,21 +111,19 @@ def test_what_is_learnt_was_drawn(load: Any, settings: dict[str, Any]) -> None:
 def test_the_same_is_said_whatever_is_asked_beside_it(load: Any) -> None:
     family, loaded, asked = load()
     shown = seen(family, loaded, CLIPS)
-    together = InProcess(family, loaded, asked).draw(loaded.model, shown, 1)
+    together = InProcess(family, loaded, asked).draw(loaded.model, shown, 1, range(NUM_ANSWERS))
     alone = InProcess(family, loaded, asked.model_copy(update={"batch_size": 1}))
     for one, answers in zip(shown, together, strict=True):
-        [found] = alone.draw(loaded.model, [one], 1)
+        [found] = alone.draw(loaded.model, [one], 1, range(NUM_ANSWERS))
         assert [answer.ids for answer in found] == [answer.ids for answer in answers]
-    other = InProcess(family, loaded, asked).draw(loaded.model, shown, 2)
+    other = InProcess(family, loaded, asked).draw(loaded.model, shown, 2, range(NUM_ANSWERS))
     assert [a.ids for group in other for a in group] != [a.ids for g in together for a in g]
 
 
 def test_answers_hold_no_control_token_and_end_where_they_say(load: Any) -> None:
     family, loaded, asked = load()
-    many = asked.model_copy(update={"rft": asked.rft.model_copy(update={"num_generations": 64})})
-    [answers] = InProcess(family, loaded, many).draw(
-        loaded.model, seen(family, loaded, CLIPS[:1]), 1
-    )
+    shown = seen(family, loaded, CLIPS[:1])
+    [answers] = InProcess(family, loaded, asked).draw(loaded.model, shown, 1, range(64))
     allowed = drawing.allowed(loaded, torch.device("cpu"))
     ends = exchanges.ends(loaded)
     assert all(allowed[list(answer.ids)].all() for answer in answers)
