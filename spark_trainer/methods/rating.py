@@ -62,7 +62,8 @@ class Rater:
     def shown(self, model: Any, sample: Sample, question: Question) -> GeneratedAnswers:
         """Return the likeliest answer and a group of others, the same numbers drawn each time."""
         seen = self._seen(model, question)
-        [said], [drawn] = self.rollout.greedy(model, [seen]), self.rollout.draw(model, [seen], 0)
+        [said], numbers = self.rollout.greedy(model, [seen]), range(self.run.rft.num_generations)
+        [drawn] = self.rollout.draw(model, [seen], 0, numbers)
         first, group = self._scored(seen, [said]), self._scored(seen, drawn)
         known = [reward for reward in group.rewards if reward is not None]
         spread = advantages.spread(len(known), sum(known), sum(one * one for one in known))

@@ -33,6 +33,7 @@ class Seen(HTMLParser):
 
 def test_the_page_shows_everything_and_loads_nothing(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "rft-12345678")
+    run.path.mkdir()
     images = tuple(Image.new("RGB", (64, 48), colour) for colour in ("red", "blue", "green"))
     drawn = [
         ScoredAnswer(EVIL, 1.25, {"exact": 1.0, "judge": None}, 0.707),
