@@ -131,6 +131,14 @@ class Method(ABC):
         """
         return {}
 
+    def remembered(self) -> dict[str, float]:
+        """Return what a checkpoint has to keep of the updates up to now."""
+        return {}
+
+    def recall(self, values: dict[str, float]) -> None:
+        """Go on from what a checkpoint has kept; nothing where a run begins."""
+        return
+
     def show(self, model: Any, samples: Iterable[Sample]) -> Iterator[Generated]:
         """Yield what the model makes of held-out samples; see `Kind.show`."""
         return self.family.show(self.loaded, model, samples, self.run)

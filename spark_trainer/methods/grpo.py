@@ -200,6 +200,12 @@ class GRPO(Method):
         self.watch.see(values, self.held.shown)
         return values
 
+    def remembered(self) -> dict[str, float]:
+        return self.watch.remembered()
+
+    def recall(self, values: dict[str, float]) -> None:
+        self.watch.recall(values)
+
     @property
     def _rater(self) -> Rater:
         assert self.held.rater is not None

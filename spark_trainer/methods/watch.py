@@ -24,6 +24,15 @@ class Watch:
     flat: bool = False
     nothing: int = 0  # updates in a row
 
+    def remembered(self) -> dict[str, float]:
+        """Return what a run goes on from."""
+        told = {"nothing": float(self.nothing)}
+        return told if self.entropy is None else told | {"entropy": self.entropy}
+
+    def recall(self, values: dict[str, float]) -> None:
+        """Go on from what a run had seen."""
+        self.nothing, self.entropy = int(values.get("nothing", 0)), values.get("entropy")
+
     def see(self, values: dict[str, float], answers: Sequence[str]) -> None:
         """Look at what is recorded of an update.
 

@@ -44,6 +44,7 @@ class Updates:
 
     def __post_init__(self) -> None:
         self.run, self.accelerator = self.strategy.run, self.strategy.accelerator
+        self.method.recall(self.progress.remembered)
         self.peak_tflops = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
 
     def make(
@@ -83,6 +84,7 @@ class Updates:
         took = time.perf_counter() - began
         values = {"loss": mean, "learning_rate": rate, "grad_norm": norm}
         values |= self.method.metrics(update)
+        self.progress.remembered = self.method.remembered()
         return values | self._speed(float(needed), float(tokens), waited, took), stopping
 
     def _told(self, step: int, read: list[ReadResult]) -> Update:

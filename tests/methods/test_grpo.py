@@ -10,7 +10,7 @@ import pytest
 
 from spark_trainer.methods.watch import UPDATES_OF_NOTHING, NothingRewardedError
 from spark_trainer.runs.spec import RunSpec
-from spark_trainer.train import launch, setup
+from spark_trainer.train import launch, memory_pass, setup
 from tests.families import tiny
 from tests.train.conftest import (
     _fresh_accelerator,
@@ -196,7 +196,7 @@ def test_a_run_without_any_reward_ends_and_shows_answers(
 
 def test_a_family_that_is_not_asked_in_a_chat_is_refused(rft: Any, checkpoint: Path) -> None:
     folder = write_run(rft(run={"model_name": str(checkpoint)}))
-    with pytest.raises(ValueError, match=r"captions a frame and is not asked in a chat"):
+    with pytest.raises(ValueError, match=r"captions a frame, it is not asked in a chat"):
         setup.prepare(folder)
 
 
@@ -208,6 +208,15 @@ def test_a_question_without_room_for_its_answer_is_left_out(rft: Any) -> None:
         "with 39 of train.rft.max_completion_length is more than train.max_length, 40"
         in (read.reasons[0])
     )
+
+
+def test_what_it_takes_of_memory_is_known_before(rft: Any, data: Path) -> None:
+    """The copy that a divergence is measured from is beside the network."""
+    made = rft(beta=0.04)
+    taken = memory_pass.measured(made.settings, memory_pass.Data(data, data.parent), "cpu")
+    assert taken.beside > taken.learnt
+    assert taken.moments
+    assert memory_pass.measured(made.settings, None, "cpu").moments
 
 
 @pytest.mark.long
