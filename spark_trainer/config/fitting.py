@@ -33,6 +33,8 @@ def check(run: "Run") -> None:
         raise ConfigError("clip.jpeg_decoding: expected full without max_side_px or sizes")
     if run.encode_vision:
         _check_encode_vision(run)
+    if run.text.questions is not None and run.encoded_ahead:
+        raise ConfigError("text.questions: expected none where something is encoded ahead")
     if run.packing_length is not None:
         _check_packing_length(run, run.packing_length)
     if run.from_scratch and run.finetune != "full":

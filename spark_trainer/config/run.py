@@ -110,6 +110,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
             "clip.reference": not diffusion,
             "clip.replace": not diffusion,
             "clip.jpeg_decoding": self.clip.jpeg_decoding == "full",
+            "text.questions": self.text.questions is None,
             "split.seed": not (self.split.validation or self.split.test),
             "num_epochs": self.max_steps is not None,
             "lora": self.finetune == "full",

@@ -9,7 +9,7 @@ import itertools
 import random
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,8 @@ from spark_trainer.data.texts import texts
 if TYPE_CHECKING:
     import numpy as np
 
+# Looks whether a reference can be read, with what the manifest says of its video; or Unusable.
+Check = Callable[[str, Mapping[str, Any]], None]
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -50,6 +52,7 @@ class VideoFrameDataset:
         needs: what is read beside the frames.
         fixed: random choices depend on the video alone, not on the run's seed or the epoch, so
             that held-out samples are the same in every run; nothing is flipped.
+        check: what else a sample's answer is for.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class VideoFrameDataset:
         one_frame: bool,
         needs: Needs = Needs(),
         fixed: bool = False,
+        check: Check | None = None,
     ) -> None:
         self._manifest, self._layout = manifest, Layout(root)
         self._text, self._sampling, self._seed = run.text, run.clip, run.seed
         self._variants = run.variants
         self._one_frame, self._needs, self._fixed = one_frame, needs, fixed
+        self._check = check
         self._offsets = array("q")
         self._ends = array("q")  # number of the first sample after each video's
         self._frames = array("h")
@@ -77,6 +82,8 @@ class VideoFrameDataset:
         """Take in a manifest line that starts at byte `offset`."""
         try:
             texts = self._texts(entry)
+            for item, (_, answer) in enumerate(texts if self._check else ()):
+                self._check(answer, self._meta(entry, item))  # type: ignore[misc]
             _names(entry["meta"], self._needs, self._sampling)
             shape = self._shape(entry["meta"])
         except Unusable as reason:
@@ -95,6 +102,11 @@ class VideoFrameDataset:
         if entry["frames_dir"] is None:
             raise Unusable("without frames")
         return [(None, "")]
+
+    def _meta(self, entry: Mapping[str, Any], item: int) -> dict[str, Any]:
+        """Return what the manifest says of a video and of one item of `text.each`."""
+        meta: dict[str, Any] = entry["meta"]
+        return {**meta, **(meta[self._text.each][item] if self._text.each else {})}
 
     def _longest(self, texts: list[tuple[str | None, str]]) -> int:
         """Return the characters of the longest text; 0 where every text is of one length."""
@@ -209,7 +221,7 @@ class VideoFrameDataset:
             conditions=conditions,
             seed=_number(name),
             variant=_number(clip_name),
-            meta={**meta, **(meta[self._text.each][item] if self._text.each else {})},
+            meta=self._meta(entry, item),
         )
 
     def video(self, number: int) -> str:
@@ -263,6 +275,7 @@ def read(
     run: Run,
     one_frame: bool,
     needs: Needs = Needs(),
+    check: Check | None = None,
 ) -> dict[SplitName, VideoFrameDataset]:
     """Read every split of a manifest, in one pass.
 
@@ -270,7 +283,7 @@ def read(
         Broken: some lines are not valid entries.
     """
     splits: dict[SplitName, VideoFrameDataset] = {
-        name: VideoFrameDataset(manifest, root, run, one_frame, needs, fixed=name != "train")
+        name: VideoFrameDataset(manifest, root, run, one_frame, needs, name != "train", check)
         for name in SPLIT_NAMES
     }
     for line in lines(manifest):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
+from spark_trainer.data.dataset import Check
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds.base import Kind
@@ -80,6 +81,16 @@ class Method(ABC):
             ValueError: the message names the setting and what was expected.
         """
         return
+
+    @classmethod
+    def reference_check(cls, run: Run) -> Check | None:
+        """Return what looks whether a sample's reference can be used; None where any can.
+
+        Raises:
+            UserError: the settings can't be used.
+            MachineError: a file can't be read.
+        """
+        return None
 
     @property
     def updates_per_read(self) -> int:

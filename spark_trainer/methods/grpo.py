@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer import rewards
 from spark_trainer.config import Run
+from spark_trainer.data.dataset import Check
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import loading, towers
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.chat import ChatModel
-from spark_trainer.families.kinds.generated import Generated, GeneratedText
+from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.losses import advantages
 from spark_trainer.methods import reference
@@ -96,6 +97,11 @@ class GRPO(Method):
                 "expected a model such as Qwen2-VL with model_type: rft"
             )
 
+    @classmethod
+    def reference_check(cls, run: Run) -> Check | None:
+        """See `Method`: the rewards read references."""
+        return rewards.of(Given(run.rft)).check
+
     @property
     def updates_per_read(self) -> int:
         return self.run.rft.num_iterations
@@ -162,15 +168,14 @@ class GRPO(Method):
         return torch.tensor(sum(one.scored.rewards[0] or 0.0 for one in found))
 
     def show(self, model: Any, samples: Iterable[Sample]) -> Iterator[Generated]:
-        """Yield the greedy answers to held-out questions."""
+        """Yield the answers to held-out questions, with what rewards say of them."""
         import torch
 
         dtype = loading.dtype(self.run)
         for sample in samples:
-            question = Question(sample, self.family.question(self.loaded, sample), {})
+            question = Question(sample, self.family.question(self.loaded, sample), sample.meta)
             with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
-                [one] = self._rater.greedy(model, [question])
-            yield GeneratedText(sample.video, sample.answer, self._rater.text(one.answers[0]))
+                yield self._rater.shown(model, sample, question)
 
     def metrics(self, update: Update) -> dict[str, float]:
         """Return rewards, lengths, entropy and speed; see `Method`.

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
+from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import towers
+from spark_trainer.families.kinds.answers import GeneratedAnswers, ScoredAnswer
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.families.kinds.vision_language import decoded
 from spark_trainer.losses import advantages
@@ -56,6 +58,28 @@ class Rater:
         seen = [self._seen(model, question) for question in questions]
         each = zip(seen, self.rollout.greedy(model, seen), strict=True)
         return [Rated(one, [said], self._scored(one, [said])) for one, said in each]
+
+    def shown(self, model: Any, sample: Sample, question: Question) -> GeneratedAnswers:
+        """Return the likeliest answer and a group of others, the same numbers drawn each time."""
+        seen = self._seen(model, question)
+        [said], numbers = self.rollout.greedy(model, [seen]), range(self.run.rft.num_generations)
+        [drawn] = self.rollout.draw(model, [seen], 0, numbers)
+        first, group = self._scored(seen, [said]), self._scored(seen, drawn)
+        known = [reward for reward in group.rewards if reward is not None]
+        spread = advantages.spread(len(known), sum(known), sum(one * one for one in known))
+        found = advantages.advantages(group.rewards, self.run.rft.scale_rewards, spread)
+        texts = list(map(self.text, drawn))
+        [likeliest] = _each([self.text(said)], first, [None])
+        return GeneratedAnswers(
+            video=sample.video,
+            caption=sample.answer,
+            generated=likeliest.text,
+            prompt=sample.prompt or "",
+            images=sample.images,
+            times=sample.times,
+            likeliest=likeliest,
+            drawn=_each(texts, group, found),
+        )
 
     def text(self, answer: Answer) -> str:
         """Return an answer without control tokens."""
@@ -138,3 +162,18 @@ class Rater:
         counts[update.process] = own
         found: list[int] = update.over_all(counts).tolist()
         return found
+
+
+def _each(
+    texts: Sequence[str], scored: Scored, found: Sequence[float | None]
+) -> list[ScoredAnswer]:
+    """Return answers with what they got, and their advantages."""
+    return [
+        ScoredAnswer(
+            text,
+            scored.rewards[place],
+            {name: scores[place] for name, scores in scored.parts.items()},
+            found[place],
+        )
+        for place, text in enumerate(texts)
+    ]

@@ -103,6 +103,7 @@ def _trained(path: Path) -> str:
         else f"\n            held-out video {folder.samples / new['file']}"
         for old, new in zip(before, after, strict=True)
     ]
+    said += [f"\n            answers {page}" for page in folder.sample_pages()[-1:]]
     summary = Summary.read(folder)
     return f"{_held_out(summary)} on {summary.device}, {folder.final}{''.join(said)}"
 

@@ -43,10 +43,15 @@ class Answered:
 
 @dataclass(frozen=True)
 class Given:
-    """What rewards are made from: the settings, and the references of all training samples."""
+    """What rewards are made from.
+
+    Attributes:
+        rft: the settings.
+        references: gives those of all training samples; without it references are only checked.
+    """
 
     rft: Rft
-    references: Callable[[], Iterable[str]] = tuple
+    references: Callable[[], Iterable[str]] | None = None
 
 
 class Reward(ABC):

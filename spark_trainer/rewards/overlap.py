@@ -51,6 +51,8 @@ class Cider(_Texts):
 
     def __init__(self, given: Given, weight: float = 1.0) -> None:
         super().__init__(given, weight)
+        if given.references is None:
+            return
         references = list(given.references())
         if len(set(references)) < 2:
             raise UserError(

@@ -91,7 +91,7 @@ def _spec(
         weights = f"run {trained.run_id}"
     decisive = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
     origin = {"data": digest(data)[:ORIGIN_DIGITS], "weights": digest(weights)[:ORIGIN_DIGITS]}
-    if read := _files(run, key):
+    if read := files(run, key):
         decisive["files"] = read
         origin["files"] = digest(read)[:ORIGIN_DIGITS]
 
@@ -117,19 +117,35 @@ def _spec(
     )
 
 
-def _files(run: Run, key: str) -> dict[str, str]:
-    """Return the digests of the user's files that decide what a run learns, each by its key.
+def check_files(spec: RunSpec) -> None:
+    """Look whether the user's files are still those that the run's id names.
+
+    Raises:
+        ConfigError: one has changed since, or can't be read.
+    """
+    read = files(spec.settings, f"train.runs.{spec.name}")
+    if read and digest(read)[:ORIGIN_DIGITS] != spec.origin["files"]:
+        raise ConfigError(
+            f"train.runs.{spec.name}: a file that it reads has changed since it was planned; start "
+            f"it again: {', '.join(read)}"
+        )
+
+
+def files(run: Run, key: str) -> dict[str, str]:
+    """Return the digests of the user's files that decide what a run learns.
 
     Raises:
         ConfigError: one can't be read.
     """
-    found = {}
-    for name in run.rft.reward_funcs if run.model_type == "rft" else ():
-        if own := FUNCTION.fullmatch(name):
-            try:
-                found[name] = file_digest(Path(own["file"]).expanduser())
-            except OSError as error:
-                raise ConfigError(
-                    f"{key}.rft.reward_funcs: {own['file']}: {error.strerror}"
-                ) from None
-    return found
+    rewards = run.rft.reward_funcs if run.model_type == "rft" else ()
+    own = [found["file"] for name in rewards if (found := FUNCTION.fullmatch(name))]
+    wanted = [("rft.reward_funcs", file) for file in own]
+    if run.text.questions is not None:
+        wanted.append(("text.questions", run.text.questions))
+    digests = {}
+    for setting, file in wanted:
+        try:
+            digests[f"{setting}: {file}"] = file_digest(Path(file).expanduser())
+        except OSError as error:
+            raise ConfigError(f"{key}.{setting}: {file}: {error.strerror}") from None
+    return digests

@@ -58,7 +58,8 @@ def prepare(folder: Path) -> Setup:
     run, launched, accelerator = _launched(here)
     family = find(run)
     run = family.completed(run)
-    samples = _splits(here, launched.data_root, run, family)
+    check = methods.find(run.model_type).reference_check(run)
+    samples = _splits(here, launched.data_root, run, family, check)
     method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
     _check_generating(method, strategies.of(run)(run, accelerator))
     kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
@@ -192,14 +193,16 @@ def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) ->
     return loaded
 
 
-def _splits(folder: RunFolder, root: Path, run: Run, family: Kind) -> Splits:
+def _splits(
+    folder: RunFolder, root: Path, run: Run, family: Kind, check: dataset.Check | None
+) -> Splits:
     """Return the training and the validation split of the data; light beside a model.
 
     Raises:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder.manifest
-    found = dataset.read(manifest, root, run, family.one_frame, family.needs)
+    found = dataset.read(manifest, root, run, family.one_frame, family.needs, check)
     _check_split("train", found["train"], manifest, run)
     if run.holds_out:
         _check_split("validation", found["validation"], manifest, run)

@@ -16,7 +16,6 @@ def letters(completions):
     return [len(set(text)) / 10 for text in completions]
 """
 SMALL: dict[str, Any] = {
-    "text": {"prompt": "what colour is the square?"},
     "clip": {"num_frames": 2},
     "split": {"validation": 0.25},
     "max_length": 64,
@@ -35,16 +34,31 @@ def folder_of(workspace: Workspace, run: str) -> list[Path]:
     return sorted(workspace.folder.glob(f"runs/{run}-????????"))
 
 
+def asked(manifest: Path) -> dict[str, str]:
+    """Write a question about each clip, as others have them in files."""
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows = [
+        {"question": "what colour?", "answer": entry["meta"]["colour"], "video": entry["id"]}
+        for entry in entries
+    ]
+    file = manifest.with_name("questions.json")
+    file.write_text(json.dumps(rows))
+    each = {"each": "questions", "prompt": "{question}", "answer": "{answer}"}
+    return {"questions": str(file), **each}
+
+
 @pytest.mark.long
 def test_a_run_begins_with_what_another_learnt(built: Workspace, tmp_path: Path) -> None:
     """One call trains both in order; another reward trains only the second, anew."""
     reward = tmp_path / "mine.py"
     reward.write_text(REWARD)
     rft = {"reward_funcs": [f"{reward}:letters"], "num_generations": 2, "max_completion_length": 4}
+    manifest = squares.write(tmp_path / "squares", 12)
     built.configure(
         "train",
         model_name=str(tiny.qwen2_vl(tmp_path / "qwen")),
-        manifest_path=str(squares.write(tmp_path / "squares", 12)),
+        manifest_path=str(manifest),
+        text=asked(manifest),
         runs={"rft": {"base_run": "sft", "model_type": "rft", "rft": rft}, "sft": {}},
         **SMALL,
     )
@@ -54,6 +68,12 @@ def test_a_run_begins_with_what_another_learnt(built: Workspace, tmp_path: Path)
     assert lineage["run"] == "rft"
     assert lineage["base_run"] == sft.name
     assert f"| base | the run `{sft.name}` |" in (first / "final/README.md").read_text()
+    [shown] = json.loads((first / "samples/step_00000001.json").read_text())
+    assert shown["prompt"] == "what colour?"
+    assert shown["caption"] in squares.COLOURS
+    assert [*shown["answers"][0]["parts"]] == ["letters"]
+    assert len(shown["answers"]) == 2
+    assert (first / "samples/step_00000001.html").is_file()
     assert (sft / "trained.json").stat().st_mtime < (first / "run.json").stat().st_mtime
     assert "train_run" not in built.build("train", "--cores", "1")
     reward.write_text(REWARD.replace("10", "9"))

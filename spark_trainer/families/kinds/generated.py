@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ class Generated(ABC):
     def animation(self) -> Animation | None:
         """Return what moves, for TensorBoard."""
         return None
+
+    def section(self) -> str:
+        """Return what a page of samples shows of it, as HTML; nothing where there is no page."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,17 @@ def _row(images: "Sequence[Image]") -> "Image":
     for column, image in enumerate(chosen):
         row.paste(image, (column * width, 0))
     return row
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """Return a web page that needs no other file."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    text = resources.files("spark_trainer.families.kinds").joinpath("samples.html")
+    template = environment.from_string(text.read_text(encoding="utf-8"))
+    return template.render(title=title, sections=[Markup(one) for one in sections])  # noqa: S704
 
 
 def sheet(rows: "Sequence[Image]") -> "Image":
