@@ -287,9 +287,9 @@ def test_squares_are_called_by_their_colour(
         "text": {"prompt": "what colour is the square?", "answer": "{colour}"},
         "global_batch_size": 8,
         "batch_size": 64,
-        "max_steps": 40,
-        "eval_steps": 40,
-        "learning_rate": 3e-4,
+        "max_steps": 5 * EPOCH,
+        "eval_steps": 5 * EPOCH,
+        "learning_rate": 1e-3,
         "num_samples": 0,
     }
     told_of = {"reward_funcs": funcs, "reward_weights": weights, "num_generations": 8}
