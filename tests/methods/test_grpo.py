@@ -102,8 +102,10 @@ def updates(lines: Lines) -> Lines:
     return [line for line in lines if "loss" in line]
 
 
-def test_an_update_records_what_rewards_and_answers_are_like(rft: Any) -> None:
-    made = rft(beta=0.04)
+@pytest.mark.parametrize("finetune", ["full", "lora"])
+def test_an_update_records_what_rewards_and_answers_are_like(rft: Any, finetune: str) -> None:
+    """What it diverges from is a copy, or the model without its adapters."""
+    made = rft(beta=0.04, run={"finetune": finetune})
     lines = updates(train(write_run(made)))
     assert len(lines) == 2
     for line in lines:
