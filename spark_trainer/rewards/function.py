@@ -100,7 +100,7 @@ class Function(Reward):
         own = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == self._file
+            if Path(frame.filename).absolute() == self._file.absolute()
         ]
         line = f"line {own[-1]}: " if own else ""
         text = f"{self._where}: {line}{type(error).__name__}: {error}"

@@ -71,9 +71,13 @@ def _template() -> "jinja2.Template":
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3g}"
+    environment.filters["number"] = _spelled
     text = resources.files("spark_trainer.families.kinds").joinpath("answers.html")
     return environment.from_string(text.read_text(encoding="utf-8"))
+
+
+def _spelled(value: float | None) -> str:
+    return "–" if value is None else f"{value + 0:.3g}"  # a -0.0 becomes 0
 
 
 def _as_url(image: "Image") -> str:
