@@ -28,6 +28,15 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         return max(1, self.batch_size // self.rft.num_generations)
 
     @property
+    def bucketed(self) -> bool:
+        """Tell whether batches are formed of samples of similar length.
+
+        Not where answers are drawn: prompts of an update whose references are alike would teach to
+        say one thing, whatever is seen.
+        """
+        return self.bucketing and self.model_type != "rft"
+
+    @property
     def kind(self) -> str:
         """Return the kind of the families that this run's `model_type` trains."""
         return MODEL_TYPES[self.model_type]
@@ -96,6 +105,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
             "model_name": self.base_run is not None,
             "max_length": diffusion,
             "rft": self.model_type != "rft",
+            "bucketing": self.model_type == "rft",
             "guidance_dropout": not diffusion,
             "clip.reference": not diffusion,
             "clip.replace": not diffusion,

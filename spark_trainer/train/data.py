@@ -77,7 +77,7 @@ def sampler(
         run.samples_per_call,
         *place,
         run.seed,
-        run.bucketing,
+        run.bucketed,
         start,
         balanced=run.packing_length is not None,
     )
