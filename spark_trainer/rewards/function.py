@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -108,13 +109,20 @@ class Function(Reward):
         return MachineError(text) if of_machine(error) else UserError(text)
 
     def _number(self, value: Any, answer: str) -> float | None:
-        """Return a score as a number; NaN and infinity are refused with all other rewards'."""
+        """Return a score as a number.
+
+        Raises:
+            UserError: it is none.
+        """
         if value is None:
             return None
         try:
-            return float(value)
+            score = float(value)
         except (TypeError, ValueError):
+            score = math.nan
+        if not math.isfinite(score):
             raise UserError(
                 f"{self._where}: expected a number or None (got {value!r}); the answer: "
                 f"{shown(answer)}"
-            ) from None
+            )
+        return score
