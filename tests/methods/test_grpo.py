@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from spark_trainer.methods.watch import UPDATES_OF_NOTHING, NothingRewardedError
+from spark_trainer.rewards.base import Answered
+from spark_trainer.rewards.combined import Rewards, Scored
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import launch, memory_pass, setup
 from tests.families import tiny
@@ -183,6 +185,29 @@ def test_flat_groups_make_way_for_prompts_that_teach_something(rft: Any) -> None
     dynamic = updates(trained(rft("some", name="dynamic", **sampled)))
     assert plain[0]["frac_reward_zero_std"] > 0
     assert dynamic[0]["frac_reward_zero_std"] == 0
+
+
+def test_answers_over_shuffled_frames_are_drawn_where_a_reward_asks(
+    rft: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-GRPO: half as many, over the same frames in another order."""
+    asked = []
+    scored = Rewards.scored
+
+    def noted(self: Rewards, answered: Answered) -> Scored:
+        asked.append(answered)
+        return scored(self, answered)
+
+    monkeypatch.setattr(Rewards, "scored", noted)
+    own = rft().settings.rft.reward_funcs
+    run = {"max_steps": 1, "split": {"validation": 0}}
+    lines = updates(trained(rft(run=run, reward_funcs=[*own, "temporal"])))
+    assert "rewards/temporal/mean" in lines[0]
+    assert len(asked) == 4
+    for one in asked:
+        assert one.shuffled is not None
+        assert (len(one.answers), len(one.shuffled.answers)) == (4, 2)
+        assert one.shuffled.token_ids != one.token_ids[:2]
 
 
 def test_a_run_without_any_reward_ends_and_shows_answers(
