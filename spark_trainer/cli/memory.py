@@ -41,7 +41,7 @@ def memory(options: argparse.Namespace) -> int:
         except (ValueError, OSError) as error:
             if of_machine(error):
                 raise
-            raise UserError(f"memory: run {name}: {error}") from None
+            raise UserError(f"memory: run {name}: {run.model_name}: {error}") from None
         print(f"{name}: GiB on each of {topology.world_size} GPUs, and of each machine (host)")
         print(memory_plan.table(plans))
     return 0

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from spark_trainer.system import holder
 CHUNK_BYTES = 1 << 20
 ABANDONED_SECONDS = 24 * 3600
 ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised by writing alone
+_UMASK = os.umask(0o077)  # it can only be read by setting it
+os.umask(_UMASK)
+_SHARED = 0o666 & ~_UMASK
 NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # of folders, on some file systems
 
 
@@ -69,6 +73,7 @@ def replacing(path: Path, flushed: bool = True) -> Iterator[Path]:
     try:
         with _naming(path):
             yield temporary
+            share([temporary])
             if flushed:
                 flush([temporary])
             os.replace(temporary, path)
@@ -90,7 +95,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         with _naming(path):
             yield temporary
-            flush([file for file in temporary.rglob("*") if not file.is_symlink()])
+            written = [path for path in temporary.rglob("*") if not path.is_symlink()]
+            share(path for path in written if path.is_file())
+            flush(written)
             flush([temporary])
             _move_over(temporary, path)
             flush([path.parent])
@@ -130,6 +137,14 @@ def _naming(path: Path) -> Iterator[None]:
         if error.errno in ONLY_WRITING and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def share(paths: Iterable[Path]) -> None:
+    """Let files be read by whom the umask lets read what is written: safetensors lets nobody."""
+    for path in paths:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode | _SHARED != mode:  # not every file system takes the call
+            path.chmod(mode | _SHARED)
 
 
 def flush(paths: Iterable[Path]) -> None:

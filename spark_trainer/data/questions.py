@@ -20,6 +20,7 @@ from spark_trainer.system import log
 
 ITEMS = "questions"  # of `meta`
 PATHS = ("path", "video", "videos")  # of a row
+HEAD = 4096  # bytes in which an array has begun
 TAGS = re.compile(r"</?answer>")
 ASKS, ANSWERS = ("user", "human"), ("assistant", "gpt")
 
@@ -75,7 +76,7 @@ def join(file: Path, own: Path, max_bad: float) -> None:
     kept = sum(map(len, found.values()))
     text = "%s: %d questions about %d videos, %d rows about none of them; %d videos are not asked"
     log.logger.info(text, file, kept, len(found), elsewhere, videos.count - len(found))
-    manifest.write(own, list(_asked(own, found)))
+    manifest.write(own, _asked(own, found))
 
 
 def _asked(own: Path, found: Mapping[str, list[dict[str, Any]]]) -> Iterator[manifest.Entry]:
@@ -87,12 +88,15 @@ def _asked(own: Path, found: Mapping[str, list[dict[str, Any]]]) -> Iterator[man
 def rows(file: Path) -> Iterator[tuple[str, Any]]:
     """Yield each row of a file, and where it stands: `file[17]` of an array, `file:17` of lines.
 
+    A line that holds no object comes as the error that says so.
+
     Raises:
         Broken: it is neither an array nor lines of JSON.
         OSError: it can't be read.
     """
-    text = file.read_bytes().removeprefix(jsonl.UTF8)
-    if not text.lstrip().startswith(b"["):
+    with open(file, "rb") as opened:
+        head = opened.read(HEAD).removeprefix(jsonl.UTF8)
+    if not head.lstrip().startswith(b"["):
         for number, _, line in jsonl.texts(file):
             try:
                 yield f"{file}:{number}", jsonl.parsed(line)
@@ -100,8 +104,8 @@ def rows(file: Path) -> Iterator[tuple[str, Any]]:
                 yield f"{file}:{number}", error
         return
     try:
-        listed = json.loads(text)
-    except ValueError as error:
+        listed = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise Broken(f"{file}: no JSON: {error}") from None
     yield from ((f"{file}[{place}]", row) for place, row in enumerate(listed))
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ class Function(Reward):
         own = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == self._file
+            if Path(frame.filename).absolute() == self._file.absolute()
         ]
         line = f"line {own[-1]}: " if own else ""
         text = f"{self._where}: {line}{type(error).__name__}: {error}"
@@ -108,13 +109,20 @@ class Function(Reward):
         return MachineError(text) if of_machine(error) else UserError(text)
 
     def _number(self, value: Any, answer: str) -> float | None:
-        """Return a score as a number; NaN and infinity are refused with all other rewards'."""
+        """Return a score as a number.
+
+        Raises:
+            UserError: it is none.
+        """
         if value is None:
             return None
         try:
-            return float(value)
+            score = float(value)
         except (TypeError, ValueError):
+            score = math.nan
+        if not math.isfinite(score):
             raise UserError(
                 f"{self._where}: expected a number or None (got {value!r}); the answer: "
                 f"{shown(answer)}"
-            ) from None
+            )
+        return score

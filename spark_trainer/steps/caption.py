@@ -71,7 +71,7 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
         name = settings.captioner_backend
         backend = captioners.backend(name)
         if backend.MODEL_TYPES and settings.engine == "server":
-            return "caption.engine: server", ("huggingface-hub",)
+            return "caption.engine: server", ("httpx2",)
         if backend.MODEL_TYPES and settings.quantization != "none":
             return f"caption.quantization: {settings.quantization}", ("bitsandbytes",)
         return f"captioner_backend: {name}", backend.PACKAGES

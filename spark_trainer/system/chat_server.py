@@ -4,9 +4,13 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer.errors import BUSY, LONGEST_REASON, MachineError, Refused, UserError
+
+if TYPE_CHECKING:
+    import httpx2
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 PAUSES_S = (1.0, 4.0, 16.0)  # between tries of one request
@@ -44,6 +48,13 @@ class ChatServer:
     url: str
     timeout_s: float
 
+    @cached_property
+    def _client(self) -> "httpx2.Client":
+        """Return a client of ours: the hub's refuses every address under HF_HUB_OFFLINE."""
+        import httpx2
+
+        return httpx2.Client(follow_redirects=True)
+
     def ask(self, request: dict[str, Any]) -> str:
         """Send a request, again while the server is busy or missing, and return the answer.
 
@@ -78,20 +89,17 @@ class ChatServer:
 
     def _sent(self, request: dict[str, Any], where: str) -> tuple[int, bytes]:
         """Return the status of a request, and what came back."""
-        from huggingface_hub import errors, get_session
+        import httpx2
 
-        url = f"{self.url.rstrip('/')}/chat/completions"
-        # Without a key here, the hub's client would send the user's token for the hub.
-        headers = {"Authorization": f"Bearer {os.environ.get(KEY_VARIABLE) or 'none'}"}
+        url, key = f"{self.url.rstrip('/')}/chat/completions", os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            with get_session().stream(
+            with self._client.stream(
                 "POST", url, json=request, headers=headers, timeout=self.timeout_s
             ) as response:
                 return response.status_code, self._body(response)
-        except errors.HTTPError as error:  # type: ignore[attr-defined]
-            # By name, because the class's module depends on the hub's HTTP library.
-            refused = type(error).__name__ == "ConnectError"
-            kind = Unreached if refused else MachineError
+        except httpx2.HTTPError as error:
+            kind = Unreached if isinstance(error, httpx2.ConnectError) else MachineError
             raise kind(f"{where}: {error or type(error).__name__}") from None
         except TimeoutError as error:
             raise MachineError(f"{where}: {error}") from None

@@ -39,6 +39,7 @@ def write(
         ("data (SHA-256 of manifest.jsonl)", lineage["manifest_sha256"]),
         ("videos trained on", summary.training_videos),
         ("videos held out", summary.validation_videos),
+        *_measured_on(run),
         *_held_out(summary),
         *((f"held-out {name}", f"{value:.4g}") for name, value in summary.scores.items()),
         ("updates", summary.steps),
@@ -78,6 +79,12 @@ def _where(run: Run) -> str:
     """Tell where the lines take the base from, if it is no hub's."""
     name = local_base(run)
     return f" The base that it was trained from is a local model, `{name}`." if name else ""
+
+
+def _measured_on(run: Run) -> list[tuple[str, Any]]:
+    """Return how many held-out samples count, where not all do."""
+    most = run.max_eval_samples
+    return [("held-out samples measured, at most", most)] if most and run.holds_out else []
 
 
 def _held_out(summary: Summary) -> list[tuple[str, str]]:

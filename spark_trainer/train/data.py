@@ -4,6 +4,7 @@ import atexit
 import multiprocessing
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -157,16 +158,19 @@ def _ahead(
     seed: int,
 ) -> "Ahead":
     """Return what is read for each call, in the order of the calls."""
-    loader: DataLoader[Any] = DataLoader(
-        _Guarded(read),  # type: ignore[arg-type]  # anything that is indexed will do
-        sampler=calls,  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin,
-        worker_init_fn=environment.work_on,
-        # Without one of its own it draws from the generator that a resume has just restored.
-        generator=torch.Generator().manual_seed(seed),
-    )
+    with warnings.catch_warnings():
+        # Two workers of one CPU are meant: one waits for the disk while the other decodes.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: DataLoader[Any] = DataLoader(
+            _Guarded(read),  # type: ignore[arg-type]  # anything that is indexed will do
+            sampler=calls,  # type: ignore[arg-type]
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin,
+            worker_init_fn=environment.work_on,
+            # Without one of its own it draws from the generator that a resume has just restored.
+            generator=torch.Generator().manual_seed(seed),
+        )
     made = iter(loader)
     # Torch's own such call was made as it started its workers, so this one comes before it.
     atexit.unregister(_end_workers)

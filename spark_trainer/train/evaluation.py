@@ -13,6 +13,7 @@ from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.methods.base import Method
 from spark_trainer.system import log
 from spark_trainer.train import data
+from spark_trainer.train.setup import TrainingError
 from spark_trainer.train.strategies.base import Strategy
 from spark_trainer.train.tracking import Tracker
 
@@ -34,10 +35,14 @@ def held_out(
 
     Returns:
         what was measured, by name; None if a process was asked to stop.
+
+    Raises:
+        TrainingError: no sample can be used.
     """
     accelerator = strategy.accelerator
     model = accelerator.unwrap_model(model).eval()
     sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
+    reasons: list[str] = []
 
     def own(reading: data.Ahead) -> Iterator[Batch]:
         for read in reading:
@@ -47,10 +52,11 @@ def held_out(
             for reason in read.reasons:
                 log.logger.warning("left out of validation: %s", reason)
             sums[2] += len(read.reasons)
+            reasons.extend(read.reasons[:1])
             yield from read.batches
 
     with data.held_out(reader, strategy.run, accelerator) as reading:
-        for batch, counts in strategy.padded_batches(own(reading), lambda: reader[[0]].batches[0]):
+        for batch, counts in strategy.padded_batches(own(reading), lambda: _spare(reader)):
             ready = reader.ready(batch, accelerator.device)
             with strategy.autocast():
                 value = method.held_out(model, ready)
@@ -60,8 +66,26 @@ def held_out(
     total, targets, skipped, stopped = accelerator.reduce(sums).tolist()
     if stopped:
         return None
-    mean = total / targets if targets else float("nan")
-    return {method.objective.metric: mean} | ({"held_out_skipped": skipped} if skipped else {})
+    if not targets:
+        raise _unusable(reasons or ["the log of another process says why"])
+    measured = {method.objective.metric: total / targets}
+    return measured | ({"held_out_skipped": skipped} if skipped else {})
+
+
+def _unusable(reasons: list[str]) -> TrainingError:
+    return TrainingError(f"no held-out sample can be used: {reasons[0]}")
+
+
+def _spare(reader: Reader) -> Batch:
+    """Return a held-out batch to take part with, where a process has none left of its own.
+
+    Raises:
+        TrainingError: no sample can be used.
+    """
+    read = reader[[0]]
+    if not read.batches:
+        raise _unusable(read.reasons)
+    return read.batches[0]
 
 
 def show(

@@ -116,7 +116,9 @@ def _conclude(spec: RunSpec, ending: processes.Ending) -> None:
 
 def _unsaid(ending: processes.Ending) -> str:
     if ending.asked:
-        return "stopped where it was; the same command goes on from its newest checkpoint"
+        return (
+            "stopped at once; the same command goes on from its newest checkpoint, or begins again"
+        )
     if ending.status > processes.BY_SIGNAL:
         return f"a training process was ended by signal {ending.status - processes.BY_SIGNAL}"
     return f"ended with status {ending.status}"

@@ -261,5 +261,5 @@ def table(rows: dict[str, Plan]) -> str:
     lines = [" " * wide + "".join(f"{column:>13}" for column in COLUMNS)]
     for name, plan in rows.items():
         values = (getattr(plan, column) / GIB for column in COLUMNS)
-        lines.append(f"{name:<{wide}}" + "".join(f"{value:>13.2f}" for value in values))
+        lines.append(f"{name:<{wide}}" + "".join(f"{value:>13.4g}" for value in values))
     return "\n".join(lines)

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from spark_trainer.data.files import share
 from spark_trainer.errors import MachineError
 
 KEY = "nest"  # of the file's metadata: how the tensors hang together
@@ -47,6 +48,7 @@ class Snapshot:
         """
         try:
             save_file(self.tensors, path, self.metadata)
+            share([path])
         except SafetensorError as error:  # of tensors of our own: it can only be the disk
             raise MachineError(f"{path}: {error}") from None
 

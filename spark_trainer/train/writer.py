@@ -6,6 +6,7 @@ processes have found each other: collectives of theirs would mix with those of t
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,13 +17,18 @@ from typing import Any, Self
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
 from spark_trainer.data.files import write_json
-from spark_trainer.errors import MachineError, told
+from spark_trainer.errors import MachineError, SparkTrainerError, told
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.system import log
 from spark_trainer.train import checkpoints
 from spark_trainer.train.nest import Snapshot
 
 POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 5.0  # with the others, once the loop of this process has failed
+
+
+class _GaveUp(SparkTrainerError):
+    """The loop of this process has failed, and the others don't say whether they have written."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Writer:
         """Write as one of several processes, which share a new store; one alone needs none."""
         self._process, self._num_processes, self._store = process, num_processes, store
         self._work: Future[None] | None = None
+        self._until = math.inf  # by the clock of `time.monotonic`
 
     @classmethod
     def of_this_process(cls, process: int, num_processes: int) -> Self:
@@ -96,6 +103,8 @@ class Writer:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:  # one of the others may be gone, and answer never
+            self._until = time.monotonic() + PATIENCE_SECONDS
         try:
             self.wait()
         except Exception as own:
@@ -133,11 +142,16 @@ class Writer:
         """Return why each process failed, as soon as all have said so; None for those that didn't.
 
         Asked again and again: the store answers nobody else of a process that waits for a key.
+
+        Raises:
+            _GaveUp: see there; what they write stays where it is.
         """
         if self._store is None:
             return [reason]
         keys = [f"{key} {process}" for process in range(self._num_processes)]
         self._store.set(keys[self._process], json.dumps(reason))
         while not self._store.check(keys):
+            if time.monotonic() > self._until:
+                raise _GaveUp(f"{key}: the other processes don't say that they have written it")
             time.sleep(POLL_SECONDS)
         return [json.loads(self._store.get(one)) for one in keys]

@@ -46,6 +46,19 @@ def test_tree_digest_follows_names_and_contents(tmp_path: Path) -> None:
     assert files.tree_digest(two) not in (changed, files.tree_digest(one))
 
 
+def test_whoever_the_umask_lets_read_can_read_what_safetensors_writes(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    (tmp_path / "usual").touch()
+    with files.replacing(tmp_path / "alone.safetensors") as path:
+        save_file({"a": torch.zeros(1)}, path)
+    with files.replacing_folder(tmp_path / "folder") as folder:
+        save_file({"a": torch.zeros(1)}, folder / "inside.safetensors")
+    modes = {path.stat().st_mode for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(modes) == 1
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "value.json"
     files.write_json(path, {"a": 1})

@@ -229,6 +229,13 @@ def test_a_family_that_is_not_asked_in_a_chat_is_refused(rft: Any, checkpoint: P
         setup.prepare(folder)
 
 
+def test_a_reference_that_a_reward_can_not_read_is_told_before_weights_are_loaded(rft: Any) -> None:
+    folder = write_run(rft(reward_funcs=["choice"]))
+    message = r"max_left_out: 12 of 12 videos .*: choice: expected a list of texts in meta\.options"
+    with pytest.raises(ValueError, match=message):
+        setup.prepare(folder)
+
+
 def test_a_question_without_room_for_its_answer_is_left_out(rft: Any) -> None:
     folder = write_run(rft(run={"max_length": 40}, max_completion_length=39))
     start = setup.prepare(folder)

@@ -58,7 +58,11 @@ def test_a_function_gets_only_the_columns_that_it_names_and_may_decline(file: Pa
     ("function", "answers", "message"),
     [
         ("bad", ["fine", ""], r"mine\.py:bad: line 16: ZeroDivisionError: .*; the answer: ''"),
-        ("wrong", ["nan", "b"], r"wrong: nan is no score; the answer: 'nan'"),
+        (
+            "wrong",
+            ["nan", "b"],
+            r"mine\.py:wrong: expected a number or None \(got nan\); the answer: 'nan'",
+        ),
         ("wrong", ["text", "b"], r"got 'high'\); the answer: 'text'"),
         ("wrong", ["count", "b"], r"wrong: 1 scores for 2 answers; the first answer: 'count'"),
         ("wrong", ["x", "b"], r"wrong: expected a list \(got float\)"),

@@ -47,7 +47,8 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     base.mkdir()
     if front:
         (base / "README.md").write_text(front + "# base\n")
-    run = Run(model_name=str(base), finetune="lora", final="best", ema_decay=0.9)
+    settings = {"finetune": "lora", "final": "best", "ema_decay": 0.9, "max_eval_samples": 1}
+    run = Run(model_name=str(base), **settings)
     head, text = written(tmp_path, run)
     assert head.get("license", "unknown") == terms
     assert "base_model" not in head
@@ -57,6 +58,8 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     assert rows["licence of the base"] == terms
     assert rows["data (SHA-256 of manifest.jsonl)"] == "ab" * 32
     assert rows["held-out bleu"] == "12.35"
+    assert rows["videos held out"] == "2"
+    assert rows["held-out samples measured, at most"] == "1"
     assert rows["least held-out loss"] == "1.0000 at update 20"
     assert rows["weights"] == "the best, averaged"
     assert rows["learnt"] == "LoRA"

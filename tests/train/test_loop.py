@@ -105,6 +105,13 @@ def test_a_loss_that_is_no_number_stops(make: Any) -> None:
     assert metrics(folder)[-1]["loss"] is None
 
 
+def test_held_out_samples_of_which_none_can_be_used_stop_at_once(make: Any, tmp_path: Path) -> None:
+    checkpoint = tiny.qwen2_vl(tmp_path / "checkpoint")
+    folder = write_run(make(model_name=str(checkpoint), max_length=16))
+    with pytest.raises(TrainingError, match=r"^no held-out sample can be used: video .*16"):
+        train(folder)
+
+
 def test_weights_that_are_no_numbers_stop_at_once(make: Any) -> None:
     start = setup.prepare(write_run(make()))
     with torch.no_grad():

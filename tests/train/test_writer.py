@@ -15,7 +15,7 @@ import torch
 
 from spark_trainer.errors import MachineError, Stopped
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.train import checkpoints, setup, stop
+from spark_trainer.train import checkpoints, setup, stop, writer
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.nest import Snapshot
 from spark_trainer.train.writer import Pending, Writer
@@ -154,7 +154,25 @@ def test_what_one_process_cannot_write_stops_all(two: Any) -> None:
     first, second = Writer(0, 2, store), Writer(1, 2, store)
     first.start(two(0))
     second.start(two(1, Path("absent")))
-    for writer in (first, second):
+    for one in (first, second):
         with pytest.raises(MachineError, match=r"step_00000007: .*No such file"):
-            writer.wait()
+            one.wait()
     assert not list(two(0).folder.checkpoints.iterdir())
+
+
+def test_a_process_whose_loop_has_failed_waits_for_no_dead_one(
+    two: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it has written stays, for one that is only slow."""
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.2)
+    alone = Writer(1, 2, torch.distributed.HashStore())
+
+    def lose() -> None:
+        with alone:
+            alone.start(two(1))
+            raise RuntimeError("connection lost")
+
+    with pytest.raises(RuntimeError, match="connection lost"):
+        lose()
+    assert "checkpoint 7: parts: the other processes don't say" in caplog.text
+    assert [path.name for path in two(1).files if path.exists()] == ["1.safetensors"]

@@ -18,7 +18,7 @@ def letters(completions):
 SMALL: dict[str, Any] = {
     "clip": {"num_frames": 2},
     "split": {"validation": 0.25},
-    "max_length": 64,
+    "max_length": 128,
     "max_steps": 1,
     "batch_size": 4,
     "global_batch_size": 4,

@@ -4,15 +4,12 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.families.kinds.generated import GeneratedText
+from spark_trainer.families.kinds.generated import GeneratedText, template
 
 if TYPE_CHECKING:
-    import jinja2
     from PIL.Image import Image
 
 MOST_FRAMES = 12  # of a question that are shown
@@ -63,17 +60,12 @@ class GeneratedAnswers(GeneratedText):
         count = min(MOST_FRAMES, len(self.images))
         chosen = [round(i * (len(self.images) - 1) / max(1, count - 1)) for i in range(count)]
         frames = [(_as_url(self.images[number]), self.times[number]) for number in chosen]
-        return _template().render(one=self, frames=frames, height_px=HEIGHT_PX)
+        return template("answers").render(one=self, frames=frames, spelled=_spelled)
 
 
-@cache
-def _template() -> "jinja2.Template":
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3g}"
-    text = resources.files("spark_trainer.families.kinds").joinpath("answers.html")
-    return environment.from_string(text.read_text(encoding="utf-8"))
+def _spelled(value: float | None) -> str:
+    """Return a score as the page shows it."""
+    return "–" if value is None else f"{value + 0:.3g}"  # a -0.0 becomes 0
 
 
 def _as_url(image: "Image") -> str:

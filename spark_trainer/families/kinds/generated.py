@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer.data import video
 
 if TYPE_CHECKING:
+    import jinja2
     from PIL.Image import Image
 
 SHEET_COLUMNS = 8  # most frames of a clip on a contact sheet
@@ -113,13 +115,20 @@ def _row(images: "Sequence[Image]") -> "Image":
 
 def page(title: str, sections: Sequence[str]) -> str:
     """Return a web page that needs no other file."""
-    import jinja2
     from markupsafe import Markup
 
+    known = [Markup(one) for one in sections]  # noqa: S704  # made by a template of ours
+    return template("samples").render(title=title, sections=known)
+
+
+@cache
+def template(name: str) -> "jinja2.Template":
+    """Return a template of this folder, which escapes what it is given."""
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = resources.files("spark_trainer.families.kinds").joinpath("samples.html")
-    template = environment.from_string(text.read_text(encoding="utf-8"))
-    return template.render(title=title, sections=[Markup(one) for one in sections])  # noqa: S704
+    text = resources.files("spark_trainer.families.kinds").joinpath(f"{name}.html")
+    return environment.from_string(text.read_text(encoding="utf-8"))
 
 
 def sheet(rows: "Sequence[Image]") -> "Image":
