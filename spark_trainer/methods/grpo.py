@@ -176,7 +176,8 @@ class GRPO(Method):
         for sample in samples:
             question = Question(sample, self.family.question(self.loaded, sample), sample.meta)
             with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
-                yield self._rater.shown(model, sample, question)
+                shown = self._rater.shown(model, sample, question)
+            yield shown  # who takes it has gradients
 
     def metrics(self, update: Update) -> dict[str, float]:
         """Return rewards, lengths, entropy and speed; see `Method`.
