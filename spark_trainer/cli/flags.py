@@ -76,6 +76,8 @@ def over_run(
         if flag == "model_name" and run.from_scratch:
             for name in FOR_RANDOM_WEIGHTS:
                 take_back(name, flag)
+        if flag == "batch_size" and run.model_type == "rft":
+            continue  # it counts answers in memory, and an update counts prompts
         for name in AGAINST.get(flag, ()):
             take_back(name, flag)
     here = max(1, gpus)

@@ -155,8 +155,9 @@ class GRPO(Method):
             told[KL] = found.kl_T
         if self.held.fresh:
             told[DIFFERENCE] = (log_T - learnt.drawn_T).abs()
+        counts_T = learnt.tokens.weights_T != 0
         for name, values_T in told.items():
-            self.tally.add(name, values_T)
+            self.tally.add(name, values_T, counts_T)
         self.tally.add_all("learning_tokens", [len(learnt.ids_T)], log_T.device)
         return found.total
 
@@ -175,7 +176,8 @@ class GRPO(Method):
         for sample in samples:
             question = Question(sample, self.family.question(self.loaded, sample), sample.meta)
             with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
-                yield self._rater.shown(model, sample, question)
+                shown = self._rater.shown(model, sample, question)
+            yield shown  # who takes it has gradients
 
     def metrics(self, update: Update) -> dict[str, float]:
         """Return rewards, lengths, entropy and speed; see `Method`.

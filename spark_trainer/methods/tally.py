@@ -25,12 +25,19 @@ class Tally:
 
     _sums: "dict[str, torch.Tensor]" = field(default_factory=dict)
 
-    def add(self, name: str, values: "torch.Tensor") -> None:
-        """Count values of any shape, without waiting for their device."""
+    def add(self, name: str, values: "torch.Tensor", counts: "torch.Tensor | None" = None) -> None:
+        """Count values of any shape, without waiting for their device.
+
+        Args:
+            name: of what they are.
+            values: the values.
+            counts: which of them count; without it all.
+        """
         import torch
 
         wide = values.detach().double()
-        told = torch.stack([torch.ones_like(wide).sum(), wide.sum(), wide.square().sum()])
+        kept = torch.ones_like(wide) if counts is None else counts.double()
+        told = torch.stack([kept.sum(), (wide * kept).sum(), (wide.square() * kept).sum()])
         known = self._sums.get(name)
         self._sums[name] = told if known is None else known + told
 

@@ -91,17 +91,26 @@ def policy(run: Run) -> "Policy":
 
 
 def batches(family: ChatModel, loaded: Loaded, run: Run, groups: Sequence[Group]) -> list[Batch]:
-    """Return the answers of some groups in batches of `batch_size`, groups together."""
-    rows = [row for group in groups for row in _rows(group)]
+    """Return the answers of some groups in batches of `batch_size`, groups together.
+
+    Groups that teach nothing are counted and left out. One stays where there is no other, because
+    every process takes part in every update; its tokens weigh nothing.
+    """
+    taught = [group for group in groups if _teaches(run, group)] or groups[:1]
+    rows = [row for group in taught for row in _rows(group)]
     alike: dict[int, list[_Row]] = {}
     for row in rows:
         alike.setdefault(padding.num_frames(row.encoded.vision), []).append(row)
     size = run.batch_size
-    return [
+    made = [
         _batch(family, loaded, run, some[at : at + size])
         for some in alike.values()
         for at in range(0, len(some), size)
     ]
+    kept = {id(group) for group in taught}
+    left = [answer for group in groups if id(group) not in kept for answer in group.answers]
+    made[0] = made[0]._replace(num_targets=made[0].num_targets + _num_targets(run, left))
+    return made
 
 
 def _rows(group: Group) -> Iterator[_Row]:
@@ -126,27 +135,43 @@ def _batch(family: ChatModel, loaded: Loaded, run: Run, rows: Sequence[_Row]) ->
     numbers = {id(one): number for number, one in enumerate(seen)}
     drawn = [log for row in rows for log in row.answer.log_probabilities]
     lengths = [len(row.answer.ids) for row in rows]
-    learnt = [row.answer.ended or not run.rft.mask_truncated_completions for row in rows]
     tensors[LEARNT] = Learnt(
         seen=tuple(seen),
         question_of=tuple(numbers[id(row.group.seen)] for row in rows),
         places=(places[0], places[1]),
         ids_T=labels_BN[places],
         drawn_T=_floats(drawn),
-        tokens=_tokens(run, rows, lengths, learnt),
+        tokens=_tokens(run, rows, lengths),
     )
-    targets = policy(run).num_targets(lengths, learnt)
+    targets = _num_targets(run, [row.answer for row in rows])
     return Batch(tensors, targets, made.num_tokens)
 
 
-def _tokens(run: Run, rows: Sequence[_Row], lengths: list[int], learnt: list[bool]) -> "Tokens":
+def _teaches(run: Run, group: Group) -> bool:
+    """Tell whether a group has a gradient: a flat one only by its divergence."""
+    return bool(run.rft.beta) or not group.flat
+
+
+def _num_targets(run: Run, answers: Sequence[Answer]) -> int:
+    lengths = [len(answer.ids) for answer in answers]
+    return policy(run).num_targets(lengths, _learnt(run, answers))
+
+
+def _learnt(run: Run, answers: Sequence[Answer]) -> list[bool]:
+    """Tell of each answer whether it is learnt: one that was cut may not be."""
+    return [answer.ended or not run.rft.mask_truncated_completions for answer in answers]
+
+
+def _tokens(run: Run, rows: Sequence[_Row], lengths: list[int]) -> "Tokens":
     import torch
 
     from spark_trainer.losses.policy import Tokens
 
     owner_T = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(lengths))
+    learnt = _learnt(run, [row.answer for row in rows])
     each = zip(policy(run).weights(lengths), learnt, strict=True)
     weights_S = _floats([weight * one for weight, one in each])
+    weights_S *= _floats([_teaches(run, row.group) for row in rows])
     diverges = [float(not (run.rft.mask_flat_groups and row.group.flat)) for row in rows]
     return Tokens(
         owner_T=owner_T,

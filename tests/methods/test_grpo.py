@@ -102,8 +102,10 @@ def updates(lines: Lines) -> Lines:
     return [line for line in lines if "loss" in line]
 
 
-def test_an_update_records_what_rewards_and_answers_are_like(rft: Any) -> None:
-    made = rft(beta=0.04)
+@pytest.mark.parametrize("finetune", ["full", "lora"])
+def test_an_update_records_what_rewards_and_answers_are_like(rft: Any, finetune: str) -> None:
+    """What it diverges from is a copy, or the model without its adapters."""
+    made = rft(beta=0.04, run={"finetune": finetune})
     lines = updates(train(write_run(made)))
     assert len(lines) == 2
     for line in lines:
@@ -294,9 +296,9 @@ def test_squares_are_called_by_their_colour(
         "text": {"prompt": "what colour is the square?", "answer": "{colour}"},
         "global_batch_size": 8,
         "batch_size": 64,
-        "max_steps": 40,
-        "eval_steps": 40,
-        "learning_rate": 3e-4,
+        "max_steps": 5 * EPOCH,
+        "eval_steps": 5 * EPOCH,
+        "learning_rate": 1e-3,
         "num_samples": 0,
     }
     told_of = {"reward_funcs": funcs, "reward_weights": weights, "num_generations": 8}

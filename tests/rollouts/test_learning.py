@@ -1,5 +1,6 @@
 """What a batch of answers is divided by, and what of it is learnt."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,6 +85,23 @@ def test_a_flat_group_may_be_left_where_it_is(known: Known) -> None:
     assert learnt(held).tokens.diverges_S.tolist() == [0.0, 0.0]
     assert learnt(made(known, mask_flat_groups=True)).tokens.diverges_S.tolist() == [1.0, 1.0]
     assert learnt(made(known, flat=True)).tokens.diverges_S.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+def test_what_teaches_nothing_is_counted_and_not_computed(known: Known, beta: float) -> None:
+    family, loaded, seen = known
+    rft = {"reward_funcs": ["exact"], "max_completion_length": 3, "beta": beta}
+    run = Run(model_type="rft", global_batch_size=1, rft=rft)
+    said = [Answer((5, 1), (-1.0, -2.0), ended=True)] * 2
+    flat, other = Group(seen, said, [0.0, 0.0], True), Group(seen, said, [0.5, -0.5], False)
+    [batch] = learning.batches(family, loaded, run, [flat, other])
+    assert batch.num_targets == 8
+    assert len(learnt(batch).ids_T) == (8 if beta else 4)
+    assert learnt(batch).tokens.weights_T.all()
+    [alone] = learning.batches(family, loaded, run, [flat, replace(flat)])
+    assert alone.num_targets == 8
+    assert len(learnt(alone).ids_T) == (8 if beta else 4)
+    assert learnt(alone).tokens.weights_T.any() == bool(beta)
 
 
 def test_no_frame_is_repeated_for_an_answer(known: Known) -> None:
