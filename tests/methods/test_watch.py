@@ -54,3 +54,12 @@ def test_one_reward_begins_the_count_anew(said: Callable[[], list[str]]) -> None
         watch.see({"entropy": 2.0}, ANSWERS)  # an update by the answers of the one before
     assert len(said()) == 3
     assert "nothing is learnt" in said()[0]
+
+
+def test_learning_from_what_was_not_said_is_told(said: Callable[[], list[str]]) -> None:
+    """As where a forward pass gets no frames."""
+    watch = Watch()
+    for difference in (1e-7, 0.02, 0.5, 0.6):
+        watch.see(USUAL | {"sampling/logp_difference": difference}, ANSWERS)
+    assert len(said()) == 1
+    assert "0.5 from those that answers were drawn by" in said()[0]
