@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "data": {"config", "media", "system"},
     "families": {"config", "data", "losses", "media", "metrics", "system"},
     "rewards": {"config", "data", "metrics", "system"},
-    "rollouts": {"config", "data", "families", "losses", "rewards"},
+    "rollouts": {"config", "data", "families", "losses"},
     "methods": {
         *("config", "data", "families", "losses", "metrics", "rewards", "rollouts", "system"),
     },

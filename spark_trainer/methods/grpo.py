@@ -124,7 +124,7 @@ class GRPO(Method):
         told = self.family, self.loaded, self.run.max_length, self.run.packing
         longest = self.run.rft.max_completion_length
         one, other = (
-            Questions(split, *told, longest=longest, rewards=made, beside=beside)
+            Questions(split, *told, longest=longest, shuffles=made.need_shuffled, beside=beside)
             for split in splits
         )
         return one, other
@@ -174,7 +174,7 @@ class GRPO(Method):
 
         dtype = loading.dtype(self.run)
         for sample in samples:
-            question = Question(sample, self.family.question(self.loaded, sample), sample.meta)
+            question = Question(sample, self.family.question(self.loaded, sample))
             with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
                 shown = self._rater.shown(model, sample, question)
             yield shown  # who takes it has gradients

@@ -124,7 +124,7 @@ class Rater:
             reference=sample.answer,
             answers=tuple(map(self.text, answers)),
             token_ids=tuple(answer.ids for answer in answers),
-            meta=seen.question.meta,
+            meta=sample.meta,
             max_length=self.run.rft.max_completion_length,
         )
 

@@ -18,15 +18,13 @@ class Question:
     """A prompt about a video.
 
     Attributes:
-        sample: its texts, without its frames.
+        sample: its texts and what the manifest says, without its frames.
         encoded: its tokens and frames as tensors; nothing of it is learnt.
-        meta: what the manifest says of the video.
         shuffled: the same over the frames in random order, where a reward compares with that.
     """
 
     sample: Sample
     encoded: Encoded
-    meta: Mapping[str, Any]
     shuffled: Encoded | None = None
 
 

@@ -11,7 +11,6 @@ from spark_trainer.families.kinds import exchanges, towers
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.families.kinds.vision_language import CANDIDATES, GREY_PX, Texts, grey, unknown
-from spark_trainer.rewards.combined import Rewards
 from spark_trainer.rollouts import learning
 from spark_trainer.rollouts.base import Answer, Question, Seen
 from spark_trainer.rollouts.learning import Group
@@ -28,28 +27,24 @@ class Questions(Texts):
 
     Attributes:
         longest: tokens of an answer at most.
-        rewards: what will score the answers.
+        shuffles: whether each question is asked about shuffled frames too.
         beside: networks that stay on the device beside the one that learns.
     """
 
     family: ChatModel
     longest: int = field(kw_only=True)
-    rewards: Rewards = field(kw_only=True)
+    shuffles: bool = field(kw_only=True)
     beside: "tuple[torch.nn.Module, ...]" = field(default=(), kw_only=True)
 
     def read(self, number: int) -> Any:
         """See `Reader`.
 
         Raises:
-            Unusable: the question leaves no room for an answer, or holds a control token; or a
-                reward can't read the reference.
+            Unusable: the question leaves no room for an answer, or holds a control token.
         """
-        sample, meta = self.samples[number], self.samples.plan(number).meta
-        self.rewards.check(sample.answer, meta)
+        sample = self.samples[number]
         encoded = self.family.question(self.loaded, sample)
-        shuffled = None
-        if self.rewards.need_shuffled:
-            shuffled = self.family.question(self.loaded, _shuffled(sample))
+        shuffled = self.family.question(self.loaded, _shuffled(sample)) if self.shuffles else None
         asked = len(encoded.labels)
         if asked + self.longest > self.max_length:
             raise Unusable(
@@ -57,7 +52,7 @@ class Questions(Texts):
                 f"{self.longest} of train.rft.max_completion_length is more than train.max_length, "
                 f"{self.max_length}"
             )
-        return Question(replace(sample, images=()), encoded, meta, shuffled)
+        return Question(replace(sample, images=()), encoded, shuffled)
 
     def prove(self) -> None:
         """See `Reader`: a grey picture would do for every sample."""
@@ -66,7 +61,7 @@ class Questions(Texts):
     def _grey_question(self, num_frames: int, size: Size, prompt: str) -> Question:
         """Return a question about grey frames."""
         sample = grey(num_frames, size, prompt=prompt, answer="grey")
-        return Question(sample, self.family.question(self.loaded, sample), {})
+        return Question(sample, self.family.question(self.loaded, sample))
 
     def collated(self, read: list[Any]) -> list[Batch]:
         return [Batch({QUESTIONS: read}, len(read))]

@@ -66,7 +66,7 @@ def no_gradient() -> Iterator[None]:
 
 
 def seen(family: ChatModel, loaded: Loaded, samples: list[Sample]) -> list[Seen]:
-    questions = [Question(sample, family.question(loaded, sample), {}) for sample in samples]
+    questions = [Question(sample, family.question(loaded, sample)) for sample in samples]
     return [Seen(one, towers.features(loaded.model, one.encoded.vision)) for one in questions]
 
 

@@ -27,7 +27,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     family = families.find(name)
     assert isinstance(family, ChatModel)
     loaded = family.load(name, LoadOptions())
-    question = Question(clip(0, "a dog", "what?"), family.question(loaded, clip(0, "a dog")), {})
+    question = Question(clip(0, "a dog", "what?"), family.question(loaded, clip(0, "a dog")))
     with torch.no_grad():
         features = towers.features(loaded.model, question.encoded.vision)
     return family, loaded, Seen(question, features)
