@@ -16,11 +16,16 @@ GIB = 2**30
 
 def copied(model: "torch.nn.Module") -> "torch.nn.Module":
     """Return a frozen copy of a network, which shares what does not learn."""
-    shared = {id(one): one for one in model.parameters() if not one.requires_grad}
-    size = sum(one.numel() * one.element_size() for one in model.parameters() if one.requires_grad)
+    import torch
+
+    learning = [one for one in model.parameters() if one.requires_grad]
+    size = sum(one.numel() * one.element_size() for one in learning)
     text = "train.rft.beta: the weights of the start stay beside the others, %.2f GiB more"
     log.logger.info(text, size / GIB)
-    return copy.deepcopy(model, dict(shared)).eval().requires_grad_(False)
+    copies: dict[int, Any] = {id(one): one for one in (*model.parameters(), *model.buffers())}
+    for one in learning:
+        copies[id(one)] = torch.nn.Parameter(one.detach().clone(), requires_grad=False)
+    return copy.deepcopy(model, copies).eval()
 
 
 @dataclass(frozen=True)

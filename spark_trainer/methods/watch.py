@@ -1,12 +1,13 @@
 """What is wrong with a run that learns from rewards, seen in what it records."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spark_trainer.errors import UserError
 from spark_trainer.system import log
 
 COLLAPSED = 0.1  # of the entropy at the start
+FAR_APART = 0.2  # nats, on average: more than rounding
 UPDATES_OF_NOTHING = 20  # in a row, after which no reward is to be expected
 NUM_SHOWN = 3  # answers in a message
 
@@ -20,9 +21,8 @@ class Watch:
     """What was seen up to now."""
 
     entropy: float | None = None  # of the first update
-    collapsed: bool = False
-    flat: bool = False
-    nothing: int = 0  # updates in a row
+    nothing: int = 0  # updates in a row without any reward
+    wrong: set[str] = field(default_factory=set)  # what is, and was told
 
     def remembered(self) -> dict[str, float]:
         """Return what a run goes on from."""
@@ -43,14 +43,14 @@ class Watch:
         Raises:
             NothingRewardedError: none of the answers of many updates got a reward.
         """
-        self._look_at_entropy(values.get("entropy"))
+        if "entropy" in values:
+            self._look_at_entropy(values["entropy"])
+        if "sampling/logp_difference" in values:
+            self._look_at_difference(values["sampling/logp_difference"])
         if "reward" not in values:
             return
-        flat = values["frac_reward_zero_std"] == 1.0
-        if flat and not self.flat:
-            text = "all answers to a prompt get one reward, whatever the prompt: nothing is learnt"
-            log.logger.warning(text)
-        self.flat = flat
+        text = "all answers to a prompt get one reward, whatever the prompt: nothing is learnt"
+        self._tell("flat", values["frac_reward_zero_std"] == 1.0, text)
         unrewarded = values["reward"] == 0.0 and values["reward_std"] == 0.0
         self.nothing = self.nothing + 1 if unrewarded else 0
         if self.nothing >= UPDATES_OF_NOTHING:
@@ -60,13 +60,21 @@ class Watch:
                 f"updates; the last: {shown}"
             )
 
-    def _look_at_entropy(self, entropy: float | None) -> None:
-        if entropy is None:
-            return
+    def _look_at_entropy(self, entropy: float) -> None:
         if self.entropy is None:
             self.entropy = entropy
-        collapsed = entropy < COLLAPSED * self.entropy
-        if collapsed and not self.collapsed:
-            text = "the entropy fell to %.3g from %.3g at the start: all answers become one"
-            log.logger.warning(text, entropy, self.entropy)
-        self.collapsed = collapsed
+        text = "the entropy fell to %.3g from %.3g at the start: all answers become one"
+        self._tell("entropy", entropy < COLLAPSED * self.entropy, text, entropy, self.entropy)
+
+    def _look_at_difference(self, difference: float) -> None:
+        text = (
+            "log-probabilities in training are %.3g from those that answers were drawn by, on "
+            "average: what is learnt is not what was said"
+        )
+        self._tell("difference", difference > FAR_APART, text, difference)
+
+    def _tell(self, what: str, wrong: bool, text: str, *values: float) -> None:
+        """Warn of something that is wrong and was not before."""
+        if wrong and what not in self.wrong:
+            log.logger.warning(text, *values)
+        self.wrong = self.wrong | {what} if wrong else self.wrong - {what}
