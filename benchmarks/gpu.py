@@ -184,18 +184,24 @@ def _process(name: str, device: str, told: Connection) -> None:
 
 def table(parts: dict[str, dict[str, Any]], estimate: Iterable[dict[str, Any]]) -> str:
     """Return a line for every part, with the memory that was computed, and how it is counted."""
-    planned = {one["part"]: one["planned_gib"] for one in estimate if one["recomputed"] is True}
+    planned = {(one["part"], one["recomputed"]): one["planned_gib"] for one in estimate}
     lines = ["", f"{'':<36}" + "".join(f"{title:>10}" for title in COLUMNS)]
     for name in PARTS:
         figures = parts.get(name, {})
         if "step_s" in figures:
-            known = {"planned_gib": planned.get(name)} | figures
+            known = {"planned_gib": planned.get((name, _recomputed(name)))} | figures
             cells = (_cell(known.get(key), form) for key, form in COLUMNS.values())
             lines.append(f"{name:<36}" + "".join(f"{cell:>10}" for cell in cells))
         else:
             why = str(figures.get("failed", "not measured")).strip().splitlines()[-1]
             lines.append(f"{name:<36}{why}")
     return "\n".join([*lines, "", *_ratio(parts), COUNTED])
+
+
+def _recomputed(name: str) -> Any:
+    """Return what a part computes a second time; None where it doesn't train."""
+    training = gpu_training.TRAININGS.get(name)
+    return (gpu_training.COMMON | training.settings)["gradient_checkpointing"] if training else None
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -36,7 +36,7 @@ PRODUCTS_PER_S = 595e12  # of an H100, 580 to 610 at these sizes
 BYTES_PER_S = 3e12
 PEAK_PER_S = 989e12  # of the data sheet, for MFU
 CLIPS = 8  # of which the largest are taken
-RECOMPUTED: tuple[Any, ...] = (True, "selective", 2, 4, False)
+RECOMPUTED: tuple[Any, ...] = (True, "attention", "selective", 2, 4, False)
 ESTIMATED = (
     "qwen2-vl-7b, LoRA, video",
     "qwen2-vl-7b, LoRA, image",
@@ -152,8 +152,9 @@ def rows(names: Iterable[str]) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory(prefix="spark-estimate-") as folder:
             settings = gpu_training.settings(name, Path(folder), False, CLIPS)
             for recomputed in RECOMPUTED:
+                change = {"gradient_checkpointing": recomputed, "compile": False}
                 try:
-                    run = Run(**settings | {"gradient_checkpointing": recomputed})
+                    run = Run(**settings | change)
                 except ValidationError:  # of a version that knows all or nothing
                     continue
                 yield {"part": name, "recomputed": recomputed} | row(run)

@@ -110,10 +110,14 @@ def captions(base: Path, device: str) -> dict[str, float]:
 
 
 def trl(base: Path, device: str) -> dict[str, float]:
-    """Train what ours trains, on the same samples, by TRL's SFTTrainer."""
+    """Train what ours trains, on the same samples, by TRL's SFTTrainer.
+
+    It recomputes every layer, as it does by default: its padded rows take more memory than ours.
+    """
     import train_trl
 
-    folder = gpu_training.run_folder(gpu_training.TRL, base, device)
+    again = {"gradient_checkpointing": True}
+    folder = gpu_training.run_folder(gpu_training.TRL, base, device, **again)
     with gpu_models.random_weights(device):
         train_trl.train(folder, train_setup.WARM + (1 if device == "cpu" else 8))
     found = read_json(folder / "trl.json")

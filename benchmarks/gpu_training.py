@@ -75,12 +75,14 @@ COMMON = {
 LORA = {"finetune": "lora", "save": "adapter"}
 IMAGE = {"clip": {"num_frames": 1}, "batch_size": 16, "packing": True, "max_length": 4096}
 VIDEO = {"clip": {"num_frames": 16}, "batch_size": 4, "packing": True, "max_length": 4096}
+FAST = {"gradient_checkpointing": False, "compile": "layers"}  # 80 GB have room for it
 SMALL_VIDEO = {"clip": {"num_frames": 4}, "batch_size": 2}
 ZERO3 = {"use_deepspeed": True, "deepspeed_config": "config/deepspeed_zero3_on_gpu.json"}
 
 
 def _vision_language(size: str, settings: dict[str, Any]) -> Training:
     dry = SMALL_VIDEO if settings["clip"]["num_frames"] > 1 else {"batch_size": 2}
+    dry |= {"compile": False}  # a CPU attends by a call for each sample, which refuses `layers`
     return Training(partial(gpu_models.qwen2_vl, size=size), settings, dry=dry)
 
 
@@ -99,8 +101,8 @@ def _diffusion(
 TRAININGS = {
     "qwen2-vl-2b, LoRA, image": _vision_language("2B", LORA | IMAGE),
     "qwen2-vl-2b, LoRA, video": _vision_language("2B", LORA | VIDEO),
-    "qwen2-vl-7b, LoRA, image": _vision_language("7B", LORA | IMAGE),
-    "qwen2-vl-7b, LoRA, video": _vision_language("7B", LORA | VIDEO),
+    "qwen2-vl-7b, LoRA, image": _vision_language("7B", LORA | IMAGE | FAST),
+    "qwen2-vl-7b, LoRA, video": _vision_language("7B", LORA | VIDEO | FAST),
     "qwen2-vl-2b, full, ZeRO-3": _vision_language("2B", ZERO3 | VIDEO),
     "qwen2-vl-2b, full, FSDP2": _vision_language("2B", {"fsdp": True} | VIDEO),
     "svd, temporal layers": _diffusion(
@@ -142,15 +144,16 @@ def settings(name: str, base: Path, dry: bool, clips: int | None = None) -> dict
     return chosen | {"model_name": str(model), "manifest_path": str(manifest)}
 
 
-def run_folder(name: str, base: Path, device: str) -> Path:
+def run_folder(name: str, base: Path, device: str, **others: Any) -> Path:
     """Write a run's model, clips and folder; frozen encoders see the clips, where they come first.
 
     Args:
         name: one of TRAININGS.
         base: a folder that is empty.
         device: `cuda`, or `cpu` with tiny sizes.
+        others: settings in the place of the training's.
     """
-    chosen = settings(name, base, device == "cpu")
+    chosen = settings(name, base, device == "cpu") | others
     os.chdir(REPOSITORY)  # the settings name DeepSpeed's file from there
     with gpu_models.random_weights(device):
         return train_setup.run_folder("run", base, device, **chosen)
