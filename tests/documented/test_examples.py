@@ -79,7 +79,6 @@ TEXT = [
     Example("examples/blip2.yaml", tiny.blip2, "qformer|query_tokens|language_projection", 32, 4),
     Example("examples/internvl.yaml", tiny.internvl, ADAPTED, 16),
     Example("examples/qwen2_vl.yaml", tiny.qwen2_vl, ADAPTED, 32),
-    Example("examples/grpo.yaml", tiny.qwen2_vl, ADAPTED, 8, here={"max_steps": 2}),
     Example("examples/llava.yaml", tiny.llava_onevision, ADAPTED, 16),
     Example("train_vl_example.yaml", tiny.qwen2_vl, ADAPTED, 64, run="fast"),
 ]
@@ -111,8 +110,22 @@ WAN = Example(
     samples=8,
     here=SHORT | {"clip": {"sizes": [[32, 32]]}},
 )
+# Random weights never say what the rewards compare with.
+LETTERS = "def letters(completions):\n    return [len(set(text)) / 10 for text in completions]\n"
+GRPO = Example(
+    "examples/grpo.yaml",
+    tiny.qwen2_vl,
+    ADAPTED,
+    samples=8,
+    here={
+        "rft": {"reward_funcs": ["letters.py:letters"], "max_completion_length": 8},
+        "max_steps": 2,
+        "learning_rate": 0.001,
+        "final": "last",
+    },
+)
 PREPARING = "preprocess_example.yaml"
-SHOWN = {example.path for example in (*TEXT, *FILMS, ANIMATEDIFF, WAN)} | {PREPARING}
+SHOWN = {example.path for example in (*TEXT, *FILMS, GRPO, ANIMATEDIFF, WAN)} | {PREPARING}
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +194,15 @@ def test_it_trains_the_model_that_it_names(clone: Clone, example: Example) -> No
         assert not (made.folder / "final/model.safetensors").exists()
     else:
         made.learnt(start, example.learnt)
+
+
+def test_it_learns_from_rewards(clone: Clone) -> None:
+    (clone.folder / "letters.py").write_text(LETTERS)
+    made, start = run(clone, GRPO)
+    check(GRPO, made)
+    assert made.settings["rft"]["num_generations"] == GRPO.asked["rft"]["num_generations"]
+    assert all(line["reward"] > 0 for line in made.updates)
+    made.learnt(start, GRPO.learnt)
 
 
 @pytest.mark.parametrize("example", FILMS, ids=lambda example: example.path)
