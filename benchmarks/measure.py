@@ -91,15 +91,14 @@ def ffmpeg(*arguments: str) -> None:
 def run(command: list[str], folder: Path) -> tuple[Cost, str]:
     """Run a command in `folder`; returns its cost and everything it printed.
 
-    Compiled modules are kept in one place, as on a machine in use; without them every start of
-    Snakemake compiles them again, which is most of a no-op.
+    Compiled modules are kept, as on a machine in use; without them every start of Snakemake
+    compiles them again, which is most of a no-op.
 
     Raises:
         RuntimeError: the command failed.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SPARK_TRAINER_")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "spark-bytecode")
     log = folder / "output.txt"
     started = time.perf_counter()
     with open(log, "wb") as file:

@@ -13,6 +13,7 @@ from spark_trainer.data import lock
 from spark_trainer.preflight import needs
 from spark_trainer.data import files, index
 from spark_trainer.data.layout import Layout
+from spark_trainer.graph import trained
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
@@ -24,7 +25,7 @@ environment.collect_seldom()
 with console.one_line():
     settings.check_steps()
 with console.one_line(f"{console.configuration()}: "):
-    CONFIG = settings.load(config)
+    CONFIG = trained.located(settings.load(config))
 LEFT_BEHIND = []
 if workflow.is_main_process:
     with console.one_line():

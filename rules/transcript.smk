@@ -2,6 +2,7 @@ rule transcript:
     """Transcribe the speech of one video."""
     input:
         audio=of_video("audio.json"),
+        model=ancient(RUNS.transcriber),
         outdated=outdated("transcript"),
     output:
         record=of_video("transcript.json"),
@@ -24,6 +25,7 @@ use rule transcript as transcript_shard with:
     input:
         members=LAYOUT.shard("{shard}"),
         upstream=upstream("transcript"),
+        model=ancient(RUNS.transcriber),
     output:
         marker=marker("transcript"),
     log:

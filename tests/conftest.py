@@ -15,6 +15,13 @@ ROOT = Path(__file__).parent.parent
 
 # Tiny models lose more to the threads' meetings than they gain; torch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that a test starts with more threads than that let them sleep where they would spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, because most tests wait for a process that they started."""
+    return 1 + (os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

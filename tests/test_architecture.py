@@ -45,28 +45,31 @@ MAY_IMPORT = {
     "config": set(),
     "media": {"system"},
     "data": {"config", "media", "system"},
-    "families": {"config", "data", "losses", "media", "metrics", "system"},
+    "speech": {"config", "data", "media", "system"},
+    "families": {"config", "data", "losses", "media", "metrics", "speech", "system"},
     "rewards": {"config", "data", "metrics", "system"},
     "rollouts": {"config", "data", "families", "losses"},
     "methods": {
-        *("config", "data", "families", "losses", "metrics", "rewards", "rollouts", "system"),
+        *("config", "data", "families", "losses", "metrics", "rewards", "rollouts", "speech"),
+        "system",
     },
-    "runs": {"config", "data", "families", "metrics"},
+    "runs": {"config", "data", "families", "metrics", "speech"},
     "report": {"config", "data", "metrics", "runs", "system"},
     "captioners": {"config", "data", "families", "system"},
-    "transcribers": {"config", "data", "media", "system"},
+    "transcribers": {"config", "data", "media", "speech", "system"},
     "detectors": {"config", "data", "system"},
     "steps": {
         *("captioners", "config", "data", "detectors", "media", "metrics", "system"),
         "transcribers",
     },
     "train": {
-        *("config", "data", "families", "losses", "methods", "metrics", "runs", "steps", "system"),
+        *("config", "data", "families", "losses", "methods", "metrics", "runs", "speech", "steps"),
+        "system",
     },
     "graph": {"config", "data", "runs", "steps", "train"},
     "preflight": {
-        *("captioners", "config", "data", "detectors", "families", "methods", "steps", "system"),
-        *("train", "transcribers"),
+        *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
+        *("system", "train", "transcribers"),
     },
     "cli": {"config", "data", "preflight", "report", "runs", "steps", "system", "train"},
     "__main__": {"cli"},
@@ -75,11 +78,12 @@ HEAVY_AT_TOP = {"losses", "train"}  # whoever imports these wants tensors
 HEAVY_FILES = {PACKAGE / "families/kinds/attention.py"}  # imported as a model is loaded
 
 # Where a name is at home, beside its own file. Captioners are called like the families that train
-# the same checkpoints; all steps but `select` are words of the manifest as well.
+# the same checkpoints, and transcribers read those of one; all steps but `select` are words of the
+# manifest as well.
 COMPONENTS = ("unet", "transformer", "motion_adapter", "vae", "image_encoder")
 STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/")
-MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/")
-FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/")
+MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/", "speech/")
+FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/", "speech/", "transcribers/")
 COMPONENTS_AT_HOME = ("families/",)
 
 FAMILIES = {path.stem for path in (PACKAGE / "families").glob("*.py")} - {"__init__"}

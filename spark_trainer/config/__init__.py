@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import Field, model_validator
 
-from spark_trainer.config import pipeline
+from spark_trainer.config import pipeline, trained
 from spark_trainer.config.audio import Audio
 from spark_trainer.config.caption import Caption, Captioning
 from spark_trainer.config.dataset import Sampling, Split, Text
@@ -24,7 +24,7 @@ from spark_trainer.config.run import Run
 from spark_trainer.config.section import ConfigError, PathTexts, ResultText, Section, StepSection
 from spark_trainer.config.select import Select
 from spark_trainer.config.train import Train
-from spark_trainer.config.transcript import Transcript
+from spark_trainer.config.transcript import TRAINED, Transcript
 
 __all__ = [
     "STEP_SECTIONS",
@@ -117,7 +117,18 @@ class Config(Section):
             )
         if not (self.frames.enabled or self.audio.enabled):
             raise ConfigError("frames.enabled, audio.enabled: expected at least one to be true")
+        trained.check(self.transcript, self.runs)
         return self
+
+    def transcribed_by(self, final: Path) -> "Config":
+        """Return the configuration with the place of a run's model for its name.
+
+        Args:
+            final: folder of the model, whether it is there yet or not.
+        """
+        place = final / trained.CT2 if self.transcript.backend == "faster-whisper" else final
+        model = {"whisper_model": f"{TRAINED}{place}"}
+        return self.model_copy(update={"transcript": self.transcript.model_copy(update=model)})
 
     @property
     def video_dirs(self) -> tuple[Path, ...]:

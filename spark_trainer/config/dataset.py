@@ -14,11 +14,19 @@ NumFrames = Annotated[int, Field(ge=1)]
 class Split(Section):
     """Which videos are held out; each video's hash decides, so adding videos moves none."""
 
-    validation: Fraction = Field(
-        0.1, description="Share of videos for the held-out loss; with 0 there is none."
+    validation: Fraction = Field(0.1, description="Share of videos for the held-out loss.")
+    validation_paths: tuple[str, ...] = Field(
+        (),
+        description="Videos that are held out beside that share, by patterns of their paths below "
+        "`video_dir`, such as `held-out/*`. `*` stands for any text, `/` too.",
     )
     test: Fraction = Field(0.0, description="Share of videos that training never uses.")
     seed: int = Field(0, description="Another seed gives another split.")
+
+    @property
+    def holds_out(self) -> bool:
+        """Tell whether any videos are kept for the held-out loss."""
+        return self.validation > 0 or bool(self.validation_paths)
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "Split":

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from spark_trainer.config.dataset import Sampling
 from spark_trainer.config.optimization import LARGEST_UPDATE
 from spark_trainer.config.section import ConfigError
 
@@ -15,11 +16,6 @@ def check(run: "Run") -> None:
     Raises:
         ConfigError: two do; the message names the key and what was expected.
     """
-    if run.model_type == "asr":
-        raise ConfigError(
-            "model_type: asr can't be trained by this version; "
-            "expected vision_language, diffusion or rft"
-        )
     if run.model_type == "rft":
         _check_rft(run)
     if run.samples_per_update > LARGEST_UPDATE:
@@ -29,6 +25,8 @@ def check(run: "Run") -> None:
         )
     if run.kind == "diffusion":
         _check_diffusion(run)
+    elif run.kind == "speech":
+        _check_speech(run)
     elif run.clip.jpeg_decoding == "scaled" and not (run.clip.max_side_px or run.clip.sizes):
         raise ConfigError("clip.jpeg_decoding: expected full without max_side_px or sizes")
     if run.encode_vision:
@@ -168,3 +166,22 @@ def _check_diffusion(run: "Run") -> None:
         raise ConfigError("packing: expected false for diffusion")
     if run.attention != "auto":
         raise ConfigError("attention: expected auto for diffusion")
+
+
+def _check_speech(run: "Run") -> None:
+    """Refuse settings of frames and of prompts, which a speech model takes none of."""
+    usual = Sampling()
+    changed = [name for name, value in run.clip if value != getattr(usual, name)]
+    wrong = {
+        f"clip.{changed[0]}: expected none" if changed else "": bool(changed),
+        "packing: expected false": run.packing,
+        "finetune: expected full or lora": run.finetune == "qlora",
+        "text.prompt: expected none": run.text.prompt is not None,
+        "text.each: expected none": run.text.each is not None,
+        "asr.export: expected [hf] with save: adapter": run.finetune == "lora"
+        and run.save == "adapter"
+        and run.asr.export != ("hf",),
+    }
+    for text, found in wrong.items():
+        if found:
+            raise ConfigError(f"{text} for asr")

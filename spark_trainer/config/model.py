@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from spark_trainer.config.asr import Asr
 from spark_trainer.config.dataset import Sampling, Split, Text
 from spark_trainer.config.rft import Rft
 from spark_trainer.config.section import Fraction, PathText, Positive, ResultText, Runtime, Section
@@ -47,9 +48,9 @@ class Model(Section):
     )
     model_type: Literal[*MODEL_TYPES] = Field(  # type: ignore[valid-type]  # made from the keys
         "vision_language",
-        description="Method of training, and the kind of model that it trains: vision_language and "
-        "diffusion are supervised, rft lets a model that writes about videos learn from rewards; "
-        "this version has no asr.",
+        description="Method of training, and the kind of model that it trains: vision_language, "
+        "diffusion and asr are supervised, rft lets a model that writes about videos learn from "
+        "rewards.",
     )
     from_scratch: bool = Field(
         False, description="Start from random weights instead of the checkpoint's."
@@ -63,6 +64,7 @@ class Model(Section):
     split: Split = Field(default_factory=Split)
     text: Text = Field(default_factory=Text)
     clip: Sampling = Field(default_factory=Sampling)
+    asr: Asr = Field(default_factory=Asr)
 
     finetune: Literal["full", "lora", "qlora"] = Field(
         "full",

@@ -112,8 +112,8 @@ class Optimization(Section):
     )
     encode: Literal["ahead", "each_step"] = Field(
         "ahead",
-        description="When diffusion's frozen encoders encode a clip: once, in a step of the "
-        "workflow, or each time that training uses it.",
+        description="When frozen encoders encode a clip for diffusion, or a window of sound for a "
+        "speech model: once, in a step of the workflow, or each time that training uses it.",
         json_schema_extra=Runtime,
     )
     encode_vision: bool = Field(

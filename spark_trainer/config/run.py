@@ -5,10 +5,13 @@ from typing import Any
 from pydantic import model_validator
 
 from spark_trainer.config import fitting
+from spark_trainer.config.dataset import Text
 from spark_trainer.config.devices import Devices
 from spark_trainer.config.model import MODEL_TYPES, Model
 from spark_trainer.config.monitoring import Monitoring
 from spark_trainer.config.optimization import Optimization, Recomputed
+
+SPOKEN = "{transcript}"  # the answer that stands for the segments of what was heard
 
 
 class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last one's keys first
@@ -54,7 +57,19 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
     @property
     def encoded_ahead(self) -> bool:
         """Tell whether the `encode` step comes before this run."""
-        return self.encode_vision or self._clips_ahead
+        return self.encode_vision or self._clips_ahead or self.states_ahead
+
+    @property
+    def states_ahead(self) -> bool:
+        """Tell whether what a speech model's frozen encoder makes of the sound is kept."""
+        still = "encoder" in (self.freeze or ()) and not self.asr.spec_augment.masks
+        return self.kind == "speech" and self.encode == "ahead" and still and not self.from_scratch
+
+    @property
+    def texts(self) -> Text:
+        """Return the templates; what a speech model learns is what was heard, by default."""
+        told = self.kind == "speech" and self.text.answer == Text().answer
+        return self.text.model_copy(update={"answer": SPOKEN}) if told else self.text
 
     @property
     def variants(self) -> int | None:
@@ -68,7 +83,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
     @property
     def holds_out(self) -> bool:
         """Tell whether some videos are kept for the held-out loss."""
-        return self.split.validation > 0
+        return self.split.holds_out
 
     def results(self) -> dict[str, Any]:
         """Return the settings that this run's results depend on.
@@ -77,7 +92,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         update count, of `encode` only the number of variants, and of `gradient_checkpointing` only
         whether anything is computed a second time. `eval_steps` counts only where the held-out loss
         decides something, `max_eval_samples` there too if it is given; `clip.jpeg_decoding` only
-        where it is not `full`, as all runs before it were.
+        where it is not `full`, as all runs before it were; `split.validation_paths` only if given.
 
         The strategy (`use_deepspeed`, `fsdp`) counts, because weights are held in another precision
         by each. DeepSpeed's file does not: precision, batch sizes and clipping in it are the run's,
@@ -86,6 +101,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
         values["rft"] = self.rft.results()
+        values["asr"] = self.asr.results()
         values["gradient_checkpointing"] = bool(self.recomputed)
         if self.final == "best" or self.early_stopping:
             values["eval_steps"] = self.eval_steps
@@ -98,24 +114,27 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
 
     def _unread(self) -> list[str]:
         """List the keys that this run doesn't read."""
-        diffusion = self.kind == "diffusion"
+        diffusion, speech = self.kind == "diffusion", self.kind == "speech"
         parts = {
             # What stands for the weights of a base is its id, whatever it is called.
             "base_run": True,
             "model_name": self.base_run is not None,
-            "max_length": diffusion,
             "rft": self.model_type != "rft",
             "bucketing": self.model_type == "rft",
+            "asr": not speech,
+            "max_length": diffusion or speech,
             "guidance_dropout": not diffusion,
             "clip.reference": not diffusion,
             "clip.replace": not diffusion,
             "clip.jpeg_decoding": self.clip.jpeg_decoding == "full",
             "text.questions": self.text.questions is None,
+            "split.validation_paths": not self.split.validation_paths,
             "split.seed": not (self.split.validation or self.split.test),
             "num_epochs": self.max_steps is not None,
             "lora": self.finetune == "full",
             "save": self.finetune == "full",
-            "freeze": self.finetune != "full",
+            "freeze": self.finetune != "full" and not speech,
+            "clip": speech,
         }
         return [key for key, unread in parts.items() if unread]
 

@@ -25,6 +25,8 @@ _CODES = (
 )
 WHISPER_LANGUAGES = frozenset(_CODES.split())
 
+TRAINED = "run:"  # before the name of a run, or the place of its model
+
 WORD: ValueType = {"text": "text", "start": "number", "end": "number"}
 SEGMENT: ValueType = {"text": "text", "start": "number", "end": "number", "words": [WORD]}
 
@@ -60,8 +62,9 @@ class Transcript(StepSection):
     whisper_model: str = Field(
         "base",
         min_length=1,
-        description="A size (tiny, base, … turbo), a path, or `offline-tiny.en`: weights that "
-        "come with the installation.",
+        description="A size (tiny, base, … turbo), a path, `run:` and the name of a run with a "
+        "`manifest_path`, which is trained first, or `offline-tiny.en`: weights that come with the "
+        "installation.",
     )
     language: str | None = Field(
         None, description="Language code such as `en`; without it the language is detected."

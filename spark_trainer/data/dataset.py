@@ -8,29 +8,38 @@ import hashlib
 import itertools
 import random
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from spark_trainer.config import Run, Sampling, Split
 from spark_trainer.data import sample, sampling, video
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
+from spark_trainer.data.samples import Check, Samples
 from spark_trainer.data.texts import texts
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Looks whether a reference can be read, with what the manifest says of its video; or Unusable.
-Check = Callable[[str, Mapping[str, Any]], None]
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
+Made = TypeVar("Made", bound=Samples)
 
 
-def split_of(video_hash: str, split: Split) -> SplitName:
-    """Return the split that a video belongs to; its hash decides, so adding videos moves none."""
+def split_of(video_hash: str, split: Split, names: Sequence[str] = ()) -> SplitName:
+    """Return the split that a video belongs to; its hash decides, so adding videos moves none.
+
+    Args:
+        video_hash: of its content.
+        split: the settings.
+        names: its paths, for `validation_paths`; one that matches a pattern is enough.
+    """
+    if any(fnmatchcase(name, one) for name in names for one in split.validation_paths):
+        return "validation"
     text = f"{split.seed}:{video_hash}".encode()
     share = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
     if share < split.validation:
@@ -38,11 +47,18 @@ def split_of(video_hash: str, split: Split) -> SplitName:
     return "test" if share < split.validation + split.test else "train"
 
 
-class VideoFrameDataset:
+def of_entry(entry: Mapping[str, Any], split: Split) -> SplitName:
+    """Return the split that the video of a manifest's line belongs to."""
+    meta = entry["meta"]
+    names = meta.get("sources") or [name for name in (meta.get("source_path"),) if name]
+    return split_of(entry["id"], split, names)
+
+
+class VideoFrameDataset(Samples):
     """The samples of one split of a manifest: frames of videos, and texts about them.
 
-    Sample numbers go on from one epoch to the next: `number // len` is the epoch. Random choices
-    are made anew in each epoch, or are those of one of the run's `variants`, in turn.
+    Random choices are made anew in each epoch, or are those of one of the run's `variants`, in
+    turn.
 
     Args:
         manifest: the JSON lines.
@@ -50,9 +66,7 @@ class VideoFrameDataset:
         run: the settings; its `text`, `clip` and `seed` are used.
         one_frame: each frame is a sample of its own, for families that see one image.
         needs: what is read beside the frames.
-        fixed: random choices depend on the video alone, not on the run's seed or the epoch, so
-            that held-out samples are the same in every run; nothing is flipped.
-        check: what else a sample's answer is for.
+        fixed: as in `Samples`; nothing is flipped.
     """
 
     def __init__(
@@ -63,27 +77,23 @@ class VideoFrameDataset:
         one_frame: bool,
         needs: Needs = Needs(),
         fixed: bool = False,
-        check: Check | None = None,
     ) -> None:
-        self._manifest, self._layout = manifest, Layout(root)
+        super().__init__(manifest, fixed)
+        self._layout = Layout(root)
         self._text, self._sampling, self._seed = run.text, run.clip, run.seed
         self._variants = run.variants
-        self._one_frame, self._needs, self._fixed = one_frame, needs, fixed
-        self._check = check
-        self._offsets = array("q")
-        self._ends = array("q")  # number of the first sample after each video's
+        self._one_frame, self._needs = one_frame, needs
         self._frames = array("h")
         self._lengths = array("i")
         self._shapes = [*itertools.product(run.clip.lengths, run.clip.sizes or (None,))]
         self._buckets = array("h")  # which of the shapes each video's clips have
-        self.left_out: list[str] = []
 
     def add(self, entry: dict[str, Any], offset: int) -> None:
         """Take in a manifest line that starts at byte `offset`."""
         try:
             texts = self._texts(entry)
-            for item, (_, answer) in enumerate(texts if self._check else ()):
-                self._check(answer, self._meta(entry, item))  # type: ignore[misc]
+            for item, (_, answer) in enumerate(texts if self.check else ()):
+                self.check(answer, self._meta(entry, item))  # type: ignore[misc]
             _names(entry["meta"], self._needs, self._sampling)
             shape = self._shape(entry["meta"])
         except Unusable as reason:
@@ -142,24 +152,19 @@ class VideoFrameDataset:
         return {"max_side_px": chosen.max_side_px, "deinterlace": chosen.deinterlace}
 
     @property
-    def num_clips(self) -> int:
-        """Return the number of samples to encode ahead: each one in all of its variants."""
+    def num_encoded(self) -> int:
+        """See `Samples`: each sample in all of its variants."""
         return len(self) * (1 if self._fixed else self._variants or 1)
 
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+    def encoded_plan(self, number: int) -> Plan:
+        return self.plan(number)
 
-    @property
-    def num_videos(self) -> int:
-        """Return the number of usable videos of this split."""
-        return len(self._offsets)
-
-    def first_of_each_video(self) -> list[int]:
-        """Return the number of one sample of each video, in the manifest's order."""
-        return [0, *self._ends[:-1]] if self._ends else []
+    def shown(self, num_videos: int) -> list[int]:
+        """See `Samples`: one of each video."""
+        return self.first_of_each_video()[:num_videos]
 
     def lengths(self) -> "np.ndarray":
-        """Return a measure of each sample's length, shape (samples,); only its order counts.
+        """See `Samples`.
 
         Samples of one size and number of frames sort together, whatever the length of their texts.
         """
@@ -178,13 +183,13 @@ class VideoFrameDataset:
         """
         return self.lengths() & 0xFFFFFFFF  # without the shape that `lengths` sorts by first
 
-    def __getitem__(self, number: int) -> Sample:
+    def read(self, plan: Plan) -> Sample:
         """Read and decode a sample.
 
         Raises:
             Unusable: a frame or the video can't be read.
         """
-        return sample.read(self.plan(number), self._sampling, self._layout)
+        return sample.read(plan, self._sampling, self._layout)
 
     def plan(self, number: int) -> Plan:
         """Choose what a sample shows and says, without reading any frame.
@@ -224,15 +229,6 @@ class VideoFrameDataset:
             meta=self._meta(entry, item),
         )
 
-    def video(self, number: int) -> str:
-        """Return the id of a sample's video."""
-        entry = entry_at(self._manifest, self._offsets[self._owner(number % len(self))])
-        return str(entry["id"])
-
-    def _owner(self, within: int) -> int:
-        """Return the position of the video that a sample number of the first epoch belongs to."""
-        return bisect_right(self._ends, within)
-
     def _keys(self, epoch: int, video: str, item: int) -> tuple[str, str]:
         """Return the texts that seed random choices: those in training, and those of the frames."""
         if self._fixed:
@@ -269,23 +265,35 @@ def _names(meta: Mapping[str, Any], needs: Needs, sampling: Sampling) -> list[st
     return wanted
 
 
+def splits(
+    manifest: Path, split: Split, make: Callable[[bool], Made], check: Check | None = None
+) -> dict[SplitName, Made]:
+    """Read every split of a manifest, in one pass.
+
+    Args:
+        manifest: the JSON lines.
+        split: which video belongs to which split.
+        make: makes a data set, told whether it is `fixed`.
+        check: as in `Samples`.
+
+    Raises:
+        Broken: some lines are not valid entries.
+    """
+    found: dict[SplitName, Made] = {name: make(name != "train") for name in SPLIT_NAMES}
+    for samples in found.values():
+        samples.check = check
+    for line in lines(manifest):
+        found[of_entry(line.entry, split)].add(line.entry, line.offset)
+    return found
+
+
 def read(
     manifest: Path,
     root: Path,
     run: Run,
     one_frame: bool,
     needs: Needs = Needs(),
-    check: Check | None = None,
 ) -> dict[SplitName, VideoFrameDataset]:
-    """Read every split of a manifest, in one pass.
-
-    Raises:
-        Broken: some lines are not valid entries.
-    """
-    splits: dict[SplitName, VideoFrameDataset] = {
-        name: VideoFrameDataset(manifest, root, run, one_frame, needs, name != "train", check)
-        for name in SPLIT_NAMES
-    }
-    for line in lines(manifest):
-        splits[split_of(line.entry["id"], run.split)].add(line.entry, line.offset)
-    return splits
+    """Read every split of a manifest of videos' frames; raises as `splits`."""
+    make = partial(VideoFrameDataset, manifest, root, run, one_frame, needs)
+    return splits(manifest, run.split, make)

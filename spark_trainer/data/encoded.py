@@ -20,16 +20,19 @@ from spark_trainer.config import Run
 from spark_trainer.data import models
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.files import digest, file_digest, replacing
-from spark_trainer.data.sample import REFERENCE, Plan, Unusable
+from spark_trainer.data.sample import REFERENCE, Plan, Unusable, promised
+from spark_trainer.errors import ABSENT
 
 if TYPE_CHECKING:
     import torch
 
 VERSION = 1  # raised when the same clip and encoders give other tensors
 VISION_VERSION = 1  # raised when the same frames and vision tower give other tensors
+SOUND_VERSION = 1  # raised when the same sound and encoder give other tensors
 NO_WEIGHTS = ("scheduler", "safety_checker", "feature_extractor_safety")
 DIGITS = 16
 READ = ("frames", "pose")  # the steps whose files a clip may come from
+HEARD = ("audio",)  # those whose files a window of sound comes from
 TEXT, EMPTY = "text", "empty"  # a text's tensor, and that of no text beside it in a batch
 
 
@@ -76,6 +79,18 @@ def vision_tower(run: Run, cache: Path) -> dict[str, Any]:
     }
 
 
+def sound_encoder(run: Run, cache: Path) -> dict[str, Any]:
+    """Return what decides the output of a speech model's encoder beside what it hears.
+
+    Args:
+        run: the settings.
+        cache: where digests of weights are kept.
+    """
+    decisive = vision_tower(run, cache)
+    del decisive["vision"]
+    return decisive | {"sound": SOUND_VERSION}
+
+
 @dataclass(frozen=True)
 class EncodedFiles:
     """What the encoders of one pipeline made, in its folder.
@@ -98,8 +113,26 @@ class EncodedFiles:
         """Name the file of what a vision tower made of a sample's frames, whatever is said."""
         return self._of_video(plan, digest(self._shown(samples, plan) | samples.decoding))
 
+    def sound(self, video: str, wav: Path, start: float, end: float) -> Path:
+        """Name the file of what an encoder made of a stretch of a video's sound.
+
+        Args:
+            video: its id.
+            wav: the file that the sound is read from.
+            start: seconds from the file's start.
+            end: the same.
+
+        Raises:
+            Unusable: there is no such file.
+        """
+        made: Any = self.step_fingerprints
+        key = {"video": video, "start": start, "end": end, "content": made or [_size_and_time(wav)]}
+        return self._named(video, digest(key))
+
     def _of_video(self, plan: Plan, name: str) -> Path:
-        video = str(plan.entry["id"])
+        return self._named(str(plan.entry["id"]), name)
+
+    def _named(self, video: str, name: str) -> Path:
         return self.folder / video[:2] / video / f"{name}.safetensors"
 
     def _shown(self, samples: VideoFrameDataset, plan: Plan) -> dict[str, Any]:
@@ -118,11 +151,7 @@ class EncodedFiles:
 
     def _content(self, samples: VideoFrameDataset, plan: Plan) -> Any:
         if self.step_fingerprints is None:
-            try:
-                stats = [path.stat() for path in samples.files(plan)]
-            except OSError as error:
-                raise Unusable(f"{error.filename}: {error.strerror}") from None
-            return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+            return [_size_and_time(path) for path in samples.files(plan)]
         read = {"pose"} if set(plan.conditions) - {REFERENCE} else set()
         read |= {"frames"} if samples.source == "frames" or REFERENCE in plan.conditions else set()
         return {name: made for name, made in self.step_fingerprints.items() if name in read}
@@ -135,6 +164,12 @@ class EncodedFiles:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
 
+def _size_and_time(path: Path) -> list[int]:
+    with promised(path):
+        stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
 def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
     """Read the tensors of a file.
 
@@ -144,14 +179,17 @@ def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
 
     Raises:
         Unusable: it is not there, or damaged.
+        OSError: the machine can't open it.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except FileNotFoundError:
+        path.open("rb").close()  # of what keeps it shut, safetensors tells no number
+    except ABSENT:
         raise Unusable(f"{of} is not encoded: see logs/encode; there is no {path}") from None
+    try:
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise Unusable(f"{of}: {path}: {error}") from None
 
@@ -164,7 +202,19 @@ def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
-def fingerprint(run: Run, step_fingerprints: Mapping[str, str] | None) -> str:
-    """Digest what decides, beside the data, which clips and texts a run takes."""
-    taken = {key: run.results()[key] for key in ("clip", "text", "split")}
+def fingerprint(
+    run: Run, step_fingerprints: Mapping[str, str] | None, references: str | None = None
+) -> str:
+    """Digest what decides, beside the data, which clips, texts and windows a run takes.
+
+    Args:
+        run: the settings.
+        step_fingerprints: of the steps that the data comes from.
+        references: what stands for the content of `asr.references`, if there are any.
+    """
+    results = run.results()
+    taken: dict[str, Any] = {
+        key: results[key] for key in ("clip", "asr", "text", "split") if key in results
+    }
+    taken |= {"references": references} if references else {}
     return digest(taken | {"versions": step_fingerprints})[:DIGITS]

@@ -176,7 +176,7 @@ def _decoded(
     path: Path, times: tuple[float, ...], deinterlace: Deinterlace = "auto"
 ) -> "Iterator[Image]":
     """Decode a video's frames at these times, one by one: a clip of them may take 100 MB."""
-    with _promised(path), _readable(path):
+    with promised(path), _readable(path):
         yield from (picture.image(deinterlace) for picture in pictures.at(path, times))
 
 
@@ -190,14 +190,14 @@ def _resized(path: Path, resizing: Resizing, scaled: bool) -> "Image":
     """
     from PIL import Image
 
-    with _promised(path), _readable(path), Image.open(path) as image:
+    with promised(path), _readable(path), Image.open(path) as image:
         return resizing.decoded(image) if scaled else resizing.applied(image)
 
 
 def _opened(paths: list[Path]) -> "tuple[Image, ...]":
     images = []
     for path in paths:
-        with _promised(path):
+        with promised(path):
             images.append(opened(path))
     return tuple(images)
 
@@ -227,7 +227,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _promised(path: Path) -> Iterator[None]:
+def promised(path: Path) -> Iterator[None]:
     """Turn the absence of a file that a manifest names into `Unusable`."""
     try:
         yield

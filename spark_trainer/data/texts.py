@@ -26,14 +26,19 @@ def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]
         if not isinstance(item, dict):
             raise Unusable(f"{text.each}: expected a list of mappings")
         values = {"id": entry["id"], **entry["meta"], **item}
-        prompt = None if text.prompt is None else _fill(text.prompt, values, text)
-        answer = _fill(text.answer, values, text)
+        prompt = None if text.prompt is None else filled(text.prompt, values, text)
+        answer = filled(text.answer, values, text)
         if not answer:
             raise Unusable("its answer is empty")
         yield prompt, answer
 
 
-def _fill(template: str, values: Mapping[str, Any], text: Text) -> str:
+def filled(template: str, values: Mapping[str, Any], text: Text) -> str:
+    """Return a template filled with the values of a manifest line.
+
+    Raises:
+        Unusable: one of them is missing, or doesn't fit.
+    """
     for _, name, _, _ in Formatter().parse(template):
         if name is None:
             continue

@@ -46,6 +46,9 @@ def find(model_name: str) -> Kind:
     Raises:
         ValueError: no family trains it; the message lists those that are known.
     """
+    for family in known().values():
+        if family.recognises(model_name):
+            return family
     model_type = _model_type(model_name)
     types: list[str] = []
     for family in known().values():

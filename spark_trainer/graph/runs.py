@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from spark_trainer.config.transcript import TRAINED
 from spark_trainer.errors import UserError
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs import configured
@@ -50,6 +51,16 @@ class RunGraph:
     def summaries(self) -> dict[str, Path]:
         """Return name -> the summary of the finished run, in the folder that its id names."""
         return {run: spec.folder.summary for run, spec in self.specs.items()}
+
+    @property
+    def transcriber(self) -> list[Path]:
+        """Name the summary of the run whose model transcribes, where one of this graph does."""
+        model = self.videos.config.transcript.whisper_model
+        return [
+            spec.folder.summary
+            for spec in self.specs.values()
+            if model.startswith(f"{TRAINED}{spec.folder}/")
+        ]
 
     def spec_file(self, run: str) -> Path:
         """Write the spec that a run's job reads."""

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import Check
 from spark_trainer.data.encoded import EncodedFiles
-from spark_trainer.data.sample import Sample
+from spark_trainer.data.samples import Check
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.generated import Generated
@@ -139,10 +138,10 @@ class Method(ABC):
         """Go on from what a checkpoint has kept; nothing where a run begins."""
         return
 
-    def show(self, model: Any, samples: Iterable[Sample]) -> Iterator[Generated]:
+    def show(self, model: Any, samples: Iterable[Any]) -> Iterator[Generated]:
         """Yield what the model makes of held-out samples; see `Kind.show`."""
         return self.family.show(self.loaded, model, samples, self.run)
 
     def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
         """Return metrics of what was shown; see `Kind.scores`."""
-        return self.family.scores(shown)
+        return self.family.scores(shown, self.run)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer import rewards
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import Check
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample
+from spark_trainer.data.samples import Check
 from spark_trainer.families.kinds import loading, towers
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Supervised(Method):
     """Takes batches as they are read; the loss, held out too, is the family's own."""
 
-    model_types = ("vision_language", "diffusion")
+    model_types = ("vision_language", "diffusion", "asr")
 
     def prepare(self, model: Any, update: Update) -> list[Batch]:
         """Return the batches as they were read."""

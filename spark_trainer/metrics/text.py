@@ -14,7 +14,6 @@ from pathlib import Path
 from rapidfuzz.distance import Indel
 from sacrebleu.metrics.bleu import BLEU
 
-SCORES = ("bleu", "rouge_l", "cider")
 LONGEST = 4  # words of the longest n-gram, in BLEU and in CIDEr
 LENGTHS = range(1, LONGEST + 1)
 SIGMA = 6.0  # words of difference in length that cost little, in CIDEr

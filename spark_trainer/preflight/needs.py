@@ -15,11 +15,13 @@ from spark_trainer import families, methods, steps
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.errors import told
 from spark_trainer.preflight import templates
+from spark_trainer.speech.formats import names
 from spark_trainer.steps.base import Checkpoint, at_hub
 from spark_trainer.system import environment, gpu
 from spark_trainer.train.strategies import deepspeed_config
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
+OF_KIND = {"diffusion": "diffusers", "speech": "openai-whisper"}  # kind -> what it needs
 TRAINING = ("torch", "transformers", "accelerate", "tensorboard")
 
 
@@ -94,7 +96,8 @@ def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
 def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
     """Yield the packages of a run, each with the key that needs it."""
     asked = {
-        f".model_type: {wanted.model_type}": ("diffusers", wanted.kind == "diffusion"),
+        f".model_type: {wanted.model_type}": (OF_KIND.get(wanted.kind, ""), wanted.kind in OF_KIND),
+        ".asr.export": ("ctranslate2", wanted.kind == "speech" and "ct2" in wanted.asr.export),
         f".finetune: {wanted.finetune}": ("peft", wanted.finetune != "full"),
         ".finetune: qlora": ("bitsandbytes", wanted.finetune == "qlora"),
         f".optimizer: {wanted.optimizer}": ("bitsandbytes", wanted.optimizer != "adamw"),
@@ -158,10 +161,10 @@ def _batches(config: Config, due: Due) -> Iterator[str]:
 
 def _models(config: Config, due: Due) -> Iterator[str]:
     """Find checkpoints that are neither here nor at the hub, and folders that no family trains."""
-    names = [*_checkpoints(config, due)]
+    needed = [*_checkpoints(config, due)]
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda one: one.unavailable(), names)
-        for one, why in zip(names, found, strict=True):
+        found = pool.map(lambda one: one.unavailable(), needed)
+        for one, why in zip(needed, found, strict=True):
             if why:
                 yield f"{one.key}: {one.name}: {why}"
     for name, wanted in due.runs.items():
@@ -184,15 +187,23 @@ def _checkpoints(config: Config, due: Due) -> Iterator[Checkpoint]:
     for name in due.steps:
         yield from steps.load(name).checkpoints(steps.section(config, name))
     for name, wanted in due.runs.items():
-        yield at_hub(f"train.runs.{name}.model_name", wanted.model_name, None)
+        speaks = wanted.kind == "speech"
+        if not (speaks and wanted.model_name in names.OFFLINE):
+            model = names.at_hub(wanted.model_name) if speaks else wanted.model_name
+            yield at_hub(f"train.runs.{name}.model_name", model, None)
 
 
 def _templates(config: Config, due: Due) -> Iterator[str]:
-    """Find templates with a name that no line of the manifest will have."""
+    """Find templates with a name that no line of the manifest will have, and sound that no step
+    makes."""
     for name, wanted in due.runs.items():
+        if wanted.kind == "speech" and not (config.audio.enabled or wanted.manifest_path):
+            yield f"train.runs.{name}.model_type: asr learns from sound; expected audio.enabled"
+        if wanted.kind == "speech" and wanted.asr.references:
+            continue  # they say what is learnt
         known = templates.known(wanted, steps.reported(config))
         if known is not None:
-            for line in templates.problems(wanted.text, known, wanted.manifest_path is None):
+            for line in templates.problems(wanted.texts, known, wanted.manifest_path is None):
                 yield f"train.runs.{name}.{line}"
 
 

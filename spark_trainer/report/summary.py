@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from spark_trainer.config import Config
 from spark_trainer.data import manifest
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import SHOWN, Trouble
+from spark_trainer.metrics.score import SCORES
 from spark_trainer.report import console, failures
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.summary import Summary
@@ -97,23 +99,34 @@ def _trained(path: Path) -> str:
     samples = folder.sample_lists()
     before, after = (read_json(samples[i])[:1] if samples else [] for i in (0, -1))
     said = [
-        f"\n            held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
-        f" (manifest: {_short(new['caption'])})"
-        if "generated" in new
-        else f"\n            held-out video {folder.samples / new['file']}"
-        for old, new in zip(before, after, strict=True)
+        f"\n            {_sample(old, new, folder)}" for old, new in zip(before, after, strict=True)
     ]
     said += [f"\n            answers {page}" for page in folder.sample_pages()[-1:]]
     summary = Summary.read(folder)
     return f"{_held_out(summary)} on {summary.device}, {folder.final}{''.join(said)}"
 
 
+def _sample(old: dict[str, Any], new: dict[str, Any], folder: RunFolder) -> str:
+    """Say what the model made of a held-out sample, before training and after."""
+    if "file" in new:
+        return f"held-out video {folder.samples / new['file']}"
+    if "edits" in new:
+        heard = f"held-out speech {_short(old['text'])} → {_short(new['text'])}"
+        return f"{heard} (reference: {_short(new['reference'])})"
+    said = f"held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
+    return f"{said} (manifest: {_short(new['caption'])})"
+
+
 def _held_out(summary: Summary) -> str:
-    """Say how the objective of the held-out videos changed, and in how many updates."""
-    changed = "nothing held out"
+    """Say how the held-out videos' objective and scores changed, and in how many updates."""
+    changed = ["nothing held out"]
     if summary.first is not None:
-        changed = f"{summary.objective.words} {summary.first:.3f} → {summary.last:.3f}"
-    return f"{changed} in {summary.steps} steps"
+        changed = [f"{summary.objective.words} {summary.first:.3f} → {summary.last:.3f}"]
+    for name, shown in SCORES.items():
+        if shown.column and shown.followed and name in summary.scores:
+            values = summary.first_scores[name], summary.scores[name]
+            changed.append(f"{name} {' → '.join(format(value, shown.form) for value in values)}")
+    return f"{', '.join(changed)} in {summary.steps} steps"
 
 
 def _short(text: str, width: int = 40) -> str:

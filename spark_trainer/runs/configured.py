@@ -1,6 +1,6 @@
 """Which runs a configuration asks for, and the id that names the folder of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +10,7 @@ from spark_trainer import families
 from spark_trainer.config import Config, ConfigError, Run, chain
 from spark_trainer.config.rewards import FUNCTION
 from spark_trainer.data import encoded, models
+from spark_trainer.data.dataset import split_of
 from spark_trainer.data.files import digest, file_digest
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
@@ -35,17 +36,27 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
     for name in chain.order(config.runs):
         run, key = config.runs[name], f"train.runs.{name}"
         if run.manifest_path is None:
-            data = [list(index.videos), fingerprints["manifest"]]
+            data = [list(index.videos), fingerprints["manifest"], *_held_out(index, run)]
             spec = _spec(name, run, data, index.layout, key, found)
             found[name] = replace(
                 spec,
                 data_root=index.layout.root,
                 index=index.layout.index(index.digest),
-                step_fingerprints={step: fingerprints[step] for step in encoded.READ},
+                step_fingerprints={
+                    step: fingerprints[step]
+                    for step in (encoded.HEARD if run.kind == "speech" else encoded.READ)
+                },
             )
         else:
             found[name] = spec_on_manifest(name, run, index.layout, key, found)
     return {name: found[name] for name in config.runs}
+
+
+def _held_out(index: Index, run: Run) -> Iterator[list[str]]:
+    """Yield the videos that paths hold out, where they do: paths are no part of the rest."""
+    if run.split.validation_paths:
+        alone = run.split.model_copy(update={"validation": 0.0, "test": 0.0})
+        yield [one for one in index.videos if split_of(one, alone, index.sources[one]) != "train"]
 
 
 def spec_on_manifest(
@@ -94,6 +105,9 @@ def _spec(
     if read := files(run, key):
         decisive["files"] = read
         origin["files"] = digest(read)[:ORIGIN_DIGITS]
+    if references := _references(run, cache, key):
+        decisive["references"] = references
+        origin["references"] = references[:ORIGIN_DIGITS]
 
     def run_id(base: str) -> str:
         return digest(decisive | {"base": base} if base else decisive)[:ID_DIGITS]
@@ -103,6 +117,8 @@ def _spec(
         continued.check(base, run, origin, key)
     if run.encode_vision:
         encoders = encoded.vision_tower(run, cache)
+    elif run.kind == "speech":
+        encoders = encoded.sound_encoder(run, cache)
     else:
         encoders = encoded.encoders(run, families.trained_components(run.model_name), cache)
     return RunSpec(
@@ -149,3 +165,17 @@ def files(run: Run, key: str) -> dict[str, str]:
         except OSError as error:
             raise ConfigError(f"{key}.{setting}: {file}: {error.strerror}") from None
     return digests
+
+
+def _references(run: Run, cache: Path, key: str) -> str | None:
+    """Return what stands for the content of a run's references; None where it has none.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    path = run.asr.references if run.kind == "speech" else None
+    if path is None:
+        return None
+    if not Path(path).exists():
+        raise ConfigError(f"{key}.asr.references: no such file or folder: {path}")
+    return models.identity(path, cache)

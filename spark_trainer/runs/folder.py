@@ -4,7 +4,7 @@ run.json                the run as it was launched: what its processes read
 config.yaml             its settings, for people
 manifest.jsonl          what it is trained on
 rejected.jsonl          the videos that the manifest leaves out, with reasons
-lineage.json            videos, who captioned them, code, packages, hardware
+lineage.json            videos, what captioned and transcribed them, code, packages, hardware
 nodes/<number>.json     host and devices of each node, where there are several
 metrics.jsonl           a line for each update and each evaluation
 tensorboard/            the same as events

@@ -8,12 +8,12 @@ from typing import Any
 
 from spark_trainer.data.files import canonical_json, read_json
 from spark_trainer.errors import UserError
+from spark_trainer.metrics import score
 from spark_trainer.metrics.objective import Objective
 from spark_trainer.runs import folder, spec
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.summary import objective
 
-SCORES = ("bleu", "rouge_l", "cider")
 NAMED = 10  # things of a kind that a list names; the others are counted
 
 Values = dict[str, Any]  # dotted key -> plain value
@@ -133,7 +133,9 @@ def _results(path: Path, objective: Objective) -> Values:
     found: Values = {}
     for line in _lines(path):
         found["steps"] = line["step"]
-        found |= {key: line[key] for key in SCORES if line.get(key) is not None}
+        scores = score.known(line)
+        first_scores = {score.first_key(one): scores[one] for one in score.followed(scores)}
+        found = first_scores | found | scores
         value = line.get(objective.metric)
         if value is not None:
             found = {first: value} | found | {last: value}

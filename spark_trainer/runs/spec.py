@@ -23,7 +23,7 @@ class _Common:
     Frames and audio of the data lie relative to `data_root`. `encoded` is the folder of what
     frozen encoders make of the data, `step_fingerprints` are those of the steps that the data
     comes from, absent where a manifest was given. `origin` stands for the data and for the weights
-    that the run begins with.
+    that the run begins with, and for references that it is given beside the data.
     """
 
     name: str
@@ -85,7 +85,8 @@ class RunSpec(_Common):
     @property
     def encode_fingerprint(self) -> str:
         """Return what names the clips and texts that a run takes."""
-        return encoded.fingerprint(self.settings, self.step_fingerprints)
+        references = self.origin.get("references")
+        return encoded.fingerprint(self.settings, self.step_fingerprints, references)
 
     def encode_marker(self, shard: str) -> Path:
         """Name the marker over what a run reads of a shard, or of a given manifest as of one."""

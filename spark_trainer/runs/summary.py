@@ -24,6 +24,7 @@ class Summary:
         best: the best one.
         best_step: the update of that.
         scores: other metrics of the weights in `final/`.
+        first_scores: the same metrics at the first evaluation that has them.
         final: which weights are in `final/`, `train.final`.
         processes: that trained together.
         optimizer_bytes: what the optimizer's state took in each of them.
@@ -42,6 +43,7 @@ class Summary:
     best: float | None = None
     best_step: int | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    first_scores: dict[str, float] = field(default_factory=dict)
     final: str = "last"
     processes: int = 1
     optimizer_bytes: list[int] = field(default_factory=list)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from spark_trainer.data.files import canonical_json
+from spark_trainer.metrics import score
+from spark_trainer.metrics.score import SCORES
 from spark_trainer.runs.record import FoundRun, Values
 
 CELL = 40  # characters of the longest value that is shown whole
 UNKNOWN = "-"
-SCORES = {"bleu": ".1f", "rouge_l": ".3f", "cider": ".2f"}
 
 Column = tuple[str, list[str]]  # heading, a cell for each run
 
@@ -37,7 +38,11 @@ def _facts(runs: Sequence[FoundRun]) -> list[Column]:
         ("steps", [_steps(run) for run in runs]),
         *_held_out(runs),
         ("best", [_best(run) for run in runs]),
-        *((name, [_score(name, run.results) for run in runs]) for name in SCORES),
+        *(
+            (name, [_score(name, run.results) for run in runs])
+            for name in SCORES
+            if SCORES[name].column
+        ),
         ("data", [run.manifest_sha256[:8] for run in runs]),
         ("videos", [str(run.videos) for run in runs]),
     ]
@@ -73,7 +78,9 @@ def _best(run: FoundRun) -> str:
 
 
 def _score(name: str, results: Values) -> str:
-    return format(results[name], SCORES[name]) if name in results else UNKNOWN
+    """Show the last value of a score, after the first one where it is followed."""
+    values = [results[key] for key in (score.first_key(name), name) if key in results]
+    return " → ".join(format(value, SCORES[name].form) for value in values) or UNKNOWN
 
 
 def spelled(value: Any) -> str:

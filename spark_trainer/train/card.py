@@ -8,6 +8,7 @@ import yaml
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.export import Loading, local_base, saves_adapter
 from spark_trainer.runs.summary import Summary
+from spark_trainer.speech.models import learns_its_own
 
 UNKNOWN = "unknown"
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
@@ -37,11 +38,12 @@ def write(
         ("licence of the base", "none" if run.from_scratch else terms.get("license", UNKNOWN)),
         ("learnt", METHODS[run.finetune]),
         ("data (SHA-256 of manifest.jsonl)", lineage["manifest_sha256"]),
+        *_own_transcripts(run, lineage),
         ("videos trained on", summary.training_videos),
         ("videos held out", summary.validation_videos),
         *_measured_on(run),
         *_held_out(summary),
-        *((f"held-out {name}", f"{value:.4g}") for name, value in summary.scores.items()),
+        *((f"held-out {name}", _score(name, summary)) for name in summary.scores),
         ("updates", summary.steps),
         ("weights", f"the {run.final}" + (", averaged" if run.ema_decay else "")),
         ("code", f"SparkTrainer {lineage['spark_trainer']}, {lineage['code']}"),
@@ -99,6 +101,20 @@ def _held_out(summary: Summary) -> list[tuple[str, str]]:
             f"{summary.best:.4f} at update {summary.best_step}",
         ),
     ]
+
+
+def _own_transcripts(run: Run, lineage: dict[str, Any]) -> list[tuple[str, str]]:
+    """Warn where a speech model was given what it had written down itself."""
+    told = [one.get("transcriber_model") for one in lineage.get("videos", {}).values()]
+    own = sum(learns_its_own(run, one) for one in told)
+    text = f"of {own} of {len(told)} videos by the base itself, which learns its own mistakes"
+    return [("transcripts", text)] if own else []
+
+
+def _score(name: str, summary: Summary) -> str:
+    """Write what a score of the saved weights is, and what it was before training."""
+    after, first = f"{summary.scores[name]:.4g}", summary.first_scores.get(name)
+    return after if first is None else f"{first:.4g} before, {after} after"
 
 
 def licence(model_name: str) -> dict[str, Any]:

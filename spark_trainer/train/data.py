@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from spark_trainer.config import Run
 from spark_trainer.data.batches import batches, dealt
-from spark_trainer.data.dataset import VideoFrameDataset
+from spark_trainer.data.samples import Samples
 from spark_trainer.errors import MachineError, SparkTrainerError
 from spark_trainer.families.kinds.reading import Reader, ReadResult
 from spark_trainer.system import environment
@@ -32,7 +32,7 @@ class DistributedBatchSampler:
     all processes have about as much to compute, instead of samples of one length.
     """
 
-    samples: VideoFrameDataset
+    samples: Samples
     update_size: int
     batch_size: int
     rank: int
@@ -68,7 +68,7 @@ class DistributedBatchSampler:
 
 
 def sampler(
-    samples: VideoFrameDataset, run: Run, accelerator: Accelerator, start: int
+    samples: Samples, run: Run, accelerator: Accelerator, start: int
 ) -> DistributedBatchSampler:
     """Return the sampler of this process, from update `start` on."""
     size, place = run.samples_per_update, (accelerator.process_index, accelerator.num_processes)

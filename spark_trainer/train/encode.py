@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_trainer.config import Run
-from spark_trainer.data import dataset, encoded, joining
-from spark_trainer.data.dataset import VideoFrameDataset
+from spark_trainer.data import encoded, joining
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard, Video
-from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.errors import told
+from spark_trainer.data.sample import Unusable
+from spark_trainer.data.samples import Samples
+from spark_trainer.errors import ABSENT, of_machine, told
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.steps import runner
 from spark_trainer.steps.base import Context, Step
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from spark_trainer.families.kinds.loading import Loaded
 
 # What a file is made of: a text, or a sample of a part of the data; or why it can't be made.
-Source = str | tuple[VideoFrameDataset, int] | Unusable
+Source = str | tuple[Samples, int] | Unusable
 Taken = dict[Path, Source]  # the files that a run takes of a video
 
 
@@ -58,6 +58,7 @@ def run(
 
     Raises:
         LaunchError: no GPU where one is asked for, or the pipeline or the data can't be used.
+        OSError: the machine failed.
     """
     import torch
 
@@ -77,6 +78,8 @@ def run(
             shard = Shard("", tuple(taken))
             return runner.Job(step, spec.encode_fingerprint, shard, context).run(marker)
     except (OSError, ValueError) as error:
+        if of_machine(error) and not isinstance(error, ABSENT):
+            raise
         raise LaunchError(f"encode: {error}") from error
 
 
@@ -165,12 +168,15 @@ class EncodeStep(Step[Run, EncodeRecord]):
     def _write(self, path: Path, source: Source) -> None:
         if isinstance(source, Unusable):
             raise source
-        shown = source if isinstance(source, str) else source[0][source[1]]
+        if isinstance(source, str):
+            with self._lock:
+                if not path.exists():  # another video has the same text
+                    encoded.write(path, self._family.encode_text(self._loaded, source))
+            return
+        samples, number = source
+        shown = samples.read(samples.encoded_plan(number))
         with self._lock:
-            if isinstance(shown, Sample):
-                encoded.write(path, self._family.encode_sample(self._loaded, shown))
-            elif not path.exists():  # another video has the same text
-                encoded.write(path, self._family.encode_text(self._loaded, shown))
+            encoded.write(path, self._family.encode_sample(self._loaded, shown))
 
 
 def _collected(spec: RunSpec, data: Path, folder: Path) -> Path:
@@ -186,21 +192,18 @@ def _taken(spec: RunSpec, run: Run, family: "Kind", manifest: Path) -> dict[Vide
     """Plan what a run takes of each video, trained on or held out."""
     taken: dict[Video, Taken] = {}
     kept = EncodedFiles(spec.encoded, spec.step_fingerprints)
-    name_of = kept.vision if run.encode_vision else kept.clip
-    reads_text = family.needs.text and not run.encode_vision
-    splits = dataset.read(manifest, spec.data_root, run, family.one_frame, family.needs)
+    splits = family.splits(manifest, spec.data_root, run)
     for samples in (splits["train"], splits["validation"]):
-        for number in range(samples.num_clips):
+        for number in range(samples.num_encoded):
             name = samples.video(number)
             files = taken.setdefault(Video(name, f"{name[:2]}/{name}"), {})
             try:
-                plan = samples.plan(number)
-                files.setdefault(name_of(samples, plan), (samples, number))
+                plan = samples.encoded_plan(number)
+                files.setdefault(family.encoded_file(kept, samples, plan, run), (samples, number))
             except Unusable as reason:
                 files[spec.encoded / str(number)] = reason  # is never there, so each job names it
                 continue
-            texts = ("", plan.answer) if reads_text else ()
-            files |= {kept.text(text): text for text in texts}
+            files |= {kept.text(text): text for text in family.encoded_texts(plan, run)}
     return taken
 
 

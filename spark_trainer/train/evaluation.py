@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.methods.base import Method
+from spark_trainer.metrics.score import FORGETTING
 from spark_trainer.system import log
 from spark_trainer.train import data
 from spark_trainer.train.setup import TrainingError
@@ -92,30 +92,50 @@ def show(
     strategy: Strategy,
     method: Method,
     model: Any,
-    reader: Reader,
+    readers: Sequence[Reader],
     tracker: Tracker | None,
     step: int,
     stopping: Stopping,
 ) -> dict[str, float]:
-    """Show what is made of the first `num_samples` held-out videos; returns scores of it.
+    """Show what is made of the first `num_samples` videos of each reader; returns scores of it.
+
+    The first reader has the held-out videos; the scores of another tell what is forgotten.
 
     All processes must call it. Where weights are sharded all make each sample together, else they
     take turns, and leave off where they are asked to stop. The one with a tracker records it.
     """
     model.eval()
-    numbers = reader.samples.first_of_each_video()[: method.run.num_samples]
+    counts = [0] * len(readers)
+
+    def counted() -> Iterator[Generated]:
+        for place, reader in enumerate(readers):
+            for one in _made(strategy, method, model, reader, stopping):
+                counts[place] += 1
+                yield one
+
+    if tracker is None:
+        deque(counted(), maxlen=0)
+        return {}
+    records = tracker.samples(step, counted())
+    if stopping():
+        return {}
+    beside = method.scores(records[counts[0] :]) if len(readers) > 1 else {}
+    forgotten = {f"{FORGETTING}{name}": value for name, value in beside.items()}
+    return method.scores(records[: counts[0]]) | forgotten
+
+
+def _made(
+    strategy: Strategy, method: Method, model: Any, reader: Reader, stopping: Stopping
+) -> Iterator[Generated]:
+    """Yield what is made of the first videos of a reader."""
+    numbers = reader.samples.shown(method.run.num_samples)
 
     def made(some: Sequence[int]) -> Iterator[Generated]:
         # Those that take part together can't leave off one by one.
         alone = (lambda: 0) if strategy.shards_weights else stopping
         return method.show(model, _usable(reader, some, alone))
 
-    shown = made(numbers) if strategy.shards_weights else _in_turn(strategy, numbers, made)
-    if tracker is None:
-        deque(shown, maxlen=0)
-        return {}
-    records = tracker.samples(step, shown)
-    return {} if stopping() else method.scores(records)
+    return made(numbers) if strategy.shards_weights else _in_turn(strategy, numbers, made)
 
 
 def _in_turn(
@@ -138,7 +158,7 @@ def _in_turn(
         yield from found[0] or ()
 
 
-def _usable(reader: Reader, numbers: Sequence[int], stopping: Stopping) -> Iterator[Sample]:
+def _usable(reader: Reader, numbers: Sequence[int], stopping: Stopping) -> Iterator[Any]:
     for number in numbers:
         if stopping():
             return

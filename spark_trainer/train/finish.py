@@ -1,6 +1,7 @@
 """How a run ends: the trained weights in `final/`, then the summary that says it is finished."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 
 from spark_trainer.data.files import read_json
 from spark_trainer.families.kinds.loading import Loaded
-from spark_trainer.metrics.text import SCORES
+from spark_trainer.metrics import score
 from spark_trainer.runs.summary import Summary
 from spark_trainer.train import checkpoints, final, setup
 from spark_trainer.train.setup import TrainingError
@@ -33,6 +34,7 @@ def finish(trainer: "Trainer", step: int) -> None:
     trainer.tracker.close()
     metrics, objective = progress.metrics, start.method.objective
     saved = _metrics_at(trainer, progress.best_step) if run.final == "best" else metrics
+    scores = score.known(saved)
     summary = Summary(
         steps=step,
         device=start.accelerator.device.type,
@@ -41,7 +43,8 @@ def finish(trainer: "Trainer", step: int) -> None:
         last=metrics.get(objective.metric),
         best=progress.best,
         best_step=progress.best_step,
-        scores={name: saved[name] for name in SCORES if name in saved},
+        scores=scores,
+        first_scores=_first_metrics(trainer, scores),
         final=run.final,
         processes=start.accelerator.num_processes,
         optimizer_bytes=held,
@@ -57,13 +60,26 @@ def finish(trainer: "Trainer", step: int) -> None:
     summary.write(start.folder)
 
 
+def _metrics(trainer: "Trainer") -> Iterator[dict[str, float]]:
+    """Yield the metrics of the run, line by line."""
+    for line in trainer.setup.folder.metrics.read_text(encoding="utf-8").splitlines():
+        yield json.loads(line)
+
+
 def _metrics_at(trainer: "Trainer", step: int | None) -> dict[str, float]:
     """Return what an evaluation measured."""
     found: dict[str, float] = {}
-    for line in trainer.setup.folder.metrics.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
+    for values in _metrics(trainer):
         found |= values if values["step"] == step else {}
     return found
+
+
+def _first_metrics(trainer: "Trainer", names: Iterable[str]) -> dict[str, float]:
+    """Return the first value that each of some metrics had."""
+    found: dict[str, float] = {}
+    for values in _metrics(trainer):
+        found = score.known(values) | found
+    return {name: found[name] for name in names if name in found}
 
 
 def _best(trainer: "Trainer") -> Path:

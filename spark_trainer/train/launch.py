@@ -11,7 +11,7 @@ import yaml
 
 from spark_trainer.config import ConfigError, Run
 from spark_trainer.data import joining, manifest, questions
-from spark_trainer.data.dataset import split_of
+from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import write_json, write_text
 from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
 from spark_trainer.runs import configured
@@ -80,7 +80,7 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
         joining.collect(data, spec.index, folder.manifest, folder.rejected)
         if run.text.questions is not None:
             questions.join(Path(run.text.questions), folder.manifest, run.max_left_out)
-        splits = {split_of(entry["id"], run.split) for entry in manifest.read(folder.manifest)}
+        splits = {of_entry(entry, run.split) for entry in manifest.read(folder.manifest)}
         if spec.base:
             continued.begin(spec.base, folder, spec.run_id, log.logger.warning)
     except ValueError as error:
@@ -91,7 +91,7 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
         if split not in splits:
             raise LaunchError(
                 f"train.split: no video in the split {split!r} of {folder.manifest}; change "
-                "split.validation or split.seed, or add videos"
+                "split.validation, split.validation_paths or split.seed, or add videos"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a run is made of: clips, who captioned them, code, packages, hardware."""
+"""What a run is made of: clips, who captioned and transcribed them, code, packages, hardware."""
 
 import platform
 import subprocess
@@ -22,6 +22,7 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
             "source_path": entry["meta"].get("source_path"),
             "captioner": entry["meta"].get("captioner"),
             "captioner_model": entry["meta"].get("captioner_model"),
+            "transcriber_model": entry["meta"].get("transcriber_model"),
         }
         for entry in manifest.read(data)
     }

@@ -188,7 +188,8 @@ class Trainer:
         """Show what is made of a few held-out samples; returns scores of it."""
         setup, strategy = self.setup, self.updates.strategy
         model = setup.accelerator.unwrap_model(self.updates.model)
-        inside = setup.method, model, setup.validation, self.tracker
+        readers = [setup.validation, *([setup.beside] if setup.beside else [])]
+        inside = setup.method, model, readers, self.tracker
         with strategy.gather_root():
             return evaluation.show(strategy, *inside, step, self.stopping)
 

@@ -12,7 +12,6 @@ from torch.autograd.graph import _engine_run_backward
 
 from spark_trainer import methods
 from spark_trainer.config import Run
-from spark_trainer.data import dataset
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
@@ -165,9 +164,9 @@ def _without_weights(run: Run) -> tuple[Method, set[torch.nn.Module]]:
 def _samples(run: Run, family: Kind, data: Data | None) -> Splits:
     """Return the samples to train on, none where there is no data."""
     if data is None:
-        none = dataset.VideoFrameDataset(Path(), Path(), run, family.one_frame, family.needs)
+        none = family.samples(Path(), Path(), run)
         return none, none
-    found = dataset.read(data.manifest, data.root, run, family.one_frame, family.needs)
+    found = family.splits(data.manifest, data.root, run)
     return found["train"], found["validation"]
 
 

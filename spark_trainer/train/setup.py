@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from spark_trainer import families, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
 from spark_trainer.data.encoded import EncodedFiles
+from spark_trainer.data.samples import Check, Samples
 from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
@@ -31,7 +33,10 @@ class TrainingError(UserError):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a process of a run starts from."""
+    """What a process of a run starts from.
+
+    `beside` reads other samples than the run's that scores are told of, if any.
+    """
 
     folder: RunFolder
     run: Run
@@ -40,6 +45,7 @@ class Setup:
     method: Method
     training: Reader
     validation: Reader
+    beside: Reader | None
 
     @property
     def loaded(self) -> Loaded:
@@ -64,7 +70,8 @@ def prepare(folder: Path) -> Setup:
     _check_generating(method, strategies.of(run)(run, accelerator))
     kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, kept)
-    return Setup(here, run, launched, accelerator, method, training, validation)
+    beside = family.beside(method.loaded, run)
+    return Setup(here, run, launched, accelerator, method, training, validation, beside)
 
 
 def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
@@ -193,26 +200,28 @@ def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) ->
     return loaded
 
 
-def _splits(
-    folder: RunFolder, root: Path, run: Run, family: Kind, check: dataset.Check | None
-) -> Splits:
+def _splits(folder: RunFolder, root: Path, run: Run, family: Kind, check: Check | None) -> Splits:
     """Return the training and the validation split of the data; light beside a model.
 
     Raises:
         ValueError: one of them is empty, or too many of its videos lack something.
     """
     manifest = folder.manifest
-    found = dataset.read(manifest, root, run, family.one_frame, family.needs, check)
+    family.check_data(manifest, folder.rejected, run)
+    make = partial(family.samples, manifest, root, run)
+    found = dataset.splits(manifest, run.split, make, check)
     _check_split("train", found["train"], manifest, run)
     if run.holds_out:
         _check_split("validation", found["validation"], manifest, run)
     return found["train"], found["validation"]
 
 
-def _check_split(split: str, samples: dataset.VideoFrameDataset, manifest: Path, run: Run) -> None:
+def _check_split(split: str, samples: Samples, manifest: Path, run: Run) -> None:
     lost, usable = samples.left_out, samples.num_videos
     for reason in lost:
         log.logger.warning("left out of %s: %s", split, reason)
+    for remark in samples.remarks:
+        log.logger.warning("%s: %s", split, remark)
     if len(lost) > run.max_left_out * (usable + len(lost)):
         raise ValueError(
             f"train.max_left_out: {len(lost)} of {usable + len(lost)} videos of the split "

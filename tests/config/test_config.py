@@ -55,11 +55,6 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"audio": {"enabled": False}}, "transcript.enabled", "expected audio.enabled to be true"),
     ({"frames": {"enabled": False}}, "caption.enabled", "expected frames.enabled to be true"),
     ({"train": {"batch_size": 0}}, "train.batch_size", "greater than or equal to 1 (got 0)"),
-    (
-        {"train": {"model_type": "asr"}},
-        "train.model_type",
-        "asr can't be trained by this version; expected vision_language, diffusion or rft",
-    ),
     ({"train": {"model_type": "rft"}}, "train.rft.reward_funcs", "the name of a reward"),
     (
         {"train": {"model_type": "rft", "rft": {"reward_funcs": ["exact"]}}},
@@ -162,9 +157,39 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "one bare process uses one GPU",
     ),
     (
-        {"train": {"runs": {"x": {"model_type": "asr"}}}},
-        "train.runs.x.model_type",
-        "asr can't be trained by this version",
+        {"train": {"runs": {"x": {"model_type": "rft"}}}},
+        "train.runs.x.rft.reward_funcs",
+        "the name of a reward",
+    ),
+    (
+        {"train": {"model_type": "asr", "clip": {"fps": 8}}},
+        "train.clip.fps",
+        "expected none for asr",
+    ),
+    (
+        {"train": {"model_type": "asr", "packing": True}},
+        "train.packing",
+        "expected false for asr",
+    ),
+    (
+        {"train": {"model_type": "asr", "finetune": "lora", "save": "adapter"}},
+        "train.asr.export",
+        "expected [hf] with save: adapter for asr",
+    ),
+    (
+        {"train": {"model_type": "asr", "text": {"prompt": "listen"}}},
+        "train.text.prompt",
+        "expected none for asr",
+    ),
+    (
+        {"train": {"model_type": "asr", "asr": {"language": "xx"}}},
+        "train.asr.language",
+        "expected one of af, am",
+    ),
+    (
+        {"train": {"model_type": "asr", "asr": {"export": ["ct2"]}}},
+        "train.asr.export",
+        "expected hf among them",
     ),
     ({"train": {"runs": {"x": {"batch_size": 0}}}}, "train.runs.x.batch_size", "equal to 1"),
     ({"train": {"batch_size": 10**20}}, "train.batch_size", "less than or equal to 65536"),
@@ -256,7 +281,13 @@ def test_every_wrong_run_key_has_its_line() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("- a\n", "expected a mapping"), ("a: [\n", "line 2"), ("frame_rate: 0\n", "frame_rate: ")],
+    [
+        ("- a\n", "expected a mapping of keys"),
+        ("a: [\n", "line 2"),
+        ("frame_rate: 0\n", "frame_rate: "),
+        ("a: 1\nb: 2\n", "b: unknown key; expected one of: "),
+        ("frames: {}\nframes: {}\n", "expected YAML (the key 'frames' stands twice"),
+    ],
 )
 def test_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "mine.yaml"

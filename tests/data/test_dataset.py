@@ -4,6 +4,7 @@ import hashlib
 import json
 import resource
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ def test_split_has_the_shares_asked_for_and_is_decided_by_content() -> None:
     assert 0.17 < parts.count("validation") / len(parts) < 0.23
     assert 0.07 < parts.count("test") / len(parts) < 0.13
     assert parts != [split_of(h, Split(validation=0.2, test=0.1, seed=1)) for h in HASHES]
+
+
+def test_paths_hold_out_beside_the_share() -> None:
+    split = Split(validation=0.0, test=0.1, validation_paths=("held-out/*", "*/b?.mp4"))
+    assert split.holds_out
+    for names in (["held-out/deep/a.mp4"], ["else.mp4", "x/b1.mp4"]):
+        assert {split_of(h, split, names) for h in HASHES} == {"validation"}
+    others = [split_of(h, split, ["x/held-out/a.mp4", "b1.mp4"]) for h in HASHES]
+    assert others == [split_of(h, Split(validation=0.0, test=0.1)) for h in HASHES]
 
 
 @pytest.fixture
@@ -247,7 +257,8 @@ def test_a_reference_that_is_of_no_use_leaves_its_video_out(manifest: Path) -> N
 
     text = {"each": "qa", "prompt": "{question}", "answer": "{answer}"}
     run = Run(split={"validation": 0}, text=text)
-    data = dataset.read(manifest, manifest.parent / "data", run, False, Needs(), check)["train"]
+    make = partial(VideoFrameDataset, manifest, manifest.parent / "data", run, False, Needs())
+    data = dataset.splits(manifest, run.split, make, check)["train"]
     assert seen == [
         *(("a10", "q0", 6.0), ("a40", "q0", 6.0)),
         *(("a50", "q0", 6.0), ("a51", "q1", 6.0)),

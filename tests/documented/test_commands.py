@@ -25,6 +25,7 @@ from .test_examples import SHOWN, SPEAKER
 no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 VIDEOS = 6  # of the demo, besides one that is broken; one of them has two names
 DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+OFF = {step: {"enabled": False} for step in ("transcript", "caption")}
 DAY: dict[str, Callable[[Clone, str], None]] = {}
 
 
@@ -228,8 +229,7 @@ def takes_twice_the_frames(clone: Clone, line: str) -> None:
 @typed("snakemake manifest --configfile mine.yaml")
 def is_not_laid_over_the_demo(clone: Clone, line: str) -> None:
     mine = {"video_dir": "config/demo/clips", "output_dir": "mine"}
-    off = {step: {"enabled": False} for step in ("transcript", "caption")}
-    (clone.folder / "mine.yaml").write_text(yaml.safe_dump(mine | off))
+    (clone.folder / "mine.yaml").write_text(yaml.safe_dump(mine | OFF))
     clone.type(line)
     assert len(clone.manifest("mine")) == VIDEOS
     assert all(one["meta"]["caption"] is None for one in clone.manifest("mine"))
@@ -237,7 +237,7 @@ def is_not_laid_over_the_demo(clone: Clone, line: str) -> None:
 
 @typed("snakemake manifest --config 'index={allow_empty: true}'")
 def takes_an_emptied_folder_for_what_it_is(clone: Clone, line: str) -> None:
-    configure(clone, video_dir="few", output_dir="emptied")
+    configure(clone, video_dir="few", output_dir="emptied", **OFF)
     (clone.folder / "few").mkdir()
     shutil.copy(clone.folder / "config/demo/clips/dog.mp4", clone.folder / "few")
     clone.type("snakemake manifest")
@@ -251,17 +251,18 @@ def takes_an_emptied_folder_for_what_it_is(clone: Clone, line: str) -> None:
 
 @typed("snakemake <output_dir>/<folder>/pose.json")
 def finds_a_person(clone: Clone, line: str) -> None:
-    shutil.copy(SPEAKER, clone.folder / "config/demo/clips")
-    configure(clone, pose={"enabled": True})
+    (clone.folder / "speaking").mkdir()
+    shutil.copy(SPEAKER, clone.folder / "speaking")
+    configure(clone, video_dir="speaking", output_dir="spoken", pose={"enabled": True}, **OFF)
     clone.type("snakemake manifest")
-    folder = f"data/processed/{one_of(clone, 'speaker.mp4')}"
+    [one] = clone.manifest("spoken")
+    folder = f"spoken/{one['frames_dir'].removesuffix('/frames')}"
     before = clone.json(f"{folder}/pose.json")
     (clone.folder / folder / "pose.json").unlink()
     clone.type(line.replace("<output_dir>/<folder>", folder))
     timing = dict.fromkeys(("made", "seconds"))
     assert clone.json(f"{folder}/pose.json") | timing == before | timing
     assert list((clone.folder / folder / "pose").glob("*.mp4"))
-    (clone.folder / "config/demo/clips/speaker.mp4").unlink()
     configure(clone)
 
 

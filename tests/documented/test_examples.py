@@ -30,7 +30,7 @@ pytestmark = [
 ]
 SPEAKER = ROOT / "tests/assets/speaker.mp4"
 CLIPS = ("cup", "globe-reading", "title", "bunny")
-COPIES = 5  # of each clip, every one of another content
+COPIES = 3  # of each clip, every one of another content
 SECONDS = 5
 BLIP = "Salesforce/blip-image-captioning-base"
 HERE: dict[str, Any] = {
@@ -125,7 +125,14 @@ GRPO = Example(
     },
 )
 PREPARING = "preprocess_example.yaml"
-SHOWN = {example.path for example in (*TEXT, *FILMS, GRPO, ANIMATEDIFF, WAN)} | {PREPARING}
+WHISPER = Example(
+    "examples/whisper.yaml",
+    tiny.whisper,
+    r"model\.decoder.*",
+    samples=16,
+    here={"max_steps": 2, "num_samples": 1, "mixed_precision": "no"},
+)
+SHOWN = {example.path for example in (*TEXT, *FILMS, GRPO, ANIMATEDIFF, WAN, WHISPER)} | {PREPARING}
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +146,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return made
 
 
-def write_copies(clone: Clone, source: Path, *options: str) -> None:
+def write_copies(clone: Clone, source: Path, *options: str, copies: int = COPIES) -> None:
     """Write the beginning of a clip several times, with another hash each."""
     (clone.folder / "videos").mkdir(exist_ok=True)
     path = clone.folder / "videos" / f"{source.stem}.mp4"
     command = [ffmpeg.binary(), "-v", "error", "-stream_loop", "-1", "-i", str(source)]
     command += ["-t", str(SECONDS), *options, "-c:v", "mpeg4", "-c:a", "aac", str(path)]
     subprocess.run(command, check=True)
-    for number in range(1, COPIES):
+    for number in range(1, copies):
         free = struct.pack(">I4sI", 12, b"free", number)  # a box that players skip
         path.with_stem(f"{path.stem}-{number}").write_bytes(path.read_bytes() + free)
 
@@ -230,12 +237,27 @@ def test_wan_animate_from_raw_video(tmp_path: Path) -> None:
     clone = Clone.of(tmp_path)
     clone.stand_in(BLIP, tiny.blip)
     clone.stand_in("Systran/faster-whisper-base", whisper_base)
-    write_copies(clone, SPEAKER)
+    write_copies(clone, SPEAKER, copies=5)  # of three none would be held out
     made, _ = run(clone, WAN)
     check(WAN, made)
     assert list(made.folder.glob("final/*lora*.safetensors"))
     assert not (made.folder / "final/transformer").exists()
     assert list(made.folder.glob("samples/*/*.mp4"))
+
+
+def test_whisper_from_videos_and_subtitles(tmp_path: Path) -> None:
+    clone = Clone.of(tmp_path)
+    write_copies(clone, SPEAKER)
+    subtitles = clone.folder / "data/subtitles"
+    subtitles.mkdir(parents=True)
+    for video in (clone.folder / "videos").iterdir():
+        cue = "1\n00:00:00,500 --> 00:00:03,000\nSomebody speaks.\n"
+        (subtitles / f"{video.stem}.srt").write_text(cue)
+    made, start = run(clone, WHISPER)
+    check(WHISPER, made)
+    made.learnt(start, WHISPER.learnt)
+    assert (made.folder / "final/ct2/model.bin").is_file()
+    assert (made.folder / "final/openai.pt").is_file()
 
 
 def test_the_preparing_example(clone: Clone) -> None:

@@ -24,6 +24,9 @@ from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.kinds.speech import with_sound
+from spark_trainer.speech.heard import Said
+from spark_trainer.speech.segments import Segment
 from spark_trainer.train import optim
 
 from . import tiny, tiny_pipelines
@@ -32,6 +35,7 @@ from .conftest import ANSWERS, clip
 FOLDER = Path(__file__).parent / "golden"
 UPDATES = 6
 DIFFUSION = ("animatediff", "svd", "wan_animate")  # the families that make videos
+SPEECH = ("whisper",)  # those that write down what is said
 VARIANTS = (
     "blip",
     "blip2",
@@ -60,7 +64,8 @@ def losses(variant: str) -> str:
     schedule = optim.schedule(optimizer, run, UPDATES)
     lines = []
     for update in range(UPDATES):
-        batch = (_clips if variant in DIFFUSION else _texts)(family, loaded, update)
+        made_of = _clips if variant in DIFFUSION else _sounds if variant in SPEECH else _texts
+        batch = made_of(family, loaded, update)
         loss = family.loss(loaded, loaded.model, batch) / batch.num_targets
         lines.append(f"{loss.item():.8f}\n")
         loss.backward()
@@ -83,6 +88,19 @@ def _texts(family: Any, loaded: Loaded, update: int) -> Batch:
         if name.startswith("pixel_values"):
             batch.tensors[name] = torch.randn(value.shape, generator=pixels, dtype=torch.float64)
     return batch
+
+
+def _sounds(family: Any, loaded: Loaded, update: int) -> Batch:
+    """Three windows, with times, text before, or neither; their spectrograms are drawn here."""
+    drawn, windows = torch.Generator().manual_seed(update), []
+    for number in range(3):
+        words = Segment(0.0, 2.0, ANSWERS[(3 * update + number) % len(ANSWERS)])
+        before = (words,) if number == 1 else ()
+        said = Said((words,), previous=before, language="en", with_times=number == 2)
+        mels = torch.randn(1, 80, 3000, generator=drawn, dtype=torch.float64)
+        row = family.row(loaded, said, Run(model_type="asr"), learns_language=True)
+        windows.append(with_sound(row, input_features=mels))
+    return family.collate(loaded, windows)
 
 
 def _clips(family: Any, loaded: Loaded, update: int) -> Batch:
@@ -118,7 +136,7 @@ def main() -> int:
     parser.add_argument("variants", nargs="*", metavar="variant", help="all without any")
     options = parser.parse_args()
     fix, differs = options.fix, False
-    for variant in options.variants or (*VARIANTS, *DIFFUSION):
+    for variant in options.variants or (*VARIANTS, *DIFFUSION, *SPEECH):
         path, new = FOLDER / f"{variant}.txt", losses(variant)
         old = path.read_text() if path.exists() else ""
         if fix:

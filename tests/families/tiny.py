@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import transformers
 
+from spark_trainer.speech import formats
+
 from . import tokenizers
 
 ROOT = Path(__file__).parent.parent.parent
@@ -308,6 +310,25 @@ def llava_onevision(folder: Path) -> Path:
         chat_template=tokenizers.LLAVA_ONEVISION,
     )
     return _save(folder, _model("LlavaOnevisionForConditionalGeneration", config), processor)
+
+
+def whisper(folder: Path, mels: int = 80) -> Path:
+    """A multilingual Whisper; of its own sizes only those of the vocabulary and of sound stand."""
+    config = transformers.WhisperConfig(
+        vocab_size=51865,
+        num_mel_bins=mels,
+        d_model=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=1,
+        decoder_attention_heads=1,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        begin_suppress_tokens=[220, 50257],
+        suppress_tokens=None,
+    )
+    model = _model("WhisperForConditionalGeneration", config)
+    return _save(folder, model, formats.processor(config.to_dict()))
 
 
 def dropping(checkpoint: Path, folder: Path, share: float) -> Path:

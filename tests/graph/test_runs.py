@@ -55,6 +55,22 @@ def test_a_run_is_found_where_its_settings_and_data_say(runs: RunGraph) -> None:
     assert read_json(runs.spec_file("given"))["name"] == "given"
 
 
+def test_a_video_that_is_moved_to_the_held_out_ones_makes_a_run_another(
+    ask: Ask, two_clips: dict[str, str]
+) -> None:
+    split = {"validation": 0, "validation_paths": ["held-out*"]}
+    settings = {"runs": {"by_path": {"split": split}, "by_share": {}}}
+
+    def found() -> dict[str, Path]:
+        return RunGraph(ask(train=settings)).summaries
+
+    before = found()
+    first = min(path for path in Path(two_clips["video_dir"]).iterdir() if path.is_file())
+    first.rename(first.with_name(f"held-out {first.name}"))
+    assert found()["by_share"] == before["by_share"]
+    assert found()["by_path"] != before["by_path"]
+
+
 def test_what_is_encoded_ahead_is_waited_for(runs: RunGraph) -> None:
     (shard,) = runs.videos.index.shards
     assert runs.encoded("captions") == runs.encoded("each_step") == []

@@ -1,5 +1,7 @@
 """What a result waits for, what names it, and which records are asked for again."""
 
+from pathlib import Path
+
 import pytest
 
 from spark_trainer.data.files import read_json, write_json
@@ -39,6 +41,21 @@ def test_another_setting_is_another_marker_for_the_step_and_what_reads_it(ask: A
     assert before.markers("audio") == after.markers("audio")
     assert before.manifest_marker != after.manifest_marker
     assert before.gallery_marker != after.gallery_marker
+
+
+def test_a_model_trained_anew_moves_transcripts_and_what_reads_them(
+    ask: Ask, tmp_path: Path
+) -> None:
+    """A run's folder keeps its name where only the weights in it are others."""
+    final = tmp_path / "runs/words-0123abcd/final"
+    final.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (final / name).write_text('{"model_type": "whisper"}')
+    chosen = {"transcript": {"whisper_model": str(final)}, "caption": {"enabled": True}}
+    before = ask(**chosen).fingerprints
+    (final / "model.safetensors").write_text("other weights")
+    after = ask(**chosen).fingerprints
+    assert {step for step in before if before[step] != after[step]} == {"transcript", "manifest"}
 
 
 def test_a_larger_marker_stands_for_what_is_left(ask: Ask) -> None:

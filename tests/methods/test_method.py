@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState, GradientState
 from spark_trainer import methods
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.methods.base import Update
+from spark_trainer.methods.grpo import GRPO
 from spark_trainer.methods.supervised import Supervised
 from spark_trainer.metrics.objective import Objective
 from spark_trainer.train import setup
@@ -96,7 +97,8 @@ def test_targets_are_counted_after_a_method_made_its_batches(make: Any) -> None:
 
 
 def test_each_model_type_has_its_method() -> None:
-    for model_type in ("vision_language", "diffusion"):
+    for model_type in ("vision_language", "diffusion", "asr"):
         assert methods.find(model_type) is Supervised
-    with pytest.raises(ValueError, match=r"train\.model_type: no method trains asr"):
-        methods.find("asr")
+    assert methods.find("rft") is GRPO
+    with pytest.raises(ValueError, match=r"train\.model_type: no method trains raft"):
+        methods.find("raft")

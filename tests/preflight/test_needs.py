@@ -207,6 +207,16 @@ def test_what_a_run_lacks_is_named_with_its_key(
     assert found.startswith(f"train.runs.default{line}")
 
 
+def test_what_a_speech_model_hears_is_made_or_given(tmp_path: Path) -> None:
+    keys = run(tmp_path, model_name="offline-tiny.en", model_type="asr", text={})
+    [line] = lines(keys)
+    assert ".text.answer: no video will have 'transcript'; expected transcript.enabled" in line
+    keys["train"]["asr"] = {"references": str(tmp_path)}
+    assert lines(keys) == []
+    [line] = lines(keys | {"audio": {"enabled": False}})
+    assert line.endswith(".model_type: asr learns from sound; expected audio.enabled")
+
+
 def test_a_format_that_numbers_have_is_fine(tmp_path: Path) -> None:
     assert lines(run(tmp_path, text={"answer": "{duration:.1f} s, {width:d}, {id!r:>9}"})) == []
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -212,6 +213,23 @@ def test_json_lines_hold_everything(runs: Runs) -> None:
         "rouge_l": 0.1,
         "cider": 0.25,
     }
+
+
+def test_error_rates_stand_beside_those_before_training(runs: Runs) -> None:
+    """Beside a run that writes captions, whose columns stay as they are."""
+    runs.write("captions-5e6f7a8b", FAST)
+    made = runs.write("speech-1a2b3c4d", {})
+    rates = {0: (48.0, 23.1), 24: (16.9, None), 48: (13.85, 8.9)}
+    lines = [{"step": n, "wer": w, "cer": c, "insertions": 3.0} for n, (w, c) in rates.items()]
+    (made / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    heading, captions, speech = runs.show()
+    columns = re.split(r" {2,}", heading)
+    assert columns[4:11] == ["held-out loss", "best", "bleu", "rouge_l", "cider", "wer", "cer"]
+    assert re.split(r" {2,}", speech)[4:11] == [*"-----", "48.0 → 13.8", "23.1 → 8.9"]
+    assert re.split(r" {2,}", captions)[6:11] == ["10.0", "0.100", "0.25", "-", "-"]
+    found = json.loads(runs.show("--json")[1])["results"]
+    assert (found["first_wer"], found["wer"], found["insertions"]) == (48.0, 13.85, 3.0)
+    assert "first_insertions" not in found
 
 
 def test_folders_come_from_the_configuration_or_the_flag(runs: Runs) -> None:

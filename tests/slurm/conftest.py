@@ -71,6 +71,8 @@ class Job:
 class Submitting(Workspace):
     """A workspace with a profile of its own: the shipped one, edited as a user would."""
 
+    patience: tuple[str, ...] = ()  # the profile's
+
     @property
     def profile(self) -> Path:
         return self.folder / "slurm"

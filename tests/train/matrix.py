@@ -35,6 +35,7 @@ from spark_trainer.train import setup
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import Setup
 from spark_trainer.train.topology import STORE_VARIABLE, Topology
+from tests import sounds
 from tests.families import tiny, tiny_pipelines, varlen_on_cpu  # noqa: F401  # registers it
 
 from .conftest import fresh, write_run
@@ -42,8 +43,10 @@ from .conftest import fresh, write_run
 WRITES = ("blip", "blip2", "internvl", "llava", "qwen2_vl")
 OTHERS = ("blip2_t5", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")  # of the same
 DIFFUSION = ("svd", "animatediff", "wan_animate")
-FAMILIES = (*WRITES, *DIFFUSION)
+SPEECH = ("whisper",)
+FAMILIES = (*WRITES, *DIFFUSION, *SPEECH)
 STRATEGIES = ("ddp", "zero2", "zero3", "fsdp")
+PLAIN = ("full", "no", False)
 FPS = 8
 
 
@@ -69,15 +72,18 @@ class Cell:
 def cells(strategy: str, families: Iterable[str] = FAMILIES) -> list[Cell]:
     """Those of a strategy; four bits are for families that write, and of one process that is alone.
 
-    Shared out, each pair of settings meets in half of the runs: ZeRO-3 and FSDP2 take one half,
-    ZeRO-2 the other.
+    Of families that hear, and shared out, each pair of settings meets in half of the runs: ZeRO-3
+    and FSDP2 take one half, ZeRO-2 and runs alone the other. The plain run that is shared out is
+    left to `strategies/test_strategies.py`, where one of each kind is in every strategy.
     """
     found = []
     for family in families:
         tunes = ["full", "lora", *(["qlora"] if strategy == "ddp" and family in WRITES else [])]
         for tune, precision, again in product(tunes, ("no", "bf16"), (False, True)):
             odd = (tune == "lora") ^ (precision == "bf16") ^ again
-            if strategy == "ddp" or odd == (strategy == "zero2"):
+            half = odd == (strategy in ("zero2", "ddp"))
+            plain = strategy != "ddp" and (tune, precision, again) == PLAIN
+            if (strategy == "ddp" and family not in SPEECH) or (half and not plain):
                 found.append(Cell(family, tune, precision, again, strategy))
     return found
 
@@ -112,7 +118,8 @@ class Store:
         meta: dict[str, Any] = {"caption": "a dog", "frame_times": [i / FPS for i in range(6)]}
         meta |= {"duration": 6 / FPS, "fps": 24.0, "width": 32, "height": 32}
         meta |= {"pose_dir": f"{video}/pose", "face_dir": f"{video}/face"}
-        return {"id": video, "frames_dir": f"{video}/frames", "audio": None, "meta": meta}
+        spoken = sounds.entry(self.folder / "data", video)
+        return spoken | {"frames_dir": f"{video}/frames", "meta": spoken["meta"] | meta}
 
     def checkpoint(self, family: str) -> Path:
         path = self.folder / family
@@ -153,6 +160,8 @@ class Store:
             frames = 5 if cell.family == "wan_animate" else 3
             settings = {"model_type": "diffusion", "encode": "each_step"} | settings
             settings["clip"] = {"num_frames": frames, "fps": FPS, "sizes": [[32, 32]]}
+        if cell.family in SPEECH:
+            settings = {"model_type": "asr", "asr": {"export": ["hf"], "no_speech": 0}} | settings
         if cell.strategy == "fsdp":
             settings["fsdp"] = True
         elif cell.strategy != "ddp":

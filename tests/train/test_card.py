@@ -105,6 +105,27 @@ def test_a_base_of_the_hub_is_named_with_what_became_of_it(
     assert "| base | Qwen/Qwen2.5-VL-3B-Instruct |" in text
 
 
+def test_scores_stand_beside_those_before_training(tmp_path: Path) -> None:
+    scores = {"wer": 16.91, "substitutions": 30.0, "wer_de": 12.5}
+    summary = replace(SUMMARY, scores=scores, first_scores={"wer": 48.0, "substitutions": 91.0})
+    card.write(tmp_path, Run(from_scratch=True), LINEAGE, summary, LOADING)
+    text = (tmp_path / "README.md").read_text()
+    assert "| held-out wer | 48 before, 16.91 after |" in text
+    assert "| held-out substitutions | 91 before, 30 after |" in text
+    assert "| held-out wer_de | 12.5 |" in text
+
+
+def test_a_model_that_was_given_its_own_transcripts(tmp_path: Path) -> None:
+    videos = {"aa": {"transcriber_model": "tiny.en"}, "bb": {"transcriber_model": "large"}}
+    lineage = LINEAGE | {"videos": videos | {"cc": {"captioner": "blip"}}}
+    said = "| transcripts | of 1 of 3 videos by the base itself, which learns its own mistakes |"
+    speech: dict[str, Any] = {"model_type": "asr", "model_name": "openai/whisper-tiny.en"}
+    for more, warned in [({}, True), ({"asr": {"references": "said.csv"}}, False)]:
+        run = Run(**speech, **more, from_scratch=True)
+        card.write(tmp_path, run, lineage, SUMMARY, LOADING)
+        assert (said in (tmp_path / "README.md").read_text()) == warned
+
+
 def test_random_weights_have_no_base(tmp_path: Path) -> None:
     head, text = written(tmp_path, Run(from_scratch=True))
     assert head == {"library_name": "transformers", "pipeline_tag": "video-text-to-text"}

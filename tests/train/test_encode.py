@@ -1,7 +1,9 @@
 """What is encoded ahead: the same training, and made again exactly when it must be."""
 
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from spark_trainer.config import Run, Split
+from spark_trainer.data import encoded
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.sample import Unusable
@@ -372,6 +375,34 @@ def test_a_damaged_file_is_never_learnt_from(make: Make) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     train(folder)
     assert str(path) in (folder / "train.log").read_text()
+
+
+def test_a_file_that_the_machine_cannot_open_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / "clip.safetensors"
+    encoded.write(path, {"latents": torch.ones(2)})
+    assert encoded.read(path, "clip")["latents"].tolist() == [1, 1]
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            encoded.read(path, "clip")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+
+
+def test_frames_on_a_disk_that_fails_are_not_said_to_be_missing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, stat = make("svd"), Path.stat
+
+    def failing(path: Path, **how: Any) -> os.stat_result:
+        if path.suffix == ".jpg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        encode.run(made, Path(made.settings.manifest_path or ""), granted_gpus=0, threads=1)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.system import gpu
-from spark_trainer.train import launch, setup
+from spark_trainer.train import setup
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.setup import TrainingError
 from tests.families import tiny
 
 from .conftest import metrics, train, write_run
+from .together import train_together
 
 no_gpu = pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
 
@@ -132,13 +133,17 @@ def test_evaluations_rate_the_texts(make: Any) -> None:
     assert len({sample["video"] for sample in samples}) == 3
 
 
-def test_held_out_samples_that_cannot_be_read_are_counted(make: Any) -> None:
-    made = make(max_skipped=1.0)
-    for frame in made.data_root.rglob("frame_000002.jpg"):
+@pytest.mark.parametrize(("batch_size", "lost"), [(4, "2"), (1, "23")])
+def test_held_out_samples_that_cannot_be_read_are_counted(
+    make: Any, batch_size: int, lost: str
+) -> None:
+    """Each once, also where none of a batch can be read."""
+    made = make(max_skipped=1.0, batch_size=batch_size)
+    for frame in made.data_root.rglob(f"frame_00000[{lost}].jpg"):
         frame.unlink()
     rows = [line for line in train(write_run(made)) if "held_out_loss" in line]
     held = json.loads((made.folder.path / "trained.json").read_text())["validation_videos"]
-    assert [line["held_out_skipped"] for line in rows] == [held] * 3
+    assert [line["held_out_skipped"] for line in rows] == [held * len(lost)] * 3
 
 
 def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
@@ -153,6 +158,8 @@ def test_early_stopping_keeps_and_saves_the_best(make: Any) -> None:
     assert summary["best_loss"] == losses[best]
     [there] = [x for x in metrics(folder) if x["step"] == best and "bleu" in x]
     assert summary["scores"] == {name: there[name] for name in ("bleu", "rouge_l", "cider")}
+    [start] = [x for x in metrics(folder) if x["step"] == 0 and "bleu" in x]
+    assert summary["first_scores"] == {name: start[name] for name in summary["scores"]}
     assert summary["steps"] == max(losses) == best + 3 * 2 < 200
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert kept == [f"step_{best:08d}", f"step_{best + 6:08d}"]
@@ -313,23 +320,26 @@ CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("variant", ["blip", "blip2", "internvl", "llava", "qwen2_vl"])
-def test_two_processes_equal_one(make: Any, variant: str, tmp_path: Path) -> None:
+def test_two_processes_equal_one(make: Any, tmp_path: Path) -> None:
     """Also of a family that packs; without dropout, which each process draws for itself."""
-    whole = getattr(tiny, variant)(tmp_path / "whole")
-    checkpoint = tiny.dropping(whole, tmp_path / variant, 0.0)
-    packs = families.find(str(checkpoint)).packs
-    settings = {"model_name": str(checkpoint), "batch_size": 2, "global_batch_size": 4}
-    settings |= {"packing": packs, "max_steps": 4, "eval_steps": 4}
-    if variant == "qwen2_vl":  # rows of one or two samples, of which each process has its number
-        settings |= {"max_length": 128, "packing_length": 153}
-    alone = train(write_run(make("one", **settings)))
-    made = make("two", cpu_processes=2, **settings)
-    launch.fit(made, Path(made.settings.manifest_path), granted_gpus=0, threads=2)
-    assert json.loads((made.folder.path / "trained.json").read_text())["processes"] == 2
-    for one, two in zip(alone, metrics(made.folder.path), strict=True):
-        same = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm"} & one.keys()
-        assert {k: two[k] for k in same} == pytest.approx({k: one[k] for k in same}, rel=1e-3)
+    shared, alone = {}, {}
+    for variant in ("blip", "blip2", "internvl", "llava", "qwen2_vl"):
+        whole = getattr(tiny, variant)(tmp_path / f"{variant}-whole")
+        checkpoint = tiny.dropping(whole, tmp_path / variant, 0.0)
+        packs = families.find(str(checkpoint)).packs
+        settings = {"model_name": str(checkpoint), "batch_size": 2, "global_batch_size": 4}
+        settings |= {"packing": packs, "max_steps": 4, "eval_steps": 4}
+        if variant == "qwen2_vl":
+            # Rows of one or two samples, of which each process has its number.
+            settings |= {"max_length": 128, "packing_length": 153}
+        shared[variant] = make(f"{variant}-two", cpu_processes=2, **settings)
+        alone[variant] = train(write_run(make(f"{variant}-one", **settings)))
+    train_together(shared.values())
+    for variant, made in shared.items():
+        assert json.loads((made.folder.path / "trained.json").read_text())["processes"] == 2
+        for one, two in zip(alone[variant], metrics(made.folder.path), strict=True):
+            same = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm"} & one.keys()
+            assert {k: two[k] for k in same} == pytest.approx({k: one[k] for k in same}, rel=1e-3)
 
 
 @pytest.mark.long

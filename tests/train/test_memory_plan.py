@@ -28,6 +28,8 @@ CELLS = [
     ("qwen2_vl", "qlora", "bf16", False, {}),
     ("llava", "full", "bf16", False, {"ema_decay": 0.9}),
     ("llava", "lora", "no", True, {}),
+    ("whisper", "full", "no", False, {}),
+    ("whisper", "full", "bf16", False, {"freeze": ["encoder"]}),
     ("animatediff", "full", "no", False, {"optimizer": "adamw_8bit"}),
     ("svd", "lora", "bf16", True, {}),
     ("wan_animate", "lora", "no", True, {}),

@@ -17,9 +17,9 @@ import pytest
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.system import gpu
-from spark_trainer.train import holder
+from spark_trainer.train import holder, launch
 
-from .conftest import metrics
+from .conftest import metrics, train, write_run
 
 pytestmark = [
     pytest.mark.long,
@@ -34,7 +34,7 @@ def start(made: RunSpec, state: Path, **options: Any) -> psutil.Popen:
     """The command that a rule runs."""
     path = made.write(Layout(state))
     command = [sys.executable, "-m", "spark_trainer", "fit", "--spec", str(path), "--gpus", "0"]
-    command += ["--threads", "2", "--data", str(made.settings.manifest_path)]
+    command += ["--threads", "1", "--data", str(made.settings.manifest_path)]
     return psutil.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -63,24 +63,17 @@ def running(made: RunSpec) -> list[psutil.Process]:
     return found
 
 
-@pytest.fixture
-def calm(make: Any, tmp_path: Path) -> Callable[[str], list[dict[str, float]]]:
-    """The curve of a run that nobody stopped."""
-
-    def calm(way: str) -> list[dict[str, float]]:
-        made = make("calm", **ALONE, **WAYS[way])
-        process = start(made, tmp_path / "state")
-        process.communicate()
-        assert process.returncode == 0
-        return metrics(made.folder.path)
-
-    return calm
+def calm(made: RunSpec) -> list[dict[str, float]]:
+    """The curve of a run that nobody stops."""
+    if made.settings.cpu_processes == 1:
+        return train(write_run(made))
+    launch.fit(made, Path(made.settings.manifest_path or ""), granted_gpus=0, threads=2)
+    return metrics(made.folder.path)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_sigterm_saves_and_the_same_command_goes_on(
-    way: str, make: Any, calm: Any, tmp_path: Path
-) -> None:
+def test_sigterm_saves_and_the_same_command_goes_on(way: str, make: Any, tmp_path: Path) -> None:
+    """From what was saved, to the same curve as a run that nobody stopped."""
     made = make("stopped", checkpoint_steps=100, **ALONE, **WAYS[way])
     process = start(made, tmp_path / "state")
     until(lambda: updates(made) >= 3)
@@ -99,7 +92,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     again = start(made, tmp_path / "state")
     again.communicate()
     assert again.returncode == 0
-    assert metrics(made.folder.path) == calm(way)
+    assert metrics(made.folder.path) == calm(make("calm", **ALONE, **WAYS[way]))
 
 
 def test_ctrl_c_in_a_terminal_is_heard_once_and_a_second_one_at_once(
@@ -124,11 +117,23 @@ def test_ctrl_c_in_a_terminal_is_heard_once_and_a_second_one_at_once(
     assert not running(made)
 
 
+def listening(process: psutil.Process) -> set[str]:
+    """The addresses at which a command and what it started can be reached."""
+    return {
+        found.laddr.ip
+        for one in [process, *process.children(recursive=True)]
+        for found in one.net_connections("inet")
+        if found.status == psutil.CONN_LISTEN
+    }
+
+
 @pytest.mark.parametrize("victim", ["launcher", "first", "second"])
 def test_a_killed_process_takes_the_others_along(victim: str, make: Any, tmp_path: Path) -> None:
+    """They can be reached from this machine alone, and the dead hold nothing."""
     made = make("killed", **ALONE | {"max_steps": 10**6}, **WAYS["two"])
     process = start(made, tmp_path / "state")
     until(lambda: updates(made) >= 2)
+    assert listening(process) <= {"127.0.0.1", "::1"}
     ranks = sorted(process.children(), key=lambda one: one.pid)
     one = process if victim == "launcher" else ranks[victim == "second"]
     one.send_signal(signal.SIGKILL)
@@ -137,13 +142,21 @@ def test_a_killed_process_takes_the_others_along(victim: str, make: Any, tmp_pat
     if victim != "launcher":
         assert process.returncode == 75
         assert "a training process was ended by signal 9" in said.strip().splitlines()[-1]
+    with holder.held(made.folder):
+        pass
 
 
-def test_a_killed_worker_is_the_machines_trouble(make: Any, tmp_path: Path) -> None:
+def test_a_folder_has_one_trainer_and_a_killed_worker_is_the_machines_trouble(
+    make: Any, tmp_path: Path
+) -> None:
     """Wherever the training process is when it hears of it: reading, computing, saving."""
     made = make("killed", **ALONE | {"max_steps": 10**6, "checkpoint_steps": 1})
     process = start(made, tmp_path / "state")
     until(lambda: updates(made) >= 2)
+    second = start(made, tmp_path / "state")
+    _, said = second.communicate()
+    assert second.returncode == 1
+    assert f"is being trained by process {process.pid} on " in said.strip().splitlines()[-1]
     [rank] = process.children()
     [worker] = until(rank.children)
     worker.send_signal(signal.SIGKILL)
@@ -151,38 +164,6 @@ def test_a_killed_worker_is_the_machines_trouble(make: Any, tmp_path: Path) -> N
     assert process.returncode == 75
     assert "killed" in said.strip().splitlines()[-1]
     assert "Traceback" not in said
-
-
-def test_a_folder_has_one_trainer(
-    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make("held", **SLOW | {"max_steps": 10**6})
-    first = start(made, tmp_path / "state")
-    until(lambda: updates(made) >= 1)
-    second = start(made, tmp_path / "state")
-    _, said = second.communicate()
-    assert second.returncode == 1
-    assert f"is being trained by process {first.pid} on " in said.strip().splitlines()[-1]
-    first.kill()
-    first.communicate()
-    with holder.held(made.folder):
-        pass  # the dead hold nothing
-
-
-def test_only_loopback_is_listened_on(make: Any, tmp_path: Path) -> None:
-    made = make("listening", **ALONE | {"max_steps": 10**6}, **WAYS["two"])
-    process = start(made, tmp_path / "state")
-    until(lambda: updates(made) >= 1)
-    everyone = [process, *process.children(recursive=True)]
-    bound = {
-        found.laddr.ip
-        for one in everyone
-        for found in one.net_connections("inet")
-        if found.status == psutil.CONN_LISTEN
-    }
-    process.terminate()
-    process.communicate()
-    assert bound <= {"127.0.0.1", "::1"}
 
 
 def test_a_message_of_a_process_is_the_last_line(make: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from spark_trainer.config import Split
 from spark_trainer.data.dataset import split_of
 from tests.families import tiny, tiny_pipelines
 
-from .conftest import Clips, Workspace
+from .conftest import Clips, Workspace, without_training
 
 SPEAKER = Path(__file__).parents[1] / "assets/speaker.mp4"
 SMALL: dict[str, Any] = {
@@ -54,6 +54,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Workspace
     return workspace
 
 
+@pytest.fixture
+def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
+    """A copy whose further runs begin as any, and train nothing."""
+    return trained.copy(tmp_path / "here", without_training(tmp_path / "tree"))
+
+
 def test_a_trained_model_has_shown_a_film(trained: Workspace) -> None:
     [run] = (trained.folder / "runs").glob("default-*")
     assert len(list(run.glob("samples/step_00000002/*.mp4"))) == 1
@@ -61,9 +67,8 @@ def test_a_trained_model_has_shown_a_film(trained: Workspace) -> None:
     assert json.loads((run / "trained.json").read_text())["skipped_samples"] == 0
 
 
-def test_nothing_is_encoded_twice(trained: Workspace, tmp_path: Path) -> None:
+def test_nothing_is_encoded_twice(workspace: Workspace) -> None:
     """Another learning rate trains again; the third clip's new neighbour alone is encoded."""
-    workspace = trained.copy(tmp_path)
     workspace.configure("train", learning_rate=1e-4)
     assert "encode_shard" not in workspace.build("train")
     kept = set(workspace.digests(r"\.safetensors$").items())
@@ -85,9 +90,8 @@ def test_frozen_towers_see_the_clips_before_training(trained: Workspace, tmp_pat
     assert planned.index("rule encode_shard:") < planned.index("rule train_run:")
 
 
-def test_what_an_earlier_version_encoded_is_taken_over(trained: Workspace, tmp_path: Path) -> None:
+def test_what_an_earlier_version_encoded_is_taken_over(workspace: Workspace) -> None:
     """It wrote no records: its markers count, and where they are gone its files."""
-    workspace = trained.copy(tmp_path)
     before = workspace.digests("^encoded/")
     records = [*workspace.output.glob("encoded/*/??/*/*.json")]
     assert len(records) == 3
@@ -107,8 +111,7 @@ def test_what_an_earlier_version_encoded_is_taken_over(trained: Workspace, tmp_p
 
 
 @pytest.mark.long
-def test_a_cache_that_was_deleted_is_made_again(trained: Workspace, tmp_path: Path) -> None:
-    workspace = trained.copy(tmp_path)
+def test_a_cache_that_was_deleted_is_made_again(workspace: Workspace) -> None:
     before = workspace.digests(r"^encoded/.*\.safetensors$")
     for path in workspace.output.glob("encoded/*"):
         for file in [path for path in path.rglob("*") if path.is_file()]:

@@ -8,14 +8,18 @@ it for several processes.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
 from spark_trainer.config.optimization import Recomputed
+from spark_trainer.data import dataset
+from spark_trainer.data.dataset import SplitName, VideoFrameDataset
 from spark_trainer.data.encoded import EncodedFiles
-from spark_trainer.data.sample import Needs, Sample
-from spark_trainer.families.kinds import loading
+from spark_trainer.data.sample import Needs
+from spark_trainer.data.samples import Samples
+from spark_trainer.families.kinds import learning, loading
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated
@@ -61,6 +65,22 @@ class Kind(ABC):
         """Return what is read of a video beside its frames."""
         return Needs()
 
+    def recognises(self, name: str) -> bool:
+        """Tell whether a name is of weights of the family that no `model_types` are told of."""
+        return False
+
+    def samples(self, manifest: Path, root: Path, run: Run, fixed: bool = False) -> Samples:
+        """Return an empty data set of what the family learns from; see `VideoFrameDataset`."""
+        return VideoFrameDataset(manifest, root, run, self.one_frame, self.needs, fixed)
+
+    def splits(self, manifest: Path, root: Path, run: Run) -> dict[SplitName, Samples]:
+        """Read every split of a manifest.
+
+        Raises:
+            Broken: some lines are not valid entries.
+        """
+        return dataset.splits(manifest, run.split, partial(self.samples, manifest, root, run))
+
     @property
     def trained_components(self) -> tuple[str, ...]:
         """Return the components of a pipeline that are trained; none where there is none."""
@@ -82,6 +102,9 @@ class Kind(ABC):
             OSError: it lacks a file, or holds no safetensors weights.
             ValueError: it can't be loaded in the way that the options ask for.
         """
+
+    def check_data(self, manifest: Path, rejected: Path, run: Run) -> None:  # noqa: B027
+        """Refuse, by ValueError, what a run gives beside a manifest and doesn't fit it."""
 
     def check(self, loaded: Loaded, run: Run) -> None:  # noqa: B027  # most have nothing to check
         """Stop before any work where samples of these settings can't be learnt.
@@ -118,16 +141,20 @@ class Kind(ABC):
             ValueError: a name that is no part of this family, or nothing is left to train.
         """
         frozen = self.frozen if run.freeze is None else run.freeze
+        self.check_parts(frozen)
+        if set(frozen) == set(self.parts):
+            raise ValueError("train.freeze: every part is frozen, nothing is left to train")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(self.part(name) not in frozen)
+        learning.widen(model)
+
+    def check_parts(self, frozen: Iterable[str]) -> None:
+        """Refuse, by ValueError, names that are no part of this family."""
         if unknown := set(frozen) - set(self.parts):
             raise ValueError(
                 f"train.freeze: no part {sorted(unknown)[0]!r}; "
                 f"expected some of: {', '.join(self.parts)}"
             )
-        if set(frozen) == set(self.parts):
-            raise ValueError("train.freeze: every part is frozen, nothing is left to train")
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(self.part(name) not in frozen)
-        _widen(model)
 
     def add_adapters(self, model: Any, run: Run) -> None:
         """Freeze the model and add low-rank adapters to its layers.
@@ -143,14 +170,19 @@ class Kind(ABC):
             lora_alpha=run.lora.alpha,  # type: ignore[arg-type]  # a float is as good
             lora_dropout=run.lora.dropout,
             target_modules=targets,
+            exclude_modules=self.without_adapters(run),
         )
         try:
             self.insert(config, model)
         except ValueError as error:
             raise ValueError(f"train.lora.targets: {error}") from None
-        _widen(model)
+        learning.widen(model)
         if loading.dtype(run):
-            _take_inputs_as_they_are(model)
+            learning.take_inputs_as_they_are(model)
+
+    def without_adapters(self, run: Run) -> str | None:
+        """Return an expression over the full names of layers that get no adapter, if any."""
+        return None
 
     @abstractmethod
     def insert(self, config: Any, model: Any) -> None:
@@ -200,17 +232,21 @@ class Kind(ABC):
             kept: what frozen encoders made ahead.
         """
 
+    def beside(self, loaded: Loaded, run: Run) -> Reader | None:
+        """Return what reads other samples that scores are told of, if any; raises ValueError."""
+        return None
+
     @abstractmethod
     def loss(self, loaded: Loaded, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the losses of the batch's targets."""
 
     @abstractmethod
     def show(
-        self, loaded: Loaded, model: Any, samples: Iterable[Sample], run: Run
+        self, loaded: Loaded, model: Any, samples: Iterable[Any], run: Run
     ) -> Iterator[Generated]:
         """Yield what a model makes of held-out samples."""
 
-    def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
+    def scores(self, shown: list[dict[str, Any]], run: Run) -> dict[str, float]:
         """Return metrics of what was shown, from the records of `Generated.save`."""
         return {}
 
@@ -237,7 +273,15 @@ class Kind(ABC):
         """
         raise ValueError(f"train.encode: {run.model_name} has nothing to encode ahead")
 
-    def encode_sample(self, loaded: Loaded, sample: Sample) -> "dict[str, torch.Tensor]":
+    def encoded_file(self, kept: EncodedFiles, samples: Any, plan: Any, run: Run) -> Path:
+        """Name the file of what the frozen encoders make of a sample that is planned."""
+        return (kept.vision if run.encode_vision else kept.clip)(samples, plan)
+
+    def encoded_texts(self, plan: Any, run: Run) -> tuple[str, ...]:
+        """Return the texts of a planned sample that the frozen encoders read, each by itself."""
+        return ("", plan.answer) if self.needs.text and not run.encode_vision else ()
+
+    def encode_sample(self, loaded: Loaded, sample: Any) -> "dict[str, torch.Tensor]":
         """Return what the frozen encoders make of a sample, whatever is said about it.
 
         Raises:
@@ -254,26 +298,3 @@ class Kind(ABC):
             ValueError: the kind has no such encoders.
         """
         raise ValueError(f"{self.kind} has nothing to encode ahead")
-
-
-def _widen(model: "torch.nn.Module") -> None:
-    """Hold what learns in float32, whatever the rest is in: updates of 1e-5 are lost in less."""
-    import torch
-
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
-
-
-def _take_inputs_as_they_are(model: "torch.nn.Module") -> None:
-    """Keep adapters from widening to float32 what autocast narrows again at once.
-
-    The numbers are the same to the last bit. PEFT would cast what goes into each adapted layer, and
-    keep it for the backward pass: 5 GiB of Qwen2-VL-7B on 9,000 tokens, and 24 kernels of a layer.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for layer in model.modules():
-        if isinstance(layer, BaseTunerLayer):
-            switched: Any = layer
-            switched.cast_input_dtype_enabled = False

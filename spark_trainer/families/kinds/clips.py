@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spark_trainer.config import Run
 from spark_trainer.data import control, encoded
+from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import EMPTY, TEXT, EncodedFiles
 from spark_trainer.data.sample import REFERENCE, Sample
 from spark_trainer.families.kinds.batch import Batch
@@ -29,6 +30,7 @@ class Clips(Reader):
     the family is told a text.
     """
 
+    samples: VideoFrameDataset
     family: "Diffusion"
     loaded: Loaded
     guidance_dropout: float
@@ -42,7 +44,7 @@ class Clips(Reader):
         return _modules(self.loaded, list(self.loaded.processor.components))
 
     def read(self, number: int) -> Sample:
-        clip = self.samples[number]
+        clip: Sample = self.samples[number]
         self.family.refuse(self.loaded, clip)
         return clip
 
@@ -78,6 +80,7 @@ class CachedClip(NamedTuple):
 class CachedClips(Reader):
     """Reads what the frozen encoders made of every clip before the training began."""
 
+    samples: VideoFrameDataset
     family: "Diffusion"
     loaded: Loaded
     guidance_dropout: float

@@ -27,10 +27,9 @@ class Animation:
 
 @dataclass(frozen=True)
 class Generated(ABC):
-    """What was made of a sample of a video, beside the caption that the manifest has."""
+    """What was made of a sample of a video."""
 
     video: str
-    caption: str
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:
@@ -55,8 +54,9 @@ class Generated(ABC):
 
 @dataclass(frozen=True)
 class GeneratedText(Generated):
-    """A text about a clip."""
+    """A text about a clip, beside the caption that the manifest has."""
 
+    caption: str
     generated: str
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -69,8 +69,9 @@ class GeneratedText(Generated):
 
 @dataclass(frozen=True)
 class GeneratedVideo(Generated):
-    """A video, beside the clip whose conditions it was made from."""
+    """A video, beside the clip whose conditions it was made from, and that clip's caption."""
 
+    caption: str
     fps: float
     truth: "Sequence[Image]"
     made: "Sequence[Image]"

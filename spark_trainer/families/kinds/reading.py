@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spark_trainer.config import Run
-from spark_trainer.data.dataset import VideoFrameDataset
-from spark_trainer.data.sample import Sample, Unusable
+from spark_trainer.data.sample import Unusable
+from spark_trainer.data.samples import Samples
 from spark_trainer.errors import of_machine, unexpected
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.system import log
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_REPLACEMENTS = 8  # samples tried in place of a batch of which none can be used
-Splits = tuple[VideoFrameDataset, VideoFrameDataset]  # to train on, and held out
+Splits = tuple[Any, Any]  # the kind's own data sets: to train on, and held out
 
 
 class ReadResult(NamedTuple):
@@ -31,7 +31,7 @@ class ReadResult(NamedTuple):
 class Reader(ABC):
     """Turns sample numbers into batches."""
 
-    samples: VideoFrameDataset
+    samples: Samples
 
     @abstractmethod
     def read(self, number: int) -> Any:
@@ -65,8 +65,8 @@ class Reader(ABC):
         """
 
     def __getitem__(self, numbers: Sequence[int]) -> ReadResult:
-        reasons: list[str] = []
-        made = self._together([self._one(number, reasons) for number in numbers], reasons)
+        made = self.without_replacement(numbers)
+        reasons = made.reasons
         spare = range(numbers[-1] + 1, numbers[-1] + 1 + MAX_REPLACEMENTS)
         for number in spare:
             if made.batches:
@@ -77,10 +77,10 @@ class Reader(ABC):
 
     def without_replacement(self, numbers: Sequence[int]) -> ReadResult:
         """Return batches of these samples and of no other."""
-        read = self[numbers]
-        return read if len(read.reasons) < len(numbers) else ReadResult([], read.reasons, 0)
+        reasons: list[str] = []
+        return self._together([self._one(number, reasons) for number in numbers], reasons)
 
-    def sample(self, number: int) -> Sample | None:
+    def sample(self, number: int) -> Any:
         """Return a sample as it is shown and generated for; None where it can't be learnt from."""
         return None if self._one(number, []) is None else self.samples[number]
 

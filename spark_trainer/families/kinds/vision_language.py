@@ -3,7 +3,6 @@
 Shapes: B rows, L tokens, N tokens that are predicted, V vocabulary.
 """
 
-import shutil
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.config.optimization import Recomputed
+from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample, Size, Unusable
-from spark_trainer.families.kinds import export, loading, padding, recompute, rows
-from spark_trainer.families.kinds.base import Kind
+from spark_trainer.families.kinds import export, loading, padding, rows
 from spark_trainer.families.kinds.batch import Batch, Encoded
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.families.kinds.generated import Generated, GeneratedText
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
+from spark_trainer.families.kinds.pretrained import Pretrained
 from spark_trainer.families.kinds.reading import Reader, Splits
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Decoding:
         return options | {"do_sample": True} | drawn
 
 
-class VisionLanguage(Kind):
+class VisionLanguage(Pretrained):
     """A family whose samples become tokens where they are decoded, and whose loss is of tokens."""
 
     kind = "vision_language"
@@ -146,21 +145,6 @@ class VisionLanguage(Kind):
     def load(self, name: str, options: LoadOptions) -> Loaded:
         return loading.image_to_text(name, options)
 
-    def insert(self, config: Any, model: Any) -> None:
-        model.add_adapter(config)
-
-    def checkpoint_gradients(self, model: Any, how: Recomputed = True) -> None:
-        """See `Kind`.
-
-        transformers lets the output of every embedding need a gradient, the patches' of a frozen
-        vision tower too, which is then computed again and differentiated for nothing. Only
-        checkpointing that re-enters the backward pass would need that.
-        """
-        model.activation_checkpointing_enable(
-            recompute.options(how), every_n_layers=recompute.every_nth(how)
-        )
-        model.disable_input_require_grads()
-
     def readers(
         self, loaded: Loaded, splits: Splits, run: Run, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
@@ -197,29 +181,13 @@ class VisionLanguage(Kind):
                 text = self.generate(loaded, model, sample, run.max_new_tokens)
             yield GeneratedText(sample.video, sample.answer, text)
 
-    def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
+    def scores(self, shown: list[dict[str, Any]], run: Run) -> dict[str, float]:
         """Return BLEU, ROUGE-L and CIDEr of what was said."""
         from spark_trainer.metrics.text import scores
 
         if not shown:
             return {}
         return scores([one["generated"] for one in shown], [one["caption"] for one in shown])
-
-    def export(self, folder: Path, run: Run, loaded: Loaded) -> None:
-        loaded.model.save_pretrained(folder)
-        if run.finetune != "full" and run.save == "merged":
-            self._merge(folder, run)
-        loaded.processor.save_pretrained(folder)
-
-    def _merge(self, folder: Path, run: Run) -> None:
-        """Put the adapter in `folder` into a freshly loaded base, which is exact whatever it was
-        trained over: four-bit weights would be rounded a second time."""
-        from peft import PeftModel
-
-        base = self.load(run.model_name, LoadOptions(dtype="auto")).model
-        merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
-        shutil.rmtree(folder)
-        merged.save_pretrained(folder)
 
     def loading(self, folder: Path, run: Run) -> Loading:
         if export.saves_adapter(run):
@@ -237,6 +205,7 @@ def decoded(loaded: Loaded, ids_BL: "torch.Tensor") -> list[str]:
 class Texts(Reader):
     """Reads samples of families that write: workers make their tokens and pixels."""
 
+    samples: VideoFrameDataset
     family: VisionLanguage
     loaded: Loaded
     max_length: int

@@ -19,9 +19,11 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import encode, launch, setup, strategies
 from spark_trainer.train.loop import Trainer
+from tests import sounds
 from tests.families import tiny, tiny_pipelines
-from tests.train.conftest import digest_again, metrics, write_run
+from tests.train.conftest import digest_again, metrics, train, write_run
 from tests.train.test_diffusion import FPS, FRAMES, ids, write_video
+from tests.train.together import train_together
 
 SMALL = {"batch_size": 1, "global_batch_size": 4, "max_steps": 3, "eval_steps": 3}
 SAME = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm", "bleu"}
@@ -110,6 +112,11 @@ def of(make: Make, films: Make, tmp_path: Path) -> Make:
             )
         if not folder.exists():  # without dropout, which each process draws for itself
             tiny.dropping(getattr(tiny, variant)(tmp_path / f"{variant}-whole"), folder, 0.0)
+        if variant == "whisper":
+            path = sounds.write_manifest(tmp_path / "sounds", ids(6, 3))
+            asr = {"export": ["hf"], "no_speech": 0}
+            heard = {"model_type": "asr", "manifest_path": str(path), "asr": asr}
+            settings = heard | {"split": {"validation": 0.5}, "num_samples": 0} | settings
         given = SMALL | {"packing": families.find(str(folder)).packs} | UNEVEN.get(variant, {})
         return make(name, model_name=str(folder), **(given | settings))
 
@@ -165,89 +172,109 @@ def held(made: RunSpec) -> list[int]:
 
 
 # One of each kind is shared out in every strategy, the others in the one that cuts up the most.
+KINDS = ("blip", "qwen2_vl", "animatediff", "wan_animate", "whisper")
 EQUAL = {
-    "blip": ("zero2", "zero3_offload", "fsdp"),
-    "qwen2_vl": ("zero2", "zero3_offload", "fsdp"),
-    "animatediff": ("zero2", "zero3_offload", "fsdp"),
-    "wan_animate": ("zero2", "zero3_offload", "fsdp"),
-    "blip2": ("zero3_offload",),
-    "internvl": ("zero3_offload",),
-    "llava": ("zero3_offload",),
-    "svd": ("zero2", "zero3_offload"),
+    "zero2": (*KINDS, "svd"),
+    "zero3_offload": (*KINDS, "blip2", "internvl", "llava", "svd"),
+    "fsdp": KINDS,
 }
+# What else a run may ask for, beside being shared out.
+ADAPTERS = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16"}
+ADAPTERS |= {"gradient_checkpointing": True, "learning_rate": 0.01}
+LONGER = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2}
+ADAPTED = ("zero1", "zero2_offload", "zero3", "fsdp")
+# Strategies of the runs that two processes train, one after the other.
+LAUNCHES = (("zero1", "zero2", "zero2_offload"), ("zero3", "zero3_offload"), ("fsdp",))
+
+
+def alone(made: RunSpec) -> RunSpec:
+    """Train a run in this process."""
+    train(write_run(made))
+    return made
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("variant", "names"), EQUAL.items(), ids=EQUAL)
+@pytest.mark.parametrize("names", LAUNCHES, ids="-".join)
 def test_two_that_share_equal_one(
-    variant: str, names: tuple[str, ...], of: Make, strategy: Any
+    names: tuple[str, ...], of: Make, strategy: Any, tmp_path: Path
 ) -> None:
-    one = of("one", variant)
-    Trainer.build(setup.prepare(write_run(one))).train()
-    curve, exact, whole = metrics(one.folder.path), weights(one), held(one)
-    for name in names:
-        made = of(name, variant, **strategy(name))
-        close(curve, fit(made))
-        ours = weights(made)
-        assert ours.keys() == exact.keys()
-        apart = max((ours[key] - exact[key]).abs().max().item() for key in exact)
-        shares = held(made)
-        print(variant, name, "weights apart", apart, "bytes", shares, "of", whole)  # for docs
-        assert apart < OTHERWISE.get(variant, ABSOLUTE)
-        assert len(shares) == 2
-        assert max(shares) < 0.55 * whole[0]
-        assert sum(shares) == pytest.approx(whole[0], rel=0.02)
+    """Where all weights learn, and where adapters do; killed, they go on bit by bit."""
+    whole = {
+        (name, variant): of(f"{variant}-{name}", variant, **strategy(name))
+        for name in names
+        for variant in EQUAL.get(name, ())
+    }
+    adapted = {
+        name: of(f"adapters-{name}", "qwen2_vl", **adapters(name), **strategy(name))
+        for name in names
+        if name in ADAPTED
+    }
+    [most] = {*names} & EQUAL.keys()
+    calm, killed = (of(run, "blip", **LONGER, **strategy(most)) for run in ("calm", "killed"))
+    train_together([*whole.values(), *adapted.values(), calm])
+    ones = {variant: alone(of(variant, variant)) for variant in {key[1]: None for key in whole}}
+    for (name, variant), made in whole.items():
+        check_all_learnt(name, variant, ones[variant], made)
+    for name, made in adapted.items():
+        check_adapters(alone(of(f"one-{name}", "qwen2_vl", **adapters(name))), made)
+    kill(killed, killed.write(Layout(tmp_path / "state")))
+    check_same(calm, killed)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["zero2", "zero3_offload", "fsdp"])
-def test_a_killed_run_goes_on_bit_by_bit(
-    name: str, of: Make, strategy: Any, tmp_path: Path
-) -> None:
-    keys = {"max_steps": 12, "eval_steps": 6, "checkpoint_steps": 2, **strategy(name)}
-    calm, killed = (of(run, "blip", **keys) for run in ("calm", "killed"))
-    curve = fit(calm)
-    path = killed.write(Layout(tmp_path / "state"))
-    command = [sys.executable, "-m", "spark_trainer", "fit", "--spec", str(path), "--gpus", "0"]
-    command += ["--threads", "2", "--data", str(killed.settings.manifest_path)]
+def check_all_learnt(name: str, variant: str, one: RunSpec, made: RunSpec) -> None:
+    """Show that all weights went where those of one process went, each process with its share."""
+    close(metrics(one.folder.path), metrics(made.folder.path))
+    ours, exact, [whole] = weights(made), weights(one), held(one)
+    assert ours.keys() == exact.keys()
+    apart = max((ours[key] - exact[key]).abs().max().item() for key in exact)
+    shares = held(made)
+    print(variant, name, "weights apart", apart, "bytes", shares, "of", whole)  # for docs
+    assert apart < OTHERWISE.get(variant, ABSOLUTE)
+    assert len(shares) == 2
+    assert max(shares) < 0.55 * whole
+    assert sum(shares) == pytest.approx(whole, rel=0.02)
+
+
+def adapters(name: str) -> dict[str, Any]:
+    """Settings of adapters in bf16, recomputed, of which the best are kept."""
+    again = "selective" if name == "fsdp" else True
+    return ADAPTERS | {"gradient_checkpointing": again, "final": "best"}
+
+
+def check_adapters(one: RunSpec, made: RunSpec) -> None:
+    assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
+    assert transformers.AutoModelForImageTextToText.from_pretrained(made.folder.path / "final")
+    assert weights(made).keys() == weights(one).keys()
+
+
+def kill(made: RunSpec, spec: Path) -> None:
+    """Start the command of a run, and kill all its processes after a checkpoint."""
+    command = [sys.executable, "-m", "spark_trainer", "fit", "--spec", str(spec), "--gpus", "0"]
+    command += ["--threads", "2", "--data", str(made.settings.manifest_path)]
     process = psutil.Popen(command)
-    while process.poll() is None and not killed.folder.checkpoint(4).exists():
+    while process.poll() is None and not made.folder.checkpoint(4).exists():
         time.sleep(0.01)
     for one in [*process.children(recursive=True), process]:
         with contextlib.suppress(psutil.NoSuchProcess):  # some end with those killed before them
             one.kill()
     process.wait()
-    assert not (killed.folder.path / "trained.json").exists()
-    assert fit(killed) == curve
+    assert not (made.folder.path / "trained.json").exists()
+
+
+def check_same(calm: RunSpec, killed: RunSpec) -> None:
+    """Show that a run goes on to what one left that nobody killed."""
+    assert fit(killed) == metrics(calm.folder.path)
     assert "resumed at update" in (killed.folder.path / "train.log").read_text()
     ours, theirs = weights(killed), weights(calm)
     assert all(ours[key].equal(value) for key, value in theirs.items())
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["zero1", "zero2_offload", "zero3", "fsdp"])
-def test_adapters_in_bf16_recomputed_best_kept(name: str, of: Make, strategy: Any) -> None:
-    """What else a run may ask for, beside being shared out."""
-    keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16", "final": "best"}
-    again = "selective" if name == "fsdp" else True
-    keys |= {"gradient_checkpointing": again, "learning_rate": 0.01}
-    one = of("one", "qwen2_vl", **keys)
-    Trainer.build(setup.prepare(write_run(one))).train()
-    made = of("shared", "qwen2_vl", **keys, **strategy(name))
-    fit(made)
-    assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
-    assert transformers.AutoModelForImageTextToText.from_pretrained(made.folder.path / "final")
-    assert weights(made).keys() == weights(one).keys()
-
-
-@pytest.mark.long
 def test_a_single_process_leaves_the_base_to_the_cpu(of: Make, strategy: Any) -> None:
     """How a network goes on one GPU that can't hold it: a frozen base, fetched layer by layer."""
-    keys = {"finetune": "lora", "lora": {"rank": 2}, "mixed_precision": "bf16"}
-    keys |= {"gradient_checkpointing": True, "learning_rate": 0.01}
-    one = of("one", "wan_animate", **keys)
-    Trainer.build(setup.prepare(write_run(one))).train()
-    made = of("alone", "wan_animate", **keys, **strategy("zero3_offload") | {"cpu_processes": 1})
+    one = alone(of("one", "wan_animate", **ADAPTERS))
+    shared = strategy("zero3_offload") | {"cpu_processes": 1}
+    made = of("alone", "wan_animate", **ADAPTERS, **shared)
     fit(made)
     assert held_out(made) == pytest.approx(held_out(one), rel=0.02)
     assert held_out(made)[-1] < held_out(made)[0]

@@ -1,0 +1,76 @@
+"""A folder of references: a file for each video, named like it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from spark_trainer.config.transcript import WHISPER_LANGUAGES
+from spark_trainer.data.jsonl import Broken
+from spark_trainer.speech import subtitles
+from spark_trainer.speech.cues import Cue
+
+
+class Folder:
+    """Files of subtitles, numbered from 0 on; `talk.srt` and `talk.en.srt` belong to `talk.mp4`.
+
+    Files of other formats are none of ours, and not looked at.
+
+    Args:
+        path: the folder, which is searched with all below it.
+        key: the setting that names it.
+
+    Raises:
+        Broken: it holds no such file.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
+        self._files = sorted(
+            file
+            for file in path.rglob("[!.]*")
+            if file.suffix.lower() in subtitles.FORMATS and file.is_file()
+        )
+        if not self._files:
+            expected = ", ".join(subtitles.FORMATS)
+            raise Broken(f"{key}: {path}: no references there; expected files of {expected}")
+        self._numbers: dict[str, list[int]] = {}
+        for of_language in (False, True):  # whole names come first
+            for number, file in enumerate(self._files):
+                name = self.name(number)
+                if of_language:
+                    name = name.removesuffix(f".{_language(file)}")
+                if not of_language or _language(file):
+                    self._numbers.setdefault(name, []).append(number)
+
+    def __len__(self) -> int:
+        """Count the files."""
+        return len(self._files)
+
+    def numbers(self, name: str) -> Sequence[int]:
+        """Return the files that are called like a video; several where that is ambiguous."""
+        return self._numbers.get(name, [])
+
+    def cues(self, number: int) -> list[Cue]:
+        """Read what is said in a video.
+
+        Raises:
+            Broken: as `subtitles.read`.
+        """
+        file = self._files[number]
+        cues = subtitles.read(file, self._key)
+        language = _language(file)
+        return [replace(cue, language=language) for cue in cues] if language else cues
+
+    def name(self, number: int) -> str:
+        """Return a file's name below the folder, without its ending."""
+        return self._files[number].relative_to(self._path).with_suffix("").as_posix()
+
+    def place(self, number: int) -> str:
+        """Return setting and file."""
+        return f"{self._key}: {self._files[number]}"
+
+
+def _language(file: Path) -> str | None:
+    """Return the code of a language that stands before the ending, as in `talk.en.srt`."""
+    code = Path(file.stem).suffix.removeprefix(".")
+    return code if code in WHISPER_LANGUAGES else None

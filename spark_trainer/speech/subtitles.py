@@ -1,0 +1,129 @@
+"""Files with what is said in one video: SRT, WebVTT, and the JSON of Whisper and whisperX."""
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from spark_trainer.data import manifest
+from spark_trainer.data.jsonl import Broken, shown
+from spark_trainer.speech.cues import Cue
+from spark_trainer.speech.files import lines
+
+CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
+TIMES = re.compile(rf"\s*{CLOCK}\s*-->\s*{CLOCK}(?:\s.*)?")  # VTT's settings may follow
+ARROW = "-->"
+NO_CUES = ("WEBVTT", "NOTE", "STYLE", "REGION")  # first words of VTT's other blocks
+
+# HTML's tags, VTT's <v Anna> and <00:01.500>, ASS's {\an8} and \N: how it looks, not what is said.
+STYLES = re.compile(r"</?[A-Za-z][^<>|]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
+BREAKS = re.compile(r"\\[Nnh]|\s+")
+
+Block = list[tuple[int, str]]  # lines with their numbers
+
+
+def read(path: Path, key: str) -> list[Cue]:
+    """Read a file; its ending names the format, one of `FORMATS`.
+
+    Args:
+        path: the file.
+        key: the setting that names it.
+
+    Raises:
+        Broken: something in it is wrong; the message names each place.
+        OSError: it can't be read.
+    """
+    wrong: list[str] = []
+    cues = list(FORMATS[path.suffix.lower()](path, key, wrong))
+    wrong += [problem for cue in cues for problem in cue.problems()]
+    if not cues and not wrong:
+        wrong = [f"{key}: {path}: nothing is said in it"]
+    if wrong:
+        raise Broken("\n".join(manifest.some(wrong)))
+    return cues
+
+
+def plain(text: str) -> str:
+    """Return a subtitle without styles, on one line."""
+    return BREAKS.sub(" ", html.unescape(STYLES.sub("", text))).strip()
+
+
+def _subtitles(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
+    """Yield the cues of SRT or VTT that have a text, and note blocks that are no cues."""
+    for block in _blocks(lines(path, key)):
+        number, first = block[0]
+        if path.suffix.lower() == ".vtt" and first.split()[0].startswith(NO_CUES):
+            continue
+        named = ARROW not in first  # by its number, or any name in VTT
+        times = TIMES.fullmatch(block[named][1]) if len(block) > named else None
+        inside = [n for n, line in block[named + 1 :] if ARROW in line]
+        place = f"{key}: {path}:{block[named][0] if times else number}"
+        if times is None:
+            wrong.append(
+                f"{place}: expected times such as 00:00:01.000 --> 00:00:02.500 "
+                f"(got {shown(first)})"
+            )
+        elif inside:
+            wrong.append(f"{key}: {path}:{inside[0]}: expected an empty line before these times")
+        elif text := plain(" ".join(line for _, line in block[named + 1 :])):
+            yield Cue(place, text, _clock(*times.groups()[:4]), _clock(*times.groups()[4:]))
+
+
+def _blocks(texts: list[str]) -> Iterator[Block]:
+    """Yield the lines between empty lines."""
+    block: Block = []
+    for number, line in enumerate(texts, start=1):
+        if line.strip():
+            block.append((number, line))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _clock(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
+    """Return the seconds of a time."""
+    whole = 3600 * int(hours or 0) + 60 * int(minutes) + int(seconds)
+    return round(whole + float(f"0.{fraction}"), 3)
+
+
+def _json(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
+    """Yield the segments of a transcript as `whisper` and `whisperx` write it."""
+    where = f"{key}: {path}"
+    try:
+        said = json.loads("\n".join(lines(path, key)))
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise Broken(f"{where}{line}: no JSON: {error}") from None
+    segments = said.get("segments") if isinstance(said, dict) else None
+    if not isinstance(segments, list):
+        raise Broken(f"{where}: expected a mapping with a list of segments")
+    for number, segment in enumerate(segments):
+        place = f"{where}: segments[{number}]"
+        if not _is_segment(segment):
+            wrong.append(f"{place}: expected text, start and end (got {shown(segment)})")
+        elif text := segment["text"].strip():
+            start, end = float(segment["start"]), float(segment["end"])
+            yield Cue(place, text, start, end, said.get("language"))
+
+
+def _is_segment(value: Any) -> bool:
+    def is_number(one: Any) -> bool:
+        return isinstance(one, int | float) and not isinstance(one, bool)
+
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("text"), str)
+        and is_number(value.get("start"))
+        and is_number(value.get("end"))
+    )
+
+
+FORMATS: dict[str, Callable[[Path, str, list[str]], Iterator[Cue]]] = {
+    ".srt": _subtitles,
+    ".vtt": _subtitles,
+    ".json": _json,
+}

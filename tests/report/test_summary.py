@@ -1,0 +1,35 @@
+"""What the summary of a build says of a run that hears."""
+
+import json
+from pathlib import Path
+
+from spark_trainer.config import Config
+from spark_trainer.data import manifest
+from spark_trainer.families.kinds.transcribed import GeneratedTranscript
+from spark_trainer.metrics.objective import HELD_OUT_LOSS
+from spark_trainer.report import summary
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.summary import Summary
+
+
+def test_a_run_that_hears(tmp_path: Path) -> None:
+    manifest.write(tmp_path / "manifest_v1.jsonl", [])
+    run = RunFolder(tmp_path / "talks-1a2b3c4d")
+    for step, text in {0: "sore vex", 24: "Zorvex"}.items():
+        shown = GeneratedTranscript("aa", 0.0, "Zorvex is down", f"{text} is down", "en")
+        run.sample(step).parent.mkdir(parents=True, exist_ok=True)
+        run.sample(step).write_text(json.dumps([shown.save(run.samples)]))
+    Summary(
+        steps=24,
+        device="cpu",
+        objective=HELD_OUT_LOSS,
+        first=2.5,
+        last=1.25,
+        scores={"wer": 0.0, "cer": 0.0, "words_recall": 100.0},
+        first_scores={"wer": 66.666, "cer": 21.4, "words_recall": 0.0},
+    ).write(run)
+    config = Config(output_dir=str(tmp_path))
+    said = "\n".join(summary.lines(config, {"talks": run.summary}))
+    assert "held-out loss 2.500 → 1.250, wer 66.7 → 0.0, cer 21.4 → 0.0 in 24 steps on cpu" in said
+    heard = "held-out speech 'sore vex is down' → 'Zorvex is down' (reference: 'Zorvex is down')"
+    assert heard in said
