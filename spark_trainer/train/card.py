@@ -82,6 +82,8 @@ def _terms(run: Run, loading: Loading) -> dict[str, Any]:
 def _shown(run: Run) -> str:
     if run.from_scratch:
         return "random weights"
+    if run.base_run is not None:
+        return f"the run `{Path(run.model_name).parent.name}`"
     name = local_base(run)
     return f"a local model, `{name}`" if name else run.model_name
 
