@@ -95,8 +95,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         batch_size=8,
         learning_rate=5e-5,
         warmup_steps=2,
-        max_steps=12,
-        eval_steps=12,
+        max_steps=16,
+        eval_steps=16,
         num_samples=1,
         num_workers=0,
         allow_cpu=True,
@@ -106,7 +106,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     path = write_run(spec)
     wavs = [folder / "demo" / f"{number}.wav" for number in range(5)]
     train(path)
-    print("SCORES", read_json(path / "trained.json"))
     yield Trained(path / "final", read_json(path / "trained.json"), wavs)
     shutil.rmtree(folder)
 
