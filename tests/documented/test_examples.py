@@ -224,7 +224,7 @@ def test_wan_animate_from_raw_video(tmp_path: Path) -> None:
 
 def test_whisper_from_videos_and_subtitles(tmp_path: Path) -> None:
     clone = Clone.of(tmp_path)
-    write_copies(clone, SPEAKER)
+    write_copies(clone, SPEAKER, copies=5)  # of three none would be held out
     subtitles = clone.folder / "data/subtitles"
     subtitles.mkdir(parents=True)
     for video in (clone.folder / "videos").iterdir():
