@@ -3,6 +3,7 @@ rule train_run:
     input:
         data=of_run(RUNS.data),
         encoded=of_run(RUNS.encoded),
+        base=of_run(RUNS.base),
     output:
         summary=RunFolder(Path("{runs}/{run}-{run_id}")).summary,
     log:

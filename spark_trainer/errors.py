@@ -5,6 +5,7 @@ Exit status, class or errno decide, never the words of a message, which may be p
 
 LONGEST_REASON = 400  # characters: some libraries put the whole input into a message
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+BUSY = (408, 425, 429)  # HTTP statuses of a server that may answer later
 MACHINE_STATUS = 75  # of a process that may succeed when it is tried again (EX_TEMPFAIL)
 
 

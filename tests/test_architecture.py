@@ -47,7 +47,12 @@ MAY_IMPORT = {
     "data": {"config", "media", "system"},
     "speech": {"config", "data", "media", "system"},
     "families": {"config", "data", "losses", "media", "metrics", "speech", "system"},
-    "methods": {"config", "data", "families", "losses", "metrics", "speech"},
+    "rewards": {"config", "data", "metrics", "system"},
+    "rollouts": {"config", "data", "families", "losses"},
+    "methods": {
+        *("config", "data", "families", "losses", "metrics", "rewards", "rollouts", "speech"),
+        "system",
+    },
     "runs": {"config", "data", "families", "metrics", "speech"},
     "report": {"config", "data", "metrics", "runs", "system"},
     "captioners": {"config", "data", "families", "system"},

@@ -7,38 +7,24 @@ request is tried again.
 """
 
 import base64
-import functools
 import io
-import json
-import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx2
-
 from spark_trainer.captioners import backends
 from spark_trainer.captioners.base import Captioner, Prepared, Shown, Trouble
 from spark_trainer.config import Captioning, ConfigError
-from spark_trainer.data import models
-from spark_trainer.errors import LONGEST_REASON, MachineError
+from spark_trainer.errors import MachineError
 from spark_trainer.families.kinds import prompts
+from spark_trainer.system.chat_server import ChatServer, RequestRefused, Unreached, Unserved
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 JPEG_QUALITY = 95
-PAUSES_S = (1.0, 4.0, 16.0)  # between tries of one request
-LONGEST_ANSWER = 1 << 24  # bytes: a hundred times the default of caption.max_characters
 IN_A_ROW = 8  # requests without an answer, after which the server counts as gone
-OF_SETTINGS = (401, 403, 404)  # the key, the address, the model's name
-
-
-class _NoServer(Trouble):
-    """No server accepts the connection."""
 
 
 class Server(Captioner):
@@ -56,14 +42,10 @@ class Server(Captioner):
                 f"caption.server_url: expected http://… or https://… (got {settings.server_url!r})"
             )
         self._settings = settings
+        self._server = ChatServer("caption.server", settings.server_url, settings.server_timeout_s)
         self._model = backends.model_name(settings)
         self._prompt = backends.prompt(settings)
         self._unanswered = 0  # in a row
-
-    @functools.cached_property
-    def _client(self) -> httpx2.Client:
-        """Return a client of ours: the hub's refuses every address under HF_HUB_OFFLINE."""
-        return httpx2.Client(follow_redirects=True)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -104,25 +86,24 @@ class Server(Captioner):
             return list(pool.map(self._ask, batch))
 
     def _ask(self, one: Prepared) -> str | Trouble:
-        """Send a request, again while the server is busy or missing, and return its answer.
+        """Send a request and return its answer.
 
         Raises:
             ConfigError: as `caption`.
             MachineError: as `caption`.
         """
-        until, pauses_s = time.monotonic() + self._settings.server_timeout_s, iter(PAUSES_S)
-        while True:
-            said = self._answer(self._question(one))
-            if not isinstance(said, Trouble) or not said.machine:
-                self._unanswered = 0
-                return said
-            pause_s = next(pauses_s, None)
-            if pause_s is None or time.monotonic() + pause_s > until:
-                break
-            time.sleep(pause_s)
-        self._unanswered += 1
-        if isinstance(said, _NoServer) or self._unanswered >= IN_A_ROW:
-            raise MachineError(said.why)
+        try:
+            said: str | Trouble = self._server.ask(self._question(one))
+        except Unserved as error:
+            raise ConfigError(str(error)) from None
+        except RequestRefused as error:
+            said = Trouble(str(error), details=error.details)
+        except MachineError as error:
+            self._unanswered += 1
+            if isinstance(error, Unreached) or self._unanswered >= IN_A_ROW:
+                raise
+            return Trouble(str(error), machine=True)
+        self._unanswered = 0
         return said
 
     def _question(self, one: Prepared) -> dict[str, Any]:
@@ -137,36 +118,6 @@ class Server(Captioner):
         if settings.repetition_penalty is not None:
             asked["repetition_penalty"] = settings.repetition_penalty
         return asked | options
-
-    def _answer(self, question: dict[str, Any]) -> str | Trouble:
-        """Send a request once and return the answer.
-
-        Raises:
-            ConfigError: the server doesn't know the model, the address or the key.
-        """
-        where = f"caption.server_url: {self._settings.server_url}"
-        url = f"{self._settings.server_url.rstrip('/')}/chat/completions"
-        key = os.environ.get(KEY_VARIABLE)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        limit_s = self._settings.server_timeout_s
-        try:
-            with self._client.stream(
-                "POST", url, json=question, headers=headers, timeout=limit_s
-            ) as response:
-                status, body = response.status_code, _body(response, limit_s)
-        except httpx2.HTTPError as error:
-            kind = _NoServer if isinstance(error, httpx2.ConnectError) else Trouble
-            return kind(f"{where}: {error or type(error).__name__}", machine=True)
-        except TimeoutError as error:
-            return Trouble(f"{where}: {error}", machine=True)
-        if status in OF_SETTINGS:
-            raise ConfigError(f"{where}: {status} {_words(body)}")
-        if status in models.BUSY or status >= 500:
-            return Trouble(f"{where}: {status} {_words(body)}", machine=True)
-        if status != 200:
-            said = f"{status} {_words(body)}"
-            return Trouble(f"the server refused the request: {said}", details=f"{where}: {said}")
-        return _text(body)
 
 
 def _code(frame: Path, image: "Image", unchanged: bool) -> str:
@@ -191,39 +142,3 @@ def _video(codes: Sequence[str], times: Sequence[float]) -> Prepared:
         "pictures": [{"type": "video_url", "video_url": url}],
         "options": {"media_io_kwargs": {"video": frames}},
     }
-
-
-def _body(response: Any, limit_s: float) -> bytes:
-    """Read a server's answer, up to a length and within a time.
-
-    Raises:
-        TimeoutError: it takes longer.
-    """
-    until, body = time.monotonic() + limit_s, bytearray()
-    for piece in response.iter_bytes():
-        body += piece
-        if len(body) > LONGEST_ANSWER:
-            break
-        if time.monotonic() > until:
-            raise TimeoutError(f"no answer within caption.server_timeout_s = {limit_s:g}")
-    return bytes(body)
-
-
-def _words(body: bytes) -> str:
-    """Return the beginning of a server's answer as one line."""
-    return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
-
-
-def _text(body: bytes) -> str | Trouble:
-    """Return the caption in a server's answer."""
-    if len(body) > LONGEST_ANSWER:
-        return Trouble(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
-    try:
-        said = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        return Trouble(f"the server's answer holds no text: {_words(body)}")
-    if said is None:
-        return ""
-    if not isinstance(said, str):
-        return Trouble(f"the server's answer holds no text: {_words(body)}")
-    return said.strip()

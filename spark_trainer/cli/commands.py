@@ -88,9 +88,11 @@ TRAIN_KINDS = {"batch_size": int, "learning_rate": float, "num_epochs": int}
 
 def train(options: argparse.Namespace) -> int:
     """Train the configured runs on an existing manifest, without Snakemake."""
+    from spark_trainer.config import chain
     from spark_trainer.data.layout import Layout
     from spark_trainer.preflight import needs
     from spark_trainer.runs import configured
+    from spark_trainer.runs.spec import RunSpec
     from spark_trainer.system import gpu
     from spark_trainer.train import encode as encoding
     from spark_trainer.train import launch
@@ -105,9 +107,11 @@ def train(options: argparse.Namespace) -> int:
     for run in wanted.values():
         if run.use_deepspeed:
             deepspeed_config.read(run)
-    specs = [configured.spec_on_manifest(name, run, layout) for name, run in wanted.items()]
+    specs: dict[str, RunSpec] = {}
+    for name in chain.order(wanted):
+        specs[name] = configured.spec_on_manifest(name, wanted[name], layout, others=specs)
     needs.before(settings, needs.Due((), wanted, len(gpu.visible())))
-    for spec in specs:
+    for spec in specs.values():
         run = spec.settings
         data, granted = Path(run.manifest_path or ""), len(gpu.visible()) * run.nodes
         if run.encoded_ahead:
@@ -122,17 +126,18 @@ def _wanted(
 ) -> tuple[dict[str, config.Run], list[str]]:
     """Return the configured runs with the flags laid over them, and what the flags took back."""
     given = {key: getattr(options, key) for key in TRAIN_FLAGS if getattr(options, key) is not None}
-    found, said = {}, []
+    found: dict[str, dict[str, Any]] = {}
+    said, named = list[str](), bool(settings.train and settings.train.runs)
     for name, run in (settings.runs or {"default": config.Run()}).items():
-        named = bool(settings.train and settings.train.runs)
         key = f"train.runs.{name}" if named else "train"
         values, lines = flags.over_run(run, given, key, gpus)
         values = {"manifest_path": str(layout.manifest)} | {
             key: value for key, value in values.items() if value is not None
         }
-        found[name] = config.load({"train": values}).runs["default"]
+        found[name] = values
         said += lines
-    return found, said
+    train = {"runs": found} if named else found["default"]
+    return config.load({"train": train}).runs, said
 
 
 def _tell(lines: list[str]) -> None:

@@ -9,7 +9,7 @@ from spark_trainer.errors import UserError
 
 # Flag of `train` -> keys of a run that would contradict it.
 AGAINST = {
-    "model_name": ("from_scratch", "continue_from"),
+    "model_name": ("from_scratch", "continue_from", "base_run"),
     "model_type": ("packing", "attention"),
     "batch_size": ("global_batch_size", "gradient_accumulation_steps"),
     "num_epochs": ("max_steps",),
@@ -76,6 +76,8 @@ def over_run(
         if flag == "model_name" and run.from_scratch:
             for name in FOR_RANDOM_WEIGHTS:
                 take_back(name, flag)
+        if flag == "batch_size" and run.model_type == "rft":
+            continue  # it counts answers in memory, and an update counts prompts
         for name in AGAINST.get(flag, ()):
             take_back(name, flag)
     here = max(1, gpus)

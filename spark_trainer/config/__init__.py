@@ -19,6 +19,7 @@ from spark_trainer.config.index import Index
 from spark_trainer.config.model import Lora
 from spark_trainer.config.pose import Pose
 from spark_trainer.config.reading import validated
+from spark_trainer.config.rft import Rft
 from spark_trainer.config.run import Run
 from spark_trainer.config.section import ConfigError, PathTexts, ResultText, Section, StepSection
 from spark_trainer.config.select import Select
@@ -36,6 +37,7 @@ __all__ = [
     "Index",
     "Lora",
     "Pose",
+    "Rft",
     "Run",
     "Sampling",
     "Section",

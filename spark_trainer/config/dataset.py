@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from spark_trainer.config.section import ConfigError, Fraction, Positive, Section
+from spark_trainer.config.section import ConfigError, Fraction, PathText, Positive, Section
 
 Side = Annotated[int, Field(ge=8)]
 NumFrames = Annotated[int, Field(ge=1)]
@@ -49,13 +49,23 @@ class Text(Section):
         description="Name of a list in `meta`; every item becomes a sample of its own, and "
         "`prompt` and `answer` can use the item's keys.",
     )
-
+    questions: PathText | None = Field(
+        None,
+        description="File with questions, in the format of Video-R1 or LLaMA-Factory: those about "
+        "a video become its `meta.questions`, for `each: questions`. Other videos are left out.",
+    )
     max_characters: int = Field(
         1_000_000,
         ge=1,
         description="Longest prompt or answer; a sample with a longer one is left out. A day of "
         "speech has about a million characters.",
     )
+
+    @model_validator(mode="after")
+    def _takes_its_questions(self) -> "Text":
+        if self.questions is not None and self.each != "questions":
+            raise ConfigError("each: expected questions with a file of questions")
+        return self
 
     @field_validator("prompt", "answer")
     @classmethod

@@ -17,10 +17,7 @@ def check(run: "Run") -> None:
         ConfigError: two do; the message names the key and what was expected.
     """
     if run.model_type == "rft":
-        raise ConfigError(
-            f"model_type: {run.model_type} can't be trained by this version; "
-            "expected vision_language, diffusion or asr"
-        )
+        _check_rft(run)
     if run.samples_per_update > LARGEST_UPDATE:
         raise ConfigError(
             f"batch_size: {run.samples_per_update:,} samples of one update, with "
@@ -34,10 +31,14 @@ def check(run: "Run") -> None:
         raise ConfigError("clip.jpeg_decoding: expected full without max_side_px or sizes")
     if run.encode_vision:
         _check_encode_vision(run)
+    if run.text.questions is not None and run.encoded_ahead:
+        raise ConfigError("text.questions: expected none where something is encoded ahead")
     if run.packing_length is not None:
         _check_packing_length(run, run.packing_length)
     if run.from_scratch and run.finetune != "full":
         raise ConfigError(f"finetune: expected full, {run.finetune} adapts trained weights")
+    if run.base_run is not None:
+        _check_base_run(run)
     if not run.use_accelerate and run.gpus * run.nodes > 1:
         raise ConfigError("use_accelerate: expected true, one bare process uses one GPU")
     if run.sharded:
@@ -46,6 +47,44 @@ def check(run: "Run") -> None:
         _check_layers(run)
     if not run.holds_out:
         _check_nothing_held_out(run)
+
+
+def _check_rft(run: "Run") -> None:
+    """Refuse settings by which no answers can be drawn, scored or learnt."""
+    rft = run.rft
+    wrong = {
+        "rft.reward_funcs: expected the name of a reward": not rft.reward_funcs,
+        f"rft.max_completion_length: expected below max_length, {run.max_length},": (
+            rft.max_completion_length >= run.max_length
+        ),
+        "global_batch_size: expected the number of prompts in an update": not run.global_batch_size,
+        f"max_steps: expected a multiple of rft.num_iterations, {rft.num_iterations},": bool(
+            run.max_steps and run.max_steps % rft.num_iterations
+        ),
+        "packing_length: expected none": run.packing_length is not None,
+        "encode_vision: expected false": run.encode_vision,
+        # Answers are of all lengths, each of which would be compiled.
+        "compile: expected false": bool(run.compile),
+        # Each process generates, whose weights then must be there.
+        "use_deepspeed: expected false": run.use_deepspeed,
+        "fsdp: expected false": run.fsdp,
+    }
+    for text, found in wrong.items():
+        if found:
+            raise ConfigError(f"{text} with model_type: rft")
+
+
+def _check_base_run(run: "Run") -> None:
+    """Refuse what has to read weights before the run that trains them is finished."""
+    wrong = {
+        "base_run: expected none": run.kind == "diffusion",
+        "from_scratch: expected false": run.from_scratch,
+        "encode_vision: expected false": run.encode_vision,
+    }
+    for text, found in wrong.items():
+        if found:
+            beside = "for diffusion" if text.startswith("base_run") else "with base_run"
+            raise ConfigError(f"{text} {beside}")
 
 
 def _check_encode_vision(run: "Run") -> None:

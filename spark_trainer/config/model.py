@@ -6,6 +6,7 @@ from pydantic import Field
 
 from spark_trainer.config.asr import Asr
 from spark_trainer.config.dataset import Sampling, Split, Text
+from spark_trainer.config.rft import Rft
 from spark_trainer.config.section import Fraction, PathText, Positive, ResultText, Runtime, Section
 
 
@@ -39,10 +40,17 @@ class Model(Section):
         min_length=1,
         description="Hub id or local folder.",
     )
+    base_run: str | None = Field(
+        None,
+        min_length=1,
+        description="Name of another run here: begin with its trained weights instead of those of "
+        "`model_name`. It is trained first.",
+    )
     model_type: Literal[*MODEL_TYPES] = Field(  # type: ignore[valid-type]  # made from the keys
         "vision_language",
-        description="Method of training, and the kind of model that it trains; this version has "
-        "vision_language, diffusion and asr, all supervised.",
+        description="Method of training, and the kind of model that it trains: vision_language, "
+        "diffusion and asr are supervised, rft lets a model that writes about videos learn from "
+        "rewards.",
     )
     from_scratch: bool = Field(
         False, description="Start from random weights instead of the checkpoint's."
@@ -64,6 +72,7 @@ class Model(Section):
         "over a base in 4 bits.",
     )
     lora: Lora = Field(default_factory=Lora)
+    rft: Rft = Field(default_factory=Rft)
     freeze: tuple[str, ...] | None = Field(
         None,
         description="Parts of the model that are not trained, such as `vision`; without it the "

@@ -24,6 +24,22 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         return self.global_batch_size or asked * max(1, self.gpus) * self.nodes
 
     @property
+    def samples_per_call(self) -> int:
+        """Return how many samples a process takes at once: `batch_size` counts answers to them."""
+        if self.model_type != "rft":
+            return self.batch_size
+        return max(1, self.batch_size // self.rft.num_generations)
+
+    @property
+    def bucketed(self) -> bool:
+        """Tell whether batches are formed of samples of similar length.
+
+        Not where answers are drawn: prompts of an update whose references are alike would teach to
+        say one thing, whatever is seen.
+        """
+        return self.bucketing and self.model_type != "rft"
+
+    @property
     def kind(self) -> str:
         """Return the kind of the families that this run's `model_type` trains."""
         return MODEL_TYPES[self.model_type]
@@ -84,6 +100,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         """
         values = super().results() | {"global_batch_size": self.samples_per_update}
         values["clip"] = values["clip"] | {"variants": self.variants}
+        values["rft"] = self.rft.results()
         values["asr"] = self.asr.results()
         values["gradient_checkpointing"] = bool(self.recomputed)
         if self.final == "best" or self.early_stopping:
@@ -99,12 +116,18 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         """List the keys that this run doesn't read."""
         diffusion, speech = self.kind == "diffusion", self.kind == "speech"
         parts = {
+            # What stands for the weights of a base is its id, whatever it is called.
+            "base_run": True,
+            "model_name": self.base_run is not None,
+            "rft": self.model_type != "rft",
+            "bucketing": self.model_type == "rft",
             "asr": not speech,
             "max_length": diffusion or speech,
             "guidance_dropout": not diffusion,
             "clip.reference": not diffusion,
             "clip.replace": not diffusion,
             "clip.jpeg_decoding": self.clip.jpeg_decoding == "full",
+            "text.questions": self.text.questions is None,
             "split.validation_paths": not self.split.validation_paths,
             "split.seed": not (self.split.validation or self.split.test),
             "num_epochs": self.max_steps is not None,

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from spark_trainer.config import chain
 from spark_trainer.config.reading import over, validated
 from spark_trainer.config.run import Run
 
@@ -25,11 +26,16 @@ class Train(Run):
         return self
 
     def resolved(self) -> dict[str, Run]:
-        """Return the runs by name, each with its own keys laid over the shared ones."""
+        """Return the runs by name, each with its own keys laid over the shared ones.
+
+        Raises:
+            ConfigError: one can't be, or can't begin with the weights of its `base_run`.
+        """
         shared = self.model_dump(exclude={"runs"}, exclude_unset=True)
         if not self.runs:
-            return {"default": validated(Run, shared)}
-        return {
+            return chain.linked({"default": validated(Run, shared)}, {"default": shared})
+        runs = {
             name: validated(Run, over(shared, own), f"runs.{name}")
             for name, own in self.runs.items()
         }
+        return chain.linked(runs, self.runs)

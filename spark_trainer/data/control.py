@@ -35,6 +35,15 @@ def refuse(processor: Any, what: str, *texts: str | None) -> None:
                 raise Unusable(f"{what} holds the control token {found!r}")
 
 
+def ids(processor: Any) -> set[int]:
+    """Return the control tokens of all tokenizers of a processor."""
+    return {
+        number
+        for tokenizer in _tokenizers(processor)
+        for number in _ids(processor, tokenizer).values()
+    }
+
+
 def _cleaning(processor: Any) -> Callable[[str], str]:
     """Return upstream's own cleaning of texts; some pipelines unescape HTML before tokenizing."""
     module = sys.modules[type(processor).__module__]

@@ -19,7 +19,7 @@ from spark_trainer.data import sample, sampling, video
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
-from spark_trainer.data.samples import Samples
+from spark_trainer.data.samples import Check, Samples
 from spark_trainer.data.texts import texts
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class VideoFrameDataset(Samples):
         """Take in a manifest line that starts at byte `offset`."""
         try:
             texts = self._texts(entry)
+            for item, (_, answer) in enumerate(texts if self.check else ()):
+                self.check(answer, self._meta(entry, item))  # type: ignore[misc]
             _names(entry["meta"], self._needs, self._sampling)
             shape = self._shape(entry["meta"])
         except Unusable as reason:
@@ -110,6 +112,11 @@ class VideoFrameDataset(Samples):
         if entry["frames_dir"] is None:
             raise Unusable("without frames")
         return [(None, "")]
+
+    def _meta(self, entry: Mapping[str, Any], item: int) -> dict[str, Any]:
+        """Return what the manifest says of a video and of one item of `text.each`."""
+        meta: dict[str, Any] = entry["meta"]
+        return {**meta, **(meta[self._text.each][item] if self._text.each else {})}
 
     def _longest(self, texts: list[tuple[str | None, str]]) -> int:
         """Return the characters of the longest text; 0 where every text is of one length."""
@@ -219,6 +226,7 @@ class VideoFrameDataset(Samples):
             conditions=conditions,
             seed=_number(name),
             variant=_number(clip_name),
+            meta=self._meta(entry, item),
         )
 
     def _keys(self, epoch: int, video: str, item: int) -> tuple[str, str]:
@@ -257,18 +265,23 @@ def _names(meta: Mapping[str, Any], needs: Needs, sampling: Sampling) -> list[st
     return wanted
 
 
-def splits(manifest: Path, split: Split, make: Callable[[bool], Made]) -> dict[SplitName, Made]:
+def splits(
+    manifest: Path, split: Split, make: Callable[[bool], Made], check: Check | None = None
+) -> dict[SplitName, Made]:
     """Read every split of a manifest, in one pass.
 
     Args:
         manifest: the JSON lines.
         split: which video belongs to which split.
         make: makes a data set, told whether it is `fixed`.
+        check: as in `Samples`.
 
     Raises:
         Broken: some lines are not valid entries.
     """
     found: dict[SplitName, Made] = {name: make(name != "train") for name in SPLIT_NAMES}
+    for samples in found.values():
+        samples.check = check
     for line in lines(manifest):
         found[of_entry(line.entry, split)].add(line.entry, line.offset)
     return found

@@ -20,6 +20,7 @@ from spark_trainer.config import Run
 from spark_trainer.data import models
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.files import digest, file_digest, replacing
+from spark_trainer.data.layout import SEALED
 from spark_trainer.data.sample import REFERENCE, Plan, Unusable, promised
 from spark_trainer.errors import ABSENT
 
@@ -191,7 +192,8 @@ def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise Unusable(f"{of}: {path}: {error}") from None
+        again = f"delete it and {path.parents[2] / SEALED}, and the next call makes it again"
+        raise Unusable(f"{of}: {path} is damaged: {error}; {again}") from None
 
 
 def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:

@@ -34,6 +34,7 @@ OURS = (
     "rejected_v1.jsonl",
 )
 
+SEALED = "sealed"  # the folder of the markers
 # What tells a run folder, to the search for videos as well; `runs/folder.py` names the rest.
 RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
 
@@ -104,7 +105,7 @@ class Layout:
         return self.root / "encoded" / encoders
 
     def encode_marker(self, encoders: str, shard: str, fingerprint: str) -> Path:
-        return self.encoded(encoders) / "sealed" / f"{shard}.{fingerprint}.json"
+        return self.encoded(encoders) / SEALED / f"{shard}.{fingerprint}.json"
 
     def index(self, index_digest: str) -> Path:
         return self.state / "index" / f"{index_digest}.json"
@@ -134,7 +135,7 @@ class Layout:
         return self.state / "parts" / f"{manifest}.json"
 
     def marker_folder(self, step: str) -> Path:
-        return self.state / "sealed" / step
+        return self.state / SEALED / step
 
     def marker(self, step: str, shard: str, fingerprint: str) -> Path:
         return self.marker_folder(step) / f"{shard}.{fingerprint}.jsonl"

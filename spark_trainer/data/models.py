@@ -5,13 +5,12 @@ from pathlib import Path
 
 from spark_trainer.config import ConfigError
 from spark_trainer.data.files import digest, file_digest, read_json, tree_digest, write_json
-from spark_trainer.errors import ABSENT, MachineError, cause, of_machine
+from spark_trainer.errors import ABSENT, BUSY, MachineError, cause, of_machine
 
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"}
 
 WEIGHTS = {".safetensors", ".bin"}  # ending of a file with weights; the last is CTranslate2's
 HUB_SECONDS = 5.0  # until the hub counts as out of reach
-BUSY = (408, 425, 429)  # HTTP statuses of a server that may answer later
 
 
 def identity(name: str, cache: Path, revision: str | None = None) -> str:

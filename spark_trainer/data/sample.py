@@ -53,7 +53,8 @@ class Sample:
     `times` are seconds from the video's start; `prompt` is None where the family's own is meant.
     `size` is that of the frames where `clip.sizes` asks for one; `conditions` holds the videos that
     the family's needs name. `seed` is for random choices in training, such as noise; `variant` for
-    those that belong to the frames themselves.
+    those that belong to the frames themselves. `meta` is what the manifest says of the video and,
+    with `text.each`, of the item.
     """
 
     video: str
@@ -65,6 +66,7 @@ class Sample:
     size: Size | None = None
     conditions: "Mapping[str, tuple[Image, ...]]" = field(default_factory=dict)
     variant: int = 0
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def frame_size(self) -> Size:
@@ -89,6 +91,7 @@ class Plan:
     conditions: Mapping[str, tuple[float, ...]]
     seed: int
     variant: int
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(plan: Plan, settings: Sampling, layout: Layout) -> Sample:
@@ -112,6 +115,7 @@ def read(plan: Plan, settings: Sampling, layout: Layout) -> Sample:
         plan.size,
         conditions,
         plan.variant,
+        plan.meta,
     )
 
 

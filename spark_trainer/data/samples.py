@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from spark_trainer.data.manifest import entry_at
 
 if TYPE_CHECKING:
     import numpy as np
+
+# Looks whether a reference can be read, with what the manifest says of its video; or Unusable.
+Check = Callable[[str, Mapping[str, Any]], None]
 
 
 class Samples(ABC):
@@ -20,6 +24,7 @@ class Samples(ABC):
     Attributes:
         left_out: the videos of which no sample can be used, each with the reason.
         remarks: what else is to be known of the data, a line each.
+        check: what else the answer of a sample is for; None where it is learnt.
     """
 
     def __init__(self, manifest: Path, fixed: bool) -> None:
@@ -35,6 +40,7 @@ class Samples(ABC):
         self._ends = array("q")  # number of the first sample after each video's
         self.left_out: list[str] = []
         self.remarks: list[str] = []
+        self.check: Check | None = None
 
     @abstractmethod
     def add(self, entry: dict[str, Any], offset: int) -> None:

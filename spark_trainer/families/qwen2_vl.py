@@ -61,6 +61,14 @@ class Qwen2VL(ChatModel):
         in_space_31L = torch.cat([_in_space(loaded, row) for row in rows], dim=2)
         return torch.cat([in_text_1L[None], in_space_31L])
 
+    def answer_positions(self, loaded: Loaded, questions: Sequence[Encoded]) -> "torch.Tensor":
+        """Return the positions (3, R, 1): in time, height and width the same, as for any text."""
+        import torch
+
+        rows = ({n: v[None] for n, v in one.tokens.items()} | one.vision for one in questions)
+        last = [_in_space(loaded, row).max() for row in rows]
+        return (torch.stack(last) + 1)[None, :, None].expand(3, -1, -1)
+
     def worked_out(self, loaded: Loaded, tensors: "dict[str, Any]") -> "dict[str, Any]":
         """See `ChatModel`: positions, and what the tower works out of the images' sizes."""
         made: dict[str, Any] = {}

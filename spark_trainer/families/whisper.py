@@ -43,7 +43,9 @@ class Whisper(Speech):
             model = _random(weights, options.on_meta, chosen)
         else:
             model = formats.build(weights, **chosen)
-        model.name_or_path = model.config._name_or_path = name  # adapters tell their base by it
+        model.name_or_path = model.config._name_or_path = names.at_hub(
+            name
+        )  # adapters tell their base by it
         model.config.apply_spec_augment = False
         return Loaded(model, formats.processor(weights.config))
 

@@ -42,6 +42,11 @@ class RunGraph:
         given = self.specs[run].settings.manifest_path
         return Path(given) if given else self.videos.part_list()
 
+    def base(self, run: str) -> list[Path]:
+        """Name the summary of the run whose trained weights this one begins with."""
+        named = self.specs[run].settings.base_run
+        return [self.specs[named].folder.summary] if named else []
+
     @property
     def summaries(self) -> dict[str, Path]:
         """Return name -> the summary of the finished run, in the folder that its id names."""

@@ -3,17 +3,18 @@
 An update asks in this order: `prepare` turns what was read into batches, and may use the live model
 to do so; then the targets of all batches and processes are counted; then each batch goes through
 `loss`, whose sum is divided by that count. A method that generates answers and scores them does so
-in `prepare`. Where each process holds a part of the weights, all of them have to call the network
-equally often, which generating doesn't.
+in `prepare`, and says that it `generates`. Where each process holds a part of the weights, all of
+them have to call the network equally often, which generating doesn't.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
 from spark_trainer.data.encoded import EncodedFiles
+from spark_trainer.data.samples import Check
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.generated import Generated
@@ -26,12 +27,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Update:
+    """What a method is told of the update that it prepares.
+
+    Attributes:
+        number: from 1.
+        read: what this process read for it; nothing where a method makes several updates of that.
+        reader: what reads further samples.
+        process: the number of this process, from 0.
+        processes: how many there are.
+        over_all: gives the sum of a tensor over all processes, which must call it alike.
+    """
+
+    number: int
+    read: Sequence[ReadResult]
+    reader: Reader
+    process: int
+    processes: int
+    over_all: "Callable[[torch.Tensor], torch.Tensor]"
+
+    @property
+    def batches(self) -> list[Batch]:
+        """Return all batches that were read."""
+        return [batch for result in self.read for batch in result.batches]
+
+
+@dataclass(frozen=True)
 class Method(ABC):
     """How a family learns in one run.
 
     Attributes:
         model_types: values of `train.model_type` that choose this method.
         objective: what decides which update is best.
+        generates: whether it calls the network as often as it happens to generate.
         run: the settings.
         family: the checkpoint's family.
         loaded: its model, as it was loaded, and what feeds it.
@@ -39,9 +67,34 @@ class Method(ABC):
 
     model_types: ClassVar[tuple[str, ...]] = ()
     objective: ClassVar[Objective] = HELD_OUT_LOSS
+    generates: ClassVar[bool] = False
     run: Run
     family: Kind
     loaded: Loaded
+
+    @classmethod
+    def check(cls, run: Run, family: Kind) -> None:
+        """Stop before weights are loaded where the family can't learn by this method.
+
+        Raises:
+            ValueError: the message names the setting and what was expected.
+        """
+        return
+
+    @classmethod
+    def reference_check(cls, run: Run) -> Check | None:
+        """Return what looks whether a sample's reference can be used; None where any can.
+
+        Raises:
+            UserError: the settings can't be used.
+            MachineError: a file can't be read.
+        """
+        return None
+
+    @property
+    def updates_per_read(self) -> int:
+        """Return how many updates are made of what is read once."""
+        return 1
 
     def readers(
         self, splits: Splits, device: "torch.device", kept: EncodedFiles
@@ -50,13 +103,13 @@ class Method(ABC):
         return self.family.readers(self.loaded, splits, self.run, device, kept)
 
     @abstractmethod
-    def prepare(self, model: Any, read: Sequence[ReadResult]) -> list[Batch]:
+    def prepare(self, model: Any, update: Update) -> list[Batch]:
         """Return the batches of an update; nothing of them is counted yet.
 
         Args:
             model: the network in training, unwrapped, in training mode: one that generates is put
                 in `eval()` for it, and back.
-            read: what this process read for the update.
+            update: what this process read for the update, and what else is known of it.
         """
 
     @abstractmethod
@@ -66,6 +119,24 @@ class Method(ABC):
     @abstractmethod
     def held_out(self, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the objective over the targets of a held-out batch."""
+
+    def metrics(self, update: Update) -> dict[str, float]:
+        """Return what is recorded of an update beside its loss, after all its batches.
+
+        All processes call it, and get the same.
+
+        Raises:
+            UserError: it is no use to go on.
+        """
+        return {}
+
+    def remembered(self) -> dict[str, float]:
+        """Return what a checkpoint has to keep of the updates up to now."""
+        return {}
+
+    def recall(self, values: dict[str, float]) -> None:
+        """Go on from what a checkpoint has kept; nothing where a run begins."""
+        return
 
     def show(self, model: Any, samples: Iterable[Any]) -> Iterator[Generated]:
         """Yield what the model makes of held-out samples; see `Kind.show`."""

@@ -1,11 +1,9 @@
 """Supervised training: the loss is that of what the manifest says of each sample."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.families.kinds.batch import Batch
-from spark_trainer.families.kinds.reading import ReadResult
-from spark_trainer.methods.base import Method
+from spark_trainer.methods.base import Method, Update
 
 if TYPE_CHECKING:
     import torch
@@ -16,9 +14,9 @@ class Supervised(Method):
 
     model_types = ("vision_language", "diffusion", "asr")
 
-    def prepare(self, model: Any, read: Sequence[ReadResult]) -> list[Batch]:
+    def prepare(self, model: Any, update: Update) -> list[Batch]:
         """Return the batches as they were read."""
-        return [batch for result in read for batch in result.batches]
+        return update.batches
 
     def loss(self, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the family's losses."""

@@ -7,13 +7,15 @@ values mean little.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from rapidfuzz.distance import Indel
 from sacrebleu.metrics.bleu import BLEU
 
 LONGEST = 4  # words of the longest n-gram, in BLEU and in CIDEr
+LENGTHS = range(1, LONGEST + 1)
 SIGMA = 6.0  # words of difference in length that cost little, in CIDEr
 
 Ngram = tuple[str, ...]
@@ -35,24 +37,62 @@ def scores(generated: Sequence[str], references: Sequence[str]) -> dict[str, flo
     """
     if not generated or len(generated) != len(references):
         raise ValueError(f"{len(generated)} generated texts for {len(references)} references")
-    bleu = BLEU(lowercase=True, effective_order=True, max_ngram_order=LONGEST)
-    said = [_words(bleu.tokenizer(text.lower())) for text in generated]
-    wanted = [_words(bleu.tokenizer(text.lower())) for text in references]
+    said, wanted = list(map(words, generated)), list(map(words, references))
     return {
-        "bleu": bleu.corpus_score(generated, [references]).score,
+        "bleu": _bleu().corpus_score(generated, [references]).score,
         "rouge_l": sum(map(_rouge_l, said, wanted)) / len(said),
-        "cider": _cider(said, wanted),
+        "cider": Cider(references).sum(said, wanted) / len(said),
     }
+
+
+def bleu(said: str, wanted: str) -> float:
+    """Return BLEU-4 of one text, 0 to 100, as `scores` computes it."""
+    return float(_bleu().sentence_score(said, [wanted]).score)
+
+
+def rouge_l(said: str, wanted: str) -> float:
+    """Return ROUGE-L of one text, 0 to 1, as `scores` computes it."""
+    return _rouge_l(words(said), words(wanted))
+
+
+class Cider:
+    """CIDEr-D of single texts, 0 to 10; see `scores`.
+
+    Args:
+        references: all texts in which is counted how rare an n-gram is.
+    """
+
+    def __init__(self, references: Iterable[str]) -> None:
+        wanted = list(map(words, references))
+        self._num_clips = len(wanted)
+        self._clips_with = [
+            Counter(ngram for one in wanted for ngram in _ngrams(one, length)) for length in LENGTHS
+        ]
+
+    def score(self, said: str, wanted: str) -> float:
+        """Return the score of a text against its reference."""
+        return self.sum([words(said)], [words(wanted)])
+
+    def sum(self, said: Sequence[list[str]], wanted: Sequence[list[str]]) -> float:
+        """Add up the scores of texts; n-gram counts are not divided by length, as in COCO's."""
+        total = 0.0
+        for length, clips_with in zip(LENGTHS, self._clips_with, strict=True):
+            for own, reference in zip(said, wanted, strict=True):
+                weighted = (
+                    _weighted(_ngrams(one, length), clips_with, self._num_clips)
+                    for one in (own, reference)
+                )
+                off = len(own) - len(reference)
+                total += math.exp(-(off**2) / (2 * SIGMA**2)) * _clipped_cosine(*weighted)
+        return 10 * total / LONGEST
 
 
 def agreement(texts: Sequence[str]) -> list[float]:
     """Return each text's agreement with the others: its mean ROUGE-L with them, 0 to 1."""
-    tokenizer = BLEU(lowercase=True).tokenizer
-    words = [_words(tokenizer(text.lower())) for text in texts]
+    said = list(map(words, texts))
     return [
-        sum(_rouge_l(own, other) for j, other in enumerate(words) if j != i)
-        / max(1, len(words) - 1)
-        for i, own in enumerate(words)
+        sum(_rouge_l(own, other) for j, other in enumerate(said) if j != i) / max(1, len(said) - 1)
+        for i, own in enumerate(said)
     ]
 
 
@@ -97,27 +137,20 @@ class ClipScore:
         return self.WEIGHT * float(cosines_T.clamp(min=0).mean())
 
 
-def _words(tokens: str) -> list[str]:
-    return [token for token in tokens.split() if any(map(str.isalnum, token))]
+def words(text: str) -> list[str]:
+    """Return the words of a text as ROUGE-L and CIDEr take them."""
+    tokens = _bleu().tokenizer(text.lower()).split()
+    return [token for token in tokens if any(map(str.isalnum, token))]
+
+
+@cache
+def _bleu() -> BLEU:
+    return BLEU(lowercase=True, effective_order=True, max_ngram_order=LONGEST)
 
 
 def _rouge_l(said: list[str], wanted: list[str]) -> float:
     """Compute F1 = 2 · LCS / (words said + words wanted), which is the Indel similarity."""
     return Indel.normalized_similarity(said, wanted) if said and wanted else 0.0
-
-
-def _cider(said: list[list[str]], wanted: list[list[str]]) -> float:
-    """Compute mean CIDEr-D; n-gram counts are not divided by length, as in COCO's evaluation."""
-    total = 0.0
-    for length in range(1, LONGEST + 1):
-        counted = [_ngrams(words, length) for words in wanted]
-        clips_with = Counter(ngram for reference in counted for ngram in reference)
-        for words, reference, theirs in zip(said, wanted, counted, strict=True):
-            own = _weighted(_ngrams(words, length), clips_with, len(wanted))
-            off = len(words) - len(reference)
-            cosine = _clipped_cosine(own, _weighted(theirs, clips_with, len(wanted)))
-            total += math.exp(-(off**2) / (2 * SIGMA**2)) * cosine
-    return 10 * total / LONGEST / len(wanted)
 
 
 def _ngrams(words: list[str], length: int) -> Counter[Ngram]:

@@ -172,10 +172,13 @@ def _models(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         if Path(wanted.model_name).is_dir():
             try:
-                known = methods.model_types(families.find(wanted.model_name).kind)
+                family = families.find(wanted.model_name)
+                known = methods.model_types(family.kind)
                 if wanted.model_type not in known:
                     expected = f"expected {' or '.join(known)} for {wanted.model_name}"
                     yield f"train.runs.{name}.model_type: {expected}"
+                else:
+                    methods.find(wanted.model_type).check(wanted, family)
             except ValueError as error:
                 text = str(error).removeprefix(f"train.model_name: {wanted.model_name} ")
                 yield f"train.runs.{name}.model_name: {wanted.model_name}: {text}"

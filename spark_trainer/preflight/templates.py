@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 
 from spark_trainer.config import STEP_SECTIONS, Run, Text
-from spark_trainer.data import manifest, meta
+from spark_trainer.data import manifest, meta, questions
 
 WIDEST = 100_000  # largest width or precision in a template
 LINES = 1000  # of a given manifest, that are searched for a template's names
@@ -29,9 +29,9 @@ def known(wanted: Run, reported: Iterable[str]) -> set[str] | None:
     Returns:
         The names; None where a given manifest can't be read, which its readers report.
     """
+    found = SOURCES | ({questions.ITEMS} if wanted.text.questions else set())
     if wanted.manifest_path is None:
-        return SOURCES.union(*(STEP_SECTIONS[name].MANIFEST for name in reported))
-    found = set(SOURCES)
+        return found.union(*(STEP_SECTIONS[name].MANIFEST for name in reported))
     try:
         for entry in itertools.islice(manifest.read(Path(wanted.manifest_path)), LINES):
             found |= {key for key, value in entry["meta"].items() if value not in (None, "")}

@@ -101,6 +101,7 @@ def _trained(path: Path) -> str:
     said = [
         f"\n            {_sample(old, new, folder)}" for old, new in zip(before, after, strict=True)
     ]
+    said += [f"\n            answers {page}" for page in folder.sample_pages()[-1:]]
     summary = Summary.read(folder)
     return f"{_held_out(summary)} on {summary.device}, {folder.final}{''.join(said)}"
 

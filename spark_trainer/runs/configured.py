@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from spark_trainer import families
-from spark_trainer.config import Config, ConfigError, Run
+from spark_trainer.config import Config, ConfigError, Run, chain
+from spark_trainer.config.rewards import FUNCTION
 from spark_trainer.data import encoded, models
 from spark_trainer.data.dataset import split_of
-from spark_trainer.data.files import digest
+from spark_trainer.data.files import digest, file_digest
 from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
-from spark_trainer.runs import base_run
+from spark_trainer.runs import continued
 from spark_trainer.runs.spec import RunSpec
 
 VERSION = 2  # raised when the same data and settings give other weights
@@ -30,12 +32,12 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
         ConfigError: a run's `manifest_path` does not exist, or it can't go on from the run that it
             names.
     """
-    found = {}
-    for name, run in config.runs.items():
-        key = f"train.runs.{name}"
+    found: dict[str, RunSpec] = {}
+    for name in chain.order(config.runs):
+        run, key = config.runs[name], f"train.runs.{name}"
         if run.manifest_path is None:
             data = [list(index.videos), fingerprints["manifest"], *_held_out(index, run)]
-            spec = _spec(name, run, data, index.layout, key)
+            spec = _spec(name, run, data, index.layout, key, found)
             found[name] = replace(
                 spec,
                 data_root=index.layout.root,
@@ -46,8 +48,8 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
                 },
             )
         else:
-            found[name] = spec_on_manifest(name, run, index.layout, key)
-    return found
+            found[name] = spec_on_manifest(name, run, index.layout, key, found)
+    return {name: found[name] for name in config.runs}
 
 
 def _held_out(index: Index, run: Run) -> Iterator[list[str]]:
@@ -57,7 +59,13 @@ def _held_out(index: Index, run: Run) -> Iterator[list[str]]:
         yield [one for one in index.videos if split_of(one, alone, index.sources[one]) != "train"]
 
 
-def spec_on_manifest(name: str, run: Run, layout: Layout, key: str = "train") -> RunSpec:
+def spec_on_manifest(
+    name: str,
+    run: Run,
+    layout: Layout,
+    key: str = "train",
+    others: Mapping[str, RunSpec] = MappingProxyType({}),
+) -> RunSpec:
     """Return the spec of a run over an existing manifest, its state kept in a layout of ours.
 
     Args:
@@ -65,6 +73,7 @@ def spec_on_manifest(name: str, run: Run, layout: Layout, key: str = "train") ->
         run: its settings.
         layout: where what is encoded for it goes.
         key: where the settings stand in the configuration.
+        others: the specs of other runs, that of its `base_run` among them.
 
     Raises:
         ConfigError: as `specs`.
@@ -73,16 +82,29 @@ def spec_on_manifest(name: str, run: Run, layout: Layout, key: str = "train") ->
     if not path.is_file():
         raise ConfigError(f"{key}.manifest_path: no such file: {path}")
     data = models.identity(str(path), layout.model_digests)
-    spec = _spec(name, run, data, layout, key)
+    spec = _spec(name, run, data, layout, key, others)
     return replace(spec, data_root=path.parent, manifest_digest=data[: encoded.DIGITS])
 
 
-def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
-    """Return what follows from the settings, the weights, and what stands for the data."""
-    cache = layout.model_digests
-    weights = models.identity(run.model_name, cache)
+def _spec(
+    name: str, run: Run, data: Any, layout: Layout, key: str, others: Mapping[str, RunSpec]
+) -> RunSpec:
+    """Return what follows from the settings, the weights, and what stands for the data.
+
+    The weights of a `base_run` are not there yet: its id stands for them.
+    """
+    cache, weights = layout.model_digests, ""
+    if run.base_run is None:
+        weights = models.identity(run.model_name, cache)
+    else:
+        trained = others[run.base_run]
+        run = run.model_copy(update={"model_name": str(trained.folder.final)})
+        weights = f"run {trained.run_id}"
     decisive = {"version": VERSION, "data": data, "settings": run.results(), "weights": weights}
     origin = {"data": digest(data)[:ORIGIN_DIGITS], "weights": digest(weights)[:ORIGIN_DIGITS]}
+    if read := files(run, key):
+        decisive["files"] = read
+        origin["files"] = digest(read)[:ORIGIN_DIGITS]
     if references := _references(run, cache, key):
         decisive["references"] = references
         origin["references"] = references[:ORIGIN_DIGITS]
@@ -90,9 +112,9 @@ def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
     def run_id(base: str) -> str:
         return digest(decisive | {"base": base} if base else decisive)[:ID_DIGITS]
 
-    base = base_run.find(name, run, run_id, key) if run.continue_from else None
+    base = continued.find(name, run, run_id, key) if run.continue_from else None
     if base:
-        base_run.check(base, run, origin, key)
+        continued.check(base, run, origin, key)
     if run.encode_vision:
         encoders = encoded.vision_tower(run, cache)
     elif run.kind == "speech":
@@ -109,6 +131,40 @@ def _spec(name: str, run: Run, data: Any, layout: Layout, key: str) -> RunSpec:
         origin=origin,
         base=base,
     )
+
+
+def check_files(spec: RunSpec) -> None:
+    """Look whether the user's files are still those that the run's id names.
+
+    Raises:
+        ConfigError: one has changed since, or can't be read.
+    """
+    read = files(spec.settings, f"train.runs.{spec.name}")
+    if read and digest(read)[:ORIGIN_DIGITS] != spec.origin["files"]:
+        raise ConfigError(
+            f"train.runs.{spec.name}: a file that it reads has changed since it was planned; start "
+            f"it again: {', '.join(read)}"
+        )
+
+
+def files(run: Run, key: str) -> dict[str, str]:
+    """Return the digests of the user's files that decide what a run learns.
+
+    Raises:
+        ConfigError: one can't be read.
+    """
+    rewards = run.rft.reward_funcs if run.model_type == "rft" else ()
+    own = [found["file"] for name in rewards if (found := FUNCTION.fullmatch(name))]
+    wanted = [("rft.reward_funcs", file) for file in own]
+    if run.text.questions is not None:
+        wanted.append(("text.questions", run.text.questions))
+    digests = {}
+    for setting, file in wanted:
+        try:
+            digests[f"{setting}: {file}"] = file_digest(Path(file).expanduser())
+        except OSError as error:
+            raise ConfigError(f"{key}.{setting}: {file}: {error.strerror}") from None
+    return digests
 
 
 def _references(run: Run, cache: Path, key: str) -> str | None:

@@ -103,6 +103,14 @@ class RunFolder:
         """Return the list of the samples of an update; videos lie in the folder beside it."""
         return self.samples / f"{step_name(step)}.json"
 
+    def sample_page(self, step: int) -> Path:
+        """Return the page of the samples of an update, which not every method has."""
+        return self.sample(step).with_suffix(".html")
+
+    def sample_pages(self) -> list[Path]:
+        """List what `sample_page` names and is there, oldest first."""
+        return sorted(self.samples.glob(f"{STEP}*.html"))
+
     def sample_lists(self) -> list[Path]:
         """List what `sample` names and is there, oldest first."""
         return sorted(self.samples.glob(f"{STEP}*.json"))

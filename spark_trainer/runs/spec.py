@@ -34,6 +34,12 @@ class _Common:
     step_fingerprints: dict[str, str] | None
     origin: dict[str, str]
 
+    @property
+    def base_run(self) -> str | None:
+        """Return the name of the run folder whose `final/` this run begins with, if it has one."""
+        here = self.settings
+        return None if here.base_run is None else Path(here.model_name).parent.name
+
     def _common_json(self) -> dict[str, Any]:
         return {
             "name": self.name,

@@ -32,7 +32,7 @@ def write(
         summary: what came out.
         loading: how it is loaded.
     """
-    terms = {} if run.from_scratch else licence(run.model_name)
+    terms = {} if run.from_scratch else _terms(run, loading)
     rows = [
         ("base", _shown(run)),
         ("licence of the base", "none" if run.from_scratch else terms.get("license", UNKNOWN)),
@@ -64,13 +64,26 @@ def _head(run: Run, loading: Loading) -> dict[str, Any]:
     if saves_adapter(run):
         head |= {"base_model_relation": "adapter", "tags": ["lora"]}
     if not run.from_scratch and not local_base(run):
-        head = {"base_model_relation": "finetune"} | head | {"base_model": run.model_name}
+        head = (
+            {"base_model_relation": "finetune"}
+            | head
+            | {"base_model": loading.base or run.model_name}
+        )
     return head
+
+
+def _terms(run: Run, loading: Loading) -> dict[str, Any]:
+    """Return the terms of the base; its own card is asked where nobody else knows them."""
+    if loading.licence:
+        return {"license": loading.licence}
+    return licence(loading.base or run.model_name)
 
 
 def _shown(run: Run) -> str:
     if run.from_scratch:
         return "random weights"
+    if run.base_run is not None:
+        return f"the run `{Path(run.model_name).parent.name}`"
     name = local_base(run)
     return f"a local model, `{name}`" if name else run.model_name
 

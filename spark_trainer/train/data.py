@@ -75,10 +75,10 @@ def sampler(
     return DistributedBatchSampler(
         samples,
         size,
-        run.batch_size,
+        run.samples_per_call,
         *place,
         run.seed,
-        run.bucketing,
+        run.bucketed,
         start,
         balanced=run.packing_length is not None,
     )

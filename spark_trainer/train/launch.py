@@ -10,10 +10,11 @@ from pathlib import Path
 import yaml
 
 from spark_trainer.config import ConfigError, Run
-from spark_trainer.data import joining, manifest
+from spark_trainer.data import joining, manifest, questions
 from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import write_json, write_text
 from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
+from spark_trainer.runs import configured
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.system import gpu, log
@@ -74,8 +75,11 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
             f"evenly by {topology.world_size} processes; "
             f"expected a multiple of {topology.world_size}"
         )
+    configured.check_files(spec)
     try:
         joining.collect(data, spec.index, folder.manifest, folder.rejected)
+        if run.text.questions is not None:
+            questions.join(Path(run.text.questions), folder.manifest, run.max_left_out)
         splits = {of_entry(entry, run.split) for entry in manifest.read(folder.manifest)}
         if spec.base:
             continued.begin(spec.base, folder, spec.run_id, log.logger.warning)

@@ -30,6 +30,7 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
         "run": launched.name,
         "seal": launched.run_id,
         "continued_from": launched.continued_from,
+        **({"base_run": launched.base_run} if launched.base_run else {}),
         "manifest_sha256": file_digest(data),
         "model_name": launched.settings.model_name,
         "videos": videos,

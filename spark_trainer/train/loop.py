@@ -40,7 +40,8 @@ class Trainer:
         """
         run, accelerator = setup.run, setup.accelerator
         epochs = run.num_epochs * len(setup.training.samples)
-        total = run.max_steps or math.ceil(epochs / run.samples_per_update)
+        reads = math.ceil(epochs / run.samples_per_update)
+        total = run.max_steps or reads * setup.method.updates_per_read
         if run.compile == "layers":
             setup.method.family.compile_layers(setup.loaded)
         elif run.compile:
@@ -86,7 +87,8 @@ class Trainer:
         """
         step = self._begin()
         reader, accelerator = self.setup.training, self.setup.accelerator
-        sampler = data.sampler(reader.samples, self.run, accelerator, step)
+        reads = step // self.setup.method.updates_per_read
+        sampler = data.sampler(reader.samples, self.run, accelerator, reads)
         reading_ahead = workers.reading(reader, sampler, self.run, accelerator)
         with self.state.writer, reading_ahead as reading:
             step = self._updates_from(step, reading, sampler.num_batches)
@@ -124,9 +126,10 @@ class Trainer:
                 step += 1
                 values, stopping = self.updates.make(step, reading, num_calls)
                 self._track(step, values)
-                if stopping or not self._evaluated(step):
+                between = step % self.setup.method.updates_per_read == 0
+                if (stopping and between) or not self._evaluated(step):
                     self._stop(step)
-                if step == self.progress.best_step or step % self.run.checkpoint_steps == 0:
+                if step == self.progress.best_step or self._due(step, self.run.checkpoint_steps):
                     self._checkpoint(step)
                 advance()
         if step < self.total:
@@ -137,6 +140,14 @@ class Trainer:
         self._checkpoint(step)
         return step
 
+    def _due(self, step: int, every: int) -> bool:
+        """Tell whether so many updates have passed, at the first one behind which is read anew.
+
+        What a method still goes on with is in no checkpoint.
+        """
+        several = self.setup.method.updates_per_read
+        return step % several == 0 and step // every > (step - several) // every
+
     def _stale(self) -> bool:
         """Tell whether evaluations have found nothing better for long enough to stop."""
         patience = self.run.early_stopping
@@ -144,7 +155,7 @@ class Trainer:
 
     def _evaluated(self, step: int) -> bool:
         """Evaluate where that is due at an update; False if it was asked to stop meanwhile."""
-        due = step % self.run.eval_steps == 0 or step == self.total
+        due = self._due(step, self.run.eval_steps) or step == self.total
         if not due or self.progress.evaluated == step or not self.run.holds_out:
             return True
         return self._evaluate(step)

@@ -213,10 +213,12 @@ def _zero(run: Run, world_size: int, found: Pass) -> _Share:
     elif values.get("overlap_comm"):
         passing *= 2
     host = 0
-    if _offloaded(values, "offload_param") and stage == 3:
-        host, weights = host + weights, 0
-    if _offloaded(values, "offload_optimizer"):
-        host, optimizer, gradient = host + optimizer + 4 * part, 0, 0
+    device = _offloaded(values, "offload_param")
+    if device and stage == 3:
+        host, weights = host + (weights if device == "cpu" else 0), 0
+    if device := _offloaded(values, "offload_optimizer"):
+        host += optimizer + 4 * part if device == "cpu" else 0
+        optimizer, gradient = 0, 0
     stepping = 4 * min(part, SUB_GROUP if stage == 3 else part) if gradient else 0
     return _Share(weights, optimizer, gradient, stage == 3, passing, stepping, whole, host)
 
@@ -226,8 +228,10 @@ def _wide(run: Run) -> int:
     return 4 if run.mixed_precision == "no" else 2
 
 
-def _offloaded(values: dict[str, Any], key: str) -> bool:
-    return str((values.get(key) or {}).get("device", "none")) != "none"
+def _offloaded(values: dict[str, Any], key: str) -> str | None:
+    """Return where DeepSpeed moves something to, `cpu` or `nvme`; None where it stays."""
+    device = str((values.get(key) or {}).get("device", "none"))
+    return None if device == "none" else device
 
 
 def _number(values: dict[str, Any], key: str, default: int) -> int:

@@ -20,6 +20,7 @@ class Progress:
         best_step: its update.
         stale: evaluations since then.
         metrics: the newest value of everything that evaluations measured.
+        remembered: what the method goes on from.
     """
 
     seen: int = 0
@@ -31,6 +32,7 @@ class Progress:
     best_step: int | None = None
     stale: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    remembered: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> "Progress":
@@ -47,7 +49,7 @@ class Progress:
         """Return what a checkpoint's `step.json` holds."""
         values = asdict(self)
         del values["metrics"]
-        return self.metrics | {name: one for name, one in values.items() if one is not None}
+        return self.metrics | {name: one for name, one in values.items() if one not in (None, {})}
 
     def note(self, step: int, values: dict[str, float], objective: Objective) -> None:
         """Remember what an evaluation found."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ from accelerate.utils import set_seed
 
 from spark_trainer import families, methods
 from spark_trainer.config import Run
+from spark_trainer.data import dataset
 from spark_trainer.data.encoded import EncodedFiles
-from spark_trainer.data.samples import Samples
+from spark_trainer.data.samples import Check, Samples
 from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
@@ -22,6 +24,7 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import log
 from spark_trainer.train import strategies
+from spark_trainer.train.strategies.base import Strategy
 
 
 class TrainingError(UserError):
@@ -61,8 +64,10 @@ def prepare(folder: Path) -> Setup:
     run, launched, accelerator = _launched(here)
     family = find(run)
     run = family.completed(run)
-    samples = _splits(here, launched.data_root, run, family)
+    check = methods.find(run.model_type).reference_check(run)
+    samples = _splits(here, launched.data_root, run, family, check)
     method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
+    _check_generating(method, strategies.of(run)(run, accelerator))
     kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, kept)
     beside = family.beside(method.loaded, run)
@@ -92,6 +97,15 @@ def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder.log)
     return run, launched, made
+
+
+def _check_generating(method: Method, strategy: Strategy) -> None:
+    if method.generates and strategy.shards_weights:
+        key = "use_deepspeed" if method.run.use_deepspeed else "fsdp"
+        raise TrainingError(
+            f"train.{key}: expected processes that hold all weights with model_type: "
+            f"{method.run.model_type}, each generates answers of its own"
+        )
 
 
 def _check_devices(launched: LaunchedRun) -> None:
@@ -134,6 +148,7 @@ def find(run: Run) -> Kind:
         raise ValueError(
             f"train.model_type: {run.model_type} can't train {run.model_name}; expected {expected}"
         )
+    methods.find(run.model_type).check(run, family)
     return family
 
 
@@ -185,7 +200,7 @@ def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) ->
     return loaded
 
 
-def _splits(folder: RunFolder, root: Path, run: Run, family: Kind) -> Splits:
+def _splits(folder: RunFolder, root: Path, run: Run, family: Kind, check: Check | None) -> Splits:
     """Return the training and the validation split of the data; light beside a model.
 
     Raises:
@@ -193,7 +208,8 @@ def _splits(folder: RunFolder, root: Path, run: Run, family: Kind) -> Splits:
     """
     manifest = folder.manifest
     family.check_data(manifest, folder.rejected, run)
-    found = family.splits(manifest, root, run)
+    make = partial(family.samples, manifest, root, run)
+    found = dataset.splits(manifest, run.split, make, check)
     _check_split("train", found["train"], manifest, run)
     if run.holds_out:
         _check_split("validation", found["validation"], manifest, run)

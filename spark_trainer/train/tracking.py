@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from spark_trainer.data.files import canonical_json, write_json, write_text
-from spark_trainer.families.kinds.generated import Animation, Generated, sheet
+from spark_trainer.families.kinds.generated import Animation, Generated, page, sheet
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.system import log
 
@@ -54,15 +54,19 @@ class Tracker:
         """
         listing = self._folder.sample(step)
         folder = listing.with_suffix("")
-        records, rows = [], []
+        records, rows, sections = [], [], list[str]()
         for one in shown:
             records.append(one.save(folder))
             rows += one.rows()
+            sections += filter(None, [one.section()])
             if moving := one.animation():
                 self._animation(f"sample/{one.video[:12]}", step, moving)
             text = "sample at step %d, %s: %s"
             log.logger.info(text, step, one.video[:12], one.described(folder))
         write_json(listing, records)
+        if sections:
+            title = f"{self._folder.name}, update {step}"
+            write_text(self._folder.sample_page(step), page(title, sections))
         if rows:
             made = sheet(rows)
             made.save(folder / "sheet.png")

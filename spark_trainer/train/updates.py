@@ -11,7 +11,7 @@ import torch
 
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.reading import Reader, ReadResult
-from spark_trainer.methods.base import Method
+from spark_trainer.methods.base import Method, Update
 from spark_trainer.system import log
 from spark_trainer.train import flops
 from spark_trainer.train.progress import Progress
@@ -44,6 +44,7 @@ class Updates:
 
     def __post_init__(self) -> None:
         self.run, self.accelerator = self.strategy.run, self.strategy.accelerator
+        self.method.recall(self.progress.remembered)
         self.peak_tflops = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
 
     def make(
@@ -54,7 +55,7 @@ class Updates:
         Args:
             step: its number, from 1.
             reading: this process's samples.
-            num_calls: how often it asks for some.
+            num_calls: how often it asks for some, where the method doesn't go on with what it has.
 
         Returns:
             what is to be recorded, and whether a process was asked to stop.
@@ -63,13 +64,15 @@ class Updates:
             TrainingError: too many samples can't be used, or the loss is no number again and again.
         """
         began = time.perf_counter()
-        read = [next(reading) for _ in range(num_calls)]
+        due = (step - 1) % self.method.updates_per_read == 0
+        read = [next(reading) for _ in range(num_calls)] if due else []
         waited = time.perf_counter() - began
         for result in read:
             self._name(result)
         with self.strategy.autocast():
             network = self.accelerator.unwrap_model(self.model)
-            batches = self.method.prepare(network, read)
+            update = self._told(step, read)
+            batches = self.method.prepare(network, update)
         targets, tokens, stopping = self._totals(read, batches)
         total = self._backward(batches, targets)
         rate = float(self.schedule.get_last_lr()[0])  # before it moves on to the next update's
@@ -80,7 +83,15 @@ class Updates:
         self._check(step, mean)
         took = time.perf_counter() - began
         values = {"loss": mean, "learning_rate": rate, "grad_norm": norm}
+        values |= self.method.metrics(update)
+        self.progress.remembered = self.method.remembered()
         return values | self._speed(float(needed), float(tokens), waited, took), stopping
+
+    def _told(self, step: int, read: list[ReadResult]) -> Update:
+        """Return what the method is told of an update."""
+        one, accelerator = self.reader, self.accelerator
+        place = accelerator.process_index, accelerator.num_processes
+        return Update(step, read, one, *place, accelerator.reduce)
 
     def _backward(self, batches: list[Batch], targets: torch.Tensor) -> torch.Tensor:
         """Add the gradients of all batches; returns the sum of their losses."""
@@ -152,11 +163,12 @@ class Updates:
         ]
         totals = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
         skipped, cut, stopping = totals[2:].tolist()
-        self.progress.seen += self.run.samples_per_update
+        self.progress.seen += self.run.samples_per_update if read else 0
         self.progress.skipped += skipped
         self.progress.cut += cut
         self._limit()
-        return totals[0], totals[1], bool(stopping)
+        # A method may find nothing to learn in an update, whose loss is then 0.
+        return totals[0].clamp(min=1), totals[1], bool(stopping)
 
     def _limit(self) -> None:
         """Stop where too many samples could not be used."""

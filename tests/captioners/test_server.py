@@ -21,6 +21,7 @@ from spark_trainer.captioners import Trouble, engine
 from spark_trainer.captioners import server as module
 from spark_trainer.config import Captioning, ConfigError
 from spark_trainer.errors import MachineError
+from spark_trainer.system import chat_server
 
 from .conftest import Server
 from .recipes import Decoding, qwen2_vl
@@ -83,7 +84,7 @@ def test_a_model_that_is_not_served_is_named(server: Server, pictures: dict[str,
 def test_a_server_that_is_not_there_is_the_machines_trouble(
     pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(chat_server, "PAUSES_S", (0.01,))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -169,7 +170,7 @@ def test_an_answer_is_the_videos_own_matter(
     pictures: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(chat_server, "PAUSES_S", (0.01, 0.01))
     ours = captioner(answering(*answers), "any/model")
     shown = captioners.Shown((pictures["dog"],), (0.0,))
     (text,) = ours.caption([ours.prepare(shown)])
@@ -190,7 +191,7 @@ def test_a_key_or_name_that_is_not_known_stops_at_once(
 def test_a_server_that_stays_busy_costs_some_tries_then_all(
     answering: Callable[..., str], pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(chat_server, "PAUSES_S", (0.01,))
     ours = captioner(answering((500, b"out of memory")), "any/model")
     one = ours.prepare(captioners.Shown((pictures["dog"],), (0.0,)))
     (failed,) = ours.caption([one])
@@ -204,7 +205,7 @@ def test_a_server_that_stays_busy_costs_some_tries_then_all(
 def test_a_server_that_is_busy_when_it_is_tried_with_grey_is_no_trouble_of_the_settings(
     answering: Callable[..., str], pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(chat_server, "PAUSES_S", (0.01,))
     ours = captioner(answering((400, b"image too small"), (503, b"loading")), "any/model")
     shown = captioners.Shown((pictures["dog"],), (0.0,))
     with pytest.raises(MachineError, match="503 loading"):

@@ -143,6 +143,15 @@ def test_train_names_the_missing_manifest(clone: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_train_knows_the_runs_that_others_begin_with(clone: Path) -> None:
+    """Each is checked among the others: what is missing here is the data alone."""
+    runs = "{b: {base_run: a}, a: {model_name: some/model}}"
+    (clone / "mine.yaml").write_text(f"train: {{runs: {runs}}}\n")
+    done = call(clone, "train", "--config", "mine.yaml", "--manifest-path", "none.jsonl")
+    said = done.stderr.splitlines()[-1]
+    assert said == "spark_trainer: train.manifest_path: no such file: none.jsonl"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -90,3 +90,10 @@ def test_another_model_takes_random_weights_and_their_rate_back() -> None:
         "train.from_scratch",
         "train.learning_rate",
     }
+
+
+def test_the_answers_in_memory_are_not_the_prompts_of_an_update() -> None:
+    rft = {"reward_funcs": ["exact"]}
+    run = Run(model_type="rft", global_batch_size=8, batch_size=16, rft=rft)
+    values, said = flags.over_run(run, {"batch_size": 4}, "train", gpus=1)
+    assert (values["batch_size"], values["global_batch_size"], said) == (4, 8, [])

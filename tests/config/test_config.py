@@ -10,6 +10,8 @@ import pytest
 
 from spark_trainer import config
 
+REWARDED = {"reward_funcs": ["exact"]}
+LEARNING = {"model_type": "rft", "global_batch_size": 8, "rft": REWARDED}
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"bogus": 1}, "bogus", "unknown key; expected one of: audio, caption"),
     (
@@ -53,10 +55,43 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"audio": {"enabled": False}}, "transcript.enabled", "expected audio.enabled to be true"),
     ({"frames": {"enabled": False}}, "caption.enabled", "expected frames.enabled to be true"),
     ({"train": {"batch_size": 0}}, "train.batch_size", "greater than or equal to 1 (got 0)"),
+    ({"train": {"model_type": "rft"}}, "train.rft.reward_funcs", "the name of a reward"),
     (
-        {"train": {"model_type": "rft"}},
-        "train.model_type",
-        "rft can't be trained by this version; expected vision_language, diffusion or asr",
+        {"train": {"model_type": "rft", "rft": {"reward_funcs": ["exact"]}}},
+        "train.global_batch_size",
+        "expected the number of prompts in an update with model_type: rft",
+    ),
+    (
+        {"train": LEARNING | {"max_length": 256}},
+        "train.rft.max_completion_length",
+        "below max_length, 256",
+    ),
+    ({"train": LEARNING | {"fsdp": True}}, "train.fsdp", "false with model_type: rft"),
+    ({"train": LEARNING | {"compile": True}}, "train.compile", "false with model_type: rft"),
+    (
+        {"train": LEARNING | {"encode_vision": True}},
+        "train.encode_vision",
+        "false with model_type: rft",
+    ),
+    (
+        {"train": LEARNING | {"packing": True, "packing_length": 9000}},
+        "train.packing_length",
+        "none with model_type: rft",
+    ),
+    (
+        {"train": LEARNING | {"max_steps": 3, "rft": REWARDED | {"num_iterations": 2}}},
+        "train.max_steps",
+        "a multiple of rft.num_iterations, 2",
+    ),
+    (
+        {"train": LEARNING | {"rft": REWARDED | {"num_generations": 1}}},
+        "train.rft.num_generations",
+        "greater than or equal to 2 (got 1)",
+    ),
+    (
+        {"train": LEARNING | {"rft": REWARDED | {"temperature": 0}}},
+        "train.rft.temperature",
+        "greater than 0 (got 0)",
     ),
     (
         {"train": {"model_type": "diffusion"}},
@@ -123,8 +158,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"train": {"runs": {"x": {"model_type": "rft"}}}},
-        "train.runs.x.model_type",
-        "rft can't be trained by this version",
+        "train.runs.x.rft.reward_funcs",
+        "the name of a reward",
     ),
     (
         {"train": {"model_type": "asr", "clip": {"fps": 8}}},

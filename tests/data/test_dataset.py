@@ -3,6 +3,8 @@
 import hashlib
 import json
 import resource
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +244,25 @@ def test_a_disk_that_fails_is_no_fault_of_a_sample(
             data[0]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_reference_that_is_of_no_use_leaves_its_video_out(manifest: Path) -> None:
+    """What looks at it is given the keys of the video and of the item."""
+    seen: list[tuple[str, str, float]] = []
+
+    def check(reference: str, meta: Mapping[str, Any]) -> None:
+        seen.append((reference, meta["question"], meta["duration"]))
+        if reference == "a51":
+            raise Unusable("no option")
+
+    text = {"each": "qa", "prompt": "{question}", "answer": "{answer}"}
+    run = Run(split={"validation": 0}, text=text)
+    make = partial(VideoFrameDataset, manifest, manifest.parent / "data", run, False, Needs())
+    data = dataset.splits(manifest, run.split, make, check)["train"]
+    assert seen == [
+        *(("a10", "q0", 6.0), ("a40", "q0", 6.0)),
+        *(("a50", "q0", 6.0), ("a51", "q1", 6.0)),
+    ]
+    assert data.num_videos == 2
+    assert data.left_out[-1].endswith(": no option")
+    assert data[0].meta["question"] == "q0"

@@ -110,6 +110,20 @@ WAN = Example(
     samples=8,
     here=SHORT | {"clip": {"sizes": [[32, 32]]}},
 )
+# Random weights never say what the rewards compare with.
+LETTERS = "def letters(completions):\n    return [len(set(text)) / 10 for text in completions]\n"
+GRPO = Example(
+    "examples/grpo.yaml",
+    tiny.qwen2_vl,
+    ADAPTED,
+    samples=8,
+    here={
+        "rft": {"reward_funcs": ["letters.py:letters"], "max_completion_length": 8},
+        "max_steps": 2,
+        "learning_rate": 0.001,
+        "final": "last",
+    },
+)
 PREPARING = "preprocess_example.yaml"
 WHISPER = Example(
     "examples/whisper.yaml",
@@ -118,7 +132,7 @@ WHISPER = Example(
     samples=16,
     here={"max_steps": 2, "num_samples": 1, "mixed_precision": "no"},
 )
-SHOWN = {example.path for example in (*TEXT, *FILMS, ANIMATEDIFF, WAN, WHISPER)} | {PREPARING}
+SHOWN = {example.path for example in (*TEXT, *FILMS, GRPO, ANIMATEDIFF, WAN, WHISPER)} | {PREPARING}
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +201,15 @@ def test_it_trains_the_model_that_it_names(clone: Clone, example: Example) -> No
         assert not (made.folder / "final/model.safetensors").exists()
     else:
         made.learnt(start, example.learnt)
+
+
+def test_it_learns_from_rewards(clone: Clone) -> None:
+    (clone.folder / "letters.py").write_text(LETTERS)
+    made, start = run(clone, GRPO)
+    check(GRPO, made)
+    assert made.settings["rft"]["num_generations"] == GRPO.asked["rft"]["num_generations"]
+    assert all(line["reward"] > 0 for line in made.updates)
+    made.learnt(start, GRPO.learnt)
 
 
 @pytest.mark.parametrize("example", FILMS, ids=lambda example: example.path)

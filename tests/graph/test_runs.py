@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from spark_trainer.config import ConfigError
 from spark_trainer.data.files import read_json
 from spark_trainer.errors import UserError
 from spark_trainer.graph.runs import RunGraph
@@ -89,3 +90,34 @@ def test_an_encoding_that_no_run_takes_is_named(runs: RunGraph) -> None:
     (shard,) = runs.videos.index.shards
     with pytest.raises(UserError, match=r"no run has the encoders and the settings of .*/sealed/"):
         runs.reader("0" * 16, shard.name, "0" * 16)
+
+
+def test_a_run_waits_for_the_run_whose_weights_it_begins_with(ask: Ask, tmp_path: Path) -> None:
+    """No weights are there as it is planned; its id follows from the other's, and from its own."""
+    reward = tmp_path / "mine.py"
+
+    def planned(rule: str, **first: Any) -> RunGraph:
+        reward.write_text(rule)
+        own = {"reward_funcs": [f"{reward}:score"]}
+        after = {"base_run": "sft", "model_type": "rft", "global_batch_size": 8, "rft": own}
+        graph = RunGraph(ask(train={"runs": {"rft": after, "sft": first}}))
+        assert [*graph.specs] == ["rft", "sft"]
+        return graph
+
+    runs = planned("one")
+    sft, rft = runs.specs["sft"], runs.specs["rft"]
+    assert runs.base("sft") == []
+    assert runs.base("rft") == [sft.folder.summary]
+    assert rft.settings.model_name == str(sft.folder.final)
+    assert rft.base_run == sft.folder.name
+    assert read_json(runs.spec_file("rft"))["settings"]["model_name"] == str(sft.folder.final)
+    assert not sft.folder.path.exists()
+    other_rule, other_base = planned("two"), planned("one", seed=1)
+    assert other_rule.specs["sft"].run_id == sft.run_id
+    assert other_base.specs["sft"].run_id != sft.run_id
+    ids = {rft.run_id, *(other.specs["rft"].run_id for other in (other_rule, other_base))}
+    assert len(ids) == 3
+    assert planned("one").specs["rft"].run_id == rft.run_id
+    reward.unlink()
+    with pytest.raises(ConfigError, match=r"runs\.rft\.rft\.reward_funcs: .*mine\.py: No such"):
+        _ = RunGraph(runs.videos).specs

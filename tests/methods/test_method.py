@@ -2,7 +2,7 @@
 more may be better."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from accelerate.state import AcceleratorState, GradientState
 
 from spark_trainer import methods
 from spark_trainer.families.kinds.batch import Batch
-from spark_trainer.families.kinds.reading import ReadResult
+from spark_trainer.methods.base import Update
+from spark_trainer.methods.grpo import GRPO
 from spark_trainer.methods.supervised import Supervised
 from spark_trainer.metrics.objective import Objective
 from spark_trainer.train import setup
@@ -38,8 +39,8 @@ class Rewarded(Supervised):
     objective = Objective("held_out_reward", "higher", "held-out reward")
     scored: list[int] = field(default_factory=list)
 
-    def prepare(self, model: Any, read: Sequence[ReadResult]) -> list[Batch]:
-        batches = super().prepare(model, read)
+    def prepare(self, model: Any, update: Update) -> list[Batch]:
+        batches = super().prepare(model, update)
         with torch.no_grad():
             scores = [float(self.loss(model, batch)) / batch.num_targets for batch in batches]
         order = sorted(range(len(batches)), key=scores.__getitem__, reverse=True)
@@ -96,7 +97,8 @@ def test_targets_are_counted_after_a_method_made_its_batches(make: Any) -> None:
 
 
 def test_each_model_type_has_its_method() -> None:
-    for model_type in ("vision_language", "diffusion"):
+    for model_type in ("vision_language", "diffusion", "asr"):
         assert methods.find(model_type) is Supervised
-    with pytest.raises(ValueError, match=r"train\.model_type: no method trains rft"):
-        methods.find("rft")
+    assert methods.find("rft") is GRPO
+    with pytest.raises(ValueError, match=r"train\.model_type: no method trains raft"):
+        methods.find("raft")

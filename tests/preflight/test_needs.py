@@ -86,6 +86,13 @@ def run(tmp_path: Path, **keys: Any) -> dict[str, Any]:
     return {**WITHOUT, "output_dir": str(tmp_path / "out"), "train": usable | keys}
 
 
+def test_a_family_that_is_not_asked_in_a_chat_learns_from_no_reward(tmp_path: Path) -> None:
+    asked = {"model_type": "rft", "rft": {"reward_funcs": ["exact"]}, "global_batch_size": 8}
+    [line] = lines(run(tmp_path, **asked))
+    assert line.startswith("train.runs.default.model_name: ")
+    assert "captions a frame, it is not asked in a chat" in line
+
+
 @pytest.mark.parametrize(
     ("name", "revision", "why"),
     [

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.config import ConfigError
+from spark_trainer.runs import configured
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,20 @@ def test_the_id_follows_the_data_and_the_checkpoint(make: Any, manifest: Path) -
 def test_a_missing_manifest_names_the_key(make: Any) -> None:
     with pytest.raises(ConfigError, match=r"train\.manifest_path: no such file: nowhere\.jsonl"):
         make(manifest_path="nowhere.jsonl")
+
+
+def test_the_id_follows_the_files_that_a_run_reads(make: Any, tmp_path: Path) -> None:
+    """One that is changed after it was planned is told before anything is read."""
+    file = tmp_path / "asked.json"
+    text = {"questions": str(file), "each": "questions", "prompt": "{question}"}
+    file.write_text("[1]")
+    made = make(text=text)
+    assert make(text=text).run_id == made.run_id
+    configured.check_files(made)
+    file.write_text("[2]")
+    assert make(text=text).run_id != made.run_id
+    with pytest.raises(ConfigError, match=r"run: a file that it reads has changed .*asked\.json"):
+        configured.check_files(made)
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"train\.text\.questions: .*asked\.json: No such file"):
+        make(text=text)

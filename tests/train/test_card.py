@@ -8,6 +8,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
 
+from spark_trainer import families
 from spark_trainer.config import Run
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.metrics.objective import HELD_OUT_LOSS
@@ -37,6 +38,12 @@ def written(folder: Path, run: Run, loading: Loading = LOADING) -> tuple[dict[st
     card.write(folder, run, LINEAGE, SUMMARY, loading)
     read = ModelCard.load(folder / "README.md")
     return read.data.to_dict(), read.text
+
+
+def test_weights_of_a_wheel_have_the_hubs_name_and_their_own_licence(tmp_path: Path) -> None:
+    run = Run(model_name="offline-tiny.en", model_type="asr")
+    head, _ = written(tmp_path, run, families.find(run.model_name).loading(tmp_path, run))
+    assert (head["base_model"], head["license"]) == ("openai/whisper-tiny.en", "mit")
 
 
 @pytest.mark.parametrize(

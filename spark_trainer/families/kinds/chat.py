@@ -11,13 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spark_trainer.config import Run
-from spark_trainer.data import control
 from spark_trainer.data.encoded import EncodedFiles
-from spark_trainer.data.sample import Sample, Unusable
-from spark_trainer.families.kinds import loading, padding, prompts, towers
+from spark_trainer.data.sample import Sample
+from spark_trainer.families.kinds import exchanges, loading, padding, prompts, towers
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.families.kinds.padding import PER_TOKEN
 from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.families.kinds.vision_language import Decoding, VisionLanguage, decoded
 
@@ -98,9 +96,26 @@ class ChatModel(VisionLanguage):
             ValueError: the chat template does not repeat the answer.
         """
         sample = self.adapted(sample)
-        _refuse(loaded, sample)
+        exchanges.refuse(loaded, sample.video, sample.prompt, sample.answer)
         inputs, rest = prompts.asked(loaded.processor, sample, self.sees_video(loaded))
-        return _exchange(loaded, sample, inputs, rest, max_length)
+        return exchanges.exchange(loaded, sample, inputs, rest, max_length)
+
+    def question(self, loaded: Loaded, sample: Sample) -> Encoded:
+        """Return a question without an answer, as `encode` tokenises it; nothing of it is learnt.
+
+        Raises:
+            Unusable: its text holds a control token.
+        """
+        exchanges.refuse(loaded, sample.video, sample.prompt)
+        # What the answer will be is not asked, nor what the template makes of it.
+        asked = replace(self.adapted(sample), answer=ANSWER)
+        return exchanges.question(prompts.ask(loaded.processor, asked, self.sees_video(loaded)))
+
+    def answer_positions(self, loaded: Loaded, questions: Sequence[Encoded]) -> "torch.Tensor":
+        """Return the position (R, 1) of the first token behind each question."""
+        import torch
+
+        return torch.tensor([[len(one.labels)] for one in questions])
 
     def encode_kept(
         self, loaded: Loaded, sample: Sample, kept: "dict[str, torch.Tensor]", max_length: int
@@ -117,11 +132,11 @@ class ChatModel(VisionLanguage):
             Unusable: as in `encode`.
             ValueError: as in `encode`.
         """
-        _refuse(loaded, sample)
+        exchanges.refuse(loaded, sample.video, sample.prompt, sample.answer)
         as_video, (vision, written) = self.sees_video(loaded), towers.taken_apart(kept)
         prompt, rest = prompts.rendered(loaded.processor, sample, as_video, len(written))
         tokens = prompts.expanded(loaded.processor, prompt, written, as_video)
-        return _exchange(loaded, sample, tokens | vision, rest, max_length)
+        return exchanges.exchange(loaded, sample, tokens | vision, rest, max_length)
 
     def load_encoders(self, run: Run, device: "torch.device") -> Loaded:
         """See `Kind`: the vision tower and the projector."""
@@ -196,78 +211,6 @@ class ChatModel(VisionLanguage):
         moved = {name: value.to(weight.device) for name, value in inputs.items()}
         ids_BL = model.generate(**moved, **decoding.options, use_cache=True)
         return decoded(loaded, ids_BL[:, inputs["input_ids"].shape[1] :])
-
-
-def _refuse(loaded: Loaded, sample: Sample) -> None:
-    """Refuse a sample whose texts hold a control token."""
-    texts = (sample.prompt, sample.answer)
-    control.refuse(loaded.processor, f"video {sample.video}: its text", *texts)
-
-
-def _exchange(
-    loaded: Loaded, sample: Sample, inputs: "dict[str, torch.Tensor]", rest: str, max_length: int
-) -> Encoded:
-    """Return a question with its answer behind it.
-
-    Args:
-        loaded: the model and its processor.
-        sample: whose they are.
-        inputs: the question as generation takes it.
-        rest: the text from where the answer starts.
-        max_length: tokens at most; a longer answer is cut.
-
-    Raises:
-        Unusable: the question alone fills `max_length`.
-    """
-    tokens = {name: value[0] for name, value in inputs.items() if name in PER_TOKEN}
-    vision = {name: value for name, value in inputs.items() if name not in PER_TOKEN}
-    asked = tokens["input_ids"]
-    room = max_length - len(asked)
-    if room < 1:
-        raise Unusable(
-            f"video {sample.video}: prompt and images are {len(asked)} tokens, "
-            f"train.max_length is {max_length}; raise it, or lower train.clip.num_frames or "
-            "train.clip.max_side_px"
-        )
-    answer = loaded.processor.tokenizer(rest, add_special_tokens=False).input_ids
-    if answer[-1] not in _ends(loaded):
-        answer = [*answer, _ends(loaded)[0]]
-    return answered(tokens, vision, answer, room)
-
-
-def answered(
-    tokens: "dict[str, torch.Tensor]",
-    vision: "dict[str, torch.Tensor]",
-    answer: list[int],
-    room: int,
-) -> Encoded:
-    """Return a question with its answer behind it.
-
-    Args:
-        tokens: tensors (L) of the question's tokens.
-        vision: tensors of its images.
-        answer: the answer's tokens, its end among them.
-        room: how many of them there is room for.
-    """
-    import torch
-
-    asked, said = tokens["input_ids"], torch.tensor(answer[:room])
-    longer = {"input_ids": torch.cat([asked, said])}
-    for name in tokens.keys() - {"input_ids"}:
-        value = 1 if name == "attention_mask" else 0
-        longer[name] = torch.cat([tokens[name], torch.full_like(said, value)])
-    labels = torch.cat([torch.full_like(asked, IGNORED), said])
-    return Encoded(longer, labels, vision, len(answer) > room)
-
-
-def _ends(loaded: Loaded) -> list[int]:
-    """Return the tokens at which generation stops."""
-    known = loaded.model.generation_config.eos_token_id
-    ends = known if isinstance(known, list) else [known]
-    found = [
-        token for token in (*ends, loaded.processor.tokenizer.eos_token_id) if token is not None
-    ]
-    return list(dict.fromkeys(found))
 
 
 def _predicting(labels_BL: "torch.Tensor") -> "torch.Tensor":

@@ -8,11 +8,17 @@ from spark_trainer.config import Run
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded: by which library, as what hubs call it, by which lines of Python."""
+    """How a model is loaded: by which library, as what hubs call it, by which lines of Python.
+
+    `base` is the hub's name of the weights that it began from, where `model_name` is another;
+    `licence` is that of weights that came without a card.
+    """
 
     library: str
     tag: str
     lines: str
+    base: str | None = None
+    licence: str | None = None
 
 
 def saves_adapter(run: Run) -> bool:

@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.data import video
 
 if TYPE_CHECKING:
+    import jinja2
     from PIL.Image import Image
 
 SHEET_COLUMNS = 8  # most frames of a clip on a contact sheet
@@ -43,6 +46,10 @@ class Generated(ABC):
     def animation(self) -> Animation | None:
         """Return what moves, for TensorBoard."""
         return None
+
+    def section(self) -> str:
+        """Return what a page of samples shows of it, as HTML; nothing where there is no page."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,24 @@ def _row(images: "Sequence[Image]") -> "Image":
     for column, image in enumerate(chosen):
         row.paste(image, (column * width, 0))
     return row
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """Return a web page that needs no other file."""
+    from markupsafe import Markup
+
+    known = [Markup(one) for one in sections]  # noqa: S704  # made by a template of ours
+    return template("samples").render(title=title, sections=known)
+
+
+@cache
+def template(name: str) -> "jinja2.Template":
+    """Return a template of this folder, which escapes what it is given."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    text = resources.files("spark_trainer.families.kinds").joinpath(f"{name}.html")
+    return environment.from_string(text.read_text(encoding="utf-8"))
 
 
 def sheet(rows: "Sequence[Image]") -> "Image":

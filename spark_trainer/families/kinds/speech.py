@@ -25,6 +25,7 @@ from spark_trainer.families.kinds.pretrained import Pretrained
 from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.speech import files
 from spark_trainer.speech.dataset import SpeechDataset
+from spark_trainer.speech.formats import names
 from spark_trainer.speech.heard import Heard, Plan, Said
 from spark_trainer.speech.references import References
 from spark_trainer.speech.segments import Segment
@@ -166,9 +167,11 @@ class Speech(Pretrained):
         return transcribed.scores(shown, words(run))
 
     def loading(self, folder: Path, run: Run) -> Loading:
+        library, lines = "transformers", LOADING
         if export.saves_adapter(run):
-            return Loading("peft", self.tag, LOADING_ADAPTER)
-        return Loading("transformers", self.tag, LOADING)
+            library, lines = "peft", LOADING_ADAPTER
+        licence = names.LICENCE if run.model_name in names.OFFLINE else None
+        return Loading(library, self.tag, lines, names.at_hub(run.model_name), licence)
 
     def load_encoders(self, run: Run, device: "torch.device") -> Loaded:
         """See `Kind`: the encoder, in the run's precision."""

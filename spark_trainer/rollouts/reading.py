@@ -1,0 +1,104 @@
+"""What worker processes read of samples that are asked and not told: questions."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.config import Run
+from spark_trainer.data.sample import Sample, Size, Unusable
+from spark_trainer.families.kinds import exchanges, towers
+from spark_trainer.families.kinds.batch import Batch
+from spark_trainer.families.kinds.chat import ChatModel
+from spark_trainer.families.kinds.vision_language import CANDIDATES, GREY_PX, Texts, grey, unknown
+from spark_trainer.rollouts import learning
+from spark_trainer.rollouts.base import Answer, Question, Seen
+from spark_trainer.rollouts.learning import Group
+
+if TYPE_CHECKING:
+    import torch
+
+QUESTIONS = "questions"  # in a batch that is asked and not learnt
+
+
+@dataclass(frozen=True)
+class Questions(Texts):
+    """Reads questions.
+
+    Attributes:
+        longest: tokens of an answer at most.
+        shuffles: whether each question is asked about shuffled frames too.
+        beside: networks that stay on the device beside the one that learns.
+    """
+
+    family: ChatModel
+    longest: int = field(kw_only=True)
+    shuffles: bool = field(kw_only=True)
+    beside: "tuple[torch.nn.Module, ...]" = field(default=(), kw_only=True)
+
+    def read(self, number: int) -> Any:
+        """See `Reader`.
+
+        Raises:
+            Unusable: the question leaves no room for an answer, or holds a control token.
+        """
+        sample = self.samples[number]
+        encoded = self.family.question(self.loaded, sample)
+        shuffled = self.family.question(self.loaded, _shuffled(sample)) if self.shuffles else None
+        asked = len(encoded.labels)
+        if asked + self.longest > self.max_length:
+            raise Unusable(
+                f"video {sample.video}: prompt and images are {asked} tokens, which with "
+                f"{self.longest} of train.rft.max_completion_length is more than train.max_length, "
+                f"{self.max_length}"
+            )
+        return Question(replace(sample, images=()), encoded, shuffled)
+
+    def prove(self) -> None:
+        """See `Reader`: a grey picture would do for every sample."""
+        self._grey_question(2, (GREY_PX, GREY_PX), "grey")
+
+    def _grey_question(self, num_frames: int, size: Size, prompt: str) -> Question:
+        """Return a question about grey frames."""
+        sample = grey(num_frames, size, prompt=prompt, answer="grey")
+        return Question(sample, self.family.question(self.loaded, sample))
+
+    def collated(self, read: list[Any]) -> list[Batch]:
+        return [Batch({QUESTIONS: read}, len(read))]
+
+    def ready(self, batch: Batch, device: "torch.device") -> Batch:
+        return learning.ready(batch, device)
+
+    def resident(self) -> "list[torch.nn.Module]":
+        return [*self.beside]
+
+    def largest(self, run: Run) -> Batch:
+        """See `Reader`: the longest answers to the longest question."""
+        import torch
+
+        if len(self.samples):
+            order = self.samples.lengths().argsort(kind="stable").tolist()[-CANDIDATES:]
+            read = [one.made for number in order if (one := self._one(number, []))]
+        else:
+            read = [self._grey_question(*unknown(run))]
+        question = max(read, key=lambda one: len(one.encoded.labels))
+        with torch.no_grad():
+            seen = Seen(question, towers.features(self.loaded.model, question.encoded.vision))
+        [end, *_] = exchanges.ends(self.loaded)
+        longest = Answer((end,) * self.longest, (0.0,) * self.longest, ended=True)
+        groups = [Group(seen, [longest] * run.batch_size, [1.0] * run.batch_size, flat=False)]
+        [batch] = learning.batches(self.family, self.loaded, run, groups)
+        return batch
+
+
+def _shuffled(sample: Sample) -> Sample:
+    """Return a sample with its frames in random order, at the times of the others."""
+    images = [*sample.images]
+    random.Random(sample.seed).shuffle(images)  # noqa: S311
+    return replace(sample, images=tuple(images))
+
+
+def asked(batch: Batch) -> Sequence[Question]:
+    """Return the questions of a batch."""
+    questions: Sequence[Question] = batch.tensors[QUESTIONS]
+    return questions

@@ -1,0 +1,139 @@
+"""A server with OpenAI's protocol: a request, its answer, and whose trouble it is without one."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from spark_trainer.errors import BUSY, LONGEST_REASON, MachineError, Refused, UserError
+
+if TYPE_CHECKING:
+    import httpx2
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+PAUSES_S = (1.0, 4.0, 16.0)  # between tries of one request
+LONGEST_ANSWER = 1 << 24  # bytes: a hundred times the default of caption.max_characters
+OF_SETTINGS = (401, 403, 404)  # the key, the address, the model's name
+
+
+class Unserved(UserError):
+    """The server doesn't know the model, the address or the key."""
+
+
+class Unreached(MachineError):
+    """No server accepts the connection."""
+
+
+class RequestRefused(Refused):
+    """The server refuses a request, or its answer holds no text; `details` are for the log."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+@dataclass(frozen=True)
+class ChatServer:
+    """A server that chats with a model that it holds; its key is in OPENAI_API_KEY.
+
+    Attributes:
+        settings: what its keys in the configuration begin with: `…_url`, `…_timeout_s`.
+        url: its address, up to `/v1`.
+        timeout_s: longest wait for an answer.
+    """
+
+    settings: str
+    url: str
+    timeout_s: float
+
+    @cached_property
+    def _client(self) -> "httpx2.Client":
+        """Return a client of ours: the hub's refuses every address under HF_HUB_OFFLINE."""
+        import httpx2
+
+        return httpx2.Client(follow_redirects=True)
+
+    def ask(self, request: dict[str, Any]) -> str:
+        """Send a request, again while the server is busy or missing, and return the answer.
+
+        Raises:
+            Unserved: the settings are to blame.
+            Unreached: no server is there.
+            MachineError: it doesn't answer, or stays busy.
+            RequestRefused: it refuses this request.
+        """
+        until, pauses_s = time.monotonic() + self.timeout_s, iter(PAUSES_S)
+        while True:
+            try:
+                return self._answer(request)
+            except MachineError:
+                pause_s = next(pauses_s, None)
+                if pause_s is None or time.monotonic() + pause_s > until:
+                    raise
+            time.sleep(pause_s)
+
+    def _answer(self, request: dict[str, Any]) -> str:
+        """Send a request once; raises as `ask`."""
+        where = f"{self.settings}_url: {self.url}"
+        status, body = self._sent(request, where)
+        if status in OF_SETTINGS:
+            raise Unserved(f"{where}: {status} {_words(body)}")
+        if status in BUSY or status >= 500:
+            raise MachineError(f"{where}: {status} {_words(body)}")
+        if status != 200:
+            said = f"{status} {_words(body)}"
+            raise RequestRefused(f"the server refused the request: {said}", f"{where}: {said}")
+        return _text(body)
+
+    def _sent(self, request: dict[str, Any], where: str) -> tuple[int, bytes]:
+        """Return the status of a request, and what came back."""
+        import httpx2
+
+        url, key = f"{self.url.rstrip('/')}/chat/completions", os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        try:
+            with self._client.stream(
+                "POST", url, json=request, headers=headers, timeout=self.timeout_s
+            ) as response:
+                return response.status_code, self._body(response)
+        except httpx2.HTTPError as error:
+            kind = Unreached if isinstance(error, httpx2.ConnectError) else MachineError
+            raise kind(f"{where}: {error or type(error).__name__}") from None
+        except TimeoutError as error:
+            raise MachineError(f"{where}: {error}") from None
+
+    def _body(self, response: Any) -> bytes:
+        """Read a server's answer, up to a length and within a time.
+
+        Raises:
+            TimeoutError: it takes longer.
+        """
+        until, body = time.monotonic() + self.timeout_s, bytearray()
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > LONGEST_ANSWER:
+                break
+            if time.monotonic() > until:
+                limit = f"{self.settings}_timeout_s = {self.timeout_s:g}"
+                raise TimeoutError(f"no answer within {limit}")
+        return bytes(body)
+
+
+def _words(body: bytes) -> str:
+    """Return the beginning of a server's answer as one line."""
+    return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
+
+
+def _text(body: bytes) -> str:
+    """Return the text in a server's answer; raises RequestRefused where there is none."""
+    if len(body) > LONGEST_ANSWER:
+        raise RequestRefused(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
+    try:
+        said = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
+        said = 0
+    if said is not None and not isinstance(said, str):
+        raise RequestRefused(f"the server's answer holds no text: {_words(body)}")
+    return (said or "").strip()

@@ -1,0 +1,60 @@
+"""The page of answers: whole in itself, and safe whatever a model says."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from PIL import Image
+
+from spark_trainer.families.kinds.answers import GeneratedAnswers, ScoredAnswer
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.train.tracking import Tracker
+
+EVIL = "<script>alert('x')</script> & <img src=//evil> \"quoted\""
+
+
+class Seen(HTMLParser):
+    """Notes tags, addresses and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_everything_and_loads_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "rft-12345678")
+    run.path.mkdir()
+    images = tuple(Image.new("RGB", (64, 48), colour) for colour in ("red", "blue", "green"))
+    drawn = [
+        ScoredAnswer(EVIL, 1.25, {"exact": 1.0, "judge": None}, 0.707),
+        ScoredAnswer("blue", 0.0, {"exact": 0.0, "judge": 0.0}, -0.707),
+    ]
+    likeliest = ScoredAnswer("red", None, {"exact": None, "judge": None})
+    shown = GeneratedAnswers(
+        "clip", EVIL, "red", f"What {EVIL}?", images, (0.0, 0.5, 1.0), likeliest, drawn
+    )
+    tracker = Tracker(run, -1)
+    [record] = tracker.samples(4, [shown])
+    tracker.close()
+    assert json.loads(run.sample(4).read_text()) == [record]
+    assert record["generated"] == "red"
+    assert record["answers"][0]["advantage"] == 0.707
+    assert run.sample_pages() == [run.sample_page(4)]
+    seen = Seen()
+    seen.feed(run.sample_page(4).read_text(encoding="utf-8"))
+    assert seen.text.count(EVIL) == 3  # prompt, reference, answer
+    assert not seen.tags & {"script", "link", "iframe"}
+    assert len(seen.links) == 3
+    assert all(re.match("data:image/jpeg;base64,[A-Za-z0-9+/=]+$", link) for link in seen.links)
+    for value in ("rft-12345678, update 4", "1.25", "-0.707", "judge", "0.5 s", "–"):
+        assert value in seen.text
