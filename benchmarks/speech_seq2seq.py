@@ -5,10 +5,11 @@ python benchmarks/speech_seq2seq.py <run folder>
 The choices are those of the official example (huggingface/transformers,
 examples/pytorch/speech-recognition/run_speech_recognition_seq2seq.py): features by
 WhisperProcessor, made once and kept by `datasets`, labels by its tokenizer, rows filled up by the
-example's own collator, and `freeze_encoder`. The run's sound and texts, batch size, optimizer
-settings, seed, workers and frozen part hold for both.
+example's own collator, and `freeze_encoder`. The run's sound and texts, batches, optimizer
+settings, workers and frozen part hold for both.
 """
 
+import itertools
 import json
 import statistics
 import sys
@@ -30,6 +31,7 @@ from transformers import (
 
 from spark_trainer import families
 from spark_trainer.config import Run
+from spark_trainer.data.batches import batches
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.speech import SAMPLE_RATE
@@ -68,7 +70,11 @@ class DataCollatorSpeechSeq2SeqWithPadding:
 
 
 def windows(folder: Path, root: Path, run: Run, processor: WhisperProcessor) -> Dataset:
-    """Make features and labels of the run's windows, as the example's `prepare_dataset` does."""
+    """Make features and labels of the run's windows, as the example's `prepare_dataset` does.
+
+    Returns:
+        the windows of all updates, in the order that the run takes them.
+    """
     family: Any = families.find(run.model_name)
     samples = family.splits(folder / "manifest.jsonl", root, run)["train"]
 
@@ -78,7 +84,10 @@ def windows(folder: Path, root: Path, run: Run, processor: WhisperProcessor) -> 
         labels = processor.tokenizer(heard.said.text).input_ids
         return {"input_features": found["input_features"][0], "labels": labels}
 
-    return Dataset.from_list([made(number) for number in range(len(samples))])
+    count = len(samples)
+    updates = batches(samples.lengths(), run.batch_size, run.seed, run.bucketing, 0)
+    order = [n % count for numbers in itertools.islice(updates, run.max_steps) for n in numbers]
+    return Dataset.from_list([made(number) for number in range(count)]).select(order)
 
 
 def arguments(folder: Path, run: Run) -> Seq2SeqTrainingArguments:
@@ -92,6 +101,7 @@ def arguments(folder: Path, run: Run) -> Seq2SeqTrainingArguments:
         warmup_steps=run.warmup_steps,
         weight_decay=run.weight_decay,
         max_grad_norm=run.max_grad_norm,
+        train_sampling_strategy="sequential",
         dataloader_num_workers=run.num_workers,
         seed=run.seed,
         use_cpu=True,
