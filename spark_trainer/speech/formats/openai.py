@@ -59,8 +59,8 @@ def write(path: Path, config: Any, tensors: "dict[str, torch.Tensor]", heads: An
         path: where it goes.
         config: transformers' `WhisperConfig`.
         tensors: by transformers' names.
-        heads: (layer, head) pairs that word times are read from; OpenAI's package takes those of
-            the last half of the layers, this project's transcriber these.
+        heads: (layer, head) pairs that word times are read from; `read` takes them from the file,
+            `whisper.load_model` those of the last half of the layers instead.
     """
     import torch
 

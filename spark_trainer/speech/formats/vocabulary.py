@@ -57,7 +57,10 @@ def tokenizer(size: int) -> "WhisperTokenizer":
     special = openai(size).special_tokens
     ordered = sorted(special, key=special.__getitem__)
     made = WhisperTokenizer(
-        vocab=dict(words), merges=list(merges), extra_special_tokens=ordered[1:-TIMES]
+        vocab=dict(words),
+        merges=list(merges),
+        pad_token=ordered[0],  # as OpenAI's checkpoints at the hub have it
+        extra_special_tokens=ordered[1:-TIMES],
     )
     made.add_tokens(
         [AddedToken(time, special=False, normalized=False) for time in ordered[-TIMES:]]

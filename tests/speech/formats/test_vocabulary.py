@@ -23,6 +23,7 @@ def test_every_id_is_openai_s(size: int, tmp_path: Path) -> None:
     theirs, ours = vocabulary.openai(size), vocabulary.tokenizer(size)
     ours.save_pretrained(tmp_path)
     raw = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert ours.pad_token_id == theirs.eot
     assert len(ours) == raw.get_vocab_size() == size
     assert all(raw.token_to_id(word) == number for word, number in theirs.special_tokens.items())
     for text in PROBES:
