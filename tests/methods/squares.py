@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -14,31 +15,66 @@ COLOURS = {
     "yellow": (230, 220, 40),
 }
 SIDE = 28
+MOMENTS = ["0 to 2", "2 to 4", "4 to 6"]  # seconds, of clips with a frame a second
+
+Said = Callable[[str, int], str]
 
 
-def write(folder: Path, count: int, said: Callable[[str, int], str] | None = None) -> Path:
+def write(folder: Path, count: int, said: Said | None = None, dark: bool = False) -> Path:
     """Write the manifest of so many clips of two frames.
 
     Args:
         folder: of the data.
         count: clips; their shades and places differ.
         said: what the manifest says of a colour and a number; without it the colour.
+        dark: all frames are black.
     """
     entries = []
     for number in range(count):
         name = list(COLOURS)[number % len(COLOURS)]
-        video = hashlib.sha256(f"square {number}".encode()).hexdigest()
-        (folder / video / "frames").mkdir(parents=True)
-        shift = int(video[:2], 16) % 24 - 12
-        for frame in (1, 2):
-            image = Image.new("RGB", (SIDE, SIDE), (90 + shift, 90, 90 - shift))
-            colour = tuple(min(255, max(0, value + shift)) for value in COLOURS[name])
-            corner = (int(video[2], 16) % 8 + frame, int(video[3], 16) % 8)
-            image.paste(Image.new("RGB", (18, 18), colour), corner)
-            image.save(folder / video / f"frames/frame_{frame:06d}.png")
         caption = said(name, number) if said else name
-        meta = {"caption": caption, "colour": name, "frame_times": [0.0, 1.0]}
-        entries.append({"id": video, "frames_dir": f"{video}/frames", "audio": None, "meta": meta})
+        entries.append(_clip(folder, f"square {number}", [name] * 2, dark, caption, colour=name))
+    return _manifest(folder, entries)
+
+
+def write_moments(folder: Path, count: int, said: Said | None = None) -> Path:
+    """Write the manifest of so many clips of six frames, in which a blue square is red for 2 s.
+
+    Args:
+        folder: of the data.
+        count: clips; their shades and places differ.
+        said: what the manifest says of a moment and a number; without it the moment.
+    """
+    entries = []
+    for number in range(count):
+        at = number % len(MOMENTS)
+        seen = ["red" if frame // 2 == at else "blue" for frame in range(6)]
+        moment = MOMENTS[at]
+        caption = said(moment, number) if said else moment
+        told = {"moment": moment, "duration": 6.0}
+        entries.append(_clip(folder, f"moment {number}", seen, False, caption, **told))
+    return _manifest(folder, entries)
+
+
+def _clip(
+    folder: Path, name: str, seen: Sequence[str], dark: bool, caption: str, **told: Any
+) -> dict[str, Any]:
+    """Write a clip, each frame with a square of a colour; returns its entry of the manifest."""
+    video = hashlib.sha256(name.encode()).hexdigest()
+    (folder / video / "frames").mkdir(parents=True)
+    shift = int(video[:2], 16) % 24 - 12
+    for frame, colour in enumerate(seen, 1):
+        image = Image.new("RGB", (SIDE, SIDE), (90 + shift, 90, 90 - shift))
+        shade = tuple(min(255, max(0, value + shift)) for value in COLOURS[colour])
+        corner = (int(video[2], 16) % 8 + min(frame, 2), int(video[3], 16) % 8)
+        image.paste(Image.new("RGB", (18, 18), shade), corner)
+        shown = Image.new("RGB", (SIDE, SIDE)) if dark else image
+        shown.save(folder / video / f"frames/frame_{frame:06d}.png")
+    meta = {"caption": caption, "frame_times": [float(at) for at in range(len(seen))]}
+    return {"id": video, "frames_dir": f"{video}/frames", "audio": None, "meta": meta | told}
+
+
+def _manifest(folder: Path, entries: list[dict[str, Any]]) -> Path:
     entries.sort(key=lambda entry: str(entry["id"]))
     path = folder / "manifest_v1.jsonl"
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))

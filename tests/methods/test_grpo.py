@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
@@ -44,7 +43,6 @@ def nothing(completions):
 """
 CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s"}
 Lines = list[dict[str, float]]
-EPOCH = 9  # updates, of the task that is learnt
 
 
 @pytest.fixture(scope="module")
@@ -253,57 +251,3 @@ def test_what_it_takes_of_memory_is_known_before(rft: Any, data: Path) -> None:
     assert taken.beside > taken.learnt
     assert taken.moments
     assert memory_pass.measured(made.settings, None, "cpu").moments
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("teaches", [True, False], ids=["rewards", "chance"])
-def test_squares_are_called_by_their_colour(
-    make: Any, rft: Any, qwen: Path, tmp_path: Path, teaches: bool
-) -> None:
-    """After supervised training by names that are often wrong; chance rewards teach nothing."""
-
-    def said(colour: str, number: int) -> str:
-        wrong = {"red": "green", "blue": "yellow"}
-        return wrong[colour] if colour in wrong and number // 4 % 5 < 3 else colour
-
-    told = squares.write(tmp_path / "told", 160, said)
-    base = make(
-        "base",
-        model_name=str(qwen),
-        manifest_path=str(told),
-        text={"prompt": "what colour is the square?"},
-        clip={"num_frames": 2},
-        split={"validation": 0.05},
-        batch_size=16,
-        max_steps=250,
-        eval_steps=250,
-        checkpoint_steps=250,
-        learning_rate=2e-3,
-        freeze=[],
-        num_samples=0,
-    )
-    train(write_run(base))
-    clips = squares.write(tmp_path / "clips", 96)
-    chance = "import random\ndraw = random.Random(0)\n\ndef chance(completions):\n"
-    chance += "    return [float(draw.random() < 0.5) for _ in completions]\n"
-    (tmp_path / "chance.py").write_text(chance)
-    funcs = ["exact"] if teaches else [f"{tmp_path / 'chance.py'}:chance", "exact"]
-    weights = [1.0] if teaches else [1.0, 0.0]
-    run = {
-        "model_name": str(base.folder.final),
-        "manifest_path": str(clips),
-        "split": {"validation": 0.25},
-        "text": {"prompt": "what colour is the square?", "answer": "{colour}"},
-        "global_batch_size": 8,
-        "batch_size": 64,
-        "max_steps": 5 * EPOCH,
-        "eval_steps": 5 * EPOCH,
-        "learning_rate": 1e-3,
-        "num_samples": 0,
-    }
-    told_of = {"reward_funcs": funcs, "reward_weights": weights, "num_generations": 8}
-    lines = updates(trained(rft(run=run, max_completion_length=10, **told_of)))
-    rewards = [line["rewards/exact/mean"] for line in lines]
-    first, last = fmean(rewards[:EPOCH]), fmean(rewards[-EPOCH:])
-    print("sampled reward", first, "→", last)
-    assert (last > first + 0.1) if teaches else (last < first + 0.1)
