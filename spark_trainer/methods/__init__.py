@@ -22,12 +22,8 @@ def find(model_type: str) -> type[Method]:
 
 def model_types(kind: str) -> tuple[str, ...]:
     """Return the values of `train.model_type` that train families of a kind."""
-    return tuple(
-        model_type
-        for method in _known()
-        for model_type in method.model_types
-        if MODEL_TYPES[model_type] == kind
-    )
+    known = {model_type for method in _known() for model_type in method.model_types}
+    return tuple(one for one, trained in MODEL_TYPES.items() if trained == kind and one in known)
 
 
 def _known() -> Iterator[type[Method]]:

@@ -301,6 +301,10 @@ CI = ".ci/run"
 CLUSTER = "tests/slurm/test_demo.py"
 ELSEWHERE = {
     "pip install uv && uv run snakemake --cores all": (CI, "snakemake --cores all"),
+    "uv run snakemake train --configfile config/demo/speech/config.yaml --cores all": (
+        CI,
+        "config/demo/speech/config.yaml --cores all",
+    ),
     "uv run pytest": (CI, "uv run pytest"),
     "uv run pytest -m long": (CI, "long and not slurm"),
     "uv run pytest -m gpu": ("tests/train/test_gpu.py", "uv run pytest -m gpu"),
