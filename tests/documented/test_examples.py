@@ -30,6 +30,7 @@ pytestmark = [
 ]
 SPEAKER = ROOT / "tests/assets/speaker.mp4"
 CLIPS = ("cup", "globe-reading", "title", "bunny")
+READING = ROOT / "config/demo/clips/globe-reading.mp4"  # with sound
 COPIES = 3  # of each clip, every one of another content
 SECONDS = 5
 BLIP = "Salesforce/blip-image-captioning-base"
@@ -247,7 +248,7 @@ def test_wan_animate_from_raw_video(tmp_path: Path) -> None:
 
 def test_whisper_from_videos_and_subtitles(tmp_path: Path) -> None:
     clone = Clone.of(tmp_path)
-    write_copies(clone, SPEAKER, copies=5)  # of three none would be held out
+    write_copies(clone, READING, "-vf", "scale=160:-2", copies=9)  # of eight none would be held out
     subtitles = clone.folder / "data/subtitles"
     subtitles.mkdir(parents=True)
     for video in (clone.folder / "videos").iterdir():
