@@ -248,7 +248,7 @@ def test_wan_animate_from_raw_video(tmp_path: Path) -> None:
 
 def test_whisper_from_videos_and_subtitles(tmp_path: Path) -> None:
     clone = Clone.of(tmp_path)
-    write_copies(clone, READING, "-vf", "scale=160:-2", copies=8)  # of three none would be held out
+    write_copies(clone, READING, "-vf", "scale=160:-2", copies=9)  # of eight none would be held out
     subtitles = clone.folder / "data/subtitles"
     subtitles.mkdir(parents=True)
     for video in (clone.folder / "videos").iterdir():
