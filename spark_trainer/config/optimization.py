@@ -50,7 +50,11 @@ class Optimization(Section):
         "hold them, one forward pass each; without it into one row, however long.",
         json_schema_extra=Runtime,
     )
-    bucketing: bool = Field(True, description="Form batches of samples of similar length.")
+    bucketing: bool = Field(
+        True,
+        description="Form batches of samples of similar length; `model_type: rft` takes its "
+        "prompts at random all the same.",
+    )
     max_length: int = Field(
         8192,
         ge=16,
