@@ -16,6 +16,9 @@ from spark_trainer.transcribers import (
     usable,
 )
 
+FRAME = 160  # samples of a spectrogram's frame
+FRAMES_S = SAMPLE_RATE // FRAME
+
 
 class OpenaiWhisper:
     """A loaded PyTorch model."""
@@ -66,7 +69,7 @@ class OpenaiWhisper:
             initial_prompt=settings.initial_prompt,
             carry_initial_prompt=settings.initial_prompt is not None,
             condition_on_previous_text=False,
-            clip_timestamps=[second for part in sound.speech or () for second in part] or "0",
+            clip_timestamps=_clips(sound) or "0",
             word_timestamps=settings.word_timestamps,
             temperature=settings.temperatures,
             beam_size=settings.beams if settings.beams > 1 else None,
@@ -98,6 +101,16 @@ def load(settings: Transcript, model: str, device: str, threads: int) -> OpenaiW
     return OpenaiWhisper(settings, model, device, threads)
 
 
+def _clips(sound: Sound) -> list[float]:
+    """Return the starts and ends of speech, none of them after the last frame of the sound.
+
+    Upstream rounds each second to a frame of its spectrogram, and stays for ever in a clip that
+    ends a frame after the sound does: it holds nothing to step over.
+    """
+    frames_s = len(sound.samples) // FRAME / FRAMES_S
+    return [min(second, frames_s) for part in sound.speech or () for second in part]
+
+
 def _segment(said: dict[str, Any]) -> Segment:
     words = [Word(w["start"], w["end"], w["word"].strip()) for w in said.get("words", ())]
     return Segment(
@@ -107,6 +120,6 @@ def _segment(said: dict[str, Any]) -> Segment:
         said["no_speech_prob"],
         said["avg_logprob"],
         said["compression_ratio"],
-        said["seek"] * 160 / SAMPLE_RATE,  # a spectrogram's frame is 160 samples
+        said["seek"] / FRAMES_S,
         tuple(word for word in words if word.text),
     )

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from spark_trainer import transcribers
 from spark_trainer.config import Transcript
-from spark_trainer.transcribers import openai_weights, weights
+from spark_trainer.transcribers import listening, openai_weights, weights
 
 
 def model_file(folder: Path, names: list[str]) -> Path:
@@ -93,3 +93,15 @@ def test_openai_s_own_file_is_read(
     with pytest.raises(transcribers.ConfigError, match=r"language: expected en, .*English-only"):
         transcribers.load(settings, threads=1)
     transcribers.load(settings.model_copy(update={"language": None}), threads=1)
+
+
+def test_speech_to_the_end_of_a_part_of_a_frame_is_heard_once(
+    ear: Callable[..., object], every_reading: list
+) -> None:
+    """Of 1.006 s there are 100 frames; upstream rounds the end to the 101st, and looks for it."""
+    samples = listening.read(every_reading[0].wav)
+    for length in (16_000, 16_079, 16_080, 16_100, 16_159):
+        sound = transcribers.Sound(samples[:length], ((0.0, length / 16_000),))
+        (heard,) = ear("openai-whisper").model.transcribe([sound])
+        assert len(heard.segments) <= 2
+        assert all(segment.start < 1 for segment in heard.segments)
