@@ -47,7 +47,7 @@ def load(settings: Captioning, device: str = "cpu", threads: int = 1) -> Caption
     if settings.engine == "vllm":
         from spark_trainer.captioners.vllm import Vllm
 
-        return Vllm(settings)
+        return Vllm(settings, threads)
     return backend(settings.captioner_backend).load(settings, device, threads)
 
 

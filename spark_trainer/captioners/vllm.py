@@ -27,13 +27,20 @@ FINISHED = ("stop", "length")  # reasons why a caption ends; at others the engin
 class Vllm(Captioner):
     """A checkpoint in vLLM's engine, which decodes greedily.
 
+    Args:
+        settings: those of one captioner.
+        threads: cores that work on frames; the model's work is the GPU's.
+
     Raises:
         ConfigError: vLLM is missing or too old, or it can't run the checkpoint.
         MachineError: the disk, the network or the hub fails, or the engine doesn't start.
     """
 
-    def __init__(self, settings: Captioning) -> None:
+    def __init__(self, settings: Captioning, threads: int) -> None:
+        import torch
+
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forks
+        torch.set_num_threads(threads)
         self._settings = settings
         self._prompt = backends.prompt(settings)
         self._config, self._processor = network.read(settings)
@@ -121,6 +128,8 @@ def _dtype(settings: Captioning) -> str:
 def _engine(settings: Captioning) -> Any:
     """Load the checkpoint into an engine on the job's GPU; raises as `Vllm`."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it would tell its makers what runs
+    # A process of the engine's own would outlive a killed job, and keep its GPU's memory.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     vllm = _package()
     with network.loading(settings):
         try:
@@ -143,7 +152,6 @@ def _engine(settings: Captioning) -> Any:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            # In a RuntimeError the engine's process wraps whatever ended it; its log says more.
             kind = MachineError if isinstance(error, RuntimeError) else ConfigError
             raise kind(f"caption.engine: vllm doesn't start: {unexpected(error)}") from error
 

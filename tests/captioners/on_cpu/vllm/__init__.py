@@ -6,6 +6,7 @@ vllm/sampling_params.py, vllm/outputs.py and vllm/multimodal/processing/context.
 """
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -80,6 +81,7 @@ class LLM:
         mm_processor_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"  # there is no other process
         self._args = EngineArgs(
             model,
             trust_remote_code,
