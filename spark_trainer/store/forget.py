@@ -16,7 +16,7 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.data import forgotten
-from spark_trainer.data.files import read_json, replacing, write_json
+from spark_trainer.data.files import read_json, replacing, sweep, write_json
 from spark_trainer.data.forgotten import Tombstone
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.runs.folder import RunFolder
@@ -72,6 +72,7 @@ class Forgetting:
             kept = forgotten.every(self.layout).get(self.clip.hash) or self._tombstone(reason)
             kept = replace(kept, runs=[run.name for run in self.seen_by], finished=False)
             kept.write(self.layout)
+            self.layout.sweep()
             for run in self.seen_by:
                 _clean(run, self.clip.hash, kept)
             for path in self._removed():
@@ -154,8 +155,9 @@ def _clean(run: RunFolder, video: str, kept: Tombstone) -> None:
     """Remove what a run's folder shows of a video; its id stays, with what became of it."""
     said = read_json(run.lineage, dict)
     said["videos"][video] = {"forgotten": kept.at, "split": lineage.split(run, video)}
-    shown = any(_clean_samples(run, listed, video) for listed in run.sample_lists())
-    if shown and run.events.is_dir():
+    sweep(run.path)  # what a call that was killed left
+    shown = [_clean_samples(run, listed, video) for listed in run.sample_lists()]
+    if any(shown) and run.events.is_dir():
         shutil.rmtree(run.events)
     if run.log.is_file():
         with open(run.log, "rb") as log:

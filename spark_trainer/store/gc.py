@@ -20,7 +20,6 @@ from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.steps import promises
-from spark_trainer.store import clips
 
 DAY_S = 24 * 3600
 LOGS = re.compile(r"[0-9]{8}-[0-9]{6}")  # the name of a command's log folder begins so
