@@ -82,8 +82,8 @@ def _log_probabilities(self: Scorer, model: Any, batch: Batch) -> Any:
     learnt: Learnt = batch.tensors[LEARNT]
     asked = [learnt.seen[number].question for number in learnt.question_of]
     vision = padding.join([one.encoded.vision for one in asked])
-    all_of_them = dataclasses.replace(
-        asked[0], encoded=dataclasses.replace(asked[0].encoded, vision=vision)
-    )
-    repeated = dataclasses.replace(learnt, seen=(Seen(all_of_them, {}),), question_of=(0,))
+    features = padding.join([dict(learnt.seen[number].features) for number in learnt.question_of])
+    encoded = dataclasses.replace(asked[0].encoded, vision=vision)
+    whole = dataclasses.replace(asked[0], encoded=encoded)
+    repeated = dataclasses.replace(learnt, seen=(Seen(whole, features),), question_of=(0,))
     return _once(self, model, batch._replace(tensors=batch.tensors | {LEARNT: repeated}))
