@@ -147,9 +147,13 @@ def test_vllm_itself_says_what_transformers_says(
     chosen.text_config.num_attention_heads, chosen.text_config.num_key_value_heads = 2, 1
     chosen.text_config.rope_parameters["mrope_section"] = [4, 6, 6]
     torch.manual_seed(0)
-    transformers.AutoModelForImageTextToText.from_config(chosen).save_pretrained(folder)
+    model = transformers.AutoModelForImageTextToText.from_config(chosen)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)  # so wide that other pictures give other texts
+    model.save_pretrained(folder)
     videos = shown([*pictures.values()], tmp_path)
     theirs = said(captioners.load(settings(folder, "transformers"), DEVICE), videos)
+    assert len({*theirs.values()}) > 1
     assert said(captioners.load(settings(folder, "vllm", gpu_fraction=0.1)), videos) == theirs
 
 
