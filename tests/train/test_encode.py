@@ -376,6 +376,13 @@ def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
+def gone() -> str:
+    """The name of a process that has ended."""
+    code = "from spark_trainer.system import holder; print(holder.this())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ended.stdout.strip()
+
+
 @pytest.mark.parametrize(
     ("harm", "kind"), [(cut, CLIPS), (empty, "texts/*/*.safetensors"), (Path.unlink, CLIPS)]
 )
@@ -391,6 +398,7 @@ def test_a_file_that_was_harmed_is_made_again_and_the_run_goes_on(
     before = {path: path.read_bytes() for path in tensors(made)}
     path = sorted(made.encoded.glob(kind))[0]
     harm(path)
+    path.with_name(f".{path.name}.{gone()}.0123abcd.tmp").touch()  # of a job that was killed
     for _ in range(2):
         with pytest.raises(MachineError, match=rf"{path}: .*; the next call makes it again"):
             train(folder)
@@ -400,6 +408,7 @@ def test_a_file_that_was_harmed_is_made_again_and_the_run_goes_on(
     data = Path(made.settings.manifest_path or "")
     assert encode.run(made, data, granted_gpus=0, threads=1) == {"current": 5, "ok": 1}
     assert {path: path.read_bytes() for path in tensors(made)} == before
+    assert not [*made.encoded.rglob("*.tmp")]
     assert train(folder) == calm
 
 
