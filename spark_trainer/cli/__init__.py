@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, flags, jobs, memory, store
+from spark_trainer.cli import commands, flags, gpus, jobs, memory, store
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     store.manifest_flags(command(store.manifest))
     store.forget_flags(command(store.forget))
     store.gc_flags(command(store.gc))
-    commands.gpus_flags(command(commands.gpus, configured=False))
+    gpus.gpus_flags(command(gpus.gpus, configured=False))
     memory.memory_flags(command(memory.memory))
     for function, names in jobs.FLAGS.items():
         job = command(function, shown=False)
