@@ -142,7 +142,8 @@ class SpeechDataset(Samples):
         for place in range(count):
             entry = entry_at(self._manifest, self._offsets[place * total // count])
             duration = self._duration(entry)
-            said = tuple(sorted((one for one in self._segments(entry) if one.text), key=_start))
+            told = (one for one in self._segments(entry) if one.text and one.start < duration)
+            said = tuple(sorted(told, key=_start))
             yield Recording(
                 str(entry["id"]),
                 str(entry["meta"].get("source_path") or entry["id"]),
