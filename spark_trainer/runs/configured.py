@@ -171,11 +171,14 @@ def _references(run: Run, cache: Path, key: str) -> str | None:
     """Return what stands for the content of a run's references; None where it has none.
 
     Raises:
-        ConfigError: they are not there.
+        ConfigError: they are not there, or can't be read.
     """
     path = run.asr.references if run.kind == "speech" else None
     if path is None:
         return None
-    if not Path(path).exists():
+    if not (Path(path).is_file() or Path(path).is_dir()):
         raise ConfigError(f"{key}.asr.references: no such file or folder: {path}")
-    return models.identity(path, cache)
+    try:
+        return models.identity(path, cache)
+    except PermissionError as error:
+        raise ConfigError(f"{key}.asr.references: {error.filename}: {error.strerror}") from None

@@ -123,7 +123,7 @@ class References:
             cues = self._source.cues(numbers[0])
         except Broken as error:
             raise Unusable(str(error)) from None
-        except ABSENT as error:
+        except (*ABSENT, PermissionError) as error:
             place = self._source.place(numbers[0])
             raise Unusable(f"{place}: {error.strerror}") from None
         timed = [

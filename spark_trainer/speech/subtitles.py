@@ -62,10 +62,8 @@ def _subtitles(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
         # By its number, or any name in VTT.
         named = ARROW not in first and len(block) > 1 and ARROW in block[1][1]
         number, line = block[named]
-        times, inside = (
-            TIMES.fullmatch(line),
-            [n for n, line in block[named + 1 :] if ARROW in line],
-        )
+        times = TIMES.fullmatch(line)
+        inside = [n for n, line in block[named + 1 :] if ARROW in line]
         place = f"{key}: {path}:{number}"
         if times is None:
             wrong.append(

@@ -70,6 +70,7 @@ def test_lines_of_a_video_need_not_follow_each_other(table: Path) -> None:
         ("id;text\naa;Hello", 1, "expected columns separated by commas"),
         ("id,text,strat\naa,Hello,1", 1, "expected columns separated by commas"),
         ("id,text\naa,", 2, "without text"),
+        ("id,text\naa,a\0b", 2, "its text holds U+0000, which is no character of a text"),
         ("id,text\naa,Hello\n,Hello", 3, "without id or path"),
         ("id,text\naa,Hello,you", 2, "3 fields; expected 2, id, text"),
         ("id,text\naa,Hello\naa,you", 3, "its video is that of line 2; expected start and end"),
@@ -166,6 +167,11 @@ def test_a_hundred_thousand_lines(table: Path) -> None:
     assert last is not None
     assert [segment.start for segment in last] == list(range(10))
     assert len(pickle.dumps(found)) < 40 * 100_000
+
+
+def test_a_table_without_a_line(table: Path) -> None:
+    with pytest.raises(Broken, match=f"^{KEY}: {table}: expected a line for each video"):
+        read(table, "id,text\n")
 
 
 def test_no_such_file(table: Path) -> None:
