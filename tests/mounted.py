@@ -22,3 +22,16 @@ def coarse(folder: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+@contextlib.contextmanager
+def small(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of so many bytes, such as `8m`, if one can be mounted here."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "small", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -22,7 +22,7 @@ from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.files import digest, file_digest, replacing
 from spark_trainer.data.layout import SEALED
 from spark_trainer.data.sample import REFERENCE, Plan, Unusable, promised
-from spark_trainer.errors import ABSENT
+from spark_trainer.errors import ABSENT, MachineError
 
 if TYPE_CHECKING:
     import torch
@@ -197,11 +197,20 @@ def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
 
 
 def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:
-    """Write tensors so that nobody ever meets half of them."""
+    """Write tensors so that nobody ever meets half of them.
+
+    Raises:
+        MachineError: they can't be written.
+        OSError: the same.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    try:
+        with replacing(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    except SafetensorError as error:  # of tensors of our own: it can only be the disk
+        raise MachineError(f"{path}: {error}") from None
 
 
 def fingerprint(

@@ -1,6 +1,7 @@
 """Whisper's loss, rows, adapters, masks and exports, on a tiny random checkpoint."""
 
 import copy
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from spark_trainer.speech import sound
 from spark_trainer.speech.heard import Heard, Said
 from spark_trainer.speech.segments import Segment
 from spark_trainer.train import final
-from tests import cards
+from tests import cards, mounted
 
 from . import tiny
 
@@ -138,6 +139,18 @@ def saved(folder: Path, run: Run, family: Whisper, loaded: Loaded) -> None:
     lineage = {"run": "r", "manifest_sha256": "", "spark_trainer": "", "code": ""}
     summary = Summary(steps=1, device="cpu", objective=HELD_OUT_LOSS)
     final.write(folder, run, family, loaded, lineage, lambda _: summary)
+
+
+@pytest.mark.parametrize("size", ["8m", "24m"], ids=["for transformers", "for openai-whisper"])
+def test_a_full_disk_is_told_by_its_number(
+    family: Whisper, loaded: Loaded, tmp_path: Path, size: str
+) -> None:
+    """Those who write weights tell it by words alone."""
+    with mounted.small(tmp_path / "disk", size) as disk:
+        with pytest.raises(OSError, match=r"disk/\.final") as error:
+            saved(disk / "final", RUN, family, loaded)
+        assert error.value.errno == errno.ENOSPC
+        assert not (disk / "final").exists()
 
 
 def logits(model: Any, batch: Batch) -> torch.Tensor:

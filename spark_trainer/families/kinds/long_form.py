@@ -104,7 +104,8 @@ class _Hearing:
         place = names.path(self.run.model_name)
         if self.backend != "faster-whisper" or names.recognise(place) == "ct2":
             return list(self._heard(place))
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".base-") as made:
+        # Within the folder of the model, which a run that is killed here begins anew.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".base-") as made:
             write_base(Path(made))
             return list(self._heard(Path(made) / CT2))
 
