@@ -40,8 +40,8 @@ def offline(model: str) -> str:
         place = model.removeprefix(TRAINED)
         if not Path(place).is_dir():
             raise ConfigError(
-                f"{KEY}: {place} is gone, which the run left; delete the run's folder, and the next "
-                "call trains it again"
+                f"{KEY}: {place} is gone, which the run left; delete the run's folder, and the "
+                "next call trains it again"
             )
         return place
     if model not in OFFLINE:
