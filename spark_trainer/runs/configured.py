@@ -16,6 +16,7 @@ from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs import continued
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.speech.folder import linked
 
 VERSION = 2  # raised when the same data and settings give other weights
 ID_DIGITS = 8
@@ -179,6 +180,8 @@ def _references(run: Run, cache: Path, key: str) -> str | None:
     if not (Path(path).is_file() or Path(path).is_dir()):
         raise ConfigError(f"{key}.asr.references: no such file or folder: {path}")
     try:
-        return models.identity(path, cache)
+        found = models.identity(path, cache)
+        behind = [models.identity(str(one), cache) for one in linked(Path(path))]
     except PermissionError as error:
         raise ConfigError(f"{key}.asr.references: {error.filename}: {error.strerror}") from None
+    return digest([found, *behind]) if behind else found

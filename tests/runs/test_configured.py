@@ -54,6 +54,18 @@ def test_the_id_follows_the_files_that_a_run_reads(make: Any, tmp_path: Path) ->
         make(text=text)
 
 
+def test_references_behind_a_link_count(make: Any, tmp_path: Path) -> None:
+    for name in ("said", "elsewhere"):
+        (tmp_path / name).mkdir()
+    asr = {"references": str(tmp_path / "said")}
+    (tmp_path / "elsewhere/talk.srt").write_text("one")
+    before = make(model_type="asr", asr=asr).run_id
+    (tmp_path / "said/day").symlink_to(tmp_path / "elsewhere")
+    linked = make(model_type="asr", asr=asr).run_id
+    (tmp_path / "elsewhere/talk.srt").write_text("two!")
+    assert len({before, linked, make(model_type="asr", asr=asr).run_id}) == 3
+
+
 def test_references_are_a_file_or_a_folder(make: Any, tmp_path: Path) -> None:
     """What never ends when it is read, such as a pipe, is refused before it is."""
     os.mkfifo(tmp_path / "said.csv")

@@ -205,6 +205,19 @@ def test_files_are_named_like_videos(folder: Path) -> None:
     ]
 
 
+def test_links_are_followed_once_as_where_videos_are_searched(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/talk.srt").write_text(SRT.format("Two"))
+    (folder / "day 2").rmdir()
+    (folder / "day 2").symlink_to(tmp_path / "elsewhere")
+    (folder / "day 1/again").symlink_to(folder)
+    (folder / ".kept").mkdir()
+    (folder / ".kept/old.srt").write_text(SRT.format("Old"))
+    found = References.read(folder, KEY)
+    assert found.match(TALKS) == 1
+    assert found.of(TALKS[1], 20.0) == [Segment(1.0, 2.5, "Two")]
+
+
 def test_a_language_before_the_ending(folder: Path) -> None:
     (folder / "end.de.srt").write_text(SRT.format("Ende"))
     found = References.read(folder, KEY)
