@@ -183,5 +183,7 @@ def _references(run: Run, cache: Path, key: str) -> str | None:
         found = models.identity(path, cache)
         behind = [models.identity(str(one), cache) for one in linked(Path(path))]
     except PermissionError as error:
+        if not Path(str(error.filename)).is_relative_to(path):  # it is of the store
+            raise
         raise ConfigError(f"{key}.asr.references: {error.filename}: {error.strerror}") from None
     return digest([found, *behind]) if behind else found
