@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.config.run import SPOKEN
-from spark_trainer.data.manifest import entry_at
+from spark_trainer.data.manifest import entry_at, some
 from spark_trainer.data.sample import Unusable
 from spark_trainer.data.samples import Samples
 from spark_trainer.data.texts import filled
@@ -75,6 +75,7 @@ class SpeechDataset(Samples):
         except Unusable as reason:
             self.left_out.append(f"{entry['id']}: {reason}")
             return
+        wrong = some(wrong)
         if not found:
             said = "; ".join(wrong) or "nothing is said, and no_speech takes none of it"
             self.left_out.append(f"{entry['id']}: {said}")

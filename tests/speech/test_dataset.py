@@ -210,6 +210,14 @@ def test_whole_files_are_evenly_chosen(tmp_path: Path) -> None:
     assert first.silences == ((39, 60), (65, 70.0))
 
 
+def test_of_a_thousand_wrong_segments_the_first_are_named(tmp_path: Path) -> None:
+    late = spoken((1, 2, "there"), *((20 + n, 21 + n, "late") for n in range(1000)))
+    made = data(tmp_path, sounds.entry(tmp_path, "a", segments=late), asr=NEVER)
+    assert (len(made), len(made.remarks)) == (1, 21)
+    assert "20.00 s is not within the 9.00 s of sound, so it is left out" in made.remarks[0]
+    assert made.remarks[-1] == "a: and 980 more, so it is left out"
+
+
 def test_nothing_is_heard_after_the_end_of_a_file(tmp_path: Path) -> None:
     late = {"audio_duration": 9.0, "segments": spoken((1, 2, "there"), (20, 21, "late"))}
     [one] = data(tmp_path, sounds.entry(tmp_path, "a", **late), asr=NEVER).recordings(None)
