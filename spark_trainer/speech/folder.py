@@ -75,8 +75,9 @@ class Folder:
 
 
 def linked(path: Path) -> list[Path]:
-    """Return the folders below a folder that are links."""
-    return [folder for folder, _ in _folders(path) if folder != path and folder.is_symlink()]
+    """Return the folders below a path that are links; there are none below a file."""
+    found = _folders(path) if path.is_dir() else ()
+    return [folder for folder, _ in found if folder != path and folder.is_symlink()]
 
 
 def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
