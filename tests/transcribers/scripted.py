@@ -23,9 +23,8 @@ def write(folder: Path, tokens: Sequence[int]) -> Path:
     sizes = {"d_model": WIDTH, "encoder_ffn_dim": 4 * WIDTH, "decoder_ffn_dim": 4 * WIDTH}
     sizes |= {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
     control = {"bos_token_id": END, "eos_token_id": END, "pad_token_id": END}
-    config = WhisperConfig(
-        SIZE, encoder_layers=1, decoder_layers=1, decoder_start_token_id=END + 1, **sizes, **control
-    )
+    control |= {"decoder_start_token_id": END + 1}
+    config = WhisperConfig(vocab_size=SIZE, encoder_layers=1, decoder_layers=1, **sizes, **control)
     model = WhisperForConditionalGeneration(config)
     decoder = model.model.decoder
     with torch.no_grad():
