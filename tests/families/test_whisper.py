@@ -118,6 +118,12 @@ def test_gradients_are_where_the_run_wants_them(family: Whisper, loaded: Loaded)
     assert still == {"model.encoder.embed_positions.weight"}
 
 
+def test_weights_that_can_not_be_read_name_the_setting(family: Whisper, tmp_path: Path) -> None:
+    (tmp_path / "tiny.pt").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"^train\.model_name: .*tiny\.pt: no PyTorch checkpoint"):
+        family.load(str(tmp_path / "tiny.pt"), LoadOptions())
+
+
 def test_masks_follow_the_sample_alone(family: Whisper, loaded: Loaded) -> None:
     """Upstream's formula; numpy's global state, which it draws from, is what it was."""
     np.random.seed(3)
