@@ -41,10 +41,10 @@ class Disk:
 
 
 @contextlib.contextmanager
-def small(folder: Path) -> Iterator[Disk]:
-    """A disk of 50 MB in memory, if one can be mounted here."""
+def small(folder: Path, size: str = "50m") -> Iterator[Disk]:
+    """A disk of so many bytes in memory, such as `8m`, if one can be mounted here."""
     folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=50m", "disk", folder]).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "disk", folder]).returncode:
         pytest.skip("only root can mount a small disk")
     try:
         yield Disk(folder)

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -92,6 +93,16 @@ def collect_seldom() -> None:
     20,000 videos with nothing to do takes 1.71 s of 2.02 s.
     """
     gc.set_threshold(100_000)
+
+
+def quiet_libraries() -> None:
+    """Keep packages that others load from warning of what no run of ours asks them.
+
+    DeepSpeed looks for a GPU, of which the launcher has told already; bitsandbytes for a faster
+    kernel for four bits on a CPU.
+    """
+    logging.getLogger("DeepSpeed").addFilter(lambda one: one.module != "real_accelerator")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def end_with_launcher() -> None:

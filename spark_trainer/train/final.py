@@ -44,7 +44,7 @@ def write(
     with files.replacing_folder(folder) as temporary:
         with _told(folder, temporary):
             family.export(temporary, run, loaded)
-        summary = measured(temporary)
+            summary = measured(temporary)
         card.write(temporary, run, lineage, summary, family.loading(temporary, run))
     return summary
 

@@ -22,6 +22,7 @@ KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 def main() -> NoReturn:
     """Train the run whose folder is the only argument, and end the process."""
     environment.end_with_launcher()
+    environment.quiet_libraries()
     asked = stop.Asked(stop.nothing_to_save)
     try:
         gpu.hold()

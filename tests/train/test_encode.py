@@ -360,6 +360,26 @@ def test_the_machines_trouble_is_no_clips_and_is_tried_again(
     assert encoders.seen == ["aa"]
 
 
+class LargeEncoders(Encoders):
+    """What they make of one text is 2 MB."""
+
+    def encode_text(self, loaded: Loaded, text: str) -> dict[str, torch.Tensor]:
+        return {"text": torch.zeros(1 << 19 if text == "aa" else 1)}
+
+
+def test_what_the_disk_does_not_take_is_tried_again(tmp_path: Path) -> None:
+    """The library that writes it tells so by words alone."""
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, most))
+    try:
+        with pytest.raises(MachineError, match="1 of 3 videos failed and will be tried again"):
+            encoding(LargeEncoders(), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert (status(tmp_path, "aa")[0], status(tmp_path, "bb")) == ("failed", ("ok", None))
+    assert encoding(LargeEncoders(), tmp_path) == {"current": 2, "ok": 1}
+
+
 def test_where_nothing_can_be_encoded_there_is_no_marker(tmp_path: Path) -> None:
     """Nobody foresaw any of the errors: a library may be of another version."""
     texts = ("aa", "bb", "cc", "shared")
