@@ -38,7 +38,7 @@ class Whisper(Speech):
         chosen: dict[str, Any] = {"dtype": options.dtype or "float32"}
         if options.attention != "auto":
             chosen["attn_implementation"] = options.attention
-        weights = formats.read(name)
+        weights = formats.read(name, options.on_meta)
         if options.on_meta or options.from_scratch:
             model = _random(weights, options.on_meta, chosen)
         else:
