@@ -1,12 +1,32 @@
 """A record names the packages that something was made with; a process knows its share of CPUs."""
 
 import os
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from spark_trainer.system import environment
+
+AGAIN = """
+import resource
+import sys
+
+from spark_trainer.system import environment
+
+if sys.argv[1] == "kept":
+    environment.keep_freed_memory()
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(100_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
 
 
 def test_what_is_not_installed_is_left_out() -> None:
@@ -31,3 +51,11 @@ def test_a_process_may_use_its_share_of_the_cpus(
     assert environment.cpus() == 24
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert environment.cpus() == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
+@pytest.mark.parametrize(("how", "again"), [("kept", False), ("given back", True)])
+def test_memory_that_is_kept_is_not_asked_for_again(how: str, again: bool) -> None:
+    """Of the second 100 MB no page is new to the process."""
+    said = subprocess.run([sys.executable, "-c", AGAIN, how], capture_output=True, check=True)
+    assert (int(said.stdout) > 10_000) == again
