@@ -39,7 +39,7 @@ class Whisper(Speech):
         if options.attention != "auto":
             chosen["attn_implementation"] = options.attention
         try:
-            weights = formats.read(name)
+            weights = formats.read(name, options.on_meta)
         except ValueError as error:
             raise ValueError(f"train.model_name: {error}") from None
         if options.on_meta or options.from_scratch:
@@ -50,6 +50,9 @@ class Whisper(Speech):
             name
         )  # adapters tell their base by it
         model.config.apply_spec_augment = False
+        last = model.model.decoder.layer_norm
+        last.scored_N = None
+        last.register_forward_pre_hook(_scored)
         return Loaded(model, formats.processor(weights.config))
 
     def recognises(self, name: str) -> bool:
@@ -130,13 +133,24 @@ class Whisper(Speech):
         mels_1MF = torch.zeros(1, config.num_mel_bins, 2 * config.max_source_positions)
         return with_sound(_encoded([0] * length, [True] * length), input_features=mels_1MF)
 
-    def logits(self, model: Any, batch: Batch) -> "torch.Tensor":
+    def logits(
+        self, loaded: Loaded, model: Any, batch: Batch
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
         """See `Speech`; upstream's own shift of the labels can't begin with the text before."""
-        inputs = dict(batch.inputs)
+        import torch
+
+        inputs, labels = dict(batch.inputs), batch.tensors["labels"].flatten()
         if (states := inputs.pop(STATES, None)) is not None:
             inputs["encoder_outputs"] = (states,)
-        made: torch.Tensor = model(**inputs, use_cache=False).logits
-        return made
+        # Their number is known, so that the host doesn't wait for a GPU to count them.
+        learnt_N = torch.nonzero_static(labels != IGNORED, size=batch.num_targets).squeeze(1)
+        last = loaded.model.model.decoder.layer_norm
+        last.scored_N = learnt_N
+        try:
+            made: torch.Tensor = model(**inputs, use_cache=False).logits
+        finally:
+            last.scored_N = None
+        return made, labels[None, learnt_N]
 
     def transcripts(
         self, loaded: Loaded, model: Any, heard: Sequence[Heard], run: Run
@@ -191,6 +205,15 @@ def _random(weights: Weights, on_meta: bool, chosen: dict[str, Any]) -> Any:
         model = AutoModelForSpeechSeq2Seq.from_config(config, **chosen)
     model.generation_config = GenerationConfig(**weights.generation)
     return model
+
+
+def _scored(layer: Any, given: "tuple[torch.Tensor]") -> "torch.Tensor | tuple[torch.Tensor]":
+    """Return the positions (1, N, D) that `logits` wants scored, of all (B, L, D).
+
+    Upstream scores every one: with text before, that is most of an update on kept states. The
+    decoder's last layer chooses them, for the output layer may have adapters.
+    """
+    return given if layer.scored_N is None else given[0].flatten(0, 1)[None, layer.scored_N]
 
 
 def _translates(config: Any) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h, mallopt(3)
 SLURM_CPUS = "SLURM_CPUS_PER_TASK"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time, in so many of the clock
 PARENT_VARIABLE = "SPARK_TRAINER_PARENT"  # id of the process that started this one
@@ -36,6 +37,21 @@ def prefer_huge_pages() -> None:
     1.4 times faster on two cores.
     """
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc use freed memory again, instead of giving it back to Linux.
+
+    A training on a CPU frees its activations at each update and takes as much at the next, which
+    Linux would fill with zeros, page by page: 0.24 of 1.26 CPU-seconds of an update of 5 windows
+    of tiny.en, its encoder frozen.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
+    mallopt(M_ARENA_MAX, 1)  # the arenas of other threads would give theirs back
 
 
 def end_with_parent(_: int) -> None:

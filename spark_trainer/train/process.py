@@ -28,6 +28,8 @@ def main() -> NoReturn:
         gpu.hold()
         trainer = Trainer.build(setup.prepare(Path(sys.argv[1])), asked)
         asked.hear = stop.wait_for_loop  # which saves
+        if trainer.setup.launched.device == "cpu":
+            environment.keep_freed_memory()
         trainer.train()
         # A process that leaves while another still writes may end with an error after all is done.
         trainer.setup.accelerator.wait_for_everyone()

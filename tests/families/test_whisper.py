@@ -19,7 +19,7 @@ from spark_trainer.families.kinds.speech import with_sound
 from spark_trainer.families.whisper import Whisper
 from spark_trainer.metrics.objective import HELD_OUT_LOSS
 from spark_trainer.runs.summary import Summary
-from spark_trainer.speech import sound
+from spark_trainer.speech import formats, sound
 from spark_trainer.speech.heard import Heard, Said
 from spark_trainer.speech.segments import Segment
 from spark_trainer.train import final
@@ -98,6 +98,18 @@ def test_the_loss_is_upstreams_own(family: Whisper, loaded: Loaded) -> None:
     assert ours.item() == pytest.approx(total / batch.num_targets, abs=1e-6)
     upstream = loaded.model(**batch.tensors).loss
     torch.testing.assert_close(ours, upstream, atol=1e-6, rtol=0)
+
+
+def test_only_what_is_learnt_is_scored(family: Whisper, loaded: Loaded) -> None:
+    """Outside of the loss the model scores every position, as upstream's."""
+    loaded.model.eval()
+    batch = batch_of(family, loaded, 0, 1, 2)
+    scores, labels = family.logits(loaded, loaded.model, batch)
+    everywhere = logits(loaded.model, batch)
+    learnt = batch.tensors["labels"] != -100
+    assert labels.tolist() == [batch.tensors["labels"][learnt].tolist()]
+    assert everywhere.shape[:2] == learnt.shape
+    torch.testing.assert_close(scores[0], everywhere[learnt])
 
 
 def test_several_languages_are_learnt_to_be_told_apart(family: Whisper, loaded: Loaded) -> None:
@@ -215,7 +227,8 @@ def test_real_weights_hear_what_is_said_and_nothing_in_silence() -> None:
 def test_adapters_learn_alone_and_merge(
     family: Whisper, loaded: Loaded, checkpoint: Path, tmp_path: Path, freeze: list[str] | None
 ) -> None:
-    asked = {"finetune": "lora", "lora": {"rank": 4}, "freeze": freeze, "asr": {"export": ["hf"]}}
+    ways = ["hf", "ct2", "openai"]
+    asked = {"finetune": "lora", "lora": {"rank": 4}, "freeze": freeze, "asr": {"export": ways}}
     run = Run(model_name=str(checkpoint), model_type="asr", **asked)
     before = copy.deepcopy(loaded.model.state_dict())
     family.let_learn(loaded.model, run)
@@ -232,6 +245,9 @@ def test_adapters_learn_alone_and_merge(
     saved(tmp_path / "final", run, family, loaded)
     merged = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "final")
     torch.testing.assert_close(logits(merged, batch), unmerged, atol=1e-4, rtol=1e-4)
+    for place in ("ct2", "openai.pt"):
+        other = formats.read(str(tmp_path / "final" / place)).tensors
+        assert all(merged.get_parameter(name).equal(tensor) for name, tensor in other.items())
     saved(tmp_path / "adapter", run.model_copy(update={"save": "adapter"}), family, loaded)
     base = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert base["base_model_name_or_path"] == str(checkpoint)

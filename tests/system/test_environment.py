@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,24 @@ from typing import Any
 import pytest
 
 from spark_trainer.system import environment
+
+AGAIN = """
+import resource
+import sys
+
+from spark_trainer.system import environment
+
+if sys.argv[1] == "kept":
+    environment.keep_freed_memory()
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(100_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
 
 
 def test_what_is_not_installed_is_left_out() -> None:
@@ -67,3 +86,11 @@ def _work(ready: Any) -> None:
     environment.work_on(0)
     ready.set()
     time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
+@pytest.mark.parametrize(("how", "again"), [("kept", False), ("given back", True)])
+def test_memory_that_is_kept_is_not_asked_for_again(how: str, again: bool) -> None:
+    """Of the second 100 MB no page is new to the process."""
+    said = subprocess.run([sys.executable, "-c", AGAIN, how], capture_output=True, check=True)
+    assert (int(said.stdout) > 10_000) == again

@@ -55,9 +55,10 @@ def measure(
         write_base: writes the base into a folder, as the trained model is.
 
     Returns:
-        scores of the base, and of the trained model; none where nothing could be measured.
+        scores of the base, and of the trained model; none where nothing could be measured, or
+        is wanted.
     """
-    if not any(parts.values()):
+    if not run.asr.whole_files or not any(parts.values()):
         return {}, {}
     try:
         if why := _hindered(run):

@@ -79,7 +79,10 @@ def test_what_hinders_it_is_said(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_files_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = Run(model_type="asr", model_name="tiny")
-    assert long_form.measure(tmp_path, run, {"": []}, (), "cpu", refuse) == ({}, {})
+@pytest.mark.parametrize(("files", "wanted"), [([], True), ([FILE], False)])
+def test_without_files_nothing_is_said(
+    files: list[Recording], wanted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(model_type="asr", model_name="tiny", asr={"whole_files": wanted})
+    assert long_form.measure(tmp_path, run, {"": files}, (), "cpu", refuse) == ({}, {})
     assert not caplog.text
