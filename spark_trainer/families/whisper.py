@@ -273,20 +273,27 @@ def _written(
 ) -> "torch.Tensor":
     """Return the tokens that a model writes greedily after a prefix, without times."""
     import torch
-    from transformers import GenerationConfig, GenerationMixin
+    from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
     from transformers.modeling_outputs import BaseModelOutput
 
     known, longest = model.generation_config, model.config.max_target_positions
     start_BP = torch.nn.functional.pad(prefix_BP, (0, 1), value=tokenizer.no_timestamps)
-    times = range(tokenizer.no_timestamps, model.config.vocab_size)
+    unwritten_V = torch.zeros(model.config.vocab_size, dtype=torch.bool, device=states_BSD.device)
+    unwritten_V[tokenizer.no_timestamps :] = True
+    unwritten_V[[*(known.suppress_tokens or ())]] = True
+
+    def suppress(_: Any, scores_BV: "torch.Tensor") -> "torch.Tensor":
+        """Do as upstream's `suppress_tokens`, which looks for 1,600 tokens at every step."""
+        return scores_BV.masked_fill(unwritten_V, -torch.inf)
+
     ids_BL: torch.Tensor = GenerationMixin.generate(
         model,
         encoder_outputs=BaseModelOutput(last_hidden_state=states_BSD),
         attention_mask=torch.ones_like(states_BSD[..., 0], dtype=torch.long),  # the sound is whole
         decoder_input_ids=start_BP,
+        logits_processor=LogitsProcessorList([suppress]),
         generation_config=GenerationConfig(
             max_length=longest // 2,
-            suppress_tokens=[*(known.suppress_tokens or ()), *times],
             begin_suppress_tokens=known.begin_suppress_tokens,
             eos_token_id=tokenizer.eot,
             pad_token_id=tokenizer.eot,
