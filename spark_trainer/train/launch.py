@@ -103,7 +103,7 @@ def _conclude(spec: RunSpec, ending: processes.Ending) -> None:
         MachineError: another try may succeed.
         Stopped: the run was asked to stop.
     """
-    if ending.status == 0:
+    if ending.status == 0 and spec.folder.summary.is_file():
         return
     told = ending.reason or _unsaid(ending)
     text = f"run {spec.name}: {told}; see {spec.folder.log}"
@@ -121,7 +121,7 @@ def _unsaid(ending: processes.Ending) -> str:
         )
     if ending.status > processes.BY_SIGNAL:
         return f"a training process was ended by signal {ending.status - processes.BY_SIGNAL}"
-    return f"ended with status {ending.status}"
+    return f"ended with status {ending.status} before its last update"
 
 
 def on_node(folder: RunFolder, threads: int) -> int:

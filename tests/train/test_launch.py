@@ -91,6 +91,16 @@ def test_an_empty_manifest_stops(make: Any, manifest: Path) -> None:
 
 
 @no_gpu
+def test_a_process_that_ends_before_the_last_update_is_no_success(
+    make: Any, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As code of a user's may end it."""
+    monkeypatch.setattr(launch, "_program", lambda folder: ["-c", "import os; os._exit(0)"])
+    with pytest.raises(LaunchError, match="ended with status 0 before its last update"):
+        launch.fit(make(), manifest, granted_gpus=0, threads=1)
+
+
+@no_gpu
 @pytest.mark.parametrize("granted", [1, 2, 4, 8])
 def test_an_update_takes_the_same_samples_on_any_number_of_gpus(
     granted: int, monkeypatch: pytest.MonkeyPatch
