@@ -1,15 +1,16 @@
 """Answers to the prompts of an update, and what the rewards say of them."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import towers
-from spark_trainer.families.kinds.answers import GeneratedAnswers, ScoredAnswer
+from spark_trainer.families.kinds.answers import GeneratedAnswers, LearntAnswers, ScoredAnswer
 from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.families.kinds.vision_language import decoded
 from spark_trainer.losses import advantages
 from spark_trainer.methods.base import Update
@@ -17,6 +18,7 @@ from spark_trainer.rewards.base import Answered
 from spark_trainer.rewards.combined import Rewards, Scored
 from spark_trainer.rollouts.base import Answer, Question, Rollout, Seen
 from spark_trainer.rollouts.reading import asked
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import torch
@@ -38,12 +40,23 @@ class Rated:
 
 @dataclass(frozen=True)
 class Rater:
-    """Lets a network answer, and scores what it says."""
+    """Lets a network answer, and scores what it says.
+
+    Attributes:
+        run: the settings.
+        loaded: the model and its processor.
+        rewards: score answers.
+        rollout: draws answers.
+        training: reads the samples that are learnt from.
+        kept: a few groups of the last update, each with the number of its sample.
+    """
 
     run: Run
     loaded: Loaded
     rewards: Rewards
     rollout: Rollout
+    training: Reader
+    kept: list[tuple[int, LearntAnswers]] = field(default_factory=list)
 
     def rated(self, model: Any, update: Update) -> list[Rated]:
         """Return this process's groups, flat ones replaced where `dynamic_sampling` asks for it."""
@@ -81,12 +94,36 @@ class Rater:
             drawn=_each(texts, group, found),
         )
 
+    def keep(self, rated: Sequence[Rated], found: Sequence[Sequence[float]]) -> None:
+        """Keep a few groups with the advantages of their answers, for people to look at."""
+        self.kept[:] = [
+            (one.seen.question.number, self._learnt(one, each))
+            for one, each in list(zip(rated, found, strict=True))[: self.run.num_samples]
+        ]
+
+    def learnt(self) -> Iterator[LearntAnswers]:
+        """Yield what was kept; the frames are read again."""
+        for number, one in self.kept:
+            sample = self.training.sample(number)
+            yield replace(one, images=sample.images, times=sample.times) if sample else one
+
     def text(self, answer: Answer) -> str:
         """Return an answer without control tokens."""
         import torch
 
         [text] = decoded(self.loaded, torch.tensor([answer.ids]))
         return text
+
+    def _learnt(self, rated: Rated, found: Sequence[float]) -> LearntAnswers:
+        sample = rated.seen.question.sample
+        return LearntAnswers(
+            video=sample.video,
+            caption=sample.answer,
+            prompt=sample.prompt or "",
+            images=(),
+            times=(),
+            drawn=_each(list(map(self.text, rated.answers)), rated.scored, found),
+        )
 
     def _seen(self, model: Any, question: Question) -> Seen:
         return Seen(question, towers.features(model, question.encoded.vision))
@@ -142,6 +179,8 @@ class Rater:
             used += sum(counts)
             numbers = order[mine : mine + len(flat)]
             read = [update.reader.without_replacement([number]) for number in numbers]
+            for reason in (reason for each in read for reason in each.reasons):
+                log.logger.warning("skipped a sample: %s", reason)
             questions = [one for each in read for batch in each.batches for one in asked(batch)]
             found = [one for one in self._drawn(model, questions, update) if not one.flat]
             for place, one in zip(flat, found, strict=False):

@@ -62,6 +62,8 @@ class Reward(ABC):
         weight: what its scores are multiplied by.
         compares: whether it says how right an answer is.
         bonus: whether it is asked after those, and reads `Answered.accuracy`.
+        gates: whether an answer to which it gives 0 gains nothing from the others.
+        shuffles: whether it reads `Answered.shuffled`.
         problem_types: values of `meta.problem_type`, as Video-R1 spells them, that it is meant for.
     """
 
@@ -69,6 +71,8 @@ class Reward(ABC):
     weight: float
     compares: ClassVar[bool] = False
     bonus: ClassVar[bool] = False
+    gates: ClassVar[bool] = False
+    shuffles: ClassVar[bool] = False
     problem_types: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, given: Given, weight: float = 1.0) -> None:

@@ -1,6 +1,7 @@
 """All rewards of a run: which of them an answer gets, and their weighted sum."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -31,12 +32,16 @@ class Rewards:
 
     Args:
         each: the rewards, each under a name of its own.
-        gated: where `format` gives 0, only what other rewards take away counts.
+        gated: where one that `gates` gives 0, only what the others take away counts.
+
+    Attributes:
+        seconds: spent on scoring so far.
     """
 
     def __init__(self, each: Sequence[Reward], gated: bool) -> None:
         self._each = tuple(each)
         self._gated = gated
+        self.seconds = 0.0
 
     @property
     def names(self) -> list[str]:
@@ -46,7 +51,7 @@ class Rewards:
     @property
     def need_shuffled(self) -> bool:
         """Tell whether answers over shuffled frames are needed beside the others."""
-        return "temporal" in self.names
+        return any(one.shuffles for one in self._each)
 
     def check(self, reference: str, meta: Mapping[str, Any]) -> None:
         """Look whether the rewards that apply can read a reference.
@@ -66,6 +71,7 @@ class Rewards:
             UserError: a reward gives too few scores, or none that is a number.
             MachineError: a judge can't be reached.
         """
+        began = time.perf_counter()
         first = {one.name: self._asked(one, answered) for one in self._each if not one.bonus}
         if any(one.bonus for one in self._each):
             answered = self._with_accuracy(answered, first)
@@ -74,6 +80,7 @@ class Rewards:
             for one in self._each
         }
         rewards = tuple(self._sum(parts, place) for place in range(len(answered.answers)))
+        self.seconds += time.perf_counter() - began
         return Scored(rewards, {name: tuple(scores) for name, scores in parts.items()})
 
     def _applies(self, one: Reward, meta: Mapping[str, Any]) -> bool:
@@ -115,7 +122,7 @@ class Rewards:
         return replace(answered, accuracy=_means(ours), shuffled=shuffled)
 
     def _sum(self, parts: Mapping[str, Scores], place: int) -> float | None:
-        shut = self._gated and "format" in parts and parts["format"][place] == 0
+        shut = self._gated and any(one.gates and parts[one.name][place] == 0 for one in self._each)
         said = [
             one.weight * score
             for one in self._each

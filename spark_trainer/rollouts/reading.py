@@ -52,7 +52,7 @@ class Questions(Texts):
                 f"{self.longest} of train.rft.max_completion_length is more than train.max_length, "
                 f"{self.max_length}"
             )
-        return Question(replace(sample, images=()), encoded, shuffled)
+        return Question(replace(sample, images=()), encoded, shuffled, number)
 
     def prove(self) -> None:
         """See `Reader`: a grey picture would do for every sample."""

@@ -41,7 +41,7 @@ def some(completions, reference, **columns):
 def nothing(completions):
     return [0.0] * len(completions)
 """
-CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s"}
+CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s", "scoring_s"}
 Lines = list[dict[str, float]]
 
 
@@ -123,6 +123,14 @@ def test_an_update_records_what_rewards_and_answers_are_like(rft: Any, finetune:
     assert summary["first_reward"] > 0
     shown = json.loads((made.folder.path / "samples/step_00000002.json").read_text())
     assert shown[0]["caption"] in squares.COLOURS
+    learnt = json.loads((made.folder.path / "samples/learnt_00000002.json").read_text())
+    assert {one["video"] for one in learnt}.isdisjoint(one["video"] for one in shown)
+    for one in learnt:
+        better = [answer["advantage"] for answer in one["answers"]]
+        assert len(better) == 4
+        assert sum(better) == pytest.approx(0, abs=1e-6)
+    page = (made.folder.path / "samples/step_00000002.html").read_text()
+    assert page.count("<img") == 2 * (len(shown) + len(learnt))
 
 
 def test_the_curve_is_the_same_whatever_the_batch_and_the_workers(rft: Any) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +21,15 @@ from .asked import asked, group
 
 @dataclass
 class Fixed(Reward):
-    """Gives these scores."""
+    """Gives these scores; one called format shuts the others out."""
 
     name: str
     said: list[float | None]
     weight: float = 1.0
+
+    @property
+    def gates(self) -> bool:  # type: ignore[override]
+        return self.name == "format"
 
     def scores(self, answered: Answered) -> list[float | None]:
         return self.said
@@ -49,6 +54,15 @@ def test_a_wrong_format_gains_nothing_and_loses_what_it_loses() -> None:
     parts = (Fixed("right", [1, 1, None]), Fixed("format", [1, 0, 0]), Fixed("long", [-0.5] * 3))
     assert total(*parts) == [1.5, -0.5, -0.5]
     assert total(*parts, gated=False) == [1.5, 0.5, -0.5]
+
+
+def test_a_function_is_none_of_the_rewards_whatever_it_is_called(tmp_path: Path) -> None:
+    """One called format shuts nothing, and one called temporal needs no shuffled frames."""
+    file = tmp_path / "mine.py"
+    file.write_text("def format(completions):\n    return [0.0]\ntemporal = format\n")
+    mine = asked(f"{file}:format", f"{file}:temporal", "exact")
+    assert not mine.need_shuffled
+    assert mine.scored(group("x", "x")).rewards == (1.0,)
 
 
 @pytest.mark.parametrize(
