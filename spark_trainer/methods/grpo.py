@@ -135,13 +135,11 @@ class GRPO(Method):
         import torch
 
         if update.read:
-            began, scoring = time.perf_counter(), self._rater.rewards.seconds
+            began = time.perf_counter()
             model.eval()
             with torch.no_grad():
                 rated = self._rater.rated(model, update)
-                scoring = self._rater.rewards.seconds - scoring
-                took = time.perf_counter() - began - scoring
-                self._count(rated, took, scoring, model.device)
+                self._count(rated, time.perf_counter() - began, model.device)
                 self.held.batches = self._batches(model, rated, update)
             model.train()
         self.held.fresh = bool(update.read)
@@ -224,22 +222,21 @@ class GRPO(Method):
         learns = towers.learns(self.family, self.loaded.model)
         return Scorer(self.family, self.loaded, self.run, learns)
 
-    def _count(
-        self, rated: Sequence[Rated], took: float, scoring: float, device: "torch.device"
-    ) -> None:
+    def _count(self, rated: Sequence[Rated], took: float, device: "torch.device") -> None:
         """Count what is recorded of a rollout, and keep some of its answers for messages."""
         said = [answer for one in rated for answer in one.answers]
         first = rated[0]
         wanted = f"(reference: {first.seen.question.sample.answer!r})"
         self.held.shown = [f"{self._rater.text(one)!r} {wanted}" for one in first.answers]
         lengths = [float(len(one.ids)) for one in said]
+        scoring = sum(one.scored.seconds for one in rated)
         told: dict[str, list[float | None]] = {
             LENGTH: [*lengths],
             CUT: [float(not one.ended) for one in said],
             FLAT: [float(one.flat) for one in rated],
             REWARD: [reward for one in rated for reward in one.scored.rewards],
             "rollout_tokens": [sum(lengths)],
-            "rollout_s": [took],
+            "rollout_s": [took - scoring],
             SCORING: [scoring],
         }
         for name in self._rater.rewards.names:

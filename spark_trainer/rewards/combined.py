@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -21,10 +21,12 @@ class Scored:
     Attributes:
         rewards: what each answer gets in all; None where no reward has anything to say.
         parts: name of a reward -> its own score of each answer, before weight and gate.
+        seconds: that scoring took.
     """
 
     rewards: tuple[float | None, ...]
     parts: dict[str, tuple[float | None, ...]]
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Rewards:
@@ -33,15 +35,11 @@ class Rewards:
     Args:
         each: the rewards, each under a name of its own.
         gated: where one that `gates` gives 0, only what the others take away counts.
-
-    Attributes:
-        seconds: spent on scoring so far.
     """
 
     def __init__(self, each: Sequence[Reward], gated: bool) -> None:
         self._each = tuple(each)
         self._gated = gated
-        self.seconds = 0.0
 
     @property
     def names(self) -> list[str]:
@@ -80,8 +78,8 @@ class Rewards:
             for one in self._each
         }
         rewards = tuple(self._sum(parts, place) for place in range(len(answered.answers)))
-        self.seconds += time.perf_counter() - began
-        return Scored(rewards, {name: tuple(scores) for name, scores in parts.items()})
+        told = {name: tuple(scores) for name, scores in parts.items()}
+        return Scored(rewards, told, time.perf_counter() - began)
 
     def _applies(self, one: Reward, meta: Mapping[str, Any]) -> bool:
         """Tell whether a reward is meant for a problem; one that none is meant for is everyone's.
