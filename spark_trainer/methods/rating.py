@@ -171,7 +171,7 @@ class Rater:
         The same ones whatever the number of processes: the flat groups of all take the next samples
         of one order, which the seed and the update decide.
         """
-        order, used = self._further(update), 0
+        order, used = self._further(model.device, update), 0
         for _ in range(self.run.rft.max_resample_times):
             flat = [place for place, one in enumerate(rated) if one.flat]
             counts = self._counts(model.device, len(flat), update)
@@ -186,12 +186,26 @@ class Rater:
             for place, one in zip(flat, found, strict=False):
                 rated[place] = one
 
-    def _further(self, update: Update) -> list[int]:
+    def _further(self, device: "torch.device", update: Update) -> list[int]:
         """Return samples beyond those of an update, in the order in which they take their place."""
-        total = len(update.reader.samples)
-        most = self.run.rft.max_resample_times * self.run.samples_per_update
+        total, size = len(update.reader.samples), self.run.samples_per_update
+        most = self.run.rft.max_resample_times * size
         draw = random.Random(f"{self.run.seed}:{update.number}")  # noqa: S311
-        return draw.sample(range(total), min(total, most))
+        order = draw.sample(range(total), min(total, most + size))
+        taken = self._taken(device, update)
+        return [number for number in order if number not in taken][:most]
+
+    def _taken(self, device: "torch.device", update: Update) -> set[int]:
+        """Return the samples of an update, over all processes, as they count in an epoch."""
+        import torch
+
+        total = len(update.reader.samples)
+        own = [one.number % total for batch in update.batches for one in asked(batch)]
+        places = torch.zeros(self.run.samples_per_update, dtype=torch.int64, device=device)
+        first = update.process * (len(places) // update.processes)
+        numbers = torch.tensor(own, dtype=torch.int64, device=device) + 1  # 0 is no sample
+        places[first : first + len(own)] = numbers
+        return {number - 1 for number in update.over_all(places).tolist()}
 
     def _counts(self, device: "torch.device", own: int, update: Update) -> list[int]:
         """Return how many flat groups each process has."""

@@ -195,18 +195,34 @@ def test_flat_groups_make_way_for_prompts_that_teach_something(rft: Any) -> None
     assert dynamic[0]["frac_reward_zero_std"] == 0
 
 
+def test_flat_groups_make_way_for_prompts_that_the_update_does_not_have(
+    rft: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the 16 clips is asked about once, where none teaches anything."""
+    asked = noted(monkeypatch)
+    run = {"max_steps": 1, "split": {"validation": 0}}
+    trained(rft("nothing", run=run, dynamic_sampling=True, max_resample_times=8))
+    assert len(asked) == len({one.video for one in asked}) == 16
+
+
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[Answered]:
+    """Note the groups that rewards are asked about."""
+    asked = []
+    scored = Rewards.scored
+
+    def note(self: Rewards, answered: Answered) -> Scored:
+        asked.append(answered)
+        return scored(self, answered)
+
+    monkeypatch.setattr(Rewards, "scored", note)
+    return asked
+
+
 def test_answers_over_shuffled_frames_are_drawn_where_a_reward_asks(
     rft: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """T-GRPO: half as many, over the same frames in another order."""
-    asked = []
-    scored = Rewards.scored
-
-    def noted(self: Rewards, answered: Answered) -> Scored:
-        asked.append(answered)
-        return scored(self, answered)
-
-    monkeypatch.setattr(Rewards, "scored", noted)
+    asked = noted(monkeypatch)
     own = rft().settings.rft.reward_funcs
     run = {"max_steps": 1, "split": {"validation": 0}}
     lines = updates(trained(rft(run=run, reward_funcs=[*own, "temporal"])))
