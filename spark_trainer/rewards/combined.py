@@ -1,8 +1,10 @@
 """All rewards of a run: which of them an answer gets, and their weighted sum."""
 
+import contextlib
 import math
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 from spark_trainer.errors import UserError
 from spark_trainer.rewards.base import KEY, Answered, Reward
 from spark_trainer.rewards.reading import shown
+from spark_trainer.system import log
 
+SLOW_S = 60.0
 Scores = Sequence[float | None]
 
 
@@ -98,7 +102,9 @@ class Rewards:
         """
         if not self._applies(one, answered.meta):
             return [None] * len(answered.answers)
-        scores, where = one.scores(answered), f"{KEY}: {one.name}"
+        where = f"{KEY}: {one.name}"
+        with _named_if_slow(where, answered.video):
+            scores = one.scores(answered)
         if len(scores) != len(answered.answers):
             raise UserError(
                 f"{where}: {len(scores)} scores for {len(answered.answers)} answers; the first "
@@ -129,6 +135,19 @@ class Rewards:
         if not said:
             return None
         return math.fsum(min(0.0, part) if shut else part for part in said)
+
+
+@contextlib.contextmanager
+def _named_if_slow(where: str, video: str) -> Iterator[None]:
+    """Name in the log what takes long while it does, for it may never end."""
+    text = "%s: scoring the answers about video %s takes more than %g s"
+    timer = threading.Timer(SLOW_S, log.logger.warning, (text, where, video, SLOW_S))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _means(scores: Sequence[Scores]) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """How rewards are added up, and which of them an answer gets."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from spark_trainer.config import Rft, Run
 from spark_trainer.config.rewards import COMPARING, REWARDS
 from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import UserError
+from spark_trainer.rewards import combined
 from spark_trainer.rewards.base import Answered, Reward
 from spark_trainer.rewards.combined import Rewards
+from spark_trainer.system import log
 
 from .asked import asked, group
 
@@ -43,6 +46,25 @@ def test_the_names_of_the_configuration_are_the_modules() -> None:
     known = rewards.known()
     assert sorted(known) == sorted(REWARDS)
     assert {name for name, one in known.items() if one.compares} == {*COMPARING}
+
+
+class Slow(Fixed):
+    """Takes a while."""
+
+    def scores(self, answered: Answered) -> list[float | None]:
+        time.sleep(0.2)
+        return self.said
+
+
+def test_a_reward_that_takes_long_is_named_while_it_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log.logger, "propagate", True)
+    monkeypatch.setattr(combined, "SLOW_S", 0.05)
+    total(Slow("mine", [1, 1, 1]), Fixed("other", [1, 1, 1]))
+    assert caplog.messages == [
+        "train.rft.reward_funcs: mine: scoring the answers about video clip takes more than 0.05 s"
+    ]
 
 
 def test_scores_are_added_by_weight_and_none_declines() -> None:
