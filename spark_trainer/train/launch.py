@@ -75,6 +75,7 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
             f"evenly by {topology.world_size} processes; "
             f"expected a multiple of {topology.world_size}"
         )
+    _check_base_run(spec)
     configured.check_files(spec)
     try:
         joining.collect(data, spec.index, folder.manifest, folder.rejected)
@@ -93,6 +94,21 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
                 f"train.split: no video in the split {split!r} of {folder.manifest}; change "
                 "split.validation, split.validation_paths or split.seed, or add videos"
             )
+
+
+def _check_base_run(spec: RunSpec) -> None:
+    """Stop where the weights that the run begins with were deleted after they were trained.
+
+    Raises:
+        LaunchError: they are not there.
+    """
+    run = spec.settings
+    final = Path(run.model_name)
+    if run.base_run and not final.is_dir():
+        raise LaunchError(
+            f"train.runs.{spec.name}.base_run: {final} is gone; delete "
+            f"{RunFolder(final.parent).summary}, and the same command trains {run.base_run} again"
+        )
 
 
 def _conclude(spec: RunSpec, ending: processes.Ending) -> None:
