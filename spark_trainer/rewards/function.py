@@ -52,7 +52,7 @@ class Function(Reward):
         self._needs = {one.name for one in keywords if one.default is one.empty}
 
     def check(self, reference: str, meta: Mapping[str, Any]) -> None:
-        """Look whether there is a column for each that the function can't do without."""
+        """See `Reward`: each parameter without a default needs a column."""
         for name in sorted(self._needs.difference(ALWAYS, meta)):
             raise Unusable(f"{self._file}:{self.name} asks for {name!r}, which meta doesn't have")
 
