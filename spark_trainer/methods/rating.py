@@ -134,11 +134,16 @@ class Rater:
             return []
         num = self.run.rft.num_generations
         seen, said = self._said(model, questions, update, range(num))
-        beside: Sequence[Answered | None] = [None] * len(seen)
-        if self.rewards.need_shuffled:
-            asks = [replace(one, encoded=one.shuffled or one.encoded) for one in questions]
-            others = self._said(model, asks, update, range(num, num + num // 2))
-            beside = list(map(self._answered, *others))
+        beside: list[Answered | None] = [None] * len(seen)
+        asks = {
+            place: replace(one, encoded=one.shuffled)
+            for place, one in enumerate(questions)
+            if one.shuffled
+        }
+        if asks:
+            others = self._said(model, [*asks.values()], update, range(num, num + num // 2))
+            for place, other in zip(asks, map(self._answered, *others), strict=True):
+                beside[place] = other
         each = zip(seen, said, beside, strict=True)
         return [Rated(one, answers, self._scored(one, answers, x)) for one, answers, x in each]
 

@@ -25,7 +25,7 @@ class Answered:
         meta: what the manifest says of the video, with the keys of the item of `text.each`.
         max_length: tokens of an answer at most, `rft.max_completion_length`.
         shuffled: the same with answers over the frames in random order, half as many; None unless
-            `Rewards.need_shuffled`.
+            `Rewards.need_shuffled`, and of a single frame.
         accuracy: how right each answer is: the mean score of the rewards that compare it with the
             reference. `Rewards` fills it in for the bonuses, here and in `shuffled`.
     """

@@ -234,6 +234,14 @@ def test_answers_over_shuffled_frames_are_drawn_where_a_reward_asks(
         assert one.shuffled.token_ids != one.token_ids[:2]
 
 
+def test_a_single_frame_has_no_order_to_compare_with(rft: Any) -> None:
+    own = rft().settings.rft.reward_funcs
+    run = {"max_steps": 1, "split": {"validation": 0}, "clip": {"num_frames": 1}}
+    [line] = updates(trained(rft(run=run, reward_funcs=[*own, "temporal"])))
+    assert line["reward"] == line["rewards/letters/mean"]
+    assert "rewards/temporal/mean" not in line
+
+
 def test_a_run_without_any_reward_ends_and_shows_answers(
     rft: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
