@@ -1,5 +1,6 @@
 """A server with OpenAI's protocol: a request, its answer, and whose trouble it is without one."""
 
+import contextlib
 import json
 import os
 import time
@@ -85,10 +86,10 @@ class ChatServer:
         if status != 200:
             said = f"{status} {_words(body)}"
             raise RequestRefused(f"the server refused the request: {said}", f"{where}: {said}")
-        return _text(body)
+        return _text(body, where)
 
     def _sent(self, request: dict[str, Any], where: str) -> tuple[int, bytes]:
-        """Return the status of a request, and what came back."""
+        """Return the status of a request, and what came back; raises as `ask`."""
         import httpx2
 
         url, key = f"{self.url.rstrip('/')}/chat/completions", os.environ.get(KEY_VARIABLE)
@@ -98,6 +99,8 @@ class ChatServer:
                 "POST", url, json=request, headers=headers, timeout=self.timeout_s
             ) as response:
                 return response.status_code, self._body(response)
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise Unserved(f"{where}: {error}") from None
         except httpx2.HTTPError as error:
             kind = Unreached if isinstance(error, httpx2.ConnectError) else MachineError
             raise kind(f"{where}: {error or type(error).__name__}") from None
@@ -126,14 +129,13 @@ def _words(body: bytes) -> str:
     return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes, where: str) -> str:
     """Return the text in a server's answer; raises RequestRefused where there is none."""
-    if len(body) > LONGEST_ANSWER:
-        raise RequestRefused(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
-    try:
-        said = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        said = 0
-    if said is not None and not isinstance(said, str):
-        raise RequestRefused(f"the server's answer holds no text: {_words(body)}")
-    return (said or "").strip()
+    reason = f"the server's answer is longer than {LONGEST_ANSWER:,} bytes"
+    if len(body) <= LONGEST_ANSWER:
+        reason = f"the server's answer holds no text: {_words(body)}"
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            said = json.loads(body)["choices"][0]["message"]["content"]
+            if said is None or isinstance(said, str):
+                return (said or "").strip()
+    raise RequestRefused(reason, f"{where}: {reason}")
