@@ -142,6 +142,10 @@ class Method(ABC):
         """Yield what the model makes of held-out samples; see `Kind.show`."""
         return self.family.show(self.loaded, model, samples, self.run)
 
+    def learnt(self) -> Iterator[Generated]:
+        """Yield a few of the answers that the last update learnt from, where a method draws any."""
+        return iter(())
+
     def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
         """Return metrics of what was shown; see `Kind.scores`."""
         return self.family.scores(shown, self.run)

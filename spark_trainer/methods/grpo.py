@@ -47,7 +47,8 @@ LENGTH, CUT = "completions/mean_length", "completions/clipped_ratio"
 REWARD, FLAT = "reward", "frac_reward_zero_std"
 # How far the probabilities that are learnt are from those that were drawn by.
 DIFFERENCE = "sampling/logp_difference"
-MEANS = (ENTROPY, KL, CLIPPED_LOW, CLIPPED_HIGH, LENGTH, CUT, REWARD, FLAT, DIFFERENCE)
+SCORING = "scoring_s"  # seconds that the rewards took
+MEANS = (ENTROPY, KL, CLIPPED_LOW, CLIPPED_HIGH, LENGTH, CUT, REWARD, FLAT, DIFFERENCE, SCORING)
 # Of tokens, and of the seconds that they took.
 SPEEDS = {
     "rollout_tokens_per_s": ("rollout_tokens", "rollout_s"),
@@ -117,7 +118,6 @@ class GRPO(Method):
 
         made = rewards.of(Given(self.run.rft, references))
         rollout = InProcess(self.family, self.loaded, self.run)
-        self.held.rater = Rater(self.run, self.loaded, made, rollout)
         if self.run.rft.beta and self.run.finetune == "full":
             self.held.copy = reference.copied(self.loaded.model)
         beside = () if self.held.copy is None else (self.held.copy,)
@@ -127,6 +127,7 @@ class GRPO(Method):
             Questions(split, *told, longest=longest, shuffles=made.need_shuffled, beside=beside)
             for split in splits
         )
+        self.held.rater = Rater(self.run, self.loaded, made, rollout, one)
         return one, other
 
     def prepare(self, model: Any, update: Update) -> list[Batch]:
@@ -179,6 +180,9 @@ class GRPO(Method):
                 shown = self._rater.shown(model, sample, question)
             yield shown  # who takes it has gradients
 
+    def learnt(self) -> Iterator[Generated]:
+        return self._rater.learnt()
+
     def metrics(self, update: Update) -> dict[str, float]:
         """Return rewards, lengths, entropy and speed; see `Method`.
 
@@ -225,13 +229,15 @@ class GRPO(Method):
         wanted = f"(reference: {first.seen.question.sample.answer!r})"
         self.held.shown = [f"{self._rater.text(one)!r} {wanted}" for one in first.answers]
         lengths = [float(len(one.ids)) for one in said]
+        scoring = sum(one.scored.seconds for one in rated)
         told: dict[str, list[float | None]] = {
             LENGTH: [*lengths],
             CUT: [float(not one.ended) for one in said],
             FLAT: [float(one.flat) for one in rated],
             REWARD: [reward for one in rated for reward in one.scored.rewards],
             "rollout_tokens": [sum(lengths)],
-            "rollout_s": [took],
+            "rollout_s": [took - scoring],
+            SCORING: [scoring],
         }
         for name in self._rater.rewards.names:
             told[f"rewards/{name}"] = [x for one in rated for x in one.scored.parts[name]]
@@ -250,6 +256,7 @@ class GRPO(Method):
             )
             for one in rated
         ]
+        self._rater.keep(rated, [group.advantages for group in groups])
         made = learning.batches(self.family, self.loaded, self.run, groups)
         return [self._with_past(model, learning.ready(batch, model.device)) for batch in made]
 

@@ -47,17 +47,24 @@ class Watch:
             self._look_at_entropy(values["entropy"])
         if "sampling/logp_difference" in values:
             self._look_at_difference(values["sampling/logp_difference"])
-        if "reward" not in values:
-            return
+        if "frac_reward_zero_std" not in values:
+            return  # no answers were drawn
         text = "all answers to a prompt get one reward, whatever the prompt: nothing is learnt"
         self._tell("flat", values["frac_reward_zero_std"] == 1.0, text)
-        unrewarded = values["reward"] == 0.0 and values["reward_std"] == 0.0
+        text = "every answer was cut at train.rft.max_completion_length, before its end"
+        self._tell("cut", values.get("completions/clipped_ratio") == 1.0, text)
+        declined = "reward" not in values
+        unrewarded = declined or values["reward"] == values["reward_std"] == 0.0
         self.nothing = self.nothing + 1 if unrewarded else 0
         if self.nothing >= UPDATES_OF_NOTHING:
             shown = "; ".join(answers[:NUM_SHOWN])
+            got = (
+                "no reward applied to any answer"
+                if declined
+                else "the reward of every answer was 0"
+            )
             raise NothingRewardedError(
-                f"train.rft.reward_funcs: the reward of every answer was 0 for {self.nothing} "
-                f"updates; the last: {shown}"
+                f"train.rft.reward_funcs: {got} for {self.nothing} updates; the last: {shown}"
             )
 
     def _look_at_entropy(self, entropy: float) -> None:

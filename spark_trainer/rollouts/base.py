@@ -21,11 +21,13 @@ class Question:
         sample: its texts and what the manifest says, without its frames.
         encoded: its tokens and frames as tensors; nothing of it is learnt.
         shuffled: the same over the frames in random order, where a reward compares with that.
+        number: of the sample in its split.
     """
 
     sample: Sample
     encoded: Encoded
     shuffled: Encoded | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True)

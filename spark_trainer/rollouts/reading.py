@@ -44,7 +44,9 @@ class Questions(Texts):
         """
         sample = self.samples[number]
         encoded = self.family.question(self.loaded, sample)
-        shuffled = self.family.question(self.loaded, _shuffled(sample)) if self.shuffles else None
+        shuffled = None
+        if self.shuffles and len(sample.images) > 1:  # one frame has no order
+            shuffled = self.family.question(self.loaded, _shuffled(sample))
         asked = len(encoded.labels)
         if asked + self.longest > self.max_length:
             raise Unusable(
@@ -52,7 +54,7 @@ class Questions(Texts):
                 f"{self.longest} of train.rft.max_completion_length is more than train.max_length, "
                 f"{self.max_length}"
             )
-        return Question(replace(sample, images=()), encoded, shuffled)
+        return Question(replace(sample, images=()), encoded, shuffled, number)
 
     def prove(self) -> None:
         """See `Reader`: a grey picture would do for every sample."""

@@ -5,7 +5,7 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,18 @@ class Tracker:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.logger.info("step %d: %s", step, shown)
 
-    def samples(self, step: int, shown: Iterable[Generated]) -> list[dict[str, Any]]:
+    def samples(
+        self, step: int, shown: Iterable[Generated], learnt: Iterable[Generated] = ()
+    ) -> list[dict[str, Any]]:
         """Record what was made of held-out samples, and a sheet of what can be seen.
 
+        Args:
+            step: the update.
+            shown: what was made of held-out samples.
+            learnt: what the update learnt from, where that was made too.
+
         Returns:
-            the records, as the list in `samples/` has them.
+            the records of held-out samples, as the list in `samples/` has them.
         """
         listing = self._folder.sample(step)
         folder = listing.with_suffix("")
@@ -72,12 +79,21 @@ class Tracker:
             text = "sample at step %d, %s: %s"
             log.logger.info(text, step, one.video[:12], one.described(folder))
         write_json(listing, records)
-        if sections:
-            title = f"{self._folder.name}, update {step}"
-            write_text(self._folder.sample_page(step), page(title, sections))
+        self._write_page(step, sections, [*learnt])
         if rows:
             self._sheet(step, folder / "sheet.png", sheet(rows))
         return records
+
+    def _write_page(self, step: int, held_out: list[str], learnt: Sequence[Generated]) -> None:
+        """Write the page of samples, and a list of what was learnt from, where there are any."""
+        if learnt:
+            records = [one.save(self._folder.samples) for one in learnt]
+            write_json(self._folder.learnt(step), records)
+        of_update = [one.section() for one in learnt]
+        parts = {"Held-out questions": held_out, "Questions of this update": of_update}
+        if any(parts.values()):
+            title = f"{self._folder.name}, update {step}"
+            write_text(self._folder.sample_page(step), page(title, parts))
 
     def _sheet(self, step: int, path: Path, image: "Image") -> None:
         """Record a picture of all samples."""

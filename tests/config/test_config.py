@@ -67,6 +67,18 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "below max_length, 256",
     ),
     ({"train": LEARNING | {"fsdp": True}}, "train.fsdp", "false with model_type: rft"),
+    (
+        {"train": {"rft": {"reward_funcs": ["exact"]}}},
+        "train.model_type",
+        "expected rft with rft.reward_funcs",
+    ),
+    (
+        {"train": {"rft": {"rewards": {"format": {"pattern": "("}}}}},
+        "train.rft.rewards.format.pattern",
+        "expected a regular expression, but missing ), unterminated subpattern at position 0 "
+        "(got '(')",
+    ),
+    ({"train": {"text": {"prompt": "{"}}}, "train.text.prompt", "expected a template, but"),
     ({"train": LEARNING | {"compile": True}}, "train.compile", "false with model_type: rft"),
     (
         {"train": LEARNING | {"encode_vision": True}},

@@ -41,7 +41,7 @@ def some(completions, reference, **columns):
 def nothing(completions):
     return [0.0] * len(completions)
 """
-CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s"}
+CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s", "scoring_s"}
 Lines = list[dict[str, float]]
 
 
@@ -123,6 +123,14 @@ def test_an_update_records_what_rewards_and_answers_are_like(rft: Any, finetune:
     assert summary["first_reward"] > 0
     shown = json.loads((made.folder.path / "samples/step_00000002.json").read_text())
     assert shown[0]["caption"] in squares.COLOURS
+    learnt = json.loads((made.folder.path / "samples/learnt_00000002.json").read_text())
+    assert {one["video"] for one in learnt}.isdisjoint(one["video"] for one in shown)
+    for one in learnt:
+        better = [answer["advantage"] for answer in one["answers"]]
+        assert len(better) == 4
+        assert sum(better) == pytest.approx(0, abs=1e-6)
+    page = (made.folder.path / "samples/step_00000002.html").read_text()
+    assert page.count("<img") == 2 * (len(shown) + len(learnt))
 
 
 def test_the_curve_is_the_same_whatever_the_batch_and_the_workers(rft: Any) -> None:
@@ -187,18 +195,34 @@ def test_flat_groups_make_way_for_prompts_that_teach_something(rft: Any) -> None
     assert dynamic[0]["frac_reward_zero_std"] == 0
 
 
+def test_flat_groups_make_way_for_prompts_that_the_update_does_not_have(
+    rft: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the 16 clips is asked about once, where none teaches anything."""
+    asked = noted(monkeypatch)
+    run = {"max_steps": 1, "split": {"validation": 0}}
+    trained(rft("nothing", run=run, dynamic_sampling=True, max_resample_times=8))
+    assert len(asked) == len({one.video for one in asked}) == 16
+
+
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[Answered]:
+    """Note the groups that rewards are asked about."""
+    asked = []
+    scored = Rewards.scored
+
+    def note(self: Rewards, answered: Answered) -> Scored:
+        asked.append(answered)
+        return scored(self, answered)
+
+    monkeypatch.setattr(Rewards, "scored", note)
+    return asked
+
+
 def test_answers_over_shuffled_frames_are_drawn_where_a_reward_asks(
     rft: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """T-GRPO: half as many, over the same frames in another order."""
-    asked = []
-    scored = Rewards.scored
-
-    def noted(self: Rewards, answered: Answered) -> Scored:
-        asked.append(answered)
-        return scored(self, answered)
-
-    monkeypatch.setattr(Rewards, "scored", noted)
+    asked = noted(monkeypatch)
     own = rft().settings.rft.reward_funcs
     run = {"max_steps": 1, "split": {"validation": 0}}
     lines = updates(trained(rft(run=run, reward_funcs=[*own, "temporal"])))
@@ -208,6 +232,14 @@ def test_answers_over_shuffled_frames_are_drawn_where_a_reward_asks(
         assert one.shuffled is not None
         assert (len(one.answers), len(one.shuffled.answers)) == (4, 2)
         assert one.shuffled.token_ids != one.token_ids[:2]
+
+
+def test_a_single_frame_has_no_order_to_compare_with(rft: Any) -> None:
+    own = rft().settings.rft.reward_funcs
+    run = {"max_steps": 1, "split": {"validation": 0}, "clip": {"num_frames": 1}}
+    [line] = updates(trained(rft(run=run, reward_funcs=[*own, "temporal"])))
+    assert line["reward"] == line["rewards/letters/mean"]
+    assert "rewards/temporal/mean" not in line
 
 
 def test_a_run_without_any_reward_ends_and_shows_answers(

@@ -47,6 +47,24 @@ def test_updates_without_any_reward_are_counted_over_a_stop() -> None:
         second.see(NOTHING, ANSWERS)
 
 
+def test_answers_that_never_end_are_told(said: Callable[[], list[str]]) -> None:
+    watch = Watch()
+    for share in (0.9, 1.0, 1.0):
+        watch.see(USUAL | {"completions/clipped_ratio": share}, ANSWERS)
+    assert said() == ["every answer was cut at train.rft.max_completion_length, before its end"]
+
+
+def test_updates_in_which_every_reward_declines_are_no_better(
+    said: Callable[[], list[str]],
+) -> None:
+    watch = Watch()
+    for _ in range(UPDATES_OF_NOTHING - 1):
+        watch.see({"frac_reward_zero_std": 1.0}, ANSWERS)
+    assert len(said()) == 1
+    with pytest.raises(NothingRewardedError, match=r"no reward applied to any answer for 20"):
+        watch.see({"frac_reward_zero_std": 1.0}, ANSWERS)
+
+
 def test_one_reward_begins_the_count_anew(said: Callable[[], list[str]]) -> None:
     watch = Watch()
     for number in range(3 * UPDATES_OF_NOTHING):
