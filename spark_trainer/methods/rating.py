@@ -99,7 +99,7 @@ class Rater:
         seen, said = self._said(model, questions, update, range(num))
         beside: Sequence[Answered | None] = [None] * len(seen)
         if self.rewards.need_shuffled:
-            asks = [replace(one, encoded=one.shuffled or one.encoded) for one in questions]
+            asks = [one.shuffled or one for one in questions]
             others = self._said(model, asks, update, range(num, num + num // 2))
             beside = list(map(self._answered, *others))
         each = zip(seen, said, beside, strict=True)
