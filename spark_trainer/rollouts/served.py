@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from spark_trainer.config import Run
+from spark_trainer.data.sample import Sample
 from spark_trainer.errors import MachineError
 from spark_trainer.families.kinds import exchanges, prompts
 from spark_trainer.families.kinds.chat import ChatModel
@@ -73,6 +74,14 @@ class Served(Rollout):
         found: list[int] = (~allowed_V).nonzero().flatten().tolist()
         return found
 
+    @cached_property
+    def _lacks_bos(self) -> bool:
+        """Tell whether the chat template leaves the prompt's first token to the tokenizer."""
+        one = Sample("", (), (), prompt="What is this?", answer="grey")
+        as_video = self.family.sees_video(self.loaded)
+        text, _ = prompts.rendered(self.loaded.processor, one, as_video, num_images=1)
+        return prompts.lacks_bos(self.loaded.processor, text)
+
     def _asked(self, seen: Seen, **options: Any) -> Asked:
         """Return the request for an answer.
 
@@ -94,6 +103,7 @@ class Served(Rollout):
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
             "logit_bias": {str(token): FORBIDDEN for token in self._forbidden},
+            "add_special_tokens": self._lacks_bos,
             "stop_token_ids": self._ends,
             "ignore_eos": True,  # the server's own, which may be others
             "logprobs": True,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spark_trainer.config.vllm import Vllm
-from spark_trainer.errors import UserError
+from spark_trainer.errors import MachineError, UserError
 from spark_trainer.system.chat_server import ChatServer, RequestRefused, Unserved
 
 KEY = "train.rft.vllm"
@@ -104,8 +104,7 @@ class Server:
         Raises:
             RolloutError: it doesn't say.
         """
-        told = self._as_developer("/weight_info", None)
-        return str(_json(told).get("weight_version"))
+        return self._as_developer("/weight_info", None, _version)
 
     def load_weights(self, folder: Path, version: str) -> None:
         """Let it read all weights anew, and forget what it made by others.
@@ -118,10 +117,11 @@ class Server:
             RolloutError: it doesn't.
         """
         told = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-        self._as_developer("/collective_rpc", told)
-        for cache in ("prefix", "mm", "encoder"):
-            self._as_developer(f"/reset_{cache}_cache", {})
-        self._as_developer("/update_weight_version", {"new_version": version})
+        self._as_developer("/collective_rpc", told, bytes)
+        self._as_developer("/reset_prefix_cache", {}, _forgotten)
+        for cache in ("mm", "encoder"):
+            self._as_developer(f"/reset_{cache}_cache", {}, bytes)
+        self._as_developer("/update_weight_version", {"new_version": version}, bytes)
 
     @cached_property
     def _server(self) -> ChatServer:
@@ -137,10 +137,12 @@ class Server:
         except RequestRefused as error:
             raise RolloutError(error.details or str(error)) from None
 
-    def _as_developer(self, path: str, request: dict[str, Any] | None) -> bytes:
-        """Return the answer to what only a server for developers takes."""
+    def _as_developer(
+        self, path: str, request: dict[str, Any] | None, read: Callable[[bytes], _Read]
+    ) -> _Read:
+        """Return what is read of the answer to what only a server for developers takes."""
         try:
-            return self._answer(path, request, bytes)
+            return self._answer(path, request, read)
         except Unserved as error:
             raise RolloutError(f"{error}; expected a server with {WITH_WEIGHTS}") from None
 
@@ -158,6 +160,20 @@ def _json(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RolloutError(f"{KEY}.server_url: expected vLLM, which answers in JSON")
     return found
+
+
+def _version(body: bytes) -> str:
+    return str(_json(body).get("weight_version"))
+
+
+def _forgotten(body: bytes) -> None:
+    """Look whether a cache was emptied, which it isn't while an answer still needs it.
+
+    Raises:
+        MachineError: it was not.
+    """
+    if _json(body).get("success") is False:
+        raise MachineError(f"{KEY}.server_url: the server is still at work by earlier weights")
 
 
 def _served(body: bytes) -> list[Served]:

@@ -93,7 +93,7 @@ class Serving:
                 "/update_weight_version": self.rename,
             }
             for cache in ("prefix", "mm", "encoder"):
-                replies[f"/reset_{cache}_cache"] = lambda _: (200, {})
+                replies[f"/reset_{cache}_cache"] = lambda _: (200, {"success": True})
         with self.lock:
             return replies[path](request) if path in replies else ABSENT
 
@@ -210,6 +210,7 @@ class Serving:
                 )
             ],
             do_sample_frames=False,
+            add_special_tokens=request["add_special_tokens"],
             return_tensors="pt",
         )
 

@@ -57,7 +57,7 @@ def processed(
             "video_metadata": [_metadata(sample)],
             "do_sample_frames": False,
         }
-    special = _lacks_bos(processor, prompt)
+    special = lacks_bos(processor, prompt)
     made = processor(
         text=[prompt], **seen, **options, add_special_tokens=special, return_tensors="pt"
     )
@@ -77,13 +77,13 @@ def expanded(
     """
     name = "videos_replacements" if as_video else "images_replacements"
     text, _ = processor.get_text_with_replacements([prompt], **{name: replacements})
-    made = processor.tokenizer(text, add_special_tokens=_lacks_bos(processor, prompt))
+    made = processor.tokenizer(text, add_special_tokens=lacks_bos(processor, prompt))
     if processor.return_mm_token_type_ids:
         made["mm_token_type_ids"] = processor.create_mm_token_type_ids(made["input_ids"])
     return _tensors(made)
 
 
-def _lacks_bos(processor: Any, prompt: str) -> bool:
+def lacks_bos(processor: Any, prompt: str) -> bool:
     """Tell whether the chat template leaves the text's first token to the tokenizer."""
     bos = processor.tokenizer.bos_token
     return not (bos and prompt.startswith(bos))
