@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from spark_trainer.config.section import PathText, Positive, Runtime, Section
 
@@ -51,5 +52,5 @@ class Vllm(Section):
         if value is not None and not (
             value.startswith(("http://", "https://")) and value.rstrip("/").endswith("/v1")
         ):
-            raise ValueError("http://…/v1 or https://…/v1")
+            raise PydanticCustomError("url", "http://…/v1 or https://…/v1")
         return value
