@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 DIGITS = 16  # of a digest in a name
 
 
-class Held(NamedTuple):
-    """What a server holds: the name by which it is asked, and what it calls the weights."""
+class Weights(NamedTuple):
+    """Weights that a server holds, as it calls them, and the model that is asked for them."""
 
     model: str
-    weights: str
+    version: str
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Handover(ABC):
     server: Server
 
     @abstractmethod
-    def check_answer(self, said: dict[str, Any], held: Held) -> None:
+    def check_answer(self, said: dict[str, Any], weights: Weights) -> None:
         """Look whether a server answered by the weights that it was given.
 
         Raises:
@@ -51,18 +51,18 @@ class Handover(ABC):
         """
 
     @abstractmethod
-    def _holds(self, held: Held) -> bool:
+    def _holds(self, weights: Weights) -> bool:
         """Tell whether the server holds the weights already."""
 
     @abstractmethod
-    def _give(self, folder: Path, held: Held) -> None:
-        """Let the server read the weights in a folder, and forget earlier ones."""
+    def _give(self, folder: Path, weights: Weights) -> None:
+        """Let the server read the weights in a folder, and forget those before."""
 
     @abstractmethod
-    def _held(self, weights: str) -> Held:
-        """Return what the server will hold."""
+    def _called(self, version: str) -> Weights:
+        """Return the weights that the server will hold."""
 
-    def give(self, model: Any) -> Held:
+    def give(self, model: Any) -> Weights:
         """Let the server answer as the network would, one process at a time.
 
         Raises:
@@ -72,18 +72,17 @@ class Handover(ABC):
         from filelock import FileLock
         from safetensors import SafetensorError
 
-        held = self._held(f"{self._prefix}{_digest(model)[:DIGITS]}")
-        folder = self._folder / held.weights
+        weights = self._called(f"{self._prefix}{_digest(model)[:DIGITS]}")
+        folder = self._folder / weights.version
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._folder / f"{self._prefix}lock"):
-                if not self._holds(held):
+                if not self._holds(weights):
                     model.save_pretrained(folder)
-                    self._give(folder, held)
-                    self._clear(folder)
+                    self._give(folder, weights)
         except (OSError, SafetensorError) as error:
             raise MachineError(f"{KEY}.weights_dir: {told(error)}") from error
-        return held
+        return weights
 
     @cached_property
     def base(self) -> str:
@@ -106,63 +105,67 @@ class Handover(ABC):
     @cached_property
     def _prefix(self) -> str:
         """Return what the names of this run's weights begin with."""
-        settings = repr((sorted(self.run.results().items()), self.run.model_name))
-        return f"spark-{hashlib.sha256(settings.encode()).hexdigest()[:8]}-"
+        run = self.run
+        place = run.model_name, run.manifest_path, str(Path(run.output_dir).absolute())
+        told = repr((place, sorted(run.results().items())))
+        return f"spark-{hashlib.sha256(told.encode()).hexdigest()[:8]}-"
 
     @property
     def _folder(self) -> Path:
         given = self.run.rft.vllm.weights_dir
         return Path(given or Path(self.run.output_dir) / ".weights").absolute()
 
-    def _clear(self, kept: Path) -> None:
-        """Remove what this run has handed over before."""
+    def _clear(self, kept: str = "") -> None:
+        """Remove the files of what this run has handed over, but those of a version."""
         for folder in self._folder.glob(f"{self._prefix}{DIGITS * '[0-9a-f]'}"):
-            if folder != kept:
+            if folder.name != kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 class Adapters(Handover):
     """Hands over adapters, each under a name of its own."""
 
-    def check_answer(self, said: dict[str, Any], held: Held) -> None:
-        _check(said.get("model"), held)
+    def check_answer(self, said: dict[str, Any], weights: Weights) -> None:
+        _check(said.get("model"), weights)
 
-    def _held(self, weights: str) -> Held:
-        return Held(weights, weights)
+    def _called(self, version: str) -> Weights:
+        return Weights(version, version)
 
-    def _holds(self, held: Held) -> bool:
-        return held.model in {one.name for one in self.server.served()}
+    def _holds(self, weights: Weights) -> bool:
+        return weights.model in {one.name for one in self.server.served()}
 
-    def _give(self, folder: Path, held: Held) -> None:
+    def _give(self, folder: Path, weights: Weights) -> None:
         try:
-            self.server.load_adapter(held.model, folder)
+            self.server.load_adapter(weights.model, folder)
         except RequestRefused as error:
             raise RolloutError(
                 f"{error.details}; expected a server that takes the run's adapter, see "
                 "--max-lora-rank"
             ) from None
         for one in self.server.served():
-            if one.name.startswith(self._prefix) and one.name != held.model:
+            if one.name.startswith(self._prefix) and one.name != weights.model:
                 self.server.unload_adapter(one.name)
+        self._clear(kept=weights.version)  # the server may read it again
 
 
 class Whole(Handover):
     """Hands over all weights, in the place of those that the server holds."""
 
-    def check_answer(self, said: dict[str, Any], held: Held) -> None:
+    def check_answer(self, said: dict[str, Any], weights: Weights) -> None:
         """See `Handover`; where the weights changed amid an answer, it is told from which token."""
         for choice in said.get("choices", ()):
             for span in choice.get("weight_versions") or ({},):
-                _check(span.get("version"), held)
+                _check(span.get("version"), weights)
 
-    def _held(self, weights: str) -> Held:
-        return Held(self.base, weights)
+    def _called(self, version: str) -> Weights:
+        return Weights(self.base, version)
 
-    def _holds(self, held: Held) -> bool:
-        return self.server.version() == held.weights
+    def _holds(self, weights: Weights) -> bool:
+        return self.server.version() == weights.version
 
-    def _give(self, folder: Path, held: Held) -> None:
-        self.server.load_weights(folder, held.weights)
+    def _give(self, folder: Path, weights: Weights) -> None:
+        self.server.load_weights(folder, weights.version)
+        self._clear()
 
 
 def handover(run: Run) -> Handover:
@@ -183,11 +186,11 @@ def check(run: Run) -> None:
     assert made.base
 
 
-def _check(weights: object, held: Held) -> None:
-    if weights != held.weights:
+def _check(version: object, weights: Weights) -> None:
+    if version != weights.version:
         raise RolloutError(
-            f"{KEY}.server_url: expected answers by {held.weights} (got some by {weights}); does "
-            "another run use the server?"
+            f"{KEY}.server_url: expected answers by {weights.version} (got some by {version}); "
+            "does another run use the server?"
         )
 
 

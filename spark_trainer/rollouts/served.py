@@ -19,7 +19,7 @@ from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.rollouts import drawing, handover
 from spark_trainer.rollouts.base import Answer, Pictures, Rollout, Seen
-from spark_trainer.rollouts.handover import Handover, Held
+from spark_trainer.rollouts.handover import Handover, Weights
 from spark_trainer.rollouts.vllm import KEY, RolloutError
 
 AT_ONCE = 64  # requests; the server forms its own batches
@@ -33,6 +33,10 @@ class Asked(NamedTuple):
     request: dict[str, Any]
     prompt: list[int]
 
+    def seeded(self, seed: int) -> "Asked":
+        """Return the request for an answer that a seed draws."""
+        return self._replace(request=self.request | {"seed": seed})
+
 
 @dataclass(frozen=True)
 class Served(Rollout):
@@ -45,12 +49,11 @@ class Served(Rollout):
     def draw(
         self, model: Any, seen: Sequence[Seen], update: int, numbers: range
     ) -> list[list[Answer]]:
-        asked = [
-            self._asked(one, seed=drawing.seed(key), temperature=self.run.rft.temperature)
-            for one in seen
-            for number in numbers
-            for key in [drawing.key(update, one.question.sample.seed, number)]
-        ]
+        asked = list[Asked]()
+        for one in seen:
+            drawn = self._asked(one, temperature=self.run.rft.temperature)
+            keys = (drawing.key(update, one.question.sample.seed, number) for number in numbers)
+            asked += [drawn.seeded(drawing.seed(key)) for key in keys]
         said, count = self._said(model, asked), len(numbers)
         return [said[at : at + count] for at in range(0, len(said), count)]
 
@@ -119,21 +122,21 @@ class Served(Rollout):
             RolloutError: one can't be learnt from, or is refused.
             MachineError: the server doesn't answer.
         """
-        held = self._handover.give(model)
+        weights = self._handover.give(model)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            waiting = [pool.submit(self._one, one, held) for one in asked]
+            waiting = [pool.submit(self._one, one, weights) for one in asked]
             try:
                 return [one.result() for one in waiting]
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _one(self, asked: Asked, held: Held) -> Answer:
+    def _one(self, asked: Asked, weights: Weights) -> Answer:
         def read(said: dict[str, Any]) -> Answer:
-            self._handover.check_answer(said, held)
+            self._handover.check_answer(said, weights)
             self._check_prompt(said.get("prompt_token_ids"), asked.prompt)
             return self._answer(said)
 
-        return self._handover.server.answer(asked.request | {"model": held.model}, read)
+        return self._handover.server.answer(asked.request | {"model": weights.model}, read)
 
     def _check_prompt(self, seen: list[int] | None, prompt: list[int]) -> None:
         """Look whether the server saw the tokens that are learnt.

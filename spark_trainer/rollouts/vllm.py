@@ -31,7 +31,7 @@ class RolloutError(UserError):
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model that a server knows by a name.
 
     Attributes:
@@ -55,7 +55,7 @@ class Server:
 
     settings: Vllm
 
-    def served(self) -> list[Served]:
+    def served(self) -> list[ServedModel]:
         """Return the models that it knows."""
         return self._answer("models", None, _served)
 
@@ -176,10 +176,10 @@ def _forgotten(body: bytes) -> None:
         raise MachineError(f"{KEY}.server_url: the server is still at work by earlier weights")
 
 
-def _served(body: bytes) -> list[Served]:
+def _served(body: bytes) -> list[ServedModel]:
     try:
         return [
-            Served(str(one["id"]), str(one.get("root")), one.get("parent") is not None)
+            ServedModel(str(one["id"]), str(one.get("root")), one.get("parent") is not None)
             for one in _json(body)["data"]
         ]
     except (LookupError, TypeError, AttributeError):
