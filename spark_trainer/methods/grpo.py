@@ -133,9 +133,10 @@ class GRPO(Method):
         beside = () if self.held.copy is None else (self.held.copy,)
         told = self.family, self.loaded, self.run.max_length, self.run.packing
         longest = self.run.rft.max_completion_length
-        needs = {"shuffles": made.need_shuffled, "sends": self._served}
+        shuffles, sends = made.need_shuffled, self._served
         one, other = (
-            Questions(split, *told, longest=longest, beside=beside, **needs) for split in splits
+            Questions(split, *told, longest=longest, shuffles=shuffles, sends=sends, beside=beside)
+            for split in splits
         )
         return one, other
 

@@ -154,7 +154,8 @@ class Whole(Handover):
     def check_answer(self, said: dict[str, Any], weights: Weights) -> None:
         """See `Handover`; where the weights changed amid an answer, it is told from which token."""
         for choice in said.get("choices", ()):
-            for span in choice.get("weight_versions") or ({},):
+            spans: list[dict[str, Any]] = choice.get("weight_versions") or [{}]
+            for span in spans:
                 _check(span.get("version"), weights)
 
     def _called(self, version: str) -> Weights:

@@ -13,6 +13,7 @@ from spark_trainer.methods.watch import ApartError
 from spark_trainer.rollouts import drawing
 from spark_trainer.rollouts.vllm import RolloutError
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.system import chat_server
 from spark_trainer.train import setup
 from tests.rollouts import serving
 from tests.rollouts.serving import Running, Serving
@@ -38,6 +39,12 @@ APART = {"sampling/logp_difference", "sampling/logp_difference_max", "sampling/i
 Start = Callable[..., tuple[Running, Serving]]
 
 
+@pytest.fixture(autouse=True)
+def without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request without an answer is not sent again."""
+    monkeypatch.setattr(chat_server, "PAUSES_S", ())
+
+
 @pytest.fixture
 def start(qwen: Path) -> Iterator[Start]:
     """Start a server of the run's model."""
@@ -54,7 +61,7 @@ def start(qwen: Path) -> Iterator[Start]:
 
 
 def by_server(rft: Any, url: str, *, run: dict[str, Any] | None = None, **settings: Any) -> RunSpec:
-    vllm = {"server_url": url, "server_timeout_s": 5.0} | settings.pop("vllm", {})
+    vllm = {"server_url": url, "server_timeout_s": 9.0} | settings.pop("vllm", {})
     made: RunSpec = rft(vllm=vllm, run={"max_steps": 3} | (run or {}), **settings)
     return made
 
@@ -82,7 +89,7 @@ def test_a_server_with_the_same_weights_teaches_the_same(
         assert line["sampling/importance_ratio"] == pytest.approx(1, abs=1e-5)
     close(without(own, APART), without(lines, APART))
     drawn = seeds(served)
-    assert len(drawn) == 3 * 4 * 4 + 2 * 4
+    assert len(drawn) == 3 * 4 * 4 + 3 * 4
     assert len({*drawn}) == 3 * 4 * 4 + 4  # a group that is shown is drawn by the same each time
     paths = [path for path, _ in served.requests]
     if finetune == "lora":
@@ -123,11 +130,11 @@ def test_a_run_whose_server_dies_goes_on_with_another_as_if_it_had_not(
     expected = trained(by_server(rft, running.url, name="whole", run=run))
 
     running, served = start()
-    made = by_server(rft, running.url, run=run, vllm={"server_timeout_s": 0.5})
-    second = 2 * 4 * 4 + 4  # answers of two updates, and of what is shown before
+    made = by_server(rft, running.url, run=run)
+    seen = 2 * 4 * 4 + 2 * 4  # answers of two updates, and of what is shown before and after
 
     def dies(said: dict[str, Any]) -> dict[str, Any]:
-        if len(seeds(served)) > second:
+        if len(seeds(served)) > seen + 3:
             served.broken["/v1/chat/completions"] = lambda _: (503, {"error": "engine died"})
             served.broken["/v1/models"] = lambda _: (503, {"error": "engine died"})
         return said
@@ -172,7 +179,7 @@ def test_a_server_that_does_not_fit_stops_before_weights_are_loaded(
         served.broken["/v1/models"] = lambda _: reply
     if stopped:
         running.stop()
-    made = by_server(rft, running.url, run={"finetune": finetune}, vllm={"server_timeout_s": 0.5})
+    made = by_server(rft, running.url, run={"finetune": finetune})
     machine = stopped or "503" in message
     with pytest.raises(MachineError if machine else UserError, match=message):
         setup.prepare(write_run(made))

@@ -112,9 +112,10 @@ class Serving:
             return refused(400, f"The lora adapter '{name}' has already been loaded.")
         if not Path(path).is_dir():
             return refused(404, f"Loading lora {name} failed: No adapter found for {path}")
-        self.model.load_adapter(path, adapter_name=name)
+        if name not in self.former:  # unloaded ones stay, for a server that lags
+            self.model.load_adapter(path, adapter_name=name)
         self.adapters[name] = path
-        self.former.append(name)
+        self.former = [*(one for one in self.former if one != name), name]
         return 200, f"Success: LoRA adapter '{name}' added successfully."
 
     def unload_adapter(self, request: dict[str, Any]) -> Reply:

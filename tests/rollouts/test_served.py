@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Se
     serving = Serving(str(folder))
     running = Running(serving)
     asked = run(str(folder), output_dir=str(folder.parent / "runs"))
-    vllm = {"server_url": running.url, "server_timeout_s": 0.5}
+    vllm = {"server_url": running.url, "server_timeout_s": 9.0}
     rft = asked.rft.model_copy(update={"vllm": asked.rft.vllm.model_copy(update=vllm)})
     asked = asked.model_copy(update={"rft": rft})
     family = families.find(str(folder))
@@ -41,6 +41,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Se
     loaded.model.eval()
     yield serving, Served(family, loaded, asked), loaded.model
     running.stop()
+
+
+@pytest.fixture(autouse=True)
+def without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request without an answer is not sent again."""
+    monkeypatch.setattr(chat_server, "PAUSES_S", ())
 
 
 @pytest.fixture
