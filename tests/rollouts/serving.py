@@ -78,8 +78,6 @@ class Serving:
 
     def reply(self, path: str, request: dict[str, Any]) -> Reply:
         self.requests.append((path, request))
-        if path in self.broken:
-            return self.broken[path](request)
         replies: dict[str, Callable[[dict[str, Any]], Reply]] = {
             "/v1/models": self.models,
             "/v1/chat/completions": self.chat,
@@ -95,7 +93,8 @@ class Serving:
             for cache in ("prefix", "mm", "encoder"):
                 replies[f"/reset_{cache}_cache"] = lambda _: (200, {"success": True})
         with self.lock:
-            return replies[path](request) if path in replies else ABSENT
+            known = replies | self.broken
+            return known[path](request) if path in known else ABSENT
 
     def models(self, _: dict[str, Any]) -> Reply:
         base = {"id": self.name, "root": self.model_path, "parent": None}
