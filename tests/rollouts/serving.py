@@ -243,12 +243,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Stay silent."""
 
 
+class Listening(http.server.ThreadingHTTPServer):
+    """Lets as many connections wait as a rollout makes."""
+
+    request_queue_size = 128
+
+
 class Running:
     """A server that runs in a thread, until it is stopped."""
 
     def __init__(self, serving: Serving) -> None:
         handler = type("Of", (Handler,), {"serving": serving})
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = Listening(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
