@@ -1,6 +1,7 @@
 """What a server says is learnt as it was drawn, or told to be something else."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from spark_trainer.errors import MachineError
 from spark_trainer.families.kinds import towers
 from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.families.kinds.loading import LoadOptions
-from spark_trainer.rollouts import reading
+from spark_trainer.rollouts import reading, vllm
 from spark_trainer.rollouts.base import Seen
 from spark_trainer.rollouts.in_process import InProcess
 from spark_trainer.rollouts.served import Served
@@ -31,8 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Se
     serving = Serving(str(folder))
     running = Running(serving)
     asked = run(str(folder), output_dir=str(folder.parent / "runs"))
-    vllm = {"server_url": running.url, "server_timeout_s": 9.0}
-    rft = asked.rft.model_copy(update={"vllm": asked.rft.vllm.model_copy(update=vllm)})
+    told = {"server_url": running.url, "server_timeout_s": 9.0}
+    rft = asked.rft.model_copy(update={"vllm": asked.rft.vllm.model_copy(update=told)})
     asked = asked.model_copy(update={"rft": rft})
     family = families.find(str(folder))
     assert isinstance(family, ChatModel)
@@ -74,9 +75,10 @@ def seen(rollout: Served, clips: Any) -> list[Seen]:
 
 
 def test_the_server_sees_the_frames_and_the_times_and_says_what_would_be_said(
-    made: tuple[Serving, Served, Any],
+    made: tuple[Serving, Served, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Greedy, so that nothing hangs on who draws: one frame, two of another size, three."""
+    """Greedy, so that nothing hangs on who draws; where the hub must not be asked too."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     _, rollout, model = made
     with torch.no_grad():
         shown = seen(rollout, CLIPS)
@@ -171,6 +173,27 @@ def test_a_request_that_is_refused_stops_and_one_that_fails_is_the_machines_trou
     served.broken["/v1/chat/completions"] = lambda _: reply
     with pytest.raises(kind, match=message):
         draw()
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(
+    made: tuple[Serving, Served, Any],
+    draw: Callable[..., Any],
+    served: Serving,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Longer than the first pauses are, while `server_timeout_s` allows it."""
+    expected, left = draw(), [503] * 8
+    monkeypatch.setattr(vllm, "LATER_PAUSE_S", 0.01)
+    _, rollout, model = made
+
+    def loading(request: dict[str, Any]) -> Reply:
+        return (left.pop(), {"error": "loading"}) if left else served.chat(request)
+
+    served.broken["/v1/chat/completions"] = loading
+    patient = replace(rollout)
+    with torch.no_grad():
+        assert patient.draw(model, seen(patient, CLIPS[:1]), 1, range(2)) == expected
+    assert not left
 
 
 @pytest.mark.parametrize("reason", [None, "abort"])
