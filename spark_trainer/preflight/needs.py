@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from spark_trainer import families, methods, steps
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.errors import told
@@ -78,12 +80,14 @@ def before(config: Config, due: Due) -> None:
 
 
 def _packages(config: Config, due: Due) -> Iterator[str]:
-    """Find packages that are not installed, each with the key that needs it."""
-    needed = dict(_needed(config, due)) if due.here else {}
-    installed = environment.versions(needed)
-    for package, key in needed.items():
-        if package not in installed:
+    """Find packages that are not installed or too old, each with the key that needs it."""
+    for package, key in dict(_needed(config, due)).items() if due.here else ():
+        wanted = Requirement(package)
+        version = environment.versions([wanted.name]).get(wanted.name)
+        if version is None:
             yield f"{key} needs the package {package}, which is not installed here"
+        elif not wanted.specifier.contains(version, prereleases=True):
+            yield f"{key} needs the package {package}; {version} is installed here"
 
 
 def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
