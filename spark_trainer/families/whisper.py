@@ -38,7 +38,10 @@ class Whisper(Speech):
         chosen: dict[str, Any] = {"dtype": options.dtype or "float32"}
         if options.attention != "auto":
             chosen["attn_implementation"] = options.attention
-        weights = formats.read(name)
+        try:
+            weights = formats.read(name)
+        except ValueError as error:
+            raise ValueError(f"train.model_name: {error}") from None
         if options.on_meta or options.from_scratch:
             model = _random(weights, options.on_meta, chosen)
         else:

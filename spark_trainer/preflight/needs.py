@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from spark_trainer import families, methods, steps
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.errors import told
-from spark_trainer.preflight import templates
+from spark_trainer.preflight import asr, templates
 from spark_trainer.speech.formats import names
 from spark_trainer.steps.base import Checkpoint, at_hub
 from spark_trainer.system import environment, gpu
@@ -213,6 +213,13 @@ def _templates(config: Config, due: Due) -> Iterator[str]:
                 yield f"train.runs.{name}.{line}"
 
 
+def _speech(config: Config, due: Due) -> Iterator[str]:
+    """Find references and other files of runs that hear, of which something is wrong."""
+    for name, wanted in due.runs.items():
+        if wanted.kind == "speech":
+            yield from asr.problems(wanted, f"train.runs.{name}.asr")
+
+
 def _folders(config: Config, due: Due) -> Iterator[str]:
     """Find folders that can't be written to."""
     wanted = {"output_dir": config.output_dir} if due.steps else {}
@@ -244,6 +251,7 @@ CHECKS: dict[str, Callable[[Config, Due], Iterator[str]]] = {
     "batches": _batches,
     "deepspeed": _deepspeed,
     "templates": _templates,
+    "speech": _speech,
     "folders": _folders,
     "models": _models,
 }

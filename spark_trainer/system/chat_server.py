@@ -1,5 +1,6 @@
 """A server with OpenAI's protocol: a request, its answer, and whose trouble it is without one."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -71,7 +72,7 @@ class ChatServer:
             MachineError: it doesn't answer, or stays busy.
             RequestRefused: it refuses this request.
         """
-        return self.answer("chat/completions", request, _text)
+        return self.answer("chat/completions", request, lambda body: _text(body, self._where))
 
     def answer(
         self,
@@ -108,6 +109,10 @@ class ChatServer:
                 self._tell(str(error))
             time.sleep(pause_s)
 
+    @property
+    def _where(self) -> str:
+        return f"{self.settings}_url: {self.url}"
+
     @cached_property
     def _told(self) -> set[str]:
         """Return what was said of the server: many requests wait at once."""
@@ -122,7 +127,7 @@ class ChatServer:
         self, path: str, request: dict[str, Any] | None, refusals: Collection[int]
     ) -> bytes:
         """Send a request once; raises as `ask`."""
-        where = f"{self.settings}_url: {self.url}"
+        where = self._where
         status, body = self._sent(path, request, where)
         if status not in refusals:
             if status in OF_SETTINGS:
@@ -147,6 +152,8 @@ class ChatServer:
                 verb, url, json=request, headers=headers, timeout=self.timeout_s
             ) as response:
                 return response.status_code, self._body(response)
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise Unserved(f"{where}: {error}") from None
         except httpx2.HTTPError as error:
             kind = Unreached if isinstance(error, httpx2.ConnectError) else MachineError
             raise kind(f"{where}: {error or type(error).__name__}") from None
@@ -175,14 +182,13 @@ def _words(body: bytes) -> str:
     return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes, where: str) -> str:
     """Return the text in a server's answer; raises RequestRefused where there is none."""
-    if len(body) > LONGEST_ANSWER:
-        raise RequestRefused(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
-    try:
-        said = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        said = 0
-    if said is not None and not isinstance(said, str):
-        raise RequestRefused(f"the server's answer holds no text: {_words(body)}")
-    return (said or "").strip()
+    reason = f"the server's answer is longer than {LONGEST_ANSWER:,} bytes"
+    if len(body) <= LONGEST_ANSWER:
+        reason = f"the server's answer holds no text: {_words(body)}"
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            said = json.loads(body)["choices"][0]["message"]["content"]
+            if said is None or isinstance(said, str):
+                return (said or "").strip()
+    raise RequestRefused(reason, f"{where}: {reason}")

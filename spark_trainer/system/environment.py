@@ -3,10 +3,12 @@
 import contextlib
 import ctypes
 import gc
+import logging
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from functools import partial
 from importlib import metadata
@@ -48,14 +50,26 @@ def end_with_parent(_: int) -> None:
 
 
 def work_on(number: int) -> None:
-    """Do as `end_with_parent`, for a worker of a training process, and ignore signals to stop.
+    """Do as `end_with_parent`, for a worker of a training process, and leave stopping to that one.
 
     Ctrl-C and Slurm signal every process of a run, and the last update still needs its samples, so
-    the training process alone ends its workers.
+    the training process alone ends its workers. It hears of a SIGTERM that one of them gets.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent and sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_stop, args=(parent.pid,), daemon=True).start()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent(number)
+
+
+def _stop(parent: int) -> None:
+    """Pass on each SIGTERM to the parent but for its own, which torch sends to slow workers."""
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            os.kill(parent, signal.SIGTERM)
 
 
 def cpus() -> int:
@@ -79,6 +93,16 @@ def collect_seldom() -> None:
     20,000 videos with nothing to do takes 1.71 s of 2.02 s.
     """
     gc.set_threshold(100_000)
+
+
+def quiet_libraries() -> None:
+    """Keep packages that others load from warning of what no run of ours asks them.
+
+    DeepSpeed looks for a GPU, of which the launcher has told already; bitsandbytes for a faster
+    kernel for four bits on a CPU.
+    """
+    logging.getLogger("DeepSpeed").addFilter(lambda one: one.module != "real_accelerator")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def end_with_launcher() -> None:

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -195,7 +196,11 @@ def _check_memory(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) ->
     if topology.device == "cuda":
         memory = gpu.memory_bytes(lease.devices) if lease else None
         memory_check.before_loading(spec.folder, memory, spec.settings.check_memory)
-    if LaunchedRun.read(spec.folder).settings.gradient_checkpointing == "auto":
+    launched = LaunchedRun.read(spec.folder)
+    run = launched.settings
+    if run.gradient_checkpointing == "auto":
+        decided = run.model_copy(update={"gradient_checkpointing": run.recomputed})
+        replace(launched, settings=decided).write(spec.folder)
         text = "train.gradient_checkpointing: auto is true, the memory of a GPU is not known here"
         log.logger.warning(text)
 

@@ -132,7 +132,7 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
     encoders = living.Living()
     with encoders, living.without_content(device):
         parts = _samples(method.run, method.family, data)
-        reader, _ = method.readers(parts, CPU, EncodedFiles(Path(), None))
+        reader, _ = method.readers(parts, CPU, EncodedFiles(Path(), None, ""))
         batch = reader.largest(method.run).to(CPU)
     beside = [tensor for network in reader.resident() for tensor in living.weights(network)]
     counter = flops.Counter()

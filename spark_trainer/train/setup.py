@@ -12,7 +12,6 @@ from accelerate.utils import set_seed
 from spark_trainer import families, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.samples import Check, Samples
 from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
@@ -70,8 +69,8 @@ def prepare(folder: Path) -> Setup:
     samples = _splits(here, launched.data_root, run, family, check)
     method = kind(run, family, model(run, family, launched.device))
     _check_generating(method, strategies.of(run)(run, accelerator))
-    kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
-    training, validation = method.readers(samples, accelerator.device, kept)
+    reading = samples, accelerator.device, launched.encoded_files
+    training, validation = method.readers(*reading)
     beside = family.beside(method.loaded, run)
     return Setup(here, run, launched, accelerator, method, training, validation, beside)
 

@@ -6,15 +6,19 @@ import math
 import resource
 import sys
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from spark_trainer.data.files import canonical_json, write_json, write_text
+from spark_trainer.data.files import canonical_json, naming, write_json, write_text
 from spark_trainer.families.kinds.generated import Animation, Generated, page, sheet
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.system import log
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Tracker:
@@ -32,15 +36,18 @@ class Tracker:
             kept = [line for line in lines if _step(line) <= resumed_step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._events = SummaryWriter(str(folder.events), purge_step=resumed_step + 1)
+        with naming(folder.events):
+            self._events = SummaryWriter(str(folder.events), purge_step=resumed_step + 1)
         self._wandb = _wandb(folder, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record the values of one update; one that is no number becomes null."""
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._metrics.write(canonical_json({"step": step, **known}) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        with naming(self._path):
+            self._metrics.write(canonical_json({"step": step, **known}) + "\n")
+        with naming(self._folder.events):
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
         if self._wandb:
             self._wandb.log(known, step=step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -56,7 +63,8 @@ class Tracker:
         folder = listing.with_suffix("")
         records, rows, sections = [], [], list[str]()
         for one in shown:
-            records.append(one.save(folder))
+            with naming(folder):
+                records.append(one.save(folder))
             rows += one.rows()
             sections += filter(None, [one.section()])
             if moving := one.animation():
@@ -68,10 +76,17 @@ class Tracker:
             title = f"{self._folder.name}, update {step}"
             write_text(self._folder.sample_page(step), page(title, sections))
         if rows:
-            made = sheet(rows)
-            made.save(folder / "sheet.png")
-            self._events.add_image("samples", np.asarray(made), step, dataformats="HWC")
+            self._sheet(step, folder / "sheet.png", sheet(rows))
         return records
+
+    def _sheet(self, step: int, path: Path, image: "Image") -> None:
+        """Record a picture of all samples."""
+        buffer = io.BytesIO()  # of a disk that takes no more, PIL tells no number
+        image.save(buffer, "PNG")
+        with naming(path):
+            path.write_bytes(buffer.getvalue())
+        with naming(self._folder.events):
+            self._events.add_image("samples", np.asarray(image), step, dataformats="HWC")
 
     def _animation(self, tag: str, step: int, moving: Animation) -> None:
         """Record a GIF in TensorBoard, which is how it shows videos."""
@@ -85,14 +100,17 @@ class Tracker:
             height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue()
         )
         value = Summary.Value(tag=tag, image=image)
-        self._events._get_file_writer().add_summary(  # type: ignore[no-untyped-call]
-            Summary(value=[value]), step
-        )
+        with naming(self._folder.events):
+            self._events._get_file_writer().add_summary(  # type: ignore[no-untyped-call]
+                Summary(value=[value]), step
+            )
 
     def close(self) -> None:
         """Flush everything."""
-        self._metrics.close()
-        self._events.close()
+        with naming(self._path):
+            self._metrics.close()
+        with naming(self._folder.events):
+            self._events.close()
         if self._wandb:
             self._wandb.finish()
 

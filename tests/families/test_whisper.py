@@ -12,6 +12,7 @@ from transformers import AutoModelForSpeechSeq2Seq, WhisperForConditionalGenerat
 
 from spark_trainer import families
 from spark_trainer.config import Run
+from spark_trainer.errors import MachineError
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.speech import with_sound
@@ -22,7 +23,7 @@ from spark_trainer.speech import sound
 from spark_trainer.speech.heard import Heard, Said
 from spark_trainer.speech.segments import Segment
 from spark_trainer.train import final
-from tests import cards
+from tests import cards, mounted
 
 from . import tiny
 
@@ -117,6 +118,12 @@ def test_gradients_are_where_the_run_wants_them(family: Whisper, loaded: Loaded)
     assert still == {"model.encoder.embed_positions.weight"}
 
 
+def test_weights_that_can_not_be_read_name_the_setting(family: Whisper, tmp_path: Path) -> None:
+    (tmp_path / "tiny.pt").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"^train\.model_name: .*tiny\.pt: no PyTorch checkpoint"):
+        family.load(str(tmp_path / "tiny.pt"), LoadOptions())
+
+
 def test_masks_follow_the_sample_alone(family: Whisper, loaded: Loaded) -> None:
     """Upstream's formula; numpy's global state, which it draws from, is what it was."""
     np.random.seed(3)
@@ -138,6 +145,17 @@ def saved(folder: Path, run: Run, family: Whisper, loaded: Loaded) -> None:
     lineage = {"run": "r", "manifest_sha256": "", "spark_trainer": "", "code": ""}
     summary = Summary(steps=1, device="cpu", objective=HELD_OUT_LOSS)
     final.write(folder, run, family, loaded, lineage, lambda _: summary)
+
+
+@pytest.mark.parametrize("size", ["8m", "24m"], ids=["for transformers", "for openai-whisper"])
+def test_a_full_disk_is_the_machine_s_trouble(
+    family: Whisper, loaded: Loaded, tmp_path: Path, size: str
+) -> None:
+    """Those who write weights tell it by words alone."""
+    with mounted.small(tmp_path / "disk", size) as disk:
+        with pytest.raises((OSError, MachineError), match=r"disk/.*No space left on device"):
+            saved(disk.folder / "final", RUN, family, loaded)
+        assert not list(disk.folder.iterdir())
 
 
 def logits(model: Any, batch: Batch) -> torch.Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run, Text
-from spark_trainer.data import encoded, manifest
+from spark_trainer.data import manifest
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Unusable
 from spark_trainer.families.kinds import export, loading, long_form, padding, transcribed
@@ -290,7 +290,7 @@ class KeptWindows(Windows):
         plan: Plan = self.samples.plan(number)
         row = self._row(plan)
         path = self.family.encoded_file(self.files, self.samples, plan, self.run)
-        kept = encoded.read(path, f"video {plan.entry['id']}")
+        kept = self.files.read(path, str(plan.entry["id"]))
         return with_sound(row, **{STATES: kept[STATES][None]})
 
     def silence(self, longest: Encoded) -> "dict[str, torch.Tensor]":

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.data import encoded
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import loading, prompts
@@ -44,7 +43,7 @@ class KeptTexts(Texts):
         """See `Reader`; no frame is opened."""
         plan = self.samples.plan(number)
         video = str(plan.entry["id"])
-        kept = encoded.read(self.files.vision(self.samples, plan), f"video {video}")
+        kept = self.files.read(self.files.vision(self.samples, plan), video)
         said = Sample(video, (), plan.times, plan.prompt, plan.answer)
         return self.family.encode_kept(self.loaded, said, kept, self.max_length)
 
