@@ -91,6 +91,16 @@ class Method(ABC):
         """
         return None
 
+    @classmethod
+    def check_services(cls, run: Run) -> None:
+        """Look, before weights are loaded, whether a server is there that the run asks.
+
+        Raises:
+            UserError: it is none that the run can use.
+            MachineError: it doesn't answer.
+        """
+        return
+
     @property
     def updates_per_read(self) -> int:
         """Return how many updates are made of what is read once."""

@@ -24,6 +24,7 @@ from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.losses import advantages
 from spark_trainer.methods import reference
+from spark_trainer.methods.apart import Apart
 from spark_trainer.methods.base import Method, Update
 from spark_trainer.methods.rating import Rated, Rater
 from spark_trainer.methods.reference import Reference
@@ -31,11 +32,11 @@ from spark_trainer.methods.tally import Tally
 from spark_trainer.methods.watch import Watch
 from spark_trainer.metrics.objective import Objective
 from spark_trainer.rewards.base import Given
-from spark_trainer.rollouts import learning
-from spark_trainer.rollouts.base import Question
+from spark_trainer.rollouts import handover, learning, reading
 from spark_trainer.rollouts.in_process import InProcess
 from spark_trainer.rollouts.learning import LEARNT, Group, Learnt, Scorer
 from spark_trainer.rollouts.reading import Questions, asked
+from spark_trainer.rollouts.served import Served
 
 if TYPE_CHECKING:
     import torch
@@ -45,10 +46,9 @@ ENTROPY, KL = "entropy", "kl"
 CLIPPED_LOW, CLIPPED_HIGH = "clip_ratio/low_mean", "clip_ratio/high_mean"
 LENGTH, CUT = "completions/mean_length", "completions/clipped_ratio"
 REWARD, FLAT = "reward", "frac_reward_zero_std"
-# How far the probabilities that are learnt are from those that were drawn by.
-DIFFERENCE = "sampling/logp_difference"
+IMPORTANCE = "sampling/importance_ratio"
 SCORING = "scoring_s"  # seconds that the rewards took
-MEANS = (ENTROPY, KL, CLIPPED_LOW, CLIPPED_HIGH, LENGTH, CUT, REWARD, FLAT, DIFFERENCE, SCORING)
+MEANS = (ENTROPY, KL, CLIPPED_LOW, CLIPPED_HIGH, LENGTH, CUT, REWARD, FLAT, IMPORTANCE, SCORING)
 # Of tokens, and of the seconds that they took.
 SPEEDS = {
     "rollout_tokens_per_s": ("rollout_tokens", "rollout_s"),
@@ -67,6 +67,7 @@ class Held:
         fresh: whether the network is still the one that gave the answers.
         began: when the update began to learn, in seconds of `time.perf_counter`.
         shown: some answers of the last rollout, for messages.
+        apart: how far what is learnt is from what was drawn.
     """
 
     rater: Rater | None = None
@@ -75,6 +76,7 @@ class Held:
     fresh: bool = False
     began: float = 0.0
     shown: list[str] = field(default_factory=list)
+    apart: Apart = field(default_factory=Apart)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,12 @@ class GRPO(Method):
         """See `Method`: the rewards read references."""
         return rewards.of(Given(run.rft)).check
 
+    @classmethod
+    def check_services(cls, run: Run) -> None:
+        """See `Method`: where a server draws."""
+        if run.rft.vllm.server_url is not None:
+            handover.check(run)
+
     @property
     def updates_per_read(self) -> int:
         return self.run.rft.num_iterations
@@ -117,14 +125,17 @@ class GRPO(Method):
             return (training.plan(number).answer for number in range(len(training)))
 
         made = rewards.of(Given(self.run.rft, references))
-        rollout = InProcess(self.family, self.loaded, self.run)
+        kind = Served if self._served else InProcess
+        rollout = kind(self.family, self.loaded, self.run)
+        self.watch.limit = self.run.rft.vllm.max_logp_difference if self._served else None
         if self.run.rft.beta and self.run.finetune == "full":
             self.held.copy = reference.copied(self.loaded.model)
         beside = () if self.held.copy is None else (self.held.copy,)
         told = self.family, self.loaded, self.run.max_length, self.run.packing
         longest = self.run.rft.max_completion_length
+        shuffles, sends = made.need_shuffled, self._served
         one, other = (
-            Questions(split, *told, longest=longest, shuffles=made.need_shuffled, beside=beside)
+            Questions(split, *told, longest=longest, shuffles=shuffles, sends=sends, beside=beside)
             for split in splits
         )
         self.held.rater = Rater(self.run, self.loaded, made, rollout, one)
@@ -155,7 +166,9 @@ class GRPO(Method):
         if self.run.rft.beta:
             told[KL] = found.kl_T
         if self.held.fresh:
-            told[DIFFERENCE] = (log_T - learnt.drawn_T).abs()
+            self.held.apart.see(log_T - learnt.drawn_T)
+        if self._served:
+            told[IMPORTANCE] = found.importance_T
         counts_T = learnt.tokens.weights_T != 0
         for name, values_T in told.items():
             self.tally.add(name, values_T, counts_T)
@@ -175,7 +188,7 @@ class GRPO(Method):
 
         dtype = loading.dtype(self.run)
         for sample in samples:
-            question = Question(sample, self.family.question(self.loaded, sample))
+            question = reading.question(self.family, self.loaded, sample, self._served)
             with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
                 shown = self._rater.shown(model, sample, question)
             yield shown  # who takes it has gradients
@@ -203,6 +216,8 @@ class GRPO(Method):
             if tokens in found and seconds in found:
                 # The seconds are the mean of the processes, which work side by side.
                 values[name] = found[tokens].mean * found[tokens].count / found[seconds].mean
+        if self.held.fresh:
+            values |= self.held.apart.take(update, device)
         self.watch.see(values, self.held.shown)
         return values
 
@@ -211,6 +226,11 @@ class GRPO(Method):
 
     def recall(self, values: dict[str, float]) -> None:
         self.watch.recall(values)
+
+    @property
+    def _served(self) -> bool:
+        """Tell whether a server draws the answers."""
+        return self.run.rft.vllm.server_url is not None
 
     @property
     def _rater(self) -> Rater:

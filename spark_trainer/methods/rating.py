@@ -135,11 +135,7 @@ class Rater:
         num = self.run.rft.num_generations
         seen, said = self._said(model, questions, update, range(num))
         beside: list[Answered | None] = [None] * len(seen)
-        asks = {
-            place: replace(one, encoded=one.shuffled)
-            for place, one in enumerate(questions)
-            if one.shuffled
-        }
+        asks = {place: one.shuffled for place, one in enumerate(questions) if one.shuffled}
         if asks:
             others = self._said(model, [*asks.values()], update, range(num, num + num // 2))
             for place, other in zip(asks, map(self._answered, *others), strict=True):

@@ -37,11 +37,10 @@ class InProcess(Rollout):
     def draw(
         self, model: Any, seen: Sequence[Seen], update: int, numbers: range
     ) -> list[list[Answer]]:
-        """See `Rollout`; a sample's seed is a hash of the run's, the epoch, video and item."""
         found, together = list[list[Answer]](), max(1, self.run.batch_size // len(numbers))
         for some in _chunks(seen, together):
             keys = [
-                f"{update}:{one.question.sample.seed}:{number}"
+                drawing.key(update, one.question.sample.seed, number)
                 for one in some
                 for number in numbers
             ]

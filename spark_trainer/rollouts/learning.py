@@ -78,9 +78,11 @@ class _Row(NamedTuple):
 
 def policy(run: Run) -> "Policy":
     """Return the loss that a run's settings describe."""
+    from spark_trainer.losses.correction import Correction
     from spark_trainer.losses.policy import Policy
 
     rft = run.rft
+    mode, most = rft.vllm.importance_sampling_mode, rft.vllm.importance_sampling_clip_max
     return Policy(
         loss_type=rft.loss_type,
         level=rft.importance_sampling_level,
@@ -90,6 +92,7 @@ def policy(run: Run) -> "Policy":
         beta=rft.beta,
         unbiased=rft.use_bias_correction_kl,
         longest=rft.max_completion_length,
+        correction=None if mode == "none" else Correction(mode, most),
     )
 
 
@@ -144,7 +147,9 @@ def _batch(family: ChatModel, loaded: Loaded, run: Run, rows: Sequence[_Row]) ->
         places=(places[0], places[1]),
         ids_T=labels_BN[places],
         drawn_T=_floats(drawn),
-        tokens=_tokens(run, rows, lengths),
+        tokens=_tokens(run, rows, lengths)._replace(
+            drawn_T=None if run.rft.vllm.server_url is None else _floats(drawn)
+        ),
     )
     targets = _num_targets(run, [row.answer for row in rows])
     return Batch(tensors, targets, made.num_tokens)

@@ -63,9 +63,11 @@ def prepare(folder: Path) -> Setup:
     run, launched, accelerator = _launched(here)
     family = find(run)
     run = family.completed(run)
-    check = methods.find(run.model_type).reference_check(run)
+    kind = methods.find(run.model_type)
+    kind.check_services(run)
+    check = kind.reference_check(run)
     samples = _splits(here, launched.data_root, run, family, check)
-    method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
+    method = kind(run, family, model(run, family, launched.device))
     _check_generating(method, strategies.of(run)(run, accelerator))
     reading = samples, accelerator.device, launched.encoded_files
     training, validation = method.readers(*reading)

@@ -66,6 +66,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.rft.max_completion_length",
         "below max_length, 256",
     ),
+    (
+        {"train": LEARNING | {"rft": REWARDED | {"vllm": {"server_url": "localhost:8000"}}}},
+        "train.rft.vllm.server_url",
+        "expected http://…/v1 or https://…/v1 (got 'localhost:8000')",
+    ),
     ({"train": LEARNING | {"fsdp": True}}, "train.fsdp", "false with model_type: rft"),
     (
         {"train": {"rft": {"reward_funcs": ["exact"]}}},

@@ -1,11 +1,12 @@
 """What is wrong with a run is said once, and remembered where it goes on."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import pytest
 
-from spark_trainer.methods.watch import UPDATES_OF_NOTHING, NothingRewardedError, Watch
+from spark_trainer.methods.watch import UPDATES_OF_NOTHING, ApartError, NothingRewardedError, Watch
 from spark_trainer.system import log
 
 USUAL = {"reward": 0.5, "reward_std": 0.2, "frac_reward_zero_std": 0.1}
@@ -81,3 +82,11 @@ def test_learning_from_what_was_not_said_is_told(said: Callable[[], list[str]]) 
         watch.see(USUAL | {"sampling/logp_difference": difference}, ANSWERS)
     assert len(said()) == 1
     assert "0.5 from those that answers were drawn by" in said()[0]
+
+
+@pytest.mark.parametrize("difference", [0.31, math.nan])
+def test_a_server_by_other_weights_stops_a_run(difference: float) -> None:
+    watch = Watch(limit=0.3)
+    watch.see({"sampling/logp_difference": 0.3}, [])
+    with pytest.raises(ApartError, match=r"max_logp_difference: .* more than 0\.3"):
+        watch.see({"sampling/logp_difference": difference}, [])
