@@ -37,7 +37,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         Not where answers are drawn: prompts of an update whose references are alike would teach to
         say one thing, whatever is seen.
         """
-        return self.bucketing and self.model_type != "rft"
+        return self.model_type != "rft" if self.bucketing is None else self.bucketing
 
     @property
     def kind(self) -> str:
@@ -102,6 +102,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         values["clip"] = values["clip"] | {"variants": self.variants}
         values["rft"] = self.rft.results()
         values["asr"] = self.asr.results()
+        values["bucketing"] = self.bucketed
         values["gradient_checkpointing"] = bool(self.recomputed)
         if self.final == "best" or self.early_stopping:
             values["eval_steps"] = self.eval_steps

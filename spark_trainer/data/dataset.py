@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import random
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -182,6 +182,12 @@ class VideoFrameDataset(Samples):
         In characters: a frame counts as the text that takes as many tokens.
         """
         return self.lengths() & 0xFFFFFFFF  # without the shape that `lengths` sorts by first
+
+    def answers(self) -> Iterator[str]:
+        """Yield the answer of each sample, as `plan` has it; each line is read once."""
+        for offset, count in zip(self._offsets, self._frames, strict=True):
+            for _, answer in self._texts(entry_at(self._manifest, offset)):
+                yield from [answer] * count
 
     def read(self, plan: Plan) -> Sample:
         """Read and decode a sample.

@@ -6,8 +6,9 @@ is better than the others to the same prompt becomes likelier. Its variants are 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,14 @@ from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.families.kinds.generated import Generated
 from spark_trainer.families.kinds.reading import Reader, Splits
 from spark_trainer.losses import advantages
-from spark_trainer.methods import reference
 from spark_trainer.methods.base import Method, Update
 from spark_trainer.methods.rating import Rated, Rater
-from spark_trainer.methods.reference import Reference
+from spark_trainer.methods.reference import Start, without_adapters
 from spark_trainer.methods.tally import Tally
 from spark_trainer.methods.watch import Watch
 from spark_trainer.metrics.objective import Objective
 from spark_trainer.rewards.base import Given
-from spark_trainer.rollouts import learning
+from spark_trainer.rollouts import in_process, learning
 from spark_trainer.rollouts.base import Question
 from spark_trainer.rollouts.in_process import InProcess
 from spark_trainer.rollouts.learning import LEARNT, Group, Learnt, Scorer
@@ -61,7 +61,7 @@ class Held:
 
     Attributes:
         rater: what lets the network answer and scores what it says; made with the readers.
-        copy: the network as it was at the start, where adapters can't be switched off.
+        start: the weights of the start, where there are no adapters to switch off.
         batches: what is learnt until the next rollout.
         fresh: whether the network is still the one that gave the answers.
         began: when the update began to learn, in seconds of `time.perf_counter`.
@@ -69,7 +69,7 @@ class Held:
     """
 
     rater: Rater | None = None
-    copy: Any = None
+    start: Start | None = None
     batches: list[Batch] = field(default_factory=list)
     fresh: bool = False
     began: float = 0.0
@@ -106,25 +106,33 @@ class GRPO(Method):
     def updates_per_read(self) -> int:
         return self.run.rft.num_iterations
 
+    @property
+    def keeps_start(self) -> bool:
+        return bool(self.run.rft.beta) and self.run.finetune == "full"
+
+    def generating_bytes(self, largest: Batch) -> int:
+        return in_process.memory_bytes(self.loaded, self.run, largest.num_tokens)
+
+    @property
+    def calls_parts(self) -> bool:
+        return self._scorer.tower_learns
+
+    def begin(self, held: "Callable[[], list[torch.Tensor]]") -> None:
+        if self.keeps_start:
+            self.held.start = Start(held)
+
     def readers(
         self, splits: Splits, device: "torch.device", kept: EncodedFiles
     ) -> tuple[Reader, Reader]:
         """See `Method`; the rewards are made for the references of the training split."""
         training, _ = splits
-
-        def references() -> Iterator[str]:
-            return (training.plan(number).answer for number in range(len(training)))
-
-        made = rewards.of(Given(self.run.rft, references))
+        made = rewards.of(Given(self.run.rft, training.answers))
         rollout = InProcess(self.family, self.loaded, self.run)
         self.held.rater = Rater(self.run, self.loaded, made, rollout)
-        if self.run.rft.beta and self.run.finetune == "full":
-            self.held.copy = reference.copied(self.loaded.model)
-        beside = () if self.held.copy is None else (self.held.copy,)
         told = self.family, self.loaded, self.run.max_length, self.run.packing
         longest = self.run.rft.max_completion_length
         one, other = (
-            Questions(split, *told, longest=longest, shuffles=made.need_shuffled, beside=beside)
+            Questions(split, *told, longest=longest, shuffles=made.need_shuffled)
             for split in splits
         )
         return one, other
@@ -136,10 +144,12 @@ class GRPO(Method):
         if update.read:
             began = time.perf_counter()
             model.eval()
-            with torch.no_grad():
-                rated = self._rater.rated(model, update)
-                self._count(rated, time.perf_counter() - began, model.device)
-                self.held.batches = self._batches(model, rated, update)
+            with torch.no_grad(), self._autocast():
+                with update.gathered():
+                    rated = self._rater.rated(model, update)
+                    self._count(rated, time.perf_counter() - began, model.device)
+                    batches = self._batches(model, rated, update)
+                self.held.batches = self._with_reference(model, batches, update)
             model.train()
         self.held.fresh = bool(update.read)
         self.held.began = time.perf_counter()
@@ -147,7 +157,8 @@ class GRPO(Method):
 
     def loss(self, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the weighted sum of the tokens' losses."""
-        log_T, entropy_T = self._scorer.log_probabilities(model, batch)
+        with self._autocast():
+            log_T, entropy_T = self._scorer.log_probabilities(model, batch)
         learnt: Learnt = batch.tensors[LEARNT]
         found = learning.policy(self.run).losses(log_T, learnt.tokens)
         told = {ENTROPY: entropy_T, CLIPPED_LOW: found.low_T, CLIPPED_HIGH: found.high_T}
@@ -155,27 +166,28 @@ class GRPO(Method):
             told[KL] = found.kl_T
         if self.held.fresh:
             told[DIFFERENCE] = (log_T - learnt.drawn_T).abs()
-        counts_T = learnt.tokens.weights_T != 0
-        for name, values_T in told.items():
-            self.tally.add(name, values_T, counts_T)
-        self.tally.add_all("learning_tokens", [len(learnt.ids_T)], log_T.device)
+        if batch.num_targets:
+            counts_T = learnt.tokens.weights_T != 0
+            for name, values_T in told.items():
+                self.tally.add(name, values_T, counts_T)
+            self.tally.add_all("learning_tokens", [len(learnt.ids_T)], log_T.device)
         return found.total
 
     def held_out(self, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the sum of the rewards of greedy answers; 0 is that of one where none applies."""
         import torch
 
-        found = self._rater.greedy(model, asked(batch))
+        with self._autocast():
+            found = self._rater.greedy(model, asked(batch))
         return torch.tensor(sum(one.scored.rewards[0] or 0.0 for one in found))
 
     def show(self, model: Any, samples: Iterable[Sample]) -> Iterator[Generated]:
         """Yield the answers to held-out questions, with what rewards say of them."""
         import torch
 
-        dtype = loading.dtype(self.run)
         for sample in samples:
             question = Question(sample, self.family.question(self.loaded, sample))
-            with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
+            with torch.no_grad(), self._autocast():
                 shown = self._rater.shown(model, sample, question)
             yield shown  # who takes it has gradients
 
@@ -207,6 +219,13 @@ class GRPO(Method):
 
     def recall(self, values: dict[str, float]) -> None:
         self.watch.recall(values)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        """Enter the run's precision, also where parts of the network are called by themselves."""
+        import torch
+
+        dtype = loading.dtype(self.run)
+        return torch.autocast(self.loaded.model.device.type, dtype, enabled=bool(dtype))
 
     @property
     def _rater(self) -> Rater:
@@ -251,7 +270,22 @@ class GRPO(Method):
             for one in rated
         ]
         made = learning.batches(self.family, self.loaded, self.run, groups)
-        return [self._with_past(model, learning.ready(batch, model.device)) for batch in made]
+        there = [learning.ready(batch, model.device) for batch in made]
+        if self.run.rft.num_iterations == 1:
+            return there  # what it says as it learns is what it said before
+        return [
+            learning.told(one, old_T=self._scorer.log_probabilities(model, one)[0]) for one in there
+        ]
+
+    def _with_reference(self, model: Any, batches: list[Batch], update: Update) -> list[Batch]:
+        """Return batches with what the network of the start says of them."""
+        if not self.run.rft.beta:
+            return batches
+        start = self.held.start
+        with start.in_place() if start else without_adapters(model), update.gathered():
+            found = [self._scorer.log_probabilities(model, batch)[0] for batch in batches]
+        each = zip(batches, found, strict=True)
+        return [learning.told(batch, reference_T=log_T) for batch, log_T in each]
 
     def _spread(self, rated: Sequence[Rated], update: Update, device: "torch.device") -> float:
         """Return the standard deviation of all rewards of an update, over all processes."""
@@ -263,15 +297,3 @@ class GRPO(Method):
             torch.tensor(sums, dtype=torch.float64, device=device)
         ).tolist()
         return advantages.spread(num, total, squares)
-
-    def _with_past(self, model: Any, batch: Batch) -> Batch:
-        """Return a batch with the probabilities of its tokens before they are learnt."""
-        learnt: Learnt = batch.tensors[LEARNT]
-        tokens = learnt.tokens
-        if self.run.rft.num_iterations > 1:
-            tokens = tokens._replace(old_T=self._scorer.log_probabilities(model, batch)[0])
-        if self.run.rft.beta:
-            start = Reference(self._scorer, self.held.copy)
-            tokens = tokens._replace(reference_T=start.log_probabilities(model, batch))
-        there = replace(learnt, tokens=tokens)
-        return batch._replace(tensors=batch.tensors | {LEARNT: there})

@@ -207,6 +207,13 @@ def ready(batch: Batch, device: "torch.device") -> Batch:
     return moved._replace(tensors=moved.tensors | {LEARNT: made})
 
 
+def told(batch: Batch, **log_probabilities: "torch.Tensor") -> Batch:
+    """Return a batch that learns with further log-probabilities of its tokens, as `Tokens` has."""
+    learnt: Learnt = batch.tensors[LEARNT]
+    there = replace(learnt, tokens=learnt.tokens._replace(**log_probabilities))
+    return batch._replace(tensors=batch.tensors | {LEARNT: there})
+
+
 @dataclass(frozen=True)
 class Scorer:
     """Gives the probabilities of answers by a network.

@@ -28,13 +28,11 @@ class Questions(Texts):
     Attributes:
         longest: tokens of an answer at most.
         shuffles: whether each question is asked about shuffled frames too.
-        beside: networks that stay on the device beside the one that learns.
     """
 
     family: ChatModel
     longest: int = field(kw_only=True)
     shuffles: bool = field(kw_only=True)
-    beside: "tuple[torch.nn.Module, ...]" = field(default=(), kw_only=True)
 
     def read(self, number: int) -> Any:
         """See `Reader`.
@@ -68,9 +66,6 @@ class Questions(Texts):
 
     def ready(self, batch: Batch, device: "torch.device") -> Batch:
         return learning.ready(batch, device)
-
-    def resident(self) -> "list[torch.nn.Module]":
-        return [*self.beside]
 
     def largest(self, run: Run) -> Batch:
         """See `Reader`: the longest answers to the longest question."""

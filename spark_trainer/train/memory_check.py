@@ -94,9 +94,10 @@ def main(arguments: list[str]) -> int:
             print(f"that is close to the {memory / GIB:.1f} GiB of a GPU, and may be too much")
         return 0
     advice = memory_advice.advice(run, planner, memory * (1 - MARGIN))
+    whole = f", {plan.gathered / GIB:.1f} of it for all weights to answer with"
     print(
-        f"run {launched.name} takes {plan.peak / GIB:.1f} GiB of each GPU, which has "
-        f"{memory / GIB:.1f}; {advice}"
+        f"run {launched.name} takes {plan.peak / GIB:.1f} GiB of each GPU"
+        f"{whole if plan.gathered else ''}, which has {memory / GIB:.1f}; {advice}"
     )
     return TOO_LARGE
 

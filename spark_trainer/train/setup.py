@@ -67,7 +67,7 @@ def prepare(folder: Path) -> Setup:
     check = methods.find(run.model_type).reference_check(run)
     samples = _splits(here, launched.data_root, run, family, check)
     method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
-    _check_generating(method, strategies.of(run)(run, accelerator))
+    _check_parts(method, strategies.of(run)(run, accelerator))
     kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, kept)
     beside = family.beside(method.loaded, run)
@@ -99,12 +99,12 @@ def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
     return run, launched, made
 
 
-def _check_generating(method: Method, strategy: Strategy) -> None:
-    if method.generates and strategy.shards_weights:
-        key = "use_deepspeed" if method.run.use_deepspeed else "fsdp"
+def _check_parts(method: Method, strategy: Strategy) -> None:
+    """Refuse to learn what is called where its weights are not gathered."""
+    if method.calls_parts and strategy.shards_weights:
         raise TrainingError(
-            f"train.{key}: expected processes that hold all weights with model_type: "
-            f"{method.run.model_type}, each generates answers of its own"
+            f"train.freeze: expected all but the language model with {strategy.NAME} that shards "
+            f"weights and model_type: {method.run.model_type}"
         )
 
 

@@ -66,7 +66,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.rft.max_completion_length",
         "below max_length, 256",
     ),
-    ({"train": LEARNING | {"fsdp": True}}, "train.fsdp", "false with model_type: rft"),
+    (
+        {"train": LEARNING | {"bucketing": True}},
+        "train.bucketing",
+        "none or false with model_type: rft",
+    ),
     ({"train": LEARNING | {"compile": True}}, "train.compile", "false with model_type: rft"),
     (
         {"train": LEARNING | {"encode_vision": True}},

@@ -1,6 +1,7 @@
 """A model learns from rewards: what is recorded, what stays the same, what stops."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,11 @@ from spark_trainer.methods.watch import UPDATES_OF_NOTHING, NothingRewardedError
 from spark_trainer.rewards.base import Answered
 from spark_trainer.rewards.combined import Rewards, Scored
 from spark_trainer.runs.spec import RunSpec
-from spark_trainer.train import launch, memory_pass, setup
+from spark_trainer.train import launch, memory_check, setup
+from spark_trainer.train.loop import Trainer
+from spark_trainer.train.memory_pass import Data
+from spark_trainer.train.memory_plan import Planner
+from spark_trainer.train.topology import Topology
 from tests.families import tiny
 from tests.train.conftest import (
     _fresh_accelerator,
@@ -23,12 +28,19 @@ from tests.train.conftest import (
     train,
     write_run,
 )
+from tests.train.test_memory_plan import real
 
 from . import squares
 
 __all__ = ["_fresh_accelerator", "checkpoint", "make", "manifest"]  # fixtures
 
 REWARDS = """
+import os
+import signal
+
+answered = 0
+
+
 def letters(completions, **columns):
     return [(1 + len(set(text))) / 10 for text in completions]
 
@@ -40,6 +52,14 @@ def some(completions, reference, **columns):
 
 def nothing(completions):
     return [0.0] * len(completions)
+
+
+def mortal(completions, **columns):
+    global answered
+    answered += 1
+    if os.environ.get("DIES") == f"{os.environ['RANK']} {answered}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return letters(completions)
 """
 CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s"}
 Lines = list[dict[str, float]]
@@ -139,14 +159,17 @@ def close(one: Lines, other: Lines) -> None:
 
 
 @pytest.mark.long
-def test_two_processes_learn_what_one_does(rft: Any) -> None:
-    """The flat groups of both are replaced by the same prompts, and all rewards are one batch."""
+def test_two_processes_and_four_learn_what_one_does(rft: Any) -> None:
+    """The flat groups of all are replaced by the same prompts, and all rewards are one batch."""
     told = {"dynamic_sampling": True, "max_resample_times": 4, "scale_rewards": "batch"}
     one = trained(rft("some", name="one", run={"max_steps": 3}, **told))
-    made = rft("some", name="two", run={"max_steps": 3, "cpu_processes": 2}, **told)
-    launch.fit(made, Path(made.settings.manifest_path), granted_gpus=0, threads=2)
-    lines = metrics(made.folder.path)
-    close(one, [{k: v for k, v in line.items() if k not in CLOCK} for line in lines])
+    for number in (2, 4):
+        run = {"max_steps": 3, "cpu_processes": number}
+        made = rft("some", name=f"run-{number}", run=run, **told)
+        launch.fit(made, Path(made.settings.manifest_path), granted_gpus=0, threads=number)
+        assert json.loads((made.folder.path / "trained.json").read_text())["processes"] == number
+        lines = metrics(made.folder.path)
+        close(one, [{k: v for k, v in line.items() if k not in CLOCK} for line in lines])
 
 
 @pytest.mark.parametrize(
@@ -245,9 +268,35 @@ def test_a_question_without_room_for_its_answer_is_left_out(rft: Any) -> None:
 
 
 def test_what_it_takes_of_memory_is_known_before(rft: Any, data: Path) -> None:
-    """The copy that a divergence is measured from is beside the network."""
+    """What learns is there a second time, for a divergence; what generates has all weights."""
+    held, free = rft(beta=0.04).settings, rft(name="free").settings
+    alone = Planner(Topology(1, 1, "cpu"), Data(data, data.parent))
+    taken = alone.measured(held)
+    assert alone.plan(held).weights - alone.plan(free).weights == taken.learnt > 0
+    assert alone.plan(held).peak - alone.plan(free).peak == taken.learnt
+    assert alone.plan(held).gathered == 0
+    assert Planner(Topology(1, 1, "cpu"), None).plan(held).peak
+    shared = held.model_copy(update={"fsdp": True, "global_batch_size": 64, "batch_size": 1})
+    plan = Planner(Topology(1, 64, "cpu"), Data(data, data.parent)).plan(shared)
+    assert plan.gathered == 4 * taken.num_weights
+    assert plan.peak > plan.weights + plan.optimizer + plan.gathered
+
+
+def test_what_it_takes_of_memory_is_what_tensors_take(rft: Any, data: Path) -> None:
     made = rft(beta=0.04)
-    taken = memory_pass.measured(made.settings, memory_pass.Data(data, data.parent), "cpu")
-    assert taken.beside > taken.learnt
-    assert taken.moments
-    assert memory_pass.measured(made.settings, None, "cpu").moments
+    plan = Planner(Topology(1, 1, "cpu"), Data(data, data.parent)).plan(made.settings)
+    folder = write_run(made)
+    print(plan, real(Trainer.build(setup.prepare(folder))))
+    pytest.fail("look")
+
+
+def test_gpus_without_room_for_all_weights_are_told_of(
+    rft: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = {"fsdp": True, "global_batch_size": 64, "batch_size": 1}
+    folder = write_run(rft(run=run), processes=64)
+    assert memory_check.main([str(folder), str(2**20)]) == memory_check.TOO_LARGE
+    assert re.search(
+        r"GiB of each GPU, 0\.0 of it for all weights to answer with, which has 0\.0;",
+        capsys.readouterr().out,
+    )
