@@ -114,11 +114,6 @@ class Method(ABC):
         """
         return 0
 
-    @property
-    def calls_parts(self) -> bool:
-        """Tell whether `loss` calls a part of the network outside of a pass of the whole."""
-        return False
-
     def begin(self, held: "Callable[[], list[torch.Tensor]]") -> None:
         """Take note of the weights of the start, before a checkpoint is loaded.
 

@@ -113,10 +113,6 @@ class GRPO(Method):
     def generating_bytes(self, largest: Batch) -> int:
         return in_process.memory_bytes(self.loaded, self.run, largest.num_tokens)
 
-    @property
-    def calls_parts(self) -> bool:
-        return self._scorer.tower_learns
-
     def begin(self, held: "Callable[[], list[torch.Tensor]]") -> None:
         if self.keeps_start:
             self.held.start = Start(held)
@@ -157,8 +153,7 @@ class GRPO(Method):
 
     def loss(self, model: Any, batch: Batch) -> "torch.Tensor":
         """Return the weighted sum of the tokens' losses."""
-        with self._autocast():
-            log_T, entropy_T = self._scorer.log_probabilities(model, batch)
+        log_T, entropy_T = self._scorer.log_probabilities(model, batch)
         learnt: Learnt = batch.tensors[LEARNT]
         found = learning.policy(self.run).losses(log_T, learnt.tokens)
         told = {ENTROPY: entropy_T, CLIPPED_LOW: found.low_T, CLIPPED_HIGH: found.high_T}
@@ -221,7 +216,7 @@ class GRPO(Method):
         self.watch.recall(values)
 
     def _autocast(self) -> AbstractContextManager[None]:
-        """Enter the run's precision, also where parts of the network are called by themselves."""
+        """Enter the run's precision, where the tower is called by itself."""
         import torch
 
         dtype = loading.dtype(self.run)

@@ -24,7 +24,6 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import log
 from spark_trainer.train import strategies
-from spark_trainer.train.strategies.base import Strategy
 
 
 class TrainingError(UserError):
@@ -67,7 +66,6 @@ def prepare(folder: Path) -> Setup:
     check = methods.find(run.model_type).reference_check(run)
     samples = _splits(here, launched.data_root, run, family, check)
     method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
-    _check_parts(method, strategies.of(run)(run, accelerator))
     kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
     training, validation = method.readers(samples, accelerator.device, kept)
     beside = family.beside(method.loaded, run)
@@ -97,15 +95,6 @@ def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder.log)
     return run, launched, made
-
-
-def _check_parts(method: Method, strategy: Strategy) -> None:
-    """Refuse to learn what is called where its weights are not gathered."""
-    if method.calls_parts and strategy.shards_weights:
-        raise TrainingError(
-            f"train.freeze: expected all but the language model with {strategy.NAME} that shards "
-            f"weights and model_type: {method.run.model_type}"
-        )
 
 
 def _check_devices(launched: LaunchedRun) -> None:
