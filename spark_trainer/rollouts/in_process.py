@@ -40,7 +40,7 @@ def memory_bytes(loaded: Loaded, run: Run, num_tokens: int) -> int:
     config, wide = loaded.model.config.get_text_config(), 4 if run.mixed_precision == "no" else 2
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     each = 2 * config.num_hidden_layers * config.num_key_value_heads * width * wide
-    return each * num_tokens + SCORE_BYTES * config.vocab_size * run.batch_size
+    return int(each * num_tokens + SCORE_BYTES * config.vocab_size * run.batch_size)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Questions(Texts):
         return learning.ready(batch, device)
 
     def largest(self, run: Run) -> Batch:
-        """See `Reader`: the longest answers to the longest question."""
+        """See `Reader`: the longest answers to the longest question, asked of several videos."""
         import torch
 
         if len(self.samples):
@@ -78,12 +78,15 @@ class Questions(Texts):
             read = [self._grey_question(*unknown(run))]
         question = max(read, key=lambda one: len(one.encoded.labels))
         with torch.no_grad():
-            seen = Seen(question, towers.features(self.loaded.model, question.encoded.vision))
+            features = towers.features(self.loaded.model, question.encoded.vision)
         [end, *_] = exchanges.ends(self.loaded)
         longest = Answer((end,) * self.longest, (0.0,) * self.longest, ended=True)
-        groups = [Group(seen, [longest] * run.batch_size, [1.0] * run.batch_size, flat=False)]
-        [batch] = learning.batches(self.family, self.loaded, run, groups)
-        return batch
+        num = run.rft.num_generations
+        groups = [
+            Group(Seen(question, features), [longest] * num, [1.0] * num, flat=False)
+            for _ in range(-(-run.batch_size // num))
+        ]
+        return learning.batches(self.family, self.loaded, run, groups)[0]
 
 
 def _shuffled(sample: Sample) -> Sample:

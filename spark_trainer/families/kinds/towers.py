@@ -76,8 +76,13 @@ class Unseen:
 
     def seen(self, model: Any) -> "dict[str, Outputs] | None":
         """Return what the tower makes of the frames, for each row."""
+        import torch
+
         made = features(model, padding.join(self.visions))
-        parts = {name: made[name].split([one[name] for one in self.counts]) for name in made}
+        parts = {
+            name: torch.split(one, [count[name] for count in self.counts])
+            for name, one in made.items()
+        }
         rows = [{name: parts[name][clip] for name in parts} for clip in self.clip_of]
         outputs: dict[str, Outputs] | None = fed(padding.join(rows)).get(OUTPUTS)
         return outputs
