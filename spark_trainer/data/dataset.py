@@ -164,10 +164,7 @@ class VideoFrameDataset(Samples):
         return self.first_of_each_video()[:num_videos]
 
     def lengths(self) -> "np.ndarray":
-        """See `Samples`.
-
-        Samples of one size and number of frames sort together, whatever the length of their texts.
-        """
+        """See `Samples`; those of one size and number of frames sort together, whatever they say."""
         import numpy as np
 
         ends = np.frombuffer(self._ends, np.int64)
@@ -177,10 +174,7 @@ class VideoFrameDataset(Samples):
         return np.repeat(lengths + (buckets << 32), counts)
 
     def work(self) -> "np.ndarray":
-        """Return about how much there is to compute of each sample, shape (samples,).
-
-        In characters: a frame counts as the text that takes as many tokens.
-        """
+        """See `Samples`; in characters: a frame counts as the text that takes as many tokens."""
         return self.lengths() & 0xFFFFFFFF  # without the shape that `lengths` sorts by first
 
     def answers(self) -> Iterator[str]:
