@@ -164,7 +164,7 @@ class VideoFrameDataset(Samples):
         return self.first_of_each_video()[:num_videos]
 
     def lengths(self) -> "np.ndarray":
-        """See `Samples`; those of one size and number of frames sort together, whatever they say."""
+        """See `Samples`; those of one size and number of frames sort together."""
         import numpy as np
 
         ends = np.frombuffer(self._ends, np.int64)
