@@ -69,11 +69,15 @@ MAY_IMPORT = {
         "system",
     },
     "graph": {"config", "data", "runs", "steps", "train"},
+    "store": {"config", "data", "graph", "runs", "steps", "train"},
     "preflight": {
         *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
         *("system", "train", "transcribers"),
     },
-    "cli": {"config", "data", "preflight", "report", "runs", "steps", "system", "train"},
+    "cli": {
+        *("config", "data", "graph", "preflight", "report", "runs", "steps", "store", "system"),
+        "train",
+    },
     "__main__": {"cli"},
 }
 HEAVY_AT_TOP = {"losses", "train"}  # whoever imports these wants tensors

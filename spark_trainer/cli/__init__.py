@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, jobs, memory
+from spark_trainer.cli import commands, jobs, memory, store
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
@@ -113,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     command(commands.index)
     commands.gallery_flags(command(commands.gallery))
     commands.runs_flags(command(commands.runs))
+    store.lineage_flags(command(store.lineage))
+    store.manifest_flags(command(store.manifest))
+    store.forget_flags(command(store.forget))
+    store.gc_flags(command(store.gc))
     commands.gpus_flags(command(commands.gpus, configured=False))
     memory.memory_flags(command(memory.memory))
     for function, names in jobs.FLAGS.items():

@@ -162,12 +162,31 @@ def validate(options: argparse.Namespace) -> int:
     settings = config.load(_read_yaml(options.config))
     if options.log:
         log.start("validate", options.log)
-    return checks.run(settings, options.manifest)
+    status = checks.run(settings, options.manifest)
+    return max(status, _deep(settings, options.json)) if options.deep else status
+
+
+def _deep(settings: config.Config, as_json: bool) -> int:
+    """Read everything that the last build left; print what is wrong."""
+    from spark_trainer.store.deep import Store
+
+    store = Store.read(settings)
+    count = 0
+    for finding in store.findings():
+        count += 1
+        print(finding.json() if as_json else f"{finding.kind:>10}  {finding}")
+    print(f"{len(store.folders):,} videos read whole: {count:,} findings", file=sys.stderr)
+    return 1 if count else 0
 
 
 def validate_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `validate`."""
     parser.add_argument("--manifest", type=Path, help="instead of the configured one")
+    deep = "read every file of the store, and compare all with the records and the manifest"
+    parser.add_argument("--deep", action="store_true", help=deep)
+    parser.add_argument(
+        "--json", action="store_true", help="what --deep finds, a line of JSON each"
+    )
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
 
 

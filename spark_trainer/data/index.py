@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.config import Config, ConfigError, shard_bits
-from spark_trainer.data import hashing, names, sources
+from spark_trainer.data import forgotten, hashing, names, sources
 from spark_trainer.data.files import digest, read_json, write_json
 from spark_trainer.data.hashing import Cache, Progress
 from spark_trainer.data.layout import Layout, Shard, Video
@@ -160,7 +160,8 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     search = find(config)
     cache = hashing.read_cache(layout.index_cache)
     hashes = hashing.hashes(config.index, search, cache, progress)
-    _keep_from_emptying(config, layout, search, cache, hashes)
+    gone = _leave_out_forgotten(layout, search, hashes)
+    _keep_from_emptying(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
     try:
         return _write(config, layout, search, cache, hashes)
@@ -184,7 +185,8 @@ def _write(
         write_json(layout.index(index.digest), index.sources)
     index.write_shards()
     rows = {} if config.index.allow_empty else hashing.out_of_reach(search, cache)
-    rows |= {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in search.files}
+    seen = [*search.files, *search.forgotten]  # what is forgotten is not read at every call
+    rows |= {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in seen}
     if rows != cache:
         write_json(layout.index_cache, rows)
     return index
@@ -214,17 +216,43 @@ def open_index(config: Config, main_process: bool) -> Index:
     return index
 
 
+def _leave_out_forgotten(layout: Layout, search: Search, hashes: dict[str, str]) -> set[str]:
+    """Take what is not to be seen again out of what was found; returns the hashes of all such.
+
+    Raises:
+        Broken: it can't be told which these are.
+    """
+    gone = forgotten.every(layout)
+    for file in search.files:
+        if why := gone.get(hashes[file.path]):
+            search.forgotten[file] = str(why)
+    search.files = [file for file in search.files if file not in search.forgotten]
+    return set(gone)
+
+
 def _keep_from_emptying(
-    config: Config, layout: Layout, search: Search, cache: Cache, hashes: dict[str, str]
+    config: Config,
+    layout: Layout,
+    search: Search,
+    cache: Cache,
+    left: set[str],
+    hashes: dict[str, str],
 ) -> None:
     """Refuse a folder that has lost all of its videos: it may not be mounted.
+
+    Args:
+        config: the validated configuration.
+        layout: paths below `output_dir`.
+        search: what was found.
+        cache: the hashes that the last call knew.
+        left: those of the videos that are here, or forgotten.
+        hashes: of each file that was found.
 
     Raises:
         ConfigError: a folder has, and `index.allow_empty` is not set.
     """
     if config.index.allow_empty:
         return
-    left = set(hashes.values())
     for folder in config.video_dirs:
         below = os.path.join(folder, "")
         if any(path.startswith(below) or path == str(folder) for path in hashes):

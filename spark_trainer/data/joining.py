@@ -29,7 +29,7 @@ def join(listed: Path, sources: Path, accepted: Path, refused: Path) -> dict[str
     try:
         with manifest.writing(accepted) as accept, manifest.writing(refused) as refuse:
             for entry, names in parts.merged(listed, sources):
-                meta = _sources(names) | entry["meta"]
+                meta = named_sources(names) | entry["meta"]
                 if "reason" in entry:
                     refuse({key: entry[key] for key in ("id", "reason", "step")} | meta)
                 else:
@@ -62,7 +62,7 @@ def collect(data: Path, sources: Path | None, accepted: Path, refused: Path) -> 
         join(data, sources, accepted, refused)
 
 
-def _sources(names: list[str]) -> dict[str, Any]:
-    """Return the paths below the searched folder, as text whatever their bytes."""
+def named_sources(names: list[str]) -> dict[str, Any]:
+    """Return what `meta` says of files: paths below the searched folder, as text."""
     shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]
     return {"source_path": shown[0], "sources": shown}

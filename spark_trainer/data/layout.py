@@ -9,6 +9,7 @@ encoded/<encoders>/           what frozen encoders made, such as latents; see en
 manifest_v1.jsonl             the usable videos
 manifest_v1.features.json     the types of its keys, for Hugging Face datasets
 rejected_v1.jsonl             the others, with reasons
+forgotten/<sha256>.json       a video that is not to be seen again; see forgotten.py
 .spark/                       the workflow's own state
     lock                      the build that is at work here
     index.json                cache: path, size, time -> hash
@@ -30,7 +31,7 @@ from spark_trainer.data.files import Broken, digest, read_state, sweep
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = (
-    *("encoded", "gallery.html", "manifest_v1.jsonl", "manifest_v1.features.json"),
+    *("encoded", "forgotten", "gallery.html", "manifest_v1.jsonl", "manifest_v1.features.json"),
     "rejected_v1.jsonl",
 )
 
@@ -92,6 +93,10 @@ class Layout:
     @property
     def rejected(self) -> Path:
         return self.root / "rejected_v1.jsonl"
+
+    @property
+    def forgotten(self) -> Path:
+        return self.root / "forgotten"
 
     @property
     def index_cache(self) -> Path:

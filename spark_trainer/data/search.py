@@ -52,6 +52,7 @@ class Search:
     hidden: int = 0
     ours: Counter[str] = field(default_factory=Counter)  # folder -> this project's folders in it
     empty: list[str] = field(default_factory=list)  # configured folders without any video
+    forgotten: dict[Found, str] = field(default_factory=dict)  # what is not to be seen again: why
 
     def notes(self) -> list[str]:
         """Return lines that say what was left out, one or more for each kind."""
@@ -64,10 +65,17 @@ class Search:
             places = counts(self.ours, "in ")
             lines.append(f"left out as written by SparkTrainer, folders: {places}")
         lines += [f"no video in {folder}" for folder in self.empty]
-        lines += [f"left out this time: {trouble}" for trouble in self.troubles[:SHOWN]]
-        if len(self.troubles) > SHOWN:
-            lines.append(f"left out this time: {len(self.troubles) - SHOWN:,} more")
+        gone = [Trouble(file.path, why) for file, why in self.forgotten.items()]
+        lines += _first("left out", gone)
+        lines += _first("left out this time", self.troubles)
         return [f"video_dir: {line}" for line in lines]
+
+
+def _first(words: str, troubles: list[Trouble]) -> list[str]:
+    """Return lines that name the first files of a kind, and count the others."""
+    lines = [f"{words}: {trouble}" for trouble in troubles[:SHOWN]]
+    more = len(troubles) - SHOWN
+    return [*lines, f"{words}: {more:,} more"] if more > 0 else lines
 
 
 def counts(kinds: Counter[str], word: str = "") -> str:

@@ -4,6 +4,7 @@ run.json                the run as it was launched: what its processes read
 config.yaml             its settings, for people
 manifest.jsonl          what it is trained on
 rejected.jsonl          the videos that the manifest leaves out, with reasons
+code.diff               what the code differed by from its commit, where it did
 lineage.json            videos, what captioned and transcribed them, code, packages, hardware
 nodes/<number>.json     host and devices of each node, where there are several
 metrics.jsonl           a line for each update and each evaluation
@@ -47,6 +48,10 @@ class RunFolder:
     @property
     def lineage(self) -> Path:
         return self.path / RUN_LINEAGE
+
+    @property
+    def code_diff(self) -> Path:
+        return self.path / "code.diff"
 
     @property
     def manifest(self) -> Path:

@@ -7,6 +7,7 @@ On disk a record is one JSON object. Beside the step's own facts it holds
     reason         why the video is `rejected`, or why it `failed`; else what the log warns of
     step, version, fingerprint, video    what made it, and of what
     content        digest of the files that it promises
+    checksum       digest of all the above and of the facts
 """
 
 from dataclasses import dataclass, field, fields
@@ -14,12 +15,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from spark_trainer.data.files import Broken, read_json, write_json
+from spark_trainer.data.files import Broken, digest, read_json, write_json
 
 Facts = dict[str, Any]  # a JSON object
 
 # Metadata of a declared fact: it is written even at its default, where others are left out; it is a
 # list of records of the same type.
+CHECKSUM = "checksum"
 ALWAYS, NESTED = {"always": True}, {"nested": True}
 
 
@@ -148,11 +150,12 @@ class Record:
         Raises:
             ValueError: no JSON can hold a fact: NaN, half a character.
         """
-        write_json(path, self.to_json(), flushed=False)
+        said = self.to_json()
+        write_json(path, said | {CHECKSUM: digest(said)}, flushed=False)
 
 
 _SPELLED = frozenset({"status", "reason", "warning", "unread", "more"})  # not as the fields are
-_ON_DISK = frozenset({"status", "why", "reason"})
+_ON_DISK = frozenset({"status", "why", "reason", CHECKSUM})
 
 
 def _plain(value: Any) -> Any:

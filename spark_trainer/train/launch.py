@@ -180,6 +180,9 @@ def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> Non
     launched = LaunchedRun.of(spec, topology.nodes, topology.world_size, topology.device, deepspeed)
     devices = {"devices": list(lease.devices) if lease else []}
     write_json(folder.lineage, lineage.of(launched, folder.manifest) | devices)
+    folder.code_diff.unlink(missing_ok=True)
+    if diff := lineage.code_diff():
+        write_text(folder.code_diff, diff)
     write_text(folder.config, yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
     launched.write(folder)
 

@@ -47,16 +47,23 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
     }
 
 
+def code_diff() -> str:
+    """Return what the code differs by from its commit; nothing outside a checkout."""
+    return _git("diff", "HEAD", "--", ".") or ""
+
+
 def _revision() -> str | None:
     """Name the commit of the code, marked when files were edited; None outside a checkout."""
+    described = _git("describe", "--always", "--dirty", "--abbrev=40")
+    return described and described.strip()
+
+
+def _git(*words: str) -> str | None:
+    """Return what git says of the folder of the package; None where it says nothing."""
+    command = ["git", *words]
+    here = Path(__file__).parents[1]
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run(command, cwd=here, capture_output=True, check=False)
     except FileNotFoundError:
         return None
-    return described.stdout.strip() or None
+    return done.stdout.decode(errors="replace") or None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spark_trainer.data.files import Broken, canonical_json
+from spark_trainer.data.files import Broken, canonical_json, digest
 from spark_trainer.steps.audio import AudioRecord
 from spark_trainer.steps.caption import CaptionRecord
 from spark_trainer.steps.frames import FramesRecord
@@ -45,7 +45,9 @@ def test_what_was_written_is_read_and_written_again(
     path.write_text(canonical_json(said))
     record = kind.read(path)
     record.write(path)
-    assert json.loads(path.read_text()) == said
+    written = json.loads(path.read_text())
+    assert written.pop("checksum") == digest(said)
+    assert written == said
     assert kind.read(path) == record
 
 

@@ -91,6 +91,20 @@ class Workspace:
         jobs = dict(Counter(FINISHED.findall(done.stderr)))
         return Outcome(done.returncode, jobs, done.stdout, done.stderr)
 
+    def call(
+        self, *words: str, program: tuple[str, ...] = ("-m", "spark_trainer")
+    ) -> subprocess.CompletedProcess[str]:
+        """Call a command of the package on the configuration, whatever comes of it."""
+        self.command()
+        return subprocess.run(
+            [sys.executable, *program, *words, "--config", "config.yaml"],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def build(self, *targets: str) -> dict[str, int]:
         """Build targets, `manifest` without any; returns the jobs that ran."""
         outcome = self.snakemake(*(targets or ("manifest",)))

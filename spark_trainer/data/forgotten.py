@@ -1,0 +1,72 @@
+"""Videos that are not to be seen again: a small file each, which stays when all else of it is gone.
+
+It is written before anything is removed, so that a removal that was cut short can be finished, and
+no build takes the video up meanwhile, under whatever name it lies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from spark_trainer.data.files import Broken, read_json, write_json
+from spark_trainer.data.layout import Layout
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """What is kept of a forgotten video.
+
+    Attributes:
+        video: its hash.
+        at: when, as in ISO 8601.
+        by: the user who asked for it.
+        reason: why, in the user's words; may be empty.
+        runs: names of the run folders whose model saw it.
+        finished: whether all that derived from it is gone.
+    """
+
+    video: str
+    at: str
+    by: str
+    reason: str
+    runs: Sequence[str] = ()
+    finished: bool = False
+
+    def __str__(self) -> str:
+        return f"forgotten on {self.at[:10]} by {self.by}" + (
+            f": {self.reason}" if self.reason else ""
+        )
+
+    def write(self, layout: Layout) -> None:
+        """Write it; it is on disk when this returns."""
+        write_json(layout.forgotten / f"{self.video}.json", asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read it.
+
+        Raises:
+            Broken: the file holds none.
+            OSError: it can't be read.
+        """
+        said = read_json(path, dict)
+        known = {one.name for one in fields(cls)}
+        try:
+            found = cls(**{name: value for name, value in said.items() if name in known})
+        except TypeError as error:
+            raise Broken(path, str(error)) from None
+        if found.video != path.stem:
+            raise Broken(path, "it is of another video than its name says")
+        return found
+
+
+def every(layout: Layout) -> dict[str, Tombstone]:
+    """Read all of a store: hash -> what is kept of the video.
+
+    Raises:
+        Broken: one of them is damaged. Nothing is built then, as the video might come back.
+        OSError: one can't be read.
+    """
+    found = map(Tombstone.read, sorted(layout.forgotten.glob("*.json")))
+    return {one.video: one for one in found}

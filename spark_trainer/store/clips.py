@@ -1,0 +1,145 @@
+"""Which video a user means, and everything in a store that derives from it."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spark_trainer.data import forgotten, hashing, jsonl
+from spark_trainer.data.files import Broken, file_digest, read_json
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.errors import UserError
+from spark_trainer.runs.folder import RunFolder
+
+BEGINNING = re.compile(r"[0-9a-f]{6,64}")  # of a hash, as a user gives it
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video: its hash, and the files that it was found in when the store was built last."""
+
+    hash: str
+    files: Sequence[Path]
+
+    def __str__(self) -> str:
+        return ", ".join([self.hash, *map(str, self.files[:3])])
+
+
+def find(layout: Layout, wanted: str) -> Clip:
+    """Find the video that is meant by a file, its path below `video_dir`, or its hash.
+
+    Args:
+        layout: the store.
+        wanted: the path of a file, which is read; a path as the last build knew it; or a hash, of
+            which six digits do where no other begins so.
+
+    Raises:
+        UserError: none is meant, or several.
+    """
+    known = _known(layout)
+    if Path(wanted).is_file():
+        found = {file_digest(Path(wanted))}
+    elif BEGINNING.fullmatch(wanted):
+        found = {one for one in known if one.startswith(wanted)}
+        found = found or ({wanted} if len(wanted) == 64 else set())
+    else:
+        end = f"/{wanted}"
+        found = {one for one, files in known.items() if any(f"/{f}".endswith(end) for f in files)}
+    if len(found) != 1:
+        listed = "".join(f"\n  {Clip(one, known[one])}" for one in sorted(found)[:10])
+        what = f"{len(found)} videos{listed}" if found else "no video here"
+        raise UserError(f"{wanted!r} names {what}; expected a file, or a hash")
+    (one,) = found
+    return Clip(one, known.get(one, []))
+
+
+def _known(layout: Layout) -> dict[str, list[Path]]:
+    """Return hash -> files, of every video that the store holds or has held."""
+    known: dict[str, list[Path]] = {}
+    for path, (_, _, video) in sorted(hashing.read_cache(layout.index_cache).items()):
+        known.setdefault(video, []).append(Path(path))
+    links = layout.source("")
+    for link in links.iterdir() if links.is_dir() else ():
+        known.setdefault(link.name, [])
+    for video in forgotten.every(layout):
+        known.setdefault(video, [])
+    return known
+
+
+def folders(layout: Layout, video: str) -> list[Path]:
+    """List the folders that hold, or held, what the steps made of a video."""
+    names = {f"{video[:2]}/{video}"}
+    for listed in layout.shard("").parent.glob("*.json"):
+        try:
+            names |= {one.folder for one in layout.read_shard(listed).videos if one.hash == video}
+        except Broken:  # the next build writes it again
+            continue
+    return [layout.root / name for name in sorted(names) if (layout.root / name).is_dir()]
+
+
+def owner(record: Path) -> str | None:
+    """Return the hash of the video that a record is of; None where it is no record."""
+    try:
+        said = read_json(record, dict).get("video")
+    except (Broken, FileNotFoundError):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def encoded(layout: Layout, video: str) -> list[Path]:
+    """List the folders of what frozen encoders made of a video, one for each of the encoders."""
+    return sorted(layout.encoded("").glob(f"*/{video[:2]}/{video}"))
+
+
+def own_texts(layout: Layout, video: str) -> Iterator[Path]:
+    """Yield what encoders made of texts that are said about this video, and about no other."""
+    for folder in encoded(layout, video):
+        encoders = folder.parents[1]
+        own = _named(folder.glob("*.json"))
+        if own:
+            others = (path for path in encoders.glob("??/*/*.json") if path.parent != folder)
+            yield from (encoders / name for name in sorted(own - _named(others)))
+
+
+def _named(records: Iterable[Path]) -> set[str]:
+    """Return the files that records name outside their video's own folder."""
+    found: set[str] = set()
+    for record in records:
+        try:
+            named = read_json(record, dict).get("files") or ()
+        except (Broken, FileNotFoundError):
+            continue
+        found |= {name for name in named if Path(name).parts[0] in ("texts", "clips")}
+    return found
+
+
+def lines(path: Path, video: str) -> list[bytes]:
+    """Return the lines of a list of videos that are of one; none where there is no such list."""
+    if not path.is_file():
+        return []
+    with open(path, "rb") as file:
+        return [line for line in file if video.encode() in line and _is_of(line, video)]
+
+
+def _is_of(line: bytes, video: str) -> bool:
+    try:
+        return jsonl.parsed(line).get("id") == video
+    except ValueError:
+        return False
+
+
+def seen_by(runs: Iterable[RunFolder], video: str) -> list[RunFolder]:
+    """List the runs whose model saw a video, trained on or held out."""
+    return [run for run in runs if run.lineage.is_file() and video in _videos(run)]
+
+
+def _videos(run: RunFolder) -> dict[str, object]:
+    try:
+        return dict(read_json(run.lineage, dict)["videos"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{run.lineage}: damaged; it can't be told which videos it saw") from None
+
+
+def as_video(layout: Layout, video: str) -> Video:
+    """Return a video with the folder that a store with hashed folders keeps it in."""
+    return Video(video, f"{video[:2]}/{video}")

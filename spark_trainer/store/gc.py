@@ -1,0 +1,245 @@
+"""Find what nothing reaches: no configuration of the store, no manifest and no run.
+
+What this project did not write is never listed, and neither is a run's folder, whatever it holds.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spark_trainer import steps
+from spark_trainer.data import encoded, manifest
+from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.layout import SEALED, Layout, Video
+from spark_trainer.graph.runs import RunGraph
+from spark_trainer.graph.videos import VideoGraph
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import LaunchedRun, RunSpec
+from spark_trainer.steps import promises
+
+DAY_S = 24 * 3600
+LOGS = re.compile(r"[0-9]{8}-[0-9]{6}")  # the name of a command's log folder begins so
+HASHED = "[0-9a-f]" * 2
+STATE = ("index", "parts", "settings", "shards", SEALED)  # below `.spark`
+
+Found = tuple[str, Path]  # what it is, and where
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What reaches into a store.
+
+    Attributes:
+        graphs: one for each configuration of the store.
+        runs: every run's folder that is known.
+    """
+
+    graphs: Sequence[VideoGraph]
+    runs: Sequence[RunFolder]
+
+    @property
+    def layout(self) -> Layout:
+        """Return the store."""
+        return self.graphs[0].layout
+
+    @cached_property
+    def listed(self) -> dict[str, Video]:
+        """Return hash -> video, of those that the configurations find."""
+        return {name: one for graph in self.graphs for name, one in graph.index.videos.items()}
+
+    @cached_property
+    def kept(self) -> set[str]:
+        """Return the hashes of videos that only a manifest or a run still names."""
+        lists = [self.layout.manifest, *(run.manifest for run in self.runs)]
+        named = (entry["id"] for path in lists if path.is_file() for entry in manifest.read(path))
+        return set(named) - self.listed.keys()
+
+    @cached_property
+    def fingerprints(self) -> dict[str, set[str]]:
+        """Return step -> what names the results that the configurations ask for."""
+        found: dict[str, set[str]] = {}
+        for graph in self.graphs:
+            for step, fingerprint in graph.fingerprints.items():
+                found.setdefault(step, set()).add(fingerprint)
+        return found
+
+    @cached_property
+    def specs(self) -> list[RunSpec]:
+        """List the runs that the configurations ask for."""
+        return [spec for graph in self.graphs for spec in RunGraph(graph).specs.values()]
+
+    @cached_property
+    def launched(self) -> list[LaunchedRun]:
+        """List the runs that were launched, as far as this version can read them."""
+        found = []
+        for run in self.runs:
+            try:
+                found.append(LaunchedRun.read(run))
+            except (OSError, ValueError, KeyError):
+                continue
+        return found
+
+    @cached_property
+    def encoders(self) -> dict[Path, set[str]]:
+        """Return the folder of some encoders -> what names the clips that runs take from it."""
+        found: dict[Path, set[str]] = {}
+        for spec in self.specs:
+            found.setdefault(spec.encoded.absolute(), set()).add(spec.encode_fingerprint)
+        for run in self.launched:
+            taken = encoded.fingerprint(
+                run.settings, run.step_fingerprints, run.origin.get("references")
+            )
+            found.setdefault(run.encoded.absolute(), set()).add(taken)
+        return found
+
+
+def unreached(reach: Reach, logs_older_than_days: float) -> Iterator[Found]:
+    """Yield what nothing reaches.
+
+    Args:
+        reach: what does.
+        logs_older_than_days: the age from which a command's logs are listed.
+    """
+    yield from _videos(reach)
+    yield from _state(reach)
+    yield from _encoded(reach)
+    yield from _logs(reach, logs_older_than_days)
+
+
+def _videos(reach: Reach) -> Iterator[Found]:
+    """Yield the folders of videos that are gone, and what other settings made of those here."""
+    known = {video.folder for video in reach.listed.values()}
+    for folder in reach.layout.root.glob(f"{HASHED}/{HASHED}*"):
+        name = folder.relative_to(reach.layout.root).as_posix()
+        if name not in known and folder.name not in reach.kept and len(folder.name) == 64:
+            yield "videos that are gone", folder
+    for video in reach.listed.values():
+        for path in _outdated(reach, video):
+            yield "results of other settings", path
+
+
+def _outdated(reach: Reach, video: Video) -> Iterator[Path]:
+    """Yield a video's records that no configuration asks for, and the files that only they name."""
+    wanted, others = set[Path](), set[Path]()
+    for record in reach.layout.folder(video).rglob("*.json"):
+        step, fingerprint = _made_by(record)
+        if step is None:
+            continue
+        named = {record, *_promised(reach.layout, video, step, record)}
+        if fingerprint in reach.fingerprints.get(step, ()):
+            wanted |= named
+        elif step not in reach.fingerprints:  # of a step that is asked for, the next build sees to
+            others |= named
+    yield from sorted(others - wanted)
+
+
+def _made_by(record: Path) -> tuple[str | None, str | None]:
+    try:
+        said = read_json(record, dict)
+        return str(said["step"]), str(said["fingerprint"])
+    except (Broken, KeyError, FileNotFoundError):
+        return None, None
+
+
+def _promised(layout: Layout, video: Video, name: str, record: Path) -> set[Path]:
+    """Return the files that a record promises; a folder of them stands for what is in it."""
+    step = steps.load(name)
+    named = promises.promised(step, layout, video, step.RECORD.find(record)) or []
+    home = layout.folder(video)
+    return {path if path.parent == home else path.parent for path in named}
+
+
+def _state(reach: Reach) -> Iterator[Found]:
+    """Yield what the workflow noted of states that no configuration has."""
+    layout, kind = reach.layout, "notes of earlier states"
+    markers = set(layout.marker_folder("").rglob("b*.jsonl"))
+    old = {path for path in markers if not _current(reach, path)}
+    for path in sorted(old):
+        yield kind, path
+    in_use = {path.name.rsplit(".", 2)[0] for path in markers - old}
+    in_use |= {shard.name for graph in reach.graphs for shard in graph.index.shards}
+    for path in sorted(layout.shard("").parent.glob("*.json")):
+        if path.stem not in in_use:
+            yield kind, path
+    digests = {graph.index.digest for graph in reach.graphs}
+    for path in sorted(layout.index("").parent.glob("*.json")):
+        if path.stem not in digests:
+            yield kind, path
+    for path in sorted(layout.settings("", "").parent.rglob("*.json")):
+        if not _named_by_a_run(reach, path):
+            yield kind, path
+
+
+def _current(reach: Reach, marker: Path) -> bool:
+    """Tell whether a configuration asks for the results that a marker speaks of."""
+    step = marker.parent.relative_to(reach.layout.marker_folder("")).as_posix()
+    return marker.name.split(".")[2] in reach.fingerprints.get(step, ())
+
+
+def _named_by_a_run(reach: Reach, path: Path) -> bool:
+    """Tell whether a configuration, or the lineage of a run, names some settings."""
+    step = path.parent.relative_to(reach.layout.settings("", "").parent)
+    name, _, fingerprint = path.stem.rpartition(".")
+    name = (step / name).as_posix()
+    if name == "train":
+        return any(fingerprint == f"{spec.name}-{spec.run_id}" for spec in reach.specs)
+    asked = reach.fingerprints.get(name, set())
+    told: Iterator[Mapping[str, Any]] = (run.step_fingerprints or {} for run in reach.launched)
+    return fingerprint in asked or any(one.get(name) == fingerprint for one in told)
+
+
+def _encoded(reach: Reach) -> Iterator[Found]:
+    """Yield what encoders made that no run takes."""
+    for folder in sorted(reach.layout.encoded("").glob("*")):
+        if not folder.is_dir():
+            continue
+        taken = reach.encoders.get(folder.absolute())
+        if taken is None:
+            yield "encoded for no run", folder
+        else:
+            yield from (("encoded for no run", path) for path in _untaken(reach, folder, taken))
+
+
+def _untaken(reach: Reach, folder: Path, taken: set[str]) -> Iterator[Path]:
+    """Yield the files of some encoders that no record of a run's settings names."""
+    here = reach.listed.keys() | reach.kept
+    named = set[Path]()
+    for video in sorted(folder.glob(f"{HASHED}/*")):
+        if video.name not in here:
+            yield video
+            continue
+        for record in video.glob("*.json"):
+            if record.stem in taken:
+                named |= {folder / name for name in _files(record)}
+            else:
+                yield record
+    for kept in sorted(folder.rglob("*.safetensors")):
+        if kept not in named and (kept.parent.name in here or kept.parents[1].name in SHARED):
+            yield kept
+
+
+SHARED = ("texts", "clips")  # of the folders of an encoder, those that are no video's own
+
+
+def _files(record: Path) -> Sequence[str]:
+    try:
+        return list(read_json(record, dict).get("files") or ())
+    except (Broken, FileNotFoundError):
+        return ()
+
+
+def _logs(reach: Reach, days: float) -> Iterator[Found]:
+    """Yield the log folders of commands that ended so many days ago."""
+    roots = {Path(spec.settings.output_dir) for spec in reach.specs} | {Path("runs")}
+    roots |= {run.path.parent for run in reach.runs}
+    oldest = time.time() - days * DAY_S
+    for root in sorted(roots):
+        for folder in sorted(root.glob("*/")):
+            log = folder / "spark_trainer.log"
+            named = LOGS.match(folder.name) and not RunFolder(folder).exists()
+            if named and log.is_file() and log.stat().st_mtime < oldest:
+                yield "logs", folder

@@ -1,0 +1,125 @@
+"""Lineage is told both ways, over three generations with a clip replaced between."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_trainer.config import Run
+from spark_trainer.data import manifest
+from spark_trainer.data.layout import Layout
+from spark_trainer.errors import UserError
+from spark_trainer.runs import folder
+from spark_trainer.runs.folder import RunFolder
+from spark_trainer.store import clips, lineage
+from spark_trainer.store.lineage import Runs
+
+OLD, NEW, KEPT, HELD = (digit * 64 for digit in "abcd")
+
+
+def write(runs: Path, name: str, videos: list[str], **said: Any) -> RunFolder:
+    """A run's folder as a launch leaves it; HELD is held out."""
+    run = RunFolder(runs / name)
+    run.path.mkdir(parents=True)
+    chosen = Run(split={"validation": 0, "validation_paths": ["held.mp4"]})
+    settings = chosen.model_dump(mode="json")
+    run.run_file.write_text(json.dumps({"settings": settings, "versions": {"frames": "0" * 16}}))
+    entries = [
+        {
+            "id": video,
+            "frames_dir": None,
+            "audio": None,
+            "meta": {"source_path": "held.mp4" if video == HELD else f"{video[0]}.mp4"},
+        }
+        for video in sorted(videos)
+    ]
+    manifest.write(run.manifest, entries)
+    model = said.pop("transcriber_model", None)
+    lineage_said = {
+        "videos": {video: {"captioner": "blip", "transcriber_model": model} for video in videos},
+        "manifest_sha256": "0" * 64,
+        "spark_trainer": "1",
+        "code": None,
+        "python": "3.11",
+        "packages": {"torch": "2"},
+        "processes": 1,
+        "device": "cpu",
+        "gpus": [],
+    }
+    run.lineage.write_text(json.dumps(lineage_said | said))
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    """Grandchild from child from first; OLD was replaced by NEW after first; another heard both."""
+    write(tmp_path / "runs", "first-11111111", [OLD, KEPT, HELD])
+    write(tmp_path / "runs", "child-22222222", [NEW, KEPT, HELD], base_run="first-11111111")
+    write(tmp_path / "runs", "grand-33333333", [NEW, HELD], continued_from="child-22222222")
+    heard = str(tmp_path / "runs/first-11111111/final/ct2")
+    write(tmp_path / "runs", "deaf-44444444", [KEPT], transcriber_model=heard)
+    return Runs(folder.below(tmp_path / "runs"))
+
+
+def named(links: list[lineage.Link]) -> list[str]:
+    return [str(link) for link in links]
+
+
+def test_a_run_is_traced_to_all_before_and_after(runs: Runs, tmp_path: Path) -> None:
+    grand = lineage.of_run(runs.folders["grand-33333333"], runs, Layout(tmp_path))
+    assert [lineage.Link(**link).earlier for link in grand["before"]] == [
+        "child-22222222",
+        "first-11111111",
+    ]
+    assert grand["after"] == []
+    assert grand["videos"] == {"train": 1, "validation": 1}
+    first = lineage.of_run(runs.folders["first-11111111"], runs, Layout(tmp_path))
+    assert set(named([lineage.Link(**link) for link in first["after"]])) == {
+        "child-22222222 begins with the weights of first-11111111",
+        "deaf-44444444 has transcripts by first-11111111",
+        "grand-33333333 goes on from child-22222222",
+    }
+    assert "grand-33333333 goes on from child-22222222" in lineage.text(first)
+
+
+@pytest.mark.parametrize(
+    ("video", "saw", "through"),
+    [
+        (OLD, {"first": "train"}, {"child", "grand", "deaf"}),
+        (NEW, {"child": "train", "grand": "train"}, set()),
+        (KEPT, {"first": "train", "child": "train", "deaf": "train"}, {"grand"}),
+        (HELD, dict.fromkeys(("first", "child", "grand"), "validation"), {"deaf"}),
+    ],
+)
+def test_a_video_is_traced_to_every_run(
+    video: str, saw: dict[str, str], through: set[str], runs: Runs, tmp_path: Path
+) -> None:
+    said = lineage.of_clip(clips.Clip(video, ()), runs, Layout(tmp_path))
+    assert {name[:-9]: split for name, split in said["runs"].items()} == saw
+    assert {name[:-9] for name in said["through"]} == through
+    assert video in lineage.text(said)
+
+
+def test_a_damaged_lineage_is_named(runs: Runs, tmp_path: Path) -> None:
+    run = runs.folders["deaf-44444444"]
+    run.lineage.write_text("{")
+    with pytest.raises(UserError, match=r"deaf-44444444/lineage.json: .*damaged"):
+        lineage.of_clip(clips.Clip(KEPT, ()), runs, Layout(tmp_path))
+
+
+def test_a_video_is_found_by_what_a_user_knows_of_it(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "out")
+    layout.state.mkdir(parents=True)
+    rows = {"videos/a/dog.mp4": [1, 1, OLD], "videos/b/dog.mp4": [1, 1, NEW]}
+    layout.index_cache.write_text(json.dumps(rows))
+    assert clips.find(layout, OLD[:8]).hash == OLD
+    assert clips.find(layout, "b/dog.mp4").hash == NEW
+    assert clips.find(layout, KEPT).hash == KEPT  # whole, so it may be forgotten ahead
+    with pytest.raises(UserError, match="names 2 videos"):
+        clips.find(layout, "dog.mp4")
+    with pytest.raises(UserError, match="no video here"):
+        clips.find(layout, "cat.mp4")
+    file = tmp_path / "new.mp4"
+    file.write_bytes(b"new")
+    assert len(clips.find(layout, str(file)).hash) == 64

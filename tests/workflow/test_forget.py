@@ -1,0 +1,156 @@
+"""A video goes from a store and from the runs that saw it, and does not come back."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.families import tiny_pipelines
+
+from .conftest import Clips, Workspace, three, without_training
+
+pytestmark = pytest.mark.long
+
+SMALL: dict[str, Any] = {
+    "model_type": "diffusion",
+    "clip": {"num_frames": 4, "fps": 4, "source": "video", "sizes": [[32, 32]]},
+    "text": {"answer": "a film of {source_path}"},
+    "split": {"validation": 0, "validation_paths": ["c*", "d*"]},
+    "batch_size": 1,
+    "num_samples": 2,
+    "num_sampling_steps": 2,
+    "num_workers": 0,
+    "allow_cpu": True,
+    "min_gpus": 0,
+    "gpus": 0,
+}
+# Kills the process at its n-th removal or renaming of something.
+KILLED = """
+import os, runpy, signal, sys
+left = int(sys.argv.pop(1))
+def hook(event, arguments):
+    global left
+    if event in ("os.remove", "os.rmdir", "os.rename"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+runpy.run_module("spark_trainer", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Workspace:
+    """Three clips, an AnimateDiff that has seen them, and one that goes on from it."""
+    workspace = three(tmp_path_factory.mktemp("learnt"), clips)
+    pipeline = tiny_pipelines.animatediff(tmp_path_factory.mktemp("pipeline"))
+    runs: dict[str, Any] = {"first": {"max_steps": 1}}
+    workspace.configure("train", runs=runs, model_name=str(pipeline), **SMALL)
+    assert workspace.build("train")["train_run"] == 1
+    runs["second"] = {"max_steps": 2, "continue_from": "first"}
+    assert workspace.build("train")["train_run"] == 1
+    return workspace
+
+
+@pytest.fixture
+def store(learnt: Workspace, tmp_path: Path) -> Workspace:
+    """A copy whose further runs train nothing."""
+    return learnt.copy(tmp_path / "here", without_training(tmp_path / "tree"))
+
+
+def forget(workspace: Workspace, *words: str) -> str:
+    done = workspace.call("forget", "clips/dog.mp4", "--reason", "no consent", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def files(workspace: Workspace) -> Iterator[Path]:
+    for folder in ("out", "runs"):
+        yield from (path for path in (workspace.folder / folder).rglob("*") if path.is_file())
+
+
+def contents(workspace: Workspace) -> dict[str, str]:
+    """Path -> digest of every file of the store and of the runs."""
+    return {
+        path.relative_to(workspace.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files(workspace)
+        if path.suffix != ".log"
+    }
+
+
+def test_nothing_of_it_is_left(store: Workspace) -> None:
+    """Neither what derives from it nor its name; its hash alone says what not to take up."""
+    video = store.place("dog")[3:]
+    shown = [one for one in json.loads(sample_list(store).read_text()) if one["video"] == video]
+    assert shown
+    own = {digest for path, digest in contents(store).items() if video in path}
+    beside = sample_list(store).parent.relative_to(store.folder)
+    own |= {contents(store)[f"{beside}/{one['file']}"] for one in shown}
+    assert len(own) > 5
+    told = forget(store, "--yes")
+    assert "first-" in told
+    assert "second-" in told
+    assert not [path for path, digest in contents(store).items() if digest in own]
+    named = {path for path in files(store) if b"dog.mp4" in path.read_bytes()}
+    assert {path.name for path in named} <= {"index.json", "spark_trainer.log", "config.yaml"}
+    hashed = {path for path in files(store) if video.encode() in path.read_bytes()}
+    kinds = {path.parent.name if path.parent.name == "shards" else path.name for path in hashed}
+    assert kinds <= {"index.json", f"{video}.json", "lineage.json", "shards", "spark_trainer.log"}
+    assert (store.clips / "dog.mp4").is_file()
+
+
+def sample_list(workspace: Workspace) -> Path:
+    return sorted(workspace.folder.glob("runs/first-*/samples/*.json"))[-1]
+
+
+def test_it_does_not_come_back(store: Workspace) -> None:
+    """Under no name, and nothing is made again of those that stay."""
+    video = store.place("dog")
+    forget(store, "--yes")
+    (store.clips / "other.mp4").write_bytes((store.clips / "dog.mp4").read_bytes())
+    runs = store.config["train"].pop("runs")  # the second can't go on from other data
+    stood = [folder.stat().st_mtime_ns for folder in sorted(store.output.glob("??/*/frames"))]
+    outcome = store.snakemake("manifest")
+    assert outcome.status == 0
+    made = [folder.stat().st_mtime_ns for folder in sorted(store.output.glob("??/*/frames"))]
+    assert made == stood
+    assert "'clips/other.mp4': forgotten on" in outcome.stderr
+    assert "no consent" in outcome.stderr
+    assert len(store.manifest()) == 2
+    assert video not in store.manifest()
+    store.configure("train", runs={"first": runs["first"]})
+    store.command()
+    told = json.loads(store.call("lineage", "clips/other.mp4", "--json").stdout)
+    assert told["forgotten"]["reason"] == "no consent"
+    assert {name.split("-")[0]: split for name, split in told["runs"].items()} == {
+        "first": "validation",
+        "second": "validation",
+    }
+
+
+def test_saying_what_would_go_removes_nothing(store: Workspace) -> None:
+    before = contents(store)
+    forget(store, "--dry-run")
+    assert contents(store) == before
+    assert store.call("forget", "clips/dog.mp4").returncode == 1  # nobody can be asked
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("number", [1, 5, 9, 14, 22, 30])
+def test_a_call_that_was_killed_is_finished_by_the_next(
+    store: Workspace, tmp_path: Path, number: int
+) -> None:
+    whole = store.copy(tmp_path / "whole")
+    forget(whole, "--yes")
+    died = store.call(str(number), "forget", "clips/dog.mp4", "--yes", program=("-c", KILLED))
+    assert died.returncode == -9
+    assert store.call("forget", "clips/dog.mp4", "--yes").returncode == 0
+
+    def kept(workspace: Workspace) -> dict[str, str]:
+        of_time = ("forgotten/", "lineage.json", ".holder")
+        return {k: v for k, v in contents(workspace).items() if not any(t in k for t in of_time)}
+
+    assert kept(store) == kept(whole)

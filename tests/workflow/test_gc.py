@@ -1,0 +1,58 @@
+"""What nothing reaches goes; what a configuration, a manifest or a run reaches stays."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .conftest import Workspace
+
+pytestmark = pytest.mark.long
+
+
+def gc(workspace: Workspace, *words: str) -> str:
+    done = workspace.call("gc", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_fresh_store_has_nothing_to_remove(built: Workspace) -> None:
+    assert "nothing to remove" in gc(built)
+    assert built.build() == {"manifest": 1} or built.build() == {}
+
+
+def test_what_is_left_of_earlier_states_goes(built: Workspace) -> None:
+    """A video that was removed, a captioner that was taken out, other settings, old logs."""
+    built.config["caption"] = {"enabled": True, "captioner_backend": "imagenet-tags"}
+    built.build()
+    place = built.place("dog")
+    (built.clips / "dog.mp4").unlink()
+    built.configure("caption", enabled=False)
+    built.configure("frames", frame_rate=2.0)
+    told = gc(built, "--dry-run")
+    assert place not in told  # the manifest still names it
+    built.build()
+    told = gc(built, "--dry-run", "--logs-older-than", "0")
+    before = built.digests()
+    assert place in told
+    assert built.digests() == before
+    gc(built, "--yes", "--logs-older-than", "0")
+    assert not (built.output / place).exists()
+    assert not list(built.folder.glob("runs/*/spark_trainer.log"))
+    assert "nothing to remove" in gc(built)
+    assert "frames_shard" not in built.build()
+    after = built.digests()
+    assert {path: before[path] for path in after} == after
+    assert place not in "".join(built.manifest())
+
+
+def test_nobody_removes_while_a_build_is_at_work(built: Workspace) -> None:
+    command = built.command("manifest", "--forceall")
+    process = psutil.Popen(command, cwd=built.folder, env=built.environment(), stderr=-3)
+    while not (built.output / ".spark/lock").exists():
+        assert process.is_running()
+    done = built.call("gc", "--yes")
+    process.wait()
+    assert done.returncode == 1
+    assert "is in use by" in done.stderr
+    assert Path(built.output).is_dir()
