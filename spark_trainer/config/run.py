@@ -26,9 +26,12 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
     @property
     def samples_per_call(self) -> int:
         """Return how many samples a process takes at once: `batch_size` counts answers to them."""
-        if self.model_type != "rft":
-            return self.batch_size
-        return max(1, self.batch_size // self.rft.num_generations)
+        return max(1, self.batch_size // self.rows_per_sample)
+
+    @property
+    def rows_per_sample(self) -> int:
+        """Return how many rows of a batch a sample makes: its answers, where those are learnt."""
+        return self.rft.num_generations if self.model_type == "rft" else 1
 
     @property
     def bucketed(self) -> bool:

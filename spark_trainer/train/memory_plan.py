@@ -131,7 +131,7 @@ class Planner:
     def _shared(self, run: Run) -> Run:
         """Return a run with the batch that a process takes of an update, where that is smaller."""
         samples = run.samples_per_update
-        most = -(-samples // self.topology.world_size)
+        most = -(-samples // self.topology.world_size) * run.rows_per_sample
         return run.model_copy(
             update={"batch_size": min(run.batch_size, most), "global_batch_size": samples}
         )
@@ -149,7 +149,8 @@ class Planner:
 def planned(run: Run, topology: Topology, found: Pass) -> Plan:
     """Return the plan of a run whose pass is known."""
     share = _share(run, topology.world_size, found)
-    passes = -(-run.samples_per_update // topology.world_size // run.batch_size)
+    rows = run.samples_per_update * run.rows_per_sample
+    passes = -(-rows // topology.world_size // run.batch_size)
     average = 4 * found.num_learnt if run.ema_decay else 0
     moving = 8 * max(found.shapes) if run.ema_decay else 0  # two copies of one weight
     gradients = int(share.gradient * found.num_learnt)

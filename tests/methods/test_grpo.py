@@ -14,7 +14,8 @@ from spark_trainer.rewards.base import Answered
 from spark_trainer.rewards.combined import Rewards, Scored
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import launch, memory_check, memory_plan, setup
-from spark_trainer.train.memory_pass import Data, Moment
+from spark_trainer.train.loop import Trainer
+from spark_trainer.train.memory_pass import Data, Layer, Moment
 from spark_trainer.train.memory_plan import Planner
 from spark_trainer.train.topology import Topology
 from tests.families import tiny
@@ -27,6 +28,7 @@ from tests.train.conftest import (
     train,
     write_run,
 )
+from tests.train.test_memory_plan import NEAR, real
 
 from . import squares
 
@@ -276,10 +278,19 @@ def test_what_it_takes_of_memory_is_known_before(rft: Any, data: Path) -> None:
     assert alone.plan(held).gathered == 0
     assert Planner(Topology(1, 1, "cpu"), None).plan(held).peak
     shared = held.model_copy(update={"fsdp": True})
-    passing = replace(taken, moments=(Moment(0, 0),))  # a large model's takes less than its weights
-    plan = memory_plan.planned(shared, Topology(1, 64, "cpu"), passing)
-    assert plan.gathered == 4 * taken.num_weights
+    deep = replace(taken, layers=(*(Layer(1000, 1000),) * 99, Layer(0, 0)), moments=(Moment(0, 0),))
+    plan = memory_plan.planned(shared, Topology(1, 64, "cpu"), deep)
+    assert plan.gathered == 4 * deep.num_weights
     assert plan.peak == plan.weights + plan.optimizer + plan.gathered + taken.generating
     assert memory_check.too_large(replace(plan, gathered=3 * 2**30, peak=2**32), 2**31) == (
         "4.0 GiB of each GPU, 3.0 of it all weights at once, to generate answers, which has 2.0"
     )
+
+
+def test_what_it_takes_of_memory_is_what_tensors_take(rft: Any, data: Path) -> None:
+    """A batch is of answers: a process takes as many of an update as there are to its prompts."""
+    made = rft()
+    trainer = Trainer.build(setup.prepare(write_run(made)))
+    plan = Planner(Topology(1, 1, "cpu"), Data(data, data.parent)).plan(made.settings)
+    print(plan)
+    assert plan.peak == pytest.approx(real(trainer), rel=NEAR)
