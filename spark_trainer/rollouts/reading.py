@@ -33,14 +33,12 @@ class Questions(Texts):
         longest: tokens of an answer at most.
         shuffles: whether each question is asked about shuffled frames too.
         sends: whether a server is to see the frames.
-        beside: networks that stay on the device beside the one that learns.
     """
 
     family: ChatModel
     longest: int = field(kw_only=True)
     shuffles: bool = field(kw_only=True)
     sends: bool = field(kw_only=True)
-    beside: "tuple[torch.nn.Module, ...]" = field(default=(), kw_only=True)
 
     def read(self, number: int) -> Any:
         """See `Reader`.
@@ -78,11 +76,8 @@ class Questions(Texts):
     def ready(self, batch: Batch, device: "torch.device") -> Batch:
         return learning.ready(batch, device)
 
-    def resident(self) -> "list[torch.nn.Module]":
-        return [*self.beside]
-
     def largest(self, run: Run) -> Batch:
-        """See `Reader`: the longest answers to the longest question."""
+        """See `Reader`: the longest answers to the longest question, asked of several videos."""
         import torch
 
         if len(self.samples):
@@ -92,12 +87,15 @@ class Questions(Texts):
             read = [self._grey_question(*unknown(run))]
         question = max(read, key=lambda one: len(one.encoded.labels))
         with torch.no_grad():
-            seen = Seen(question, towers.features(self.loaded.model, question.encoded.vision))
+            features = towers.features(self.loaded.model, question.encoded.vision)
         [end, *_] = exchanges.ends(self.loaded)
         longest = Answer((end,) * self.longest, (0.0,) * self.longest, ended=True)
-        groups = [Group(seen, [longest] * run.batch_size, [1.0] * run.batch_size, flat=False)]
-        [batch] = learning.batches(self.family, self.loaded, run, groups)
-        return batch
+        num = run.rft.num_generations
+        groups = [
+            Group(Seen(question, features), [longest] * num, [1.0] * num, flat=False)
+            for _ in range(-(-run.batch_size // num))
+        ]
+        return learning.batches(self.family, self.loaded, run, groups)[0]
 
 
 def question(family: ChatModel, loaded: Loaded, sample: Sample, sends: bool) -> Question:

@@ -60,6 +60,7 @@ class Trainer:
 
         model = strategy.prepare(setup.loaded.model.train(), optimizer)
         weights = [p for p in model.parameters() if p.requires_grad]
+        setup.method.begin(lambda: [strategy.held(weight) for weight in weights])
         average = optim.average(weights, run)
         [schedule] = schedules
         state = State(strategy, setup.folder, setup.launched.run_id, schedule, average)
@@ -171,7 +172,8 @@ class Trainer:
         """
         method, updates, accelerator = self.setup.method, self.updates, self.setup.accelerator
         objective, reader = method.objective, self.setup.validation
-        with self.averaged():
+        generating = updates.strategy.gathered() if method.generates else contextlib.nullcontext()
+        with self.averaged(), generating:
             values = evaluation.held_out(
                 updates.strategy, method, updates.model, reader, self.stopping
             )

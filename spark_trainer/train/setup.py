@@ -23,7 +23,6 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import log
 from spark_trainer.train import strategies
-from spark_trainer.train.strategies.base import Strategy
 
 
 class TrainingError(UserError):
@@ -68,9 +67,7 @@ def prepare(folder: Path) -> Setup:
     check = kind.reference_check(run)
     samples = _splits(here, launched.data_root, run, family, check)
     method = kind(run, family, model(run, family, launched.device))
-    _check_generating(method, strategies.of(run)(run, accelerator))
-    reading = samples, accelerator.device, launched.encoded_files
-    training, validation = method.readers(*reading)
+    training, validation = method.readers(samples, accelerator.device, launched.encoded_files)
     beside = family.beside(method.loaded, run)
     return Setup(here, run, launched, accelerator, method, training, validation, beside)
 
@@ -98,15 +95,6 @@ def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder.log)
     return run, launched, made
-
-
-def _check_generating(method: Method, strategy: Strategy) -> None:
-    if method.generates and strategy.shards_weights:
-        key = "use_deepspeed" if method.run.use_deepspeed else "fsdp"
-        raise TrainingError(
-            f"train.{key}: expected processes that hold all weights with model_type: "
-            f"{method.run.model_type}, each generates answers of its own"
-        )
 
 
 def _check_devices(launched: LaunchedRun) -> None:

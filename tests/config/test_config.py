@@ -71,7 +71,6 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.rft.vllm.server_url",
         "expected http://…/v1 or https://…/v1 (got 'localhost:8000')",
     ),
-    ({"train": LEARNING | {"fsdp": True}}, "train.fsdp", "false with model_type: rft"),
     (
         {"train": {"rft": {"reward_funcs": ["exact"]}}},
         "train.model_type",
@@ -84,6 +83,19 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "(got '(')",
     ),
     ({"train": {"text": {"prompt": "{"}}}, "train.text.prompt", "expected a template, but"),
+    (
+        {
+            "train": LEARNING
+            | {"fsdp": True, "rft": REWARDED | {"vllm": {"server_url": "http://localhost:8000/v1"}}}
+        },
+        "train",
+        "fsdp: expected false with rft.vllm.server_url",
+    ),
+    (
+        {"train": LEARNING | {"bucketing": True}},
+        "train.bucketing",
+        "none or false with model_type: rft",
+    ),
     ({"train": LEARNING | {"compile": True}}, "train.compile", "false with model_type: rft"),
     (
         {"train": LEARNING | {"encode_vision": True}},

@@ -58,6 +58,12 @@ def read(run: Run, key: str = "train") -> dict[str, Any]:
         if given not in (None, AUTO, allowed):
             text = f"{name}: {dotted}: expected {AUTO} or {json.dumps(allowed)}, as the run says"
             raise ConfigError(f"{text} (got {json.dumps(given)})")
+    device = _at(values, "zero_optimization.offload_param.device")
+    if device == "nvme" and run.model_type == "rft" and run.rft.beta and run.finetune == "full":
+        raise ConfigError(
+            f"{name}: zero_optimization.offload_param.device: expected cpu or none with rft.beta "
+            "and finetune: full, which keep a copy of the weights (got nvme)"
+        )
     known = FREE | {dotted.partition(".")[0] for dotted in decided}
     if unknown := sorted(values.keys() - known):
         raise ConfigError(
