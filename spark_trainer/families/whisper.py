@@ -13,7 +13,7 @@ from spark_trainer.families.kinds import export
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.speech import ENGLISH, STATES, Speech, with_sound
-from spark_trainer.speech import SAMPLE_RATE, formats
+from spark_trainer.speech import SAMPLE_RATE, formats, writing
 from spark_trainer.speech.formats import Weights, names
 from spark_trainer.speech.heard import Heard, Said
 from spark_trainer.speech.tokens import Vocabulary
@@ -170,7 +170,7 @@ class Whisper(Speech):
         mels_BMF = torch.cat([self.mels(loaded, one, run) for one in heard]).to(device)
         begun = model(input_features=mels_BMF, decoder_input_ids=prefix_BP, use_cache=False)
         silent_B = begun.logits[:, 0].float().softmax(-1)[:, tokenizer.no_speech] > NO_SPEECH
-        ids_BL = _written(model, begun.encoder_last_hidden_state, prefix_BP, tokenizer)
+        ids_BL = writing.greedy(model, begun.encoder_last_hidden_state, prefix_BP, tokenizer)
         texts = [words.text(ids) for ids in ids_BL.tolist()]
         return ["" if silent else text for silent, text in zip(silent_B, texts, strict=True)]
 
@@ -266,38 +266,3 @@ def _masked(mels_1MF: "torch.Tensor", run: Run, seed: int) -> "torch.Tensor":
     finally:
         np.random.set_state(before)
     return mels_1MF
-
-
-def _written(
-    model: Any, states_BSD: "torch.Tensor", prefix_BP: "torch.Tensor", tokenizer: Any
-) -> "torch.Tensor":
-    """Return the tokens that a model writes greedily after a prefix, without times."""
-    import torch
-    from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
-    from transformers.modeling_outputs import BaseModelOutput
-
-    known, longest = model.generation_config, model.config.max_target_positions
-    start_BP = torch.nn.functional.pad(prefix_BP, (0, 1), value=tokenizer.no_timestamps)
-    unwritten_V = torch.zeros(model.config.vocab_size, dtype=torch.bool, device=states_BSD.device)
-    unwritten_V[tokenizer.no_timestamps :] = True
-    unwritten_V[[*(known.suppress_tokens or ())]] = True
-
-    def suppress(_: Any, scores_BV: "torch.Tensor") -> "torch.Tensor":
-        """Do as upstream's `suppress_tokens`, which looks for 1,600 tokens at every step."""
-        return scores_BV.masked_fill(unwritten_V, -torch.inf)
-
-    ids_BL: torch.Tensor = GenerationMixin.generate(
-        model,
-        encoder_outputs=BaseModelOutput(last_hidden_state=states_BSD),
-        attention_mask=torch.ones_like(states_BSD[..., 0], dtype=torch.long),  # the sound is whole
-        decoder_input_ids=start_BP,
-        logits_processor=LogitsProcessorList([suppress]),
-        generation_config=GenerationConfig(
-            max_length=longest // 2,
-            begin_suppress_tokens=known.begin_suppress_tokens,
-            eos_token_id=tokenizer.eot,
-            pad_token_id=tokenizer.eot,
-            decoder_start_token_id=tokenizer.sot,
-        ),
-    )
-    return ids_BL[:, start_BP.shape[1] :]
