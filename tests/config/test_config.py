@@ -88,8 +88,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
             "train": LEARNING
             | {"fsdp": True, "rft": REWARDED | {"vllm": {"server_url": "http://localhost:8000/v1"}}}
         },
-        "train",
-        "fsdp: expected false with rft.vllm.server_url",
+        "train.use_deepspeed, fsdp",
+        "expected false with rft.vllm.server_url",
     ),
     (
         {"train": LEARNING | {"bucketing": True}},

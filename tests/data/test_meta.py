@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.data import manifest, meta
-from spark_trainer.data.joining import _sources
+from spark_trainer.data.joining import named_sources
 from spark_trainer.data.layout import Video
 from spark_trainer.steps import manifest as ours
 from spark_trainer.steps.audio import AudioRecord
@@ -66,7 +66,7 @@ RECORDS: dict[str, Record] = {
 def line(number: int, records: dict[str, Record]) -> manifest.Entry:
     """A line of our own, from records of the steps."""
     made = ours.line(VIDEO, records)
-    facts = made["meta"] | _sources(["x" * 300])
+    facts = made["meta"] | named_sources(["x" * 300])
     return {"id": f"{number:064x}", "frames_dir": None, "audio": None, "meta": facts}
 
 

@@ -297,6 +297,48 @@ def works_without_an_edited_file(clone: Clone, line: str) -> None:
     configure(clone)
 
 
+@typed(
+    "python -m spark_trainer lineage slow-1a2b3c4d",
+    "python -m spark_trainer lineage dog.mp4",
+)
+def tells_where_something_comes_from(clone: Clone, line: str) -> None:
+    said = clone.type(line.replace("slow-1a2b3c4d", "slow")).stdout
+    assert "validation" in said
+    assert "dog.mp4" in said or "imagenet-tags" in said
+
+
+@typed(
+    "python -m spark_trainer manifest diff old.jsonl",
+    "python -m spark_trainer manifest diff slow fast",
+)
+def tells_two_manifests_apart(clone: Clone, line: str) -> None:
+    shutil.copy(clone.folder / "data/processed/manifest_v1.jsonl", clone.folder / "old.jsonl")
+    assert f"{VIDEOS} videos are the same" in clone.type(line).stdout
+
+
+@typed("python -m spark_trainer validate --deep")
+def reads_the_store_whole(clone: Clone, line: str) -> None:
+    assert f"{VIDEOS + 1} videos read whole: 0 findings" in clone.type(line).stderr
+
+
+@typed(
+    "python -m spark_trainer forget dog.mp4 --dry-run",
+    'python -m spark_trainer forget dog.mp4 --reason "consent withdrawn"',
+)
+def forgets_a_video(clone: Clone, line: str) -> None:
+    """Where nobody can be asked, `--yes` is needed."""
+    clone.type(line if "--dry-run" in line else f"{line} --yes")
+    left = len(clone.manifest())
+    assert left == VIDEOS - ("--dry-run" not in line)
+
+
+@typed("python -m spark_trainer gc --dry-run", "python -m spark_trainer gc")
+def removes_what_is_out_of_use(clone: Clone, line: str) -> None:
+    clone.type(line if "--dry-run" in line else f"{line} --yes")
+    assert len(clone.manifest()) == VIDEOS - 1
+    assert clone.trained("slow").folder.is_dir()
+
+
 CI = ".ci/run"
 CLUSTER = "tests/slurm/test_demo.py"
 ELSEWHERE = {

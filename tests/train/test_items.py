@@ -137,7 +137,7 @@ def test_a_template_that_cannot_be_used_stops_at_once(tmp_path: Path, manifest: 
     family: Any = families.find(str(folder))
     samples = dataset.read(manifest, manifest.parent, Run(split={"validation": 0}), False)["train"]
     made = Texts(samples, family, family.load(str(folder), LoadOptions()), 2048, False)
-    with pytest.raises(ValueError, match=r"train\.model_name: not even a grey .* UndefinedError"):
+    with pytest.raises(ValueError, match=r"train\.model_name: not even the .* UndefinedError"):
         made[[0, 1]]
 
 

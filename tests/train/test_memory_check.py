@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.errors import UserError
+from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.system import gpu
 from spark_trainer.system.gpu import driver, registry
@@ -50,11 +51,12 @@ def card(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The programs of runs whose processes are not really started."""
+    """The programs of runs whose processes are not really started, but are taken for finished."""
     programs = []
 
     def start(program: list[str], *_: Any) -> processes.Ending:
         programs.append(program)
+        RunFolder(Path(program[-1])).summary.touch()
         return processes.Ending(0, "", 0)
 
     monkeypatch.setattr(processes, "start", start)
