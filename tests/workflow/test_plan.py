@@ -1,0 +1,125 @@
+"""What `plan` says is what the next build then does, over the cells of the rebuild matrix."""
+
+import json
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Clips, Workspace, source_tree
+
+pytestmark = pytest.mark.long
+
+Act = Callable[[], object]
+
+
+def plan(workspace: Workspace, *words: str) -> dict[str, Any]:
+    before = state(workspace)
+    done = workspace.call("plan", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert state(workspace) == before
+    return dict(json.loads(done.stdout))
+
+
+def state(workspace: Workspace) -> list[str]:
+    """What of a store no dry run changes: all but the lists that planning needs."""
+    noted = r"\.spark/(index|shards|settings|parts|videos|seen|index\.json)|config\.yaml"
+    found = (p.relative_to(workspace.folder).as_posix() for p in workspace.folder.rglob("*"))
+    return sorted(path for path in found if not re.search(noted, path) and path[:10] != ".snakemake")
+
+
+def processed(workspace: Workspace, since: float) -> dict[str, int]:
+    """Step -> videos that its jobs made something of, as their markers tell."""
+    sealed = workspace.output / ".spark/sealed"
+    made: Counter[str] = Counter()
+    for marker in sealed.rglob("b*.jsonl"):
+        step = marker.parent.relative_to(sealed).as_posix()
+        if step != "manifest" and marker.stat().st_mtime >= since:
+            counts = json.loads(marker.read_text())
+            made[step] += sum(counts.values()) - counts.get("current", 0)
+    return dict(made)
+
+
+def holds(workspace: Workspace, *words: str) -> dict[str, Any]:
+    """Plan, build, and compare; returns the plan."""
+    said, since = plan(workspace, *words), time.time()
+    outcome = workspace.snakemake(*(words or ("manifest",)))
+    assert said["jobs"] == outcome.jobs
+    if outcome.status == 0:
+        videos = {name: sum(len(one["videos"]) for one in due) for name, due in said["steps"].items()}
+        assert videos == processed(workspace, since)
+    return said
+
+
+def reasons(said: dict[str, Any], step: str) -> list[tuple[str, str]]:
+    return [(one["why"]["kind"], *one["why"]["details"]) for one in said["steps"][step]]
+
+
+def test_videos_come_and_go(fresh: Workspace, clips: Clips) -> None:
+    assert reasons(holds(fresh, "manifest"), "frames") == [("added",)]
+    assert holds(fresh, "manifest")["jobs"] == {}
+    fresh.add("again", clips.content("dog", "110"))
+    assert reasons(holds(fresh, "manifest"), "audio") == [("added",)]
+    fresh.add("cup", clips.content("bunny", "011"))
+    assert reasons(holds(fresh, "manifest"), "frames") == [("changed",)]
+    (fresh.clips / "cup.mp4").rename(fresh.clips / "mug.mp4")
+    assert list(holds(fresh, "manifest")["renamed"].values()) == [["mug.mp4"]]
+    place = fresh.place("again")
+    (fresh.clips / "again.mp4").unlink()
+    said = holds(fresh, "manifest")
+    assert list(said["removed"].values()) == [["again.mp4"]]
+    assert [one["paths"] for one in said["unreachable"]] == [[f"out/{place}"]]
+    fresh.configure("index", shard_size=3)
+    assert not any(holds(fresh, "manifest")["steps"].values())
+
+
+def test_settings_change_there_and_back(built: Workspace, tmp_path: Path) -> None:
+    built.configure("caption", enabled=True, captioner_backend="imagenet-tags", threshold=0.0)
+    assert reasons(holds(built, "manifest"), "caption/imagenet-tags") == [("first",)]
+    built.configure("frames", frame_rate=2)
+    said = holds(built, "manifest")
+    why = [("settings", "frames.frame_rate: 1 → 2")]
+    assert [reasons(said, step) for step in said["steps"]] == [why, why, why]
+    assert said["estimate"]["unknown"] == []
+    assert said["estimate"]["seconds"] > 0
+    built.configure("caption", threshold=1.0)
+    built.configure("audio", sample_rate=8000)
+    said = holds(built, "manifest")
+    assert reasons(said, "audio") == [("settings", "audio.sample_rate: 16000 → 8000")]
+    assert reasons(said, "select") == [("settings", "caption.threshold: 0 → 1")]
+    built.configure("frames", frame_rate=1.0)
+    assert holds(built, f"out/{built.place('dog')}/frames.json")["jobs"] == {"frames": 1}
+    built.configure("caption", enabled=False)
+    said = holds(built, "manifest")
+    assert len(said["steps"]["frames"][0]["videos"]) == 2  # dog has it by now
+    assert said["switched_off"] == ["select"]
+
+
+def test_trouble_is_tried_again(built: Workspace, tmp_path: Path) -> None:
+    """A step that failed, files that are gone and are taken back, another version of a step."""
+    home = built.output / built.place("cup")
+    home.rename(home.with_name("aside"))
+    home.write_text("in the way")
+    built.configure("frames", frame_rate=2)
+    assert "frames_shard" in plan(built, "manifest")["jobs"]
+    assert built.snakemake("manifest").status != 0
+    home.unlink()
+    home.with_name("aside").rename(home)
+    holds(built, "manifest")
+    shutil.rmtree(built.output / built.place("dog") / "frames")
+    assert plan(built, "manifest")["jobs"] == {}
+    built.configure("caption", enabled=True, captioner_backend="imagenet-tags", threshold=0.0)
+    assert built.snakemake("manifest").status != 0
+    said = holds(built, "manifest")
+    assert "frames_shard" in said["jobs"]
+    tree = source_tree(tmp_path / "upgraded")
+    step = tree / "spark_trainer/steps/audio.py"
+    step.write_text(re.sub(r"VERSION = (\d+)", "VERSION = 99", step.read_text()))
+    built.tree = tree
+    [(kind, version)] = reasons(holds(built, "manifest"), "audio")
+    assert (kind, version.rpartition("→")[2]) == ("settings", " 99 of its results")
