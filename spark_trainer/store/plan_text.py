@@ -73,7 +73,8 @@ def _manifest(plan: Plan) -> Iterator[str]:
     if gone:
         yield f"{_named(gone)} removed"
     if renamed := last.renamed(graph):
-        yield f"{_named(names[0] for names in renamed.values())}: found under other names"
+        every = [name for names in renamed.values() for name in names]
+        yield f"under other names: {_named(every)}"
     if off := last.switched_off(graph):
         yield f"{', '.join(off)}: not asked for any more"
     if plan.manifest:

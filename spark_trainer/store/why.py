@@ -9,7 +9,6 @@ from typing import Any
 from spark_trainer import steps
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Shard, Video
-from spark_trainer.errors import UserError
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.difference import changes
 from spark_trainer.runs.record import flat
@@ -89,7 +88,7 @@ class Reasons:
         record: Record | None = step.RECORD.find(path)
         named = promises.promised(step, layout, video, record)
         if record is None and not path.exists():
-            return self._without(video)
+            return self._without(step, video)
         if record is None or named is None:
             return Why("damaged", (path.name,))
         if record.video != video.hash:
@@ -102,8 +101,10 @@ class Reasons:
         home = layout.folder(video)
         return Why("gone", (gone.relative_to(home).parts[0],))
 
-    def _without(self, video: Video) -> Why:
-        """Say why there is no record: the video is new, or the step is."""
+    def _without(self, step: Step[Any, Any], video: Video) -> Why:
+        """Say why there is no record: it was taken back, or the video is new, or the step is."""
+        if self.graph.layout.marker_folder(step.name) in {path.parent for path in self.untrue}:
+            return Why("gone", (step.name,))
         if next(self.graph.layout.folder(video).glob("*.json"), None):
             return Why("first")
         files = self.graph.index.sources[video.hash]
@@ -141,7 +142,7 @@ class Reasons:
                     if earlier != self.graph.fingerprints[name]:
                         yield from self._differing(name, earlier, _up_to(steps.load(name).VERSION))
                 return
-        if [made_by.VERSION] != [*versions]:
+        if [*versions] != [made_by.VERSION]:
             yield from _raised(made_by, versions[0])
         elif not own:
             yield f"{step}: another model"

@@ -30,7 +30,9 @@ def state(workspace: Workspace) -> list[str]:
     """What of a store no dry run changes: all but the lists that planning needs."""
     noted = r"\.spark/(index|shards|settings|parts|videos|seen|index\.json)|config\.yaml"
     found = (p.relative_to(workspace.folder).as_posix() for p in workspace.folder.rglob("*"))
-    return sorted(path for path in found if not re.search(noted, path) and path[:10] != ".snakemake")
+    return sorted(
+        path for path in found if not re.search(noted, path) and path[:10] != ".snakemake"
+    )
 
 
 def processed(workspace: Workspace, since: float) -> dict[str, int]:
@@ -51,7 +53,9 @@ def holds(workspace: Workspace, *words: str) -> dict[str, Any]:
     outcome = workspace.snakemake(*(words or ("manifest",)))
     assert said["jobs"] == outcome.jobs
     if outcome.status == 0:
-        videos = {name: sum(len(one["videos"]) for one in due) for name, due in said["steps"].items()}
+        videos = {
+            name: sum(len(one["videos"]) for one in due) for name, due in said["steps"].items()
+        }
         assert videos == processed(workspace, since)
     return said
 
