@@ -12,6 +12,7 @@ from spark_trainer.data.layout import Shard, Video
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.spec import RunSpec
 from spark_trainer.steps import manifest
 from spark_trainer.store.costs import ENCODE, Costs, Training
 from spark_trainer.store.due_runs import DueRun, earlier_runs
@@ -129,8 +130,8 @@ class Plan:
     def runs(self) -> list[DueRun]:
         """List the runs that are due, in the order of the configuration."""
         due = {job.wildcards["run"] for job in self.jobs if job.rule == RUN}
-        specs = RunGraph(self.graph).specs
-        return [DueRun.of(specs[name], earlier_runs(specs[name])) for name in specs if name in due]
+        specs = [spec for name, spec in self._specs.items() if name in due]
+        return [DueRun.of(spec, earlier_runs(spec)) for spec in specs]
 
     @property
     def manifest(self) -> bool:
@@ -159,9 +160,9 @@ class Plan:
             cores += seconds * min(job.threads, self.machine.cores)
             gpus += seconds * min(job.gpus, self.machine.gpus)
         shared = max(cores / self.machine.cores, gpus / max(1, self.machine.gpus))
-        known = [job for job in self.jobs if self._seconds(job, 0) is not None]
-        unknown = dict.fromkeys(self._name(job) for job in self.jobs if job not in known)
-        return Taking(max(longest, shared), alone, gpus, self._bytes(), tuple(unknown))
+        missing = (job for job in self.jobs if self._seconds(job, 0) is None)
+        unknown = tuple(dict.fromkeys(map(_name, missing)))
+        return Taking(max(longest, shared), alone, gpus, self._bytes(), unknown)
 
     def _videos(self, job: Job) -> Shard:
         """Return the videos that a step's job looks at; that of a single one is a shard of one."""
@@ -171,13 +172,16 @@ class Plan:
         return Shard(video.bits, (video,))
 
     @cached_property
+    def _specs(self) -> dict[str, RunSpec]:
+        return RunGraph(self.graph).specs
+
+    @cached_property
     def _costs(self) -> Costs:
         return Costs(self.graph, [*dict.fromkeys(job.kind for job in self.jobs if job.kind)])
 
     @cached_property
     def _trained(self) -> dict[str, Training | None]:
-        specs = RunGraph(self.graph).specs
-        return {run.name: Training.of(earlier_runs(specs[run.name])) for run in self.runs}
+        return {run.name: Training.of(earlier_runs(self._specs[run.name])) for run in self.runs}
 
     def _seconds(self, job: Job, due: int) -> float | None:
         """Estimate how long a job takes; None where no such job has been at work here."""
@@ -196,12 +200,13 @@ class Plan:
         shard = shards.get(job.wildcards["shard"])
         return len(shard.videos) if shard else 0
 
-    def _name(self, job: Job) -> str:
-        return f"run {job.wildcards['run']}" if job.rule == RUN else str(job.kind)
-
     def _bytes(self) -> int:
         sizes = [(self._costs.bytes_of(name) or 0) * len(due) for name, due in self.steps.items()]
         return round(sum(sizes)) + sum(one.bytes for one in self._trained.values() if one)
+
+
+def _name(job: Job) -> str:
+    return f"run {job.wildcards['run']}" if job.rule == RUN else str(job.kind)
 
 
 def taken_back(graph: VideoGraph) -> frozenset[Path]:
@@ -217,7 +222,7 @@ def taken_back(graph: VideoGraph) -> frozenset[Path]:
 
 def still_there(graph: VideoGraph) -> list[Path]:
     """List the markers of the manifest's steps that a dry run takes for true, and no build will."""
-    names = [*steps.enabled(graph.config), manifest.NAME]
-    asked = [*(path for name in names for path in graph.markers(name)), graph.manifest_marker]
     untrue = taken_back(graph)
+    names = [*steps.enabled(graph.config), manifest.NAME] if untrue else []
+    asked = [*(path for name in names for path in graph.markers(name)), graph.manifest_marker]
     return [path for path in asked if path in untrue and path.exists()]

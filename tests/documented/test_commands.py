@@ -318,6 +318,14 @@ ELSEWHERE = {
     "tests/slurm/cluster.py --install uv run pytest -m slurm": (CI, "cluster.py --install"),
     "snakemake --profile slurm": (CLUSTER, "def test_the_demo"),
     "snakemake --profile slurm manifest": (CLUSTER, "def test_the_demo"),
+    **dict.fromkeys(
+        (
+            "python -m spark_trainer plan",
+            "python -m spark_trainer plan manifest",
+            "snakemake plan",
+        ),
+        ("tests/workflow/test_plan.py", "def test_"),
+    ),
     "uv run python -m spark_trainer.config.schema --fix": (
         "tests/config/test_schema.py",
         "def test_",
