@@ -92,8 +92,8 @@ def _taking(taking: Taking) -> Iterator[str]:
     """Yield what a plan takes, and what of it isn't known."""
     without = f"; not known of {', '.join(taking.unknown)}" if taking.unknown else ""
     if taking.job_seconds:
-        gpus = f", {time(taking.gpu_seconds)} of GPUs" if taking.gpu_seconds else ""
-        yield f"time: about {time(taking.seconds)} here{gpus}, by past jobs{without}"
+        gpus = f", {_time(taking.gpu_seconds)} of GPUs" if taking.gpu_seconds else ""
+        yield f"time: about {_time(taking.seconds)} here{gpus}, by past jobs{without}"
     elif without:
         yield f"time{without.removeprefix(';')}, which never ran here"
     if taking.bytes:
@@ -117,7 +117,7 @@ def _count(things: Sequence[object], word: str) -> str:
     return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
 
 
-def time(seconds: float) -> str:
+def _time(seconds: float) -> str:
     """Return a duration in the unit that suits it: 12 s, 5 min, 3.5 h."""
     for limit, unit in ((120, "s"), (120, "min")):
         if seconds < limit:

@@ -7,6 +7,7 @@ from spark_trainer import steps
 from spark_trainer.data import manifest
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.steps.base import word
 from spark_trainer.store.costs import Costs
 from spark_trainer.store.gc import Reach
 from spark_trainer.store.last_build import LastBuild
@@ -37,15 +38,26 @@ def unreachable(
         costs: sizes of a video's results.
     """
     yield from _removed(graph, last.removed(graph), runs)
-    for name in last.switched_off(graph):
-        size = costs.bytes_of(name) if name in steps.names(graph.config) else None
-        videos = sum(video in last.sources for video in graph.index.videos)
-        yield Unreachable(f"results of {name}", (), round((size or 0) * videos))
+    for name in _switched_off(graph):
+        made_by = steps.load(name)
+        records = [made_by.path(graph.layout, video) for video in graph.index.videos.values()]
+        made = sum(record.exists() for record in records)
+        if made:
+            size = round(made * (costs.bytes_of(name) or 0))
+            yield Unreachable(f"results of {name} of {made:,} videos", (), size)
     reach = Reach([graph], runs)
     for encoders in sorted(graph.layout.encoded("").glob("*/")):
         if encoders.absolute() not in reach.encoders:
             said = "encoded for no run any more"
             yield Unreachable(said, (str(encoders),), Size.of([encoders]).bytes)
+
+
+def _switched_off(graph: VideoGraph) -> list[str]:
+    """Name the steps that were at work here and are not asked for."""
+    sealed = graph.layout.marker_folder("")
+    found = {path.parent.relative_to(sealed).as_posix() for path in sealed.rglob("b*.jsonl")}
+    known = {name for name in found if word(name) in steps.STEPS}
+    return sorted(known - {*steps.enabled(graph.config)})
 
 
 def _removed(

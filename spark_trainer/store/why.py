@@ -59,7 +59,7 @@ class Reasons:
     graph: VideoGraph
     untrue: frozenset[Path] = frozenset()
     built: dict[str, str] = field(default_factory=dict)
-    _said: dict[tuple[str, str, int], tuple[str, ...]] = field(default_factory=dict)
+    _said: dict[tuple[str, str, int], tuple[str, ...]] = field(default_factory=dict, init=False)
 
     def due(self, step: str, shard: Shard) -> dict[Video, Why]:
         """Return the videos of which a step's job will make something, in the order of the shard.
@@ -103,10 +103,10 @@ class Reasons:
 
     def _without(self, step: Step[Any, Any], video: Video) -> Why:
         """Say why there is no record: it was taken back, or the video is new, or the step is."""
-        if self.graph.layout.marker_folder(step.name) in {path.parent for path in self.untrue}:
-            return Why("gone", (step.name,))
-        if next(self.graph.layout.folder(video).glob("*.json"), None):
-            return Why("first")
+        if self.graph.layout.folder(video).is_dir():
+            withdrawn = {path.parent for path in self.untrue}
+            gone = self.graph.layout.marker_folder(step.name) in withdrawn
+            return Why("gone", (step.name,)) if gone else Why("first")
         files = self.graph.index.sources[video.hash]
         changed = any(self.built.get(file, video.hash) != video.hash for file in files)
         return Why("changed" if changed else "added")
@@ -140,7 +140,8 @@ class Reasons:
                 yield from _raised(made_by, version)
                 for name, earlier in zip(read, upstream, strict=True):
                     if earlier != self.graph.fingerprints[name]:
-                        yield from self._differing(name, earlier, _up_to(steps.load(name).VERSION))
+                        newest = steps.load(name).VERSION
+                        yield from self._differing(name, earlier, range(newest, 0, -1))
                 return
         if [*versions] != [made_by.VERSION]:
             yield from _raised(made_by, versions[0])
@@ -176,10 +177,6 @@ class Reasons:
 def _raised(step: Step[Any, Any], version: int) -> Iterator[str]:
     if version != step.VERSION:
         yield f"{step.name}: version {version} → {step.VERSION} of its results"
-
-
-def _up_to(version: int) -> list[int]:
-    return [*range(version, 0, -1)]
 
 
 def changed_to(key: str, old: Any, new: Any) -> str:
