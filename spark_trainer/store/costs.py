@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from spark_trainer import steps
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Video
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.steps import promises
 from spark_trainer.store.sizes import Size
 
@@ -105,14 +105,13 @@ class Costs:
 
 @dataclass(frozen=True)
 class Training:
-    """What a finished run took: seconds, those of GPUs, and the bytes of its folder."""
+    """What a finished run took: seconds, and the bytes of its folder."""
 
     seconds: float
-    gpu_seconds: float
     bytes: int
 
     @classmethod
-    def of(cls, runs: Iterable[RunFolder]) -> "Training | None":
+    def of(cls, runs: Iterable[RunFolder]) -> Self | None:
         """Look at the newest of some runs that is finished; None where none is.
 
         A run that was taken up again counts from then on.
@@ -122,12 +121,7 @@ class Training:
             return None
         run = max(finished, key=lambda one: one.summary.stat().st_mtime)
         seconds = run.summary.stat().st_mtime - run.run_file.stat().st_mtime
-        try:
-            launched = LaunchedRun.read(run)
-        except (OSError, ValueError, KeyError):
-            return None
-        gpus = launched.processes if launched.device == "cuda" else 0
-        return cls(max(0.0, seconds), max(0.0, seconds) * gpus, Size.of([run.path]).bytes)
+        return cls(max(0.0, seconds), Size.of([run.path]).bytes)
 
 
 def _made(marker: Path) -> int | None:
