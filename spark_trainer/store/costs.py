@@ -127,10 +127,10 @@ class Training:
 def _made(marker: Path) -> int | None:
     """Count the videos that a job made something of, as its marker tells."""
     try:
-        counts = read_json(marker, dict)
+        counts: dict[str, int] = read_json(marker, dict)
     except (Broken, FileNotFoundError):
         return None
-    return sum(counts.values()) - int(counts.get("current", 0))
+    return sum(counts.values()) - counts.get("current", 0)
 
 
 def _seconds(benchmark: Path) -> float | None:

@@ -58,9 +58,9 @@ def _videos(plan: Plan) -> Iterator[str]:
         for why, hashes in _by_why(due):
             lines.setdefault((why, tuple(hashes)), []).append(step)
     sources = plan.graph.index.sources
-    for (why, hashes), steps in lines.items():
-        names = _named(sources[video][0] for video in hashes)
-        yield f"{why.text(names)} → {', '.join(steps)} of {_count(hashes, 'video')}"
+    for (why, videos), steps in lines.items():
+        names = _named(sources[video][0] for video in videos)
+        yield f"{why.text(names)} → {', '.join(steps)} of {_count(videos, 'video')}"
     if idle := [step for step, due in plan.steps.items() if not due]:
         yield f"{', '.join(idle)}: nothing to make, all videos of the jobs are up to date"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
+from spark_trainer.config import Section
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Shard, Video
 from spark_trainer.graph.videos import VideoGraph
@@ -134,8 +135,8 @@ class Reasons:
             yield changed_to(f"{made_by.word}.{key}", old, new)
         identity = made_by.identity(chosen, self.graph.layout.model_digests)
         read = steps.upstream(self.graph.config, step)
-        guesses = islice(product(versions, *map(self._known, read)), GUESSES)
-        for version, *upstream in guesses:
+        combined = islice(product(*map(self._known, read)), GUESSES)
+        for version, upstream in product(versions, combined):
             if steps.digested(step, version, before, identity, upstream) == fingerprint:
                 yield from _raised(made_by, version)
                 for name, earlier in zip(read, upstream, strict=True):
@@ -168,7 +169,8 @@ class Reasons:
             return None
         kind = steps.load(step).SETTINGS
         try:
-            return kind(**said).results()
+            settings: Section = kind(**said)
+            return settings.results()
         except ValueError:  # of another version of the section
             decisive = steps.section(self.graph.config, step).results()
             return {k: v for k, v in said.items() if k in decisive or k not in kind.model_fields}

@@ -27,12 +27,11 @@ def plan(workspace: Workspace, *words: str) -> dict[str, Any]:
 
 
 def state(workspace: Workspace) -> list[str]:
-    """What of a store no dry run changes: all but the lists that planning needs."""
-    noted = r"\.spark/(index|shards|settings|parts|videos|seen|index\.json)|config\.yaml"
-    found = (p.relative_to(workspace.folder).as_posix() for p in workspace.folder.rglob("*"))
-    return sorted(
-        path for path in found if not re.search(noted, path) and path[:10] != ".snakemake"
-    )
+    """The files that no dry run writes: all but the lists that planning needs."""
+    listed = r"out/\.spark/(index|shards|settings|parts|videos|seen)|config\.yaml|\.snakemake"
+    files = (path for path in workspace.folder.rglob("*") if path.is_file())
+    names = (path.relative_to(workspace.folder).as_posix() for path in files)
+    return sorted(name for name in names if not re.match(listed, name))
 
 
 def processed(workspace: Workspace, since: float) -> dict[str, int]:
