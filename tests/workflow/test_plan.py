@@ -64,6 +64,10 @@ def reasons(said: dict[str, Any], step: str) -> list[tuple[str, str]]:
 
 
 def test_videos_come_and_go(fresh: Workspace, clips: Clips) -> None:
+    told = fresh.snakemake("plan")
+    assert told.jobs == {"plan": 1}, told.stderr
+    line = "dog.mp4, cup.mp4 and bunny.mp4 added → frames, audio of 3 videos"
+    assert line in told.stderr.splitlines()
     assert reasons(holds(fresh, "manifest"), "frames") == [("added",)]
     assert holds(fresh, "manifest")["jobs"] == {}
     fresh.add("again", clips.content("dog", "110"))
