@@ -67,10 +67,12 @@ class Reasons:
 
         The runner asks the same question of each: whether its record is the wanted one, no
         failure, and all its files are there. A marker of other settings over the same videos
-        answers for all of them: it stands only as long as every record is of those settings.
+        answers for all of them: it stands only as long as every record is of those settings. There
+        is none of a single video, which is named by all of its bits.
         """
         made_by = steps.load(step)
-        for earlier in self._earlier(step):
+        alone = shard.bits == shard.videos[0].bits
+        for earlier in [] if alone else self._earlier(step):
             marker = self.graph.index.marker(step, earlier, shard)
             if marker.exists() and marker not in self.untrue:
                 record = made_by.RECORD.find(made_by.path(self.graph.layout, shard.videos[0]))

@@ -11,6 +11,7 @@ from spark_trainer import steps
 from spark_trainer.config import load
 from spark_trainer.data import index
 from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import Shard
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.spec import LaunchedRun
@@ -107,6 +108,13 @@ def test_a_marker_of_other_settings_answers_for_its_videos(made: VideoGraph, ask
         made.layout.record(video, "audio").unlink()
     assert why(after, "audio") == told
     assert why(after, "audio", untrue=frozenset([marker])) == {("gone", "audio")}
+
+
+def test_a_single_video_is_asked_for_by_itself(made: VideoGraph, ask: Ask) -> None:
+    video = next(iter(made.index.videos.values()))
+    after = ask(audio={"sample_rate": 8000})
+    [(due, one)] = Reasons(after).due("audio", Shard(video.bits, (video,))).items()
+    assert (due, one.details) == (video, ("audio.sample_rate: 16000 → 8000",))
 
 
 def test_another_version_of_a_step_is_told(made: VideoGraph) -> None:

@@ -49,9 +49,10 @@ def processed(workspace: Workspace, since: float) -> dict[str, int]:
 def holds(workspace: Workspace, *words: str) -> dict[str, Any]:
     """Plan, build, and compare; returns the plan."""
     said, since = plan(workspace, *words), time.time()
-    outcome = workspace.snakemake(*(words or ("manifest",)))
+    outcome = workspace.snakemake(*words)
+    assert outcome.status == 0, outcome.stderr
     assert said["jobs"] == outcome.jobs
-    if outcome.status == 0:
+    if words == ("manifest",):  # the job of a single video leaves no marker
         videos = {
             name: sum(len(one["videos"]) for one in due) for name, due in said["steps"].items()
         }
@@ -100,7 +101,8 @@ def test_settings_change_there_and_back(built: Workspace, tmp_path: Path) -> Non
     assert reasons(said, "audio") == [("settings", "audio.sample_rate: 16000 → 8000")]
     assert reasons(said, "select") == [("settings", "caption.threshold: 0 → 1")]
     built.configure("frames", frame_rate=1.0)
-    assert holds(built, f"out/{built.place('dog')}/frames.json")["jobs"] == {"frames": 1}
+    said = holds(built, f"out/{built.place('dog')}/frames.json")
+    assert reasons(said, "frames") == [("settings", "frames.frame_rate: 2 → 1")]
     built.configure("caption", enabled=False)
     said = holds(built, "manifest")
     assert len(said["steps"]["frames"][0]["videos"]) == 2  # dog has it by now
@@ -117,7 +119,6 @@ def test_trouble_is_tried_again(built: Workspace, tmp_path: Path) -> None:
     home.rename(home.with_name("aside"))
     home.write_text("in the way")
     built.configure("frames", frame_rate=2)
-    assert "frames_shard" in plan(built, "manifest")["jobs"]
     assert built.snakemake("manifest").status != 0
     home.unlink()
     home.with_name("aside").rename(home)
