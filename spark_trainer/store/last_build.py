@@ -1,14 +1,18 @@
 """What the manifest that is there was built from: the files of then, and the steps."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
 from spark_trainer import steps
-from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data import manifest as entries
+from spark_trainer.data.files import read_json
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.steps import manifest
+
+# What a damaged list or manifest raises; a plan then tells less.
+UNREADABLE = (ValueError, FileNotFoundError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -17,18 +21,19 @@ class LastBuild:
 
     Attributes:
         sources: hash -> names of the files with this content.
-        steps: those that the manifest read.
+        steps: those that the manifest read, if it is known.
     """
 
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     steps: Sequence[str] = ()
 
     @classmethod
-    def find(cls, graph: VideoGraph) -> Self | None:
-        """Find it by the manifest's marker; None where no manifest is whole.
+    def find(cls, graph: VideoGraph) -> Self:
+        """Find it by the manifest's marker; an empty state where there is no manifest.
 
         The marker is named by the state of the video folders and by the fingerprint of all steps,
-        and there is but one: of the states and the settings that are kept, it tells which.
+        and there is but one: of the states and the settings that are kept, it tells which. Where a
+        build that began since took it back, the manifest itself tells of the files.
         """
         layout = graph.layout
         named = {path.stem for path in layout.marker_folder("join").glob("*.json")}
@@ -37,15 +42,12 @@ class LastBuild:
             fingerprint = settings.stem.rpartition(".")[2]
             for index in layout.index("*").parent.glob("*.json"):
                 if manifest.identity(index.stem, fingerprint) in named:
-                    return cls._read(index, settings)
-        return None
-
-    @classmethod
-    def _read(cls, index: Path, settings: Path) -> Self | None:
-        try:
-            return cls(read_json(index, dict), read_json(settings, dict)["settings"]["steps"])
-        except (Broken, FileNotFoundError, KeyError, TypeError):
-            return None
+                    with contextlib.suppress(*UNREADABLE):
+                        said = read_json(settings, dict)["settings"]
+                        return cls(read_json(index, dict), said["steps"])
+        with contextlib.suppress(*UNREADABLE):
+            return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
+        return cls()
 
     @property
     def files(self) -> dict[str, str]:

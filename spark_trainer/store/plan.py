@@ -102,7 +102,7 @@ class Plan:
     @cached_property
     def last(self) -> LastBuild:
         """Return what the manifest was built from; an empty state where there is none."""
-        return LastBuild.find(self.graph) or LastBuild()
+        return LastBuild.find(self.graph)
 
     @cached_property
     def _due(self) -> list[dict[Video, Why]]:

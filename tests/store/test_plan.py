@@ -9,7 +9,7 @@ import pytest
 
 from spark_trainer import steps
 from spark_trainer.config import load
-from spark_trainer.data import index
+from spark_trainer.data import index, manifest
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Shard
 from spark_trainer.graph.runs import RunGraph
@@ -19,6 +19,7 @@ from spark_trainer.steps.record import Record
 from spark_trainer.store import plan_text
 from spark_trainer.store.costs import Costs
 from spark_trainer.store.due_runs import DueRun, earlier_runs
+from spark_trainer.store.last_build import LastBuild
 from spark_trainer.store.plan import Job, Machine, Plan
 from spark_trainer.store.why import Reasons
 
@@ -153,6 +154,31 @@ def test_settings_that_are_not_known_any_more(made: VideoGraph) -> None:
     record(made, "frames", fingerprint="0" * 16)
     [(kind, said)] = why(made, "frames")
     assert (kind, said) == ("settings", "frames: other settings, not known any more")
+
+
+def test_the_state_of_the_last_build_is_found(ask: Ask, two_clips: dict[str, str]) -> None:
+    """By the marker of its manifest; where that was taken back, by the manifest."""
+    graph = ask()
+    assert LastBuild.find(graph) == LastBuild()
+    graph.settings("manifest")
+    write_json(graph.manifest_marker, {})
+    clip = Path(two_clips["video_dir"], "dog.mp4")
+    clip.rename(clip.with_name("hound.mp4"))
+    clip.with_name("title.mp4").unlink()
+    after = ask(transcript={"enabled": False}, audio={"enabled": False})
+    last = LastBuild.find(after)
+    assert [*last.removed(after).values()] == [["title.mp4"]]
+    assert [*last.renamed(after).values()] == [["hound.mp4"]]
+    assert last.switched_off(after) == ["audio", "transcript"]
+    graph.manifest_marker.unlink()
+    entries = [
+        {"id": video, "frames_dir": None, "audio": None, "meta": {"sources": names}}
+        for video, names in sorted(last.sources.items())
+    ]
+    manifest.write(graph.layout.manifest, entries)
+    assert LastBuild.find(after).removed(after) == last.removed(after)
+    graph.layout.manifest.write_text("[")
+    assert LastBuild.find(after) == LastBuild()
 
 
 def shard_job(graph: VideoGraph, step: str) -> Job:
