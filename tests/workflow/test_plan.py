@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Clips, Workspace, source_tree
+from .conftest import REPO, Clips, Workspace, source_tree, without_training
 
 pytestmark = pytest.mark.long
 
@@ -136,3 +136,30 @@ def test_trouble_is_tried_again(built: Workspace, tmp_path: Path) -> None:
     built.tree = tree
     [(kind, version)] = reasons(holds(built, "manifest"), "audio")
     assert (kind, version.rpartition("→")[2]) == ("settings", " 99 of its results")
+
+
+def test_runs_that_their_data_or_settings_set_apart(built: Workspace, tmp_path: Path) -> None:
+    workspace = built.copy(tmp_path / "here", without_training(tmp_path / "tree"))
+    workspace.configure(
+        "train",
+        model_name=str(REPO / "config/demo/blip-small"),
+        from_scratch=True,
+        text={"answer": "{source_path}"},
+        runs={"slow": {"seed": 1}, "fast": {"seed": 2}},
+        allow_cpu=True,
+        min_gpus=0,
+        gpus=0,
+    )
+
+    def told(said: dict[str, Any]) -> dict[str, list[str]]:
+        return {run["name"]: run["why"] for run in said["runs"]}
+
+    assert told(holds(workspace, "train")) == {"slow": ["new"], "fast": ["new"]}
+    assert plan(workspace, "train")["jobs"] == {}
+    workspace.config["train"]["runs"]["slow"]["seed"] = 3
+    said = holds(workspace, "train")
+    assert told(said) == {"slow": ["seed: 1 → 3"]}
+    assert said["estimate"]["unknown"] == []
+    workspace.configure("frames", frame_rate=2)
+    why = ["its data changed"]
+    assert told(holds(workspace, "train")) == {"slow": why, "fast": why}
