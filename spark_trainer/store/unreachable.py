@@ -53,9 +53,10 @@ def unreachable(
 
 
 def _switched_off(graph: VideoGraph) -> list[str]:
-    """Name the steps that were at work here and are not asked for."""
-    sealed = graph.layout.marker_folder("")
-    found = {path.parent.relative_to(sealed).as_posix() for path in sealed.rglob("b*.jsonl")}
+    """Name the steps whose settings were noted here, and which are not asked for."""
+    noted = graph.layout.settings("", "").parent
+    paths = (path.relative_to(noted) for path in noted.rglob("*.json"))
+    found = {path.with_name(path.stem.rpartition(".")[0]).as_posix() for path in paths}
     known = {name for name in found if word(name) in steps.STEPS}
     return sorted(known - {*steps.enabled(graph.config)})
 

@@ -28,7 +28,8 @@ def plan(workspace: Workspace, *words: str) -> dict[str, Any]:
 
 def state(workspace: Workspace) -> list[str]:
     """The files that no dry run writes: all but the lists that planning needs."""
-    listed = r"out/\.spark/(index|models|outdated|shards|settings|parts|videos|seen)|config\.yaml|\.snakemake"
+    lists = r"out/\.spark/(index|models|outdated|shards|settings|parts|videos|seen)"
+    listed = rf"{lists}|config\.yaml|\.snakemake"
     files = (path for path in workspace.folder.rglob("*") if path.is_file())
     names = (path.relative_to(workspace.folder).as_posix() for path in files)
     return sorted(name for name in names if not re.match(listed, name))
