@@ -29,7 +29,6 @@ from measure import Measured, Options, Target
 from spark_trainer import families
 from spark_trainer.data import dataset
 from spark_trainer.data import manifest as written
-from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.files import file_digest
 from spark_trainer.data.layout import Layout
 from spark_trainer.families.kinds.clips import CachedClips
@@ -123,7 +122,7 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
     loaded = family.load(run.model_name, LoadOptions())
     root, manifest = launched.data_root, folder / "manifest.jsonl"
     samples = dataset.read(manifest, root, run, False, family.needs)["train"]
-    store = EncodedFiles(launched.encoded, launched.step_fingerprints)
+    store = launched.encoded_files
     yield from train_bare.steps(
         run, CachedClips(samples, family, loaded, run.guidance_dropout, store)
     )

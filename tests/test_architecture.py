@@ -51,7 +51,7 @@ MAY_IMPORT = {
         *("config", "data", "losses", "media", "metrics", "speech", "system", "transcribers"),
     },
     "rewards": {"config", "data", "metrics", "system"},
-    "rollouts": {"config", "data", "families", "losses"},
+    "rollouts": {"config", "data", "families", "losses", "system"},
     "methods": {
         *("config", "data", "families", "losses", "metrics", "rewards", "rollouts", "speech"),
         "system",

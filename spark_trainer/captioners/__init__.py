@@ -37,12 +37,17 @@ def load(settings: Captioning, device: str = "cpu", threads: int = 1) -> Caption
 
     Raises:
         ConfigError: the checkpoint is missing, incomplete, or for another backend.
+        MachineError: the disk, the network, the hub or the engine fails.
     """
     check(settings)
     if settings.engine == "server":
         from spark_trainer.captioners.server import Server
 
         return Server(settings)
+    if settings.engine == "vllm":
+        from spark_trainer.captioners.vllm import Vllm
+
+        return Vllm(settings, threads)
     return backend(settings.captioner_backend).load(settings, device, threads)
 
 
@@ -53,7 +58,7 @@ def check(settings: Captioning) -> None:
         ConfigError: a local checkpoint is missing, incomplete, or for another backend.
     """
     name = model_name(settings)
-    if name is not None and settings.engine == "transformers":
+    if name is not None and settings.engine != "server":
         models.check(name, backend(settings.captioner_backend).MODEL_TYPES, key(settings))
 
 

@@ -3,8 +3,9 @@
 Shapes: B videos, L tokens.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.captioners import backends
@@ -39,6 +40,45 @@ def conversation(
     return prompts.ask(processor, sample, as_video=len(images) > 1)
 
 
+@contextlib.contextmanager
+def loading(settings: Captioning) -> Iterator[None]:
+    """Say which checkpoint can't be loaded, and whose trouble that is.
+
+    Raises:
+        ConfigError: the checkpoint is missing or incomplete.
+        MachineError: the disk, the network or the hub fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        name, where = backends.model_name(settings), backends.key(settings)
+        raise models.unusable(f"{where}: {name} can't be loaded: {error}", error) from error
+
+
+def read(settings: Captioning) -> tuple[Any, Any]:
+    """Return upstream's configuration and processor of a checkpoint.
+
+    Raises:
+        ConfigError: the checkpoint is missing, incomplete, or for another backend.
+        MachineError: the disk, the network or the hub fails.
+    """
+    from transformers import AutoConfig, AutoProcessor
+
+    module = backends.backend(settings.captioner_backend)
+    name, where = backends.model_name(settings), backends.key(settings)
+    with loading(settings):
+        config = AutoConfig.from_pretrained(name, revision=settings.revision)
+        if config.model_type not in module.MODEL_TYPES:
+            raise ConfigError(
+                f"{where}: {name} is a {config.model_type!r} checkpoint; "
+                f"expected {' or '.join(module.MODEL_TYPES)}"
+            )
+        processor = AutoProcessor.from_pretrained(name, revision=settings.revision)
+    if module.SEES_VIDEO and not processor.chat_template:
+        raise ConfigError(f"{where}: {name} lacks a chat template (chat_template.jinja)")
+    return config, processor
+
+
 class Network(Captioner):
     """A checkpoint and its processor.
 
@@ -58,37 +98,24 @@ class Network(Captioner):
         self, settings: Captioning, device: str, threads: int, inputs: Inputs, echo: bool = False
     ) -> None:
         import torch
-        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forks
         torch.set_num_threads(threads)
-        module = backends.backend(settings.captioner_backend)
-        name = backends.model_name(settings)
         self._settings, self._inputs, self._echo = settings, inputs, echo
-        self._sees_video = module.SEES_VIDEO
+        self._sees_video = backends.backend(settings.captioner_backend).SEES_VIDEO
         self._prompt = backends.prompt(settings)
-        where = backends.key(settings)
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("caption.device: a GPU is here, but this PyTorch can't use it")
-        try:
-            config = AutoConfig.from_pretrained(name, revision=settings.revision)
-            if config.model_type not in module.MODEL_TYPES:
-                raise ConfigError(
-                    f"{where}: {name} is a {config.model_type!r} checkpoint; "
-                    f"expected {' or '.join(module.MODEL_TYPES)}"
-                )
-            self._processor = AutoProcessor.from_pretrained(name, revision=settings.revision)
-            if self._sees_video and not self._processor.chat_template:
-                raise ConfigError(f"{where}: {name} lacks a chat template (chat_template.jinja)")
+        _, self._processor = read(settings)
+        with loading(settings):
             self._model = AutoModelForImageTextToText.from_pretrained(
-                name,
+                backends.model_name(settings),
                 revision=settings.revision,
                 use_safetensors=True,
                 device_map=device,
                 **_weights(settings, device),
             ).eval()
-        except OSError as error:
-            raise models.unusable(f"{where}: {name} can't be loaded: {error}", error) from error
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, jobs, memory, plan, store
+from spark_trainer.cli import commands, flags, gpus, jobs, memory, plan, store
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
             added = known.add_parser(function.__name__, description=text)
         added.set_defaults(command=function)
         if shown and configured:
-            added.add_argument("--config", type=Path, default=Path("config/config.yaml"))
+            added.add_argument("--config", type=flags.path, default=Path("config/config.yaml"))
         return added
 
     commands.preprocess_flags(command(commands.preprocess))
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     store.manifest_flags(command(store.manifest))
     store.forget_flags(command(store.forget))
     store.gc_flags(command(store.gc))
-    commands.gpus_flags(command(commands.gpus, configured=False))
+    gpus.gpus_flags(command(gpus.gpus, configured=False))
     memory.memory_flags(command(memory.memory))
     for function, names in jobs.FLAGS.items():
         job = command(function, shown=False)

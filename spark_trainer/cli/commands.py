@@ -181,7 +181,7 @@ def _deep(settings: config.Config, as_json: bool) -> int:
 
 def validate_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `validate`."""
-    parser.add_argument("--manifest", type=Path, help="instead of the configured one")
+    parser.add_argument("--manifest", type=flags.path, help="instead of the configured one")
     deep = "read every file of the store, and compare all with the records and the manifest"
     parser.add_argument("--deep", action="store_true", help=deep)
     parser.add_argument(
@@ -232,8 +232,8 @@ def gallery(options: argparse.Namespace) -> int:
 
 def gallery_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `gallery`."""
-    parser.add_argument("--manifest", type=Path, help="instead of the configured one")
-    parser.add_argument("--page", type=Path, help="default: gallery.html beside the manifest")
+    parser.add_argument("--manifest", type=flags.path, help="instead of the configured one")
+    parser.add_argument("--page", type=flags.path, help="default: gallery.html beside the manifest")
     parser.add_argument("--marker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
@@ -243,6 +243,8 @@ def runs(options: argparse.Namespace) -> int:
     """List the training runs, or with `diff A B` show how two of them differ."""
     from spark_trainer.runs import difference, record, table
 
+    if options.output_dir and not options.output_dir.is_dir():
+        raise UserError(f"--output-dir: no such folder: {options.output_dir}")
     folders = [options.output_dir] if options.output_dir else _run_folders(options.config)
     listed, complaints = record.find(folders)
     for complaint in complaints:
@@ -269,27 +271,10 @@ def runs_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `runs`."""
     named = "`diff` and two runs: names, run ids, folders, or the beginning of a name or run id"
     parser.add_argument("diff", nargs="*", metavar="diff A B", help=named)
-    parser.add_argument("--output-dir", type=Path, help="instead of where the configuration says")
+    parser.add_argument(
+        "--output-dir", type=flags.path, help="instead of where the configuration says"
+    )
     parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
-
-
-def gpus(options: argparse.Namespace) -> int:
-    """Show which GPUs may be used here, and who holds them."""
-    from spark_trainer.system.gpu import table
-
-    found = table.rows()
-    if not found:
-        print("no GPU here", file=sys.stderr)
-    elif options.json:
-        print("\n".join(row.json() for row in found))
-    else:
-        print(table.table(found))
-    return 0
-
-
-def gpus_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `gpus`."""
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each GPU")
 
 
 def withdraw(marker: Path) -> None:

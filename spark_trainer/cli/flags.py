@@ -142,3 +142,14 @@ def count(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def path(text: str) -> Path:
+    """Read the name of a file or folder.
+
+    Raises:
+        ValueError: it is empty, which would mean the folder that the command runs in.
+    """
+    if not text:
+        raise ValueError(text)
+    return Path(text)

@@ -44,6 +44,10 @@ def memory(options: argparse.Namespace) -> int:
             if of_machine(error):
                 raise
             raise UserError(f"memory: run {name}: {run.model_name}: {error}") from None
+        if auto:
+            key = "gradient_checkpointing: auto"
+            text = "is chosen by the memory of the GPUs; lines that don't say it are of true"
+            print(f"{name}: {key} {text}", file=sys.stderr)
         print(f"{name}: GiB on each of {topology.world_size} GPUs, and of each machine (host)")
         print(memory_plan.table(plans))
     return 0

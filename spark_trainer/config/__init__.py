@@ -206,6 +206,8 @@ def mapping(path: Path) -> dict[str, Any]:
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachKeyOnce)  # noqa: S506
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: expected a YAML file, not a folder") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -74,6 +74,12 @@ class Asr(Section):
         "see what it forgets.",
         json_schema_extra=Runtime,
     )
+    whole_files: bool = Field(
+        True,
+        description="Whether whole held-out videos are heard once the run is over, by its base and "
+        "by what it trained.",
+        json_schema_extra=Runtime,
+    )
     export: tuple[Literal["hf", "ct2", "openai"], ...] = Field(
         ("hf", "ct2", "openai"),
         description="How the model is saved: `hf` for transformers in `final/` itself, `ct2` for "

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     Backend = str
 else:
     Backend = Literal[tuple(sorted(p.stem.replace("_", "-") for p in BACKENDS.glob("[!_]*.py")))]
-SERVED = ("qwen2-vl", "internvl")  # backends whose models a server can run
+SERVED = ("qwen2-vl", "internvl")  # backends whose models a server or vLLM can run
+WITH_VLLM = {"num_beams": 1, "no_repeat_ngram_size": 0, "quantization": "none", "device": "cuda"}
 
 
 class _Captioning(Section):
@@ -72,10 +73,11 @@ class _Captioning(Section):
     threshold: float = Field(
         0.3, ge=0, le=1, description="Lowest mean probability of a tag (imagenet-tags)."
     )
-    engine: Literal["transformers", "server"] = Field(
+    engine: Literal["transformers", "vllm", "server"] = Field(
         "transformers",
-        description="`transformers` runs the model in the job; `server` asks a server with "
-        "OpenAI's protocol, such as vLLM's (qwen2-vl, internvl).",
+        description="`transformers` and `vllm` run the model in the job, vLLM on a GPU alone; "
+        "`server` asks a server with OpenAI's protocol, such as vLLM's (vllm and server: qwen2-vl, "
+        "internvl).",
     )
     server_url: str = Field(
         "http://localhost:8000/v1",
@@ -138,6 +140,19 @@ class Captioning(_Captioning):
             raise ConfigError(
                 f"engine: {self.captioner_backend} has no server; expected transformers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _runs_in_vllm(self) -> "Captioning":
+        if self.engine != "vllm":
+            return self
+        if self.captioner_backend not in SERVED:
+            raise ConfigError(
+                f"engine: {self.captioner_backend} doesn't run in vLLM; expected transformers"
+            )
+        for key, expected in WITH_VLLM.items():
+            if (given := getattr(self, key)) != expected:
+                raise ConfigError(f"{key}: expected {expected} with engine: vllm (got {given})")
         return self
 
 

@@ -63,11 +63,14 @@ def _check_rft(run: "Run") -> None:
         ),
         "packing_length: expected none": run.packing_length is not None,
         "encode_vision: expected false": run.encode_vision,
+        # Prompts whose references are alike would teach to say one thing.
+        "bucketing: expected none or false": bool(run.bucketing),
+        # A server is given whole weights, which one process then would have to gather.
+        "use_deepspeed, fsdp: expected false with rft.vllm.server_url": bool(
+            rft.vllm.server_url and (run.use_deepspeed or run.fsdp)
+        ),
         # Answers are of all lengths, each of which would be compiled.
         "compile: expected false": bool(run.compile),
-        # Each process generates, whose weights then must be there.
-        "use_deepspeed: expected false": run.use_deepspeed,
-        "fsdp: expected false": run.fsdp,
     }
     for text, found in wrong.items():
         if found:

@@ -50,10 +50,10 @@ class Optimization(Section):
         "hold them, one forward pass each; without it into one row, however long.",
         json_schema_extra=Runtime,
     )
-    bucketing: bool = Field(
-        True,
-        description="Form batches of samples of similar length; `model_type: rft` takes its "
-        "prompts at random all the same.",
+    bucketing: bool | None = Field(
+        None,
+        description="Form batches of samples of similar length; without it true, but for "
+        "`model_type: rft`, which takes its prompts at random.",
     )
     max_length: int = Field(
         8192,

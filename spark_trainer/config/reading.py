@@ -27,9 +27,9 @@ def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
             if len(path) == 2 and model.flat_keys.get(path[1]) == path[0] and path[1] in data:
                 path = path[1:]
             key = ".".join(filter(None, [prefix, *path]))
-            if problem["type"] == "value_error":
-                own = str(problem["ctx"]["error"]).splitlines()
-                lines += [f"{key}.{line}" if key else line for line in own]
+            own = problem.get("ctx", {}).get("error")
+            if isinstance(own, ConfigError):
+                lines += [f"{key}.{line}" if key else line for line in str(own).splitlines()]
             elif problem["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, problem["loc"][:-1])))
                 lines.append(f"{key}: unknown key; expected one of: {known}")
@@ -65,7 +65,9 @@ EXPECTED = {
 
 def _expected(problem: Any) -> str:
     """Describe what a value should have been, in a user's words."""
-    own = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    own = str(problem["msg"])
+    for start in ("Value error, ", "Input should be ", "a valid "):
+        own = own.removeprefix(start)
     return EXPECTED.get(problem["type"], own)
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from spark_trainer.config import rewards
 from spark_trainer.config.rewards import Rewards
 from spark_trainer.config.section import ConfigError, Positive, Section
+from spark_trainer.config.vllm import Vllm
 
 
 class Rft(Section):
@@ -74,6 +75,7 @@ class Rft(Section):
     mask_flat_groups: bool = Field(
         False, description="Leave the KL divergence out where all answers get one reward."
     )
+    vllm: Vllm = Field(default_factory=Vllm)
 
     @property
     def reads_tags(self) -> bool:
@@ -81,10 +83,18 @@ class Rft(Section):
         return "format" in self.reward_funcs and "<answer>" in self.rewards.format.pattern
 
     def results(self) -> dict[str, Any]:
-        """Return the settings that a result depends on: of rewards those that are asked."""
+        """Return the settings that a result depends on: of rewards those that are asked.
+
+        A server draws by numbers of its own, but its address does not count.
+        """
         sections = {name: getattr(self.rewards, name, None) for name in self.reward_funcs}
         asked = {name: one.results() for name, one in sections.items() if one is not None}
-        return super().results() | {"rewards": asked}
+        values = super().results() | {"rewards": asked}
+        if self.vllm.server_url is None:
+            del values["vllm"]
+        else:
+            values["vllm"] = self.vllm.results()
+        return values
 
     @model_validator(mode="after")
     def _rewards_are_known(self) -> Self:

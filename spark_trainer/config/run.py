@@ -26,9 +26,12 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
     @property
     def samples_per_call(self) -> int:
         """Return how many samples a process takes at once: `batch_size` counts answers to them."""
-        if self.model_type != "rft":
-            return self.batch_size
-        return max(1, self.batch_size // self.rft.num_generations)
+        return max(1, self.batch_size // self.rows_per_sample)
+
+    @property
+    def rows_per_sample(self) -> int:
+        """Return how many rows of a batch a sample makes: its answers, where those are learnt."""
+        return self.rft.num_generations if self.model_type == "rft" else 1
 
     @property
     def bucketed(self) -> bool:
@@ -37,7 +40,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         Not where answers are drawn: prompts of an update whose references are alike would teach to
         say one thing, whatever is seen.
         """
-        return self.bucketing and self.model_type != "rft"
+        return self.model_type != "rft" if self.bucketing is None else self.bucketing
 
     @property
     def kind(self) -> str:
@@ -102,6 +105,7 @@ class Run(Devices, Monitoring, Optimization, Model):  # pydantic puts the last o
         values["clip"] = values["clip"] | {"variants": self.variants}
         values["rft"] = self.rft.results()
         values["asr"] = self.asr.results()
+        values["bucketing"] = self.bucketed
         values["gradient_checkpointing"] = bool(self.recomputed)
         if self.final == "best" or self.early_stopping:
             values["eval_steps"] = self.eval_steps

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from spark_trainer.config import chain
 from spark_trainer.config.reading import over, validated
 from spark_trainer.config.run import Run
+from spark_trainer.config.section import ConfigError
 
 
 class Train(Run):
@@ -22,7 +23,10 @@ class Train(Run):
     @model_validator(mode="after")
     def _fits_together(self) -> "Train":
         """Check each run; the shared settings alone may be incomplete."""
-        self.resolved()
+        runs = self.resolved().values()
+        rewarded = any(run.rft.reward_funcs for run in runs)
+        if rewarded and not any(run.model_type == "rft" for run in runs):
+            raise ConfigError("model_type: expected rft with rft.reward_funcs")
         return self
 
     def resolved(self) -> dict[str, Run]:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import random
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -164,10 +164,7 @@ class VideoFrameDataset(Samples):
         return self.first_of_each_video()[:num_videos]
 
     def lengths(self) -> "np.ndarray":
-        """See `Samples`.
-
-        Samples of one size and number of frames sort together, whatever the length of their texts.
-        """
+        """See `Samples`; those of one size and number of frames sort together."""
         import numpy as np
 
         ends = np.frombuffer(self._ends, np.int64)
@@ -177,11 +174,14 @@ class VideoFrameDataset(Samples):
         return np.repeat(lengths + (buckets << 32), counts)
 
     def work(self) -> "np.ndarray":
-        """Return about how much there is to compute of each sample, shape (samples,).
-
-        In characters: a frame counts as the text that takes as many tokens.
-        """
+        """See `Samples`; in characters: a frame counts as the text that takes as many tokens."""
         return self.lengths() & 0xFFFFFFFF  # without the shape that `lengths` sorts by first
+
+    def answers(self) -> Iterator[str]:
+        """Yield the answer of each sample, as `plan` has it; each line is read once."""
+        for offset, count in zip(self._offsets, self._frames, strict=True):
+            for _, answer in self._texts(entry_at(self._manifest, offset)):
+                yield from [answer] * count
 
     def read(self, plan: Plan) -> Sample:
         """Read and decode a sample.

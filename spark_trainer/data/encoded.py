@@ -8,7 +8,9 @@ encoded/<encoders>/             below `output_dir`: the encoders of one model, i
     sealed/…                    markers: all that these settings take of a shard is here
 
 A key is the digest of everything that a file's content follows from, so that nothing stale can be
-read: with another resolution, rate, frame or caption the name is another.
+read: with another resolution, rate, frame or caption the name is another. A reader that finds a
+file damaged, or one gone that a record names, takes back the record and the markers, so that the
+next call makes the file again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.data import models
+from spark_trainer.data import models, tensors
 from spark_trainer.data.dataset import VideoFrameDataset
-from spark_trainer.data.files import digest, file_digest, replacing
-from spark_trainer.data.layout import SEALED
+from spark_trainer.data.files import Broken, digest, file_digest, read_json, replacing
+from spark_trainer.data.layout import SEALED, Layout, Video
 from spark_trainer.data.sample import REFERENCE, Plan, Unusable, promised
-from spark_trainer.errors import ABSENT
+from spark_trainer.errors import ABSENT, MachineError
 
 if TYPE_CHECKING:
     import torch
@@ -97,11 +99,13 @@ class EncodedFiles:
     """What the encoders of one pipeline made, in its folder.
 
     `step_fingerprints` are those of the steps that made the frames and what lies beside them;
-    None where somebody else did, whose files count by their sizes and times instead.
+    None where somebody else did, whose files count by their sizes and times instead. `fingerprint`
+    names the records of what is taken of each video.
     """
 
     folder: Path
     step_fingerprints: Mapping[str, str] | None
+    fingerprint: str
 
     def clip(self, samples: VideoFrameDataset, plan: Plan) -> Path:
         """Name the file of a clip, below its video's id, so that it can be traced and removed."""
@@ -164,6 +168,55 @@ class EncodedFiles:
     def _shared(self, kind: str, name: str) -> Path:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
+    def read(self, path: Path, video: str) -> "dict[str, torch.Tensor]":
+        """Read what was made of a video, or of a text that is said about it.
+
+        Args:
+            path: the file.
+            video: its id.
+
+        Raises:
+            Unusable: it could not be made.
+            MachineError: it is gone or damaged; it is taken back.
+            OSError: the machine can't open it.
+        """
+        try:
+            return read(path)
+        except ABSENT:
+            if not self._promised(path, video):
+                text = f"video {video} is not encoded: see logs/encode; there is no {path}"
+                raise Unusable(text) from None
+            why = f"{path}: the file is gone"
+        except Broken as broken:
+            why = str(broken)
+        self._layout.take_back(self._markers(video))
+        self._record(video).unlink(missing_ok=True)
+        raise MachineError(f"{why}; the next call makes it again and goes on")
+
+    def _promised(self, path: Path, video: str) -> bool:
+        """Tell whether the record of a video names a file, or is itself taken back."""
+        try:
+            made = read_json(self._record(video), dict)
+        except FileNotFoundError:  # earlier versions wrote none
+            return self._layout.is_taken_back(self._markers(video))
+        return path.relative_to(self.folder).as_posix() in made.get("files", ())
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.folder.parents[1])
+
+    def _record(self, video: str) -> Path:
+        return self.folder / video[:2] / video / f"{self.fingerprint}.json"
+
+    def _markers(self, video: str) -> list[Path]:
+        """List the markers of these settings that speak of a video: of a given manifest, all."""
+        found = []
+        for marker in sorted((self.folder / SEALED).glob(f"*.{self.fingerprint}.json")):
+            *bits, _, _, _ = marker.name.split(".")
+            if not bits or Video(video, video).bits.startswith(bits[0].removeprefix("b")):
+                found.append(marker)
+        return found
+
 
 def _size_and_time(path: Path) -> list[int]:
     with promised(path):
@@ -171,37 +224,42 @@ def _size_and_time(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def read(path: Path, of: str) -> "dict[str, torch.Tensor]":
+def read(path: Path) -> "dict[str, torch.Tensor]":
     """Read the tensors of a file.
 
-    Args:
-        path: the file.
-        of: what it is of, for the message.
-
     Raises:
-        Unusable: it is not there, or damaged.
-        OSError: the machine can't open it.
+        Broken: it is damaged.
+        OSError: the machine can't open it; of `ABSENT` where it is not there.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        path.open("rb").close()  # of what keeps it shut, safetensors tells no number
-    except ABSENT:
-        raise Unusable(f"{of} is not encoded: see logs/encode; there is no {path}") from None
+    path.open("rb").close()  # of what keeps it shut, safetensors tells no number
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        again = f"delete it and {path.parents[2] / SEALED}, and the next call makes it again"
-        raise Unusable(f"{of}: {path} is damaged: {error}; {again}") from None
+        raise Broken(path, str(error)) from None
 
 
-def write(path: Path, tensors: "Mapping[str, torch.Tensor]") -> None:
-    """Write tensors so that nobody ever meets half of them."""
-    from safetensors.torch import save_file
+def whole(path: Path) -> bool:
+    """Tell whether a file is there and as long as its head says; its tensors are not read."""
+    from safetensors import SafetensorError, safe_open
 
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def write(path: Path, made: "Mapping[str, torch.Tensor]") -> None:
+    """Write tensors so that nobody ever meets half of them.
+
+    Raises:
+        MachineError, OSError: they can't be written.
+    """
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        tensors.write(temporary, {name: tensor.contiguous() for name, tensor in made.items()})
 
 
 def fingerprint(

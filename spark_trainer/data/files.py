@@ -18,7 +18,8 @@ from spark_trainer.system import holder
 
 CHUNK_BYTES = 1 << 20
 ABANDONED_SECONDS = 24 * 3600
-ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised by writing alone
+# Raised by writing alone.
+ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _UMASK = os.umask(0o077)  # it can only be read by setting it
 os.umask(_UMASK)
 _SHARED = 0o666 & ~_UMASK
@@ -71,7 +72,7 @@ def replacing(path: Path, flushed: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        with _naming(path):
+        with naming(path):
             yield temporary
             share([temporary])
             if flushed:
@@ -93,7 +94,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     temporary.mkdir(parents=True)
     try:
-        with _naming(path):
+        with naming(path):
             yield temporary
             written = [path for path in temporary.rglob("*") if not path.is_symlink()]
             share(path for path in written if path.is_file())
@@ -129,7 +130,7 @@ def _temporary(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Add the path to an error of writing; the system doesn't."""
     try:
         yield
@@ -137,6 +138,18 @@ def _naming(path: Path) -> Iterator[None]:
         if error.errno in ONLY_WRITING and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def refusal(folder: Path) -> OSError | None:
+    """Return the error by which a folder takes no more bytes; None where it takes some."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file, naming(folder):
+            file.write(bytes(CHUNK_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def share(paths: Iterable[Path]) -> None:

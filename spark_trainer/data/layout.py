@@ -23,11 +23,12 @@ forgotten/<sha256>.json       a video that is not to be seen again; see forgotte
     taken_back/<digest>.json  markers that go before the next call plans
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer.data.files import Broken, digest, read_state, sweep
+from spark_trainer.data.files import Broken, digest, read_state, sweep, write_json
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = (
@@ -154,6 +155,22 @@ class Layout:
     @property
     def taken_back(self) -> Path:
         return self.state / "taken_back"
+
+    def take_back(self, markers: Iterable[Path]) -> None:
+        """Note markers that are to go before the next call plans.
+
+        Snakemake ends at once, whatever else is to be done, if a job tried again lacks a marker.
+        """
+        note, names = self._note(markers)
+        write_json(note, names)
+
+    def is_taken_back(self, markers: Iterable[Path]) -> bool:
+        """Tell whether `take_back` was called with these markers since this call planned."""
+        return self._note(markers)[0].exists()
+
+    def _note(self, markers: Iterable[Path]) -> tuple[Path, list[str]]:
+        names = [marker.relative_to(self.root).as_posix() for marker in markers]
+        return self.taken_back / f"{digest(names)}.json", names
 
     def sweep(self) -> None:
         """Remove the markers that were taken back, and what killed processes left beside files."""

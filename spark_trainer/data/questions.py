@@ -133,6 +133,10 @@ def parsed(row: Any) -> Question | None:
     for key in ("question", "answer"):
         if item.get(key) in (None, ""):
             raise Unusable(f"without {key}")
+    try:
+        json.dumps(item, allow_nan=False)
+    except ValueError:
+        raise Unusable("NaN is no number; expected null") from None
     return Question(_path(row), item)
 
 

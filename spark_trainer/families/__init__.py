@@ -89,8 +89,14 @@ def _model_type(model_name: str) -> str | None:
 
 
 def _model_type_of_hub(model_name: str) -> str | None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
     from transformers import PretrainedConfig
 
+    try:
+        validate_repo_id(model_name)
+    except HFValidationError:  # so a folder was meant
+        raise ValueError(f"train.model_name: no such folder: {model_name}") from None
     told: dict[str, Any] = {}
     try:
         told, _ = PretrainedConfig.get_config_dict(model_name)

@@ -13,7 +13,7 @@ from spark_trainer.families.kinds import export
 from spark_trainer.families.kinds.batch import IGNORED, Batch, Encoded
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.speech import ENGLISH, STATES, Speech, with_sound
-from spark_trainer.speech import SAMPLE_RATE, formats
+from spark_trainer.speech import SAMPLE_RATE, formats, writing
 from spark_trainer.speech.formats import Weights, names
 from spark_trainer.speech.heard import Heard, Said
 from spark_trainer.speech.tokens import Vocabulary
@@ -38,7 +38,10 @@ class Whisper(Speech):
         chosen: dict[str, Any] = {"dtype": options.dtype or "float32"}
         if options.attention != "auto":
             chosen["attn_implementation"] = options.attention
-        weights = formats.read(name)
+        try:
+            weights = formats.read(name, options.on_meta)
+        except ValueError as error:
+            raise ValueError(f"train.model_name: {error}") from None
         if options.on_meta or options.from_scratch:
             model = _random(weights, options.on_meta, chosen)
         else:
@@ -47,6 +50,9 @@ class Whisper(Speech):
             name
         )  # adapters tell their base by it
         model.config.apply_spec_augment = False
+        last = model.model.decoder.layer_norm
+        last.scored_N = None
+        last.register_forward_pre_hook(_scored)
         return Loaded(model, formats.processor(weights.config))
 
     def recognises(self, name: str) -> bool:
@@ -127,13 +133,24 @@ class Whisper(Speech):
         mels_1MF = torch.zeros(1, config.num_mel_bins, 2 * config.max_source_positions)
         return with_sound(_encoded([0] * length, [True] * length), input_features=mels_1MF)
 
-    def logits(self, model: Any, batch: Batch) -> "torch.Tensor":
+    def logits(
+        self, loaded: Loaded, model: Any, batch: Batch
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
         """See `Speech`; upstream's own shift of the labels can't begin with the text before."""
-        inputs = dict(batch.inputs)
+        import torch
+
+        inputs, labels = dict(batch.inputs), batch.tensors["labels"].flatten()
         if (states := inputs.pop(STATES, None)) is not None:
             inputs["encoder_outputs"] = (states,)
-        made: torch.Tensor = model(**inputs, use_cache=False).logits
-        return made
+        # Their number is known, so that the host doesn't wait for a GPU to count them.
+        learnt_N = torch.nonzero_static(labels != IGNORED, size=batch.num_targets).squeeze(1)
+        last = loaded.model.model.decoder.layer_norm
+        last.scored_N = learnt_N
+        try:
+            made: torch.Tensor = model(**inputs, use_cache=False).logits
+        finally:
+            last.scored_N = None
+        return made, labels[None, learnt_N]
 
     def transcripts(
         self, loaded: Loaded, model: Any, heard: Sequence[Heard], run: Run
@@ -153,7 +170,7 @@ class Whisper(Speech):
         mels_BMF = torch.cat([self.mels(loaded, one, run) for one in heard]).to(device)
         begun = model(input_features=mels_BMF, decoder_input_ids=prefix_BP, use_cache=False)
         silent_B = begun.logits[:, 0].float().softmax(-1)[:, tokenizer.no_speech] > NO_SPEECH
-        ids_BL = _written(model, begun.encoder_last_hidden_state, prefix_BP, tokenizer)
+        ids_BL = writing.greedy(model, begun.encoder_last_hidden_state, prefix_BP, tokenizer)
         texts = [words.text(ids) for ids in ids_BL.tolist()]
         return ["" if silent else text for silent, text in zip(silent_B, texts, strict=True)]
 
@@ -188,6 +205,15 @@ def _random(weights: Weights, on_meta: bool, chosen: dict[str, Any]) -> Any:
         model = AutoModelForSpeechSeq2Seq.from_config(config, **chosen)
     model.generation_config = GenerationConfig(**weights.generation)
     return model
+
+
+def _scored(layer: Any, given: "tuple[torch.Tensor]") -> "torch.Tensor | tuple[torch.Tensor]":
+    """Return the positions (1, N, D) that `logits` wants scored, of all (B, L, D).
+
+    Upstream scores every one: with text before, that is most of an update on kept states. The
+    decoder's last layer chooses them, for the output layer may have adapters.
+    """
+    return given if layer.scored_N is None else given[0].flatten(0, 1)[None, layer.scored_N]
 
 
 def _translates(config: Any) -> bool:
@@ -240,31 +266,3 @@ def _masked(mels_1MF: "torch.Tensor", run: Run, seed: int) -> "torch.Tensor":
     finally:
         np.random.set_state(before)
     return mels_1MF
-
-
-def _written(
-    model: Any, states_BSD: "torch.Tensor", prefix_BP: "torch.Tensor", tokenizer: Any
-) -> "torch.Tensor":
-    """Return the tokens that a model writes greedily after a prefix, without times."""
-    import torch
-    from transformers import GenerationConfig, GenerationMixin
-    from transformers.modeling_outputs import BaseModelOutput
-
-    known, longest = model.generation_config, model.config.max_target_positions
-    start_BP = torch.nn.functional.pad(prefix_BP, (0, 1), value=tokenizer.no_timestamps)
-    times = range(tokenizer.no_timestamps, model.config.vocab_size)
-    ids_BL: torch.Tensor = GenerationMixin.generate(
-        model,
-        encoder_outputs=BaseModelOutput(last_hidden_state=states_BSD),
-        attention_mask=torch.ones_like(states_BSD[..., 0], dtype=torch.long),  # the sound is whole
-        decoder_input_ids=start_BP,
-        generation_config=GenerationConfig(
-            max_length=longest // 2,
-            suppress_tokens=[*(known.suppress_tokens or ()), *times],
-            begin_suppress_tokens=known.begin_suppress_tokens,
-            eos_token_id=tokenizer.eot,
-            pad_token_id=tokenizer.eot,
-            decoder_start_token_id=tokenizer.sot,
-        ),
-    )
-    return ids_BL[:, start_BP.shape[1] :]

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from spark_trainer.losses.correction import Correction
+
 LossType = Literal["grpo", "dr_grpo", "dapo", "cispo", "sapo"]
 POSITIVE, NEGATIVE = 1.0, 1.05  # SAPO's temperatures by the sign of the advantage (2511.20347)
 
@@ -24,6 +26,7 @@ class Tokens(NamedTuple):
         old_T: log-probabilities when the answers were drawn; None: those that are differentiated.
         reference_T: log-probabilities by the weights of the start; None without a divergence.
         diverges_S: what an answer's divergence from those counts: 0 leaves it out.
+        drawn_T: log-probabilities by which another program drew them; None where it was this one.
     """
 
     owner_T: Tensor
@@ -32,6 +35,7 @@ class Tokens(NamedTuple):
     old_T: Tensor | None = None
     reference_T: Tensor | None = None
     diverges_S: Tensor | None = None
+    drawn_T: Tensor | None = None
 
 
 class Losses(NamedTuple):
@@ -42,12 +46,14 @@ class Losses(NamedTuple):
         kl_T: estimate of the divergence from the weights of the start, 0 where it isn't computed.
         low_T: whether the ratio was clipped below.
         high_T: whether it was clipped above.
+        importance_T: what its loss was weighed by, because another program drew it; else 1.
     """
 
     total: Tensor
     kl_T: Tensor
     low_T: Tensor
     high_T: Tensor
+    importance_T: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Policy:
         beta: weight of the divergence from the weights of the start.
         unbiased: weigh that divergence by the ratio, for an unbiased gradient (2512.02556).
         longest: tokens of an answer at most.
+        correction: weighs what another program drew; None: nothing does.
     """
 
     loss_type: LossType
@@ -76,6 +83,7 @@ class Policy:
     beta: float
     unbiased: bool
     longest: int
+    correction: Correction | None = None
 
     def weights(self, lengths: list[int]) -> list[float]:
         """Return what each token of answers of these lengths counts; see `num_targets`."""
@@ -104,7 +112,8 @@ class Policy:
         old_T = log_T.detach() if tokens.old_T is None else tokens.old_T
         advantage_T = tokens.advantages_S[tokens.owner_T]
         ratio_T = self._ratio(log_T - old_T, tokens)
-        loss_T = self._surrogate(log_T, ratio_T, advantage_T)
+        importance_T = self._importance(old_T, tokens)
+        loss_T = self._surrogate(log_T, ratio_T, advantage_T) * importance_T
         kl_T = torch.zeros_like(log_T)
         if tokens.reference_T is not None:
             kl_T = _divergence(log_T, tokens.reference_T)
@@ -113,7 +122,15 @@ class Policy:
                 weighed_T = weighed_T * tokens.diverges_S[tokens.owner_T]
             loss_T = loss_T + self.beta * weighed_T
         low_T, high_T = self._clipped(ratio_T.detach(), advantage_T)
-        return Losses((loss_T * tokens.weights_T).sum(), kl_T.detach(), low_T, high_T)
+        total = (loss_T * tokens.weights_T).sum()
+        return Losses(total, kl_T.detach(), low_T, high_T, importance_T)
+
+    def _importance(self, old_T: Tensor, tokens: Tokens) -> Tensor:
+        """Return what the losses of tokens are weighed by."""
+        if self.correction is None or tokens.drawn_T is None:
+            return torch.ones_like(old_T)
+        log_ratio_T, num_answers = old_T - tokens.drawn_T, len(tokens.advantages_S)
+        return self.correction.weights(log_ratio_T, tokens.owner_T, num_answers)
 
     def _ratio(self, log_ratio_T: Tensor, tokens: Tokens) -> Tensor:
         """Return how much likelier a token, or the answer that it is of, became."""

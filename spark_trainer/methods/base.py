@@ -4,11 +4,13 @@ An update asks in this order: `prepare` turns what was read into batches, and ma
 to do so; then the targets of all batches and processes are counted; then each batch goes through
 `loss`, whose sum is divided by that count. A method that generates answers and scores them does so
 in `prepare`, and says that it `generates`. Where each process holds a part of the weights, all of
-them have to call the network equally often, which generating doesn't.
+them have to call the network equally often, which generating doesn't: it does so in
+`Update.gathered`, and is evaluated in the same.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,6 +39,8 @@ class Update:
         process: the number of this process, from 0.
         processes: how many there are.
         over_all: gives the sum of a tensor over all processes, which must call it alike.
+        gathered: enters with all weights in this process, which then calls the network as often as
+            it likes; all processes must enter it.
     """
 
     number: int
@@ -45,6 +49,7 @@ class Update:
     process: int
     processes: int
     over_all: "Callable[[torch.Tensor], torch.Tensor]"
+    gathered: Callable[[], AbstractContextManager[None]]
 
     @property
     def batches(self) -> list[Batch]:
@@ -91,10 +96,41 @@ class Method(ABC):
         """
         return None
 
+    @classmethod
+    def check_services(cls, run: Run) -> None:
+        """Look, before weights are loaded, whether a server is there that the run asks.
+
+        Raises:
+            UserError: it is none that the run can use.
+            MachineError: it doesn't answer.
+        """
+        return
+
     @property
     def updates_per_read(self) -> int:
         """Return how many updates are made of what is read once."""
         return 1
+
+    @property
+    def keeps_start(self) -> bool:
+        """Tell whether the weights of the start stay beside those that learn."""
+        return False
+
+    def generating_bytes(self, largest: Batch) -> int:
+        """Return what generating in an update takes of memory beside the weights, in bytes.
+
+        Args:
+            largest: the batch that is learnt of it.
+        """
+        return 0
+
+    def begin(self, held: "Callable[[], list[torch.Tensor]]") -> None:
+        """Take note of the weights of the start, before a checkpoint is loaded.
+
+        Args:
+            held: gives what this process holds of each parameter that learns, in the same memory.
+        """
+        return
 
     def readers(
         self, splits: Splits, device: "torch.device", kept: EncodedFiles
@@ -114,7 +150,10 @@ class Method(ABC):
 
     @abstractmethod
     def loss(self, model: Any, batch: Batch) -> "torch.Tensor":
-        """Return the sum of the losses of the batch's targets, with a gradient."""
+        """Return the sum of the losses of the batch's targets, with a gradient.
+
+        A batch without targets only keeps this process in step with the others.
+        """
 
     @abstractmethod
     def held_out(self, model: Any, batch: Batch) -> "torch.Tensor":
@@ -141,6 +180,10 @@ class Method(ABC):
     def show(self, model: Any, samples: Iterable[Any]) -> Iterator[Generated]:
         """Yield what the model makes of held-out samples; see `Kind.show`."""
         return self.family.show(self.loaded, model, samples, self.run)
+
+    def learnt(self) -> Iterator[Generated]:
+        """Yield a few of the answers that the last update learnt from, where a method draws any."""
+        return iter(())
 
     def scores(self, shown: list[dict[str, Any]]) -> dict[str, float]:
         """Return metrics of what was shown; see `Kind.scores`."""

@@ -1,15 +1,16 @@
 """Answers to the prompts of an update, and what the rewards say of them."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import towers
-from spark_trainer.families.kinds.answers import GeneratedAnswers, ScoredAnswer
+from spark_trainer.families.kinds.answers import GeneratedAnswers, LearntAnswers, ScoredAnswer
 from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.families.kinds.reading import Reader
 from spark_trainer.families.kinds.vision_language import decoded
 from spark_trainer.losses import advantages
 from spark_trainer.methods.base import Update
@@ -17,6 +18,7 @@ from spark_trainer.rewards.base import Answered
 from spark_trainer.rewards.combined import Rewards, Scored
 from spark_trainer.rollouts.base import Answer, Question, Rollout, Seen
 from spark_trainer.rollouts.reading import asked
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import torch
@@ -38,12 +40,23 @@ class Rated:
 
 @dataclass(frozen=True)
 class Rater:
-    """Lets a network answer, and scores what it says."""
+    """Lets a network answer, and scores what it says.
+
+    Attributes:
+        run: the settings.
+        loaded: the model and its processor.
+        rewards: score answers.
+        rollout: draws answers.
+        training: reads the samples that are learnt from.
+        kept: a few groups of the last update, each with the number of its sample.
+    """
 
     run: Run
     loaded: Loaded
     rewards: Rewards
     rollout: Rollout
+    training: Reader
+    kept: list[tuple[int, LearntAnswers]] = field(default_factory=list)
 
     def rated(self, model: Any, update: Update) -> list[Rated]:
         """Return this process's groups, flat ones replaced where `dynamic_sampling` asks for it."""
@@ -81,12 +94,36 @@ class Rater:
             drawn=_each(texts, group, found),
         )
 
+    def keep(self, rated: Sequence[Rated], found: Sequence[Sequence[float]]) -> None:
+        """Keep a few groups with the advantages of their answers, for people to look at."""
+        self.kept[:] = [
+            (one.seen.question.number, self._learnt(one, each))
+            for one, each in list(zip(rated, found, strict=True))[: self.run.num_samples]
+        ]
+
+    def learnt(self) -> Iterator[LearntAnswers]:
+        """Yield what was kept; the frames are read again."""
+        for number, one in self.kept:
+            sample = self.training.sample(number)
+            yield replace(one, images=sample.images, times=sample.times) if sample else one
+
     def text(self, answer: Answer) -> str:
         """Return an answer without control tokens."""
         import torch
 
         [text] = decoded(self.loaded, torch.tensor([answer.ids]))
         return text
+
+    def _learnt(self, rated: Rated, found: Sequence[float]) -> LearntAnswers:
+        sample = rated.seen.question.sample
+        return LearntAnswers(
+            video=sample.video,
+            caption=sample.answer,
+            prompt=sample.prompt or "",
+            images=(),
+            times=(),
+            drawn=_each(list(map(self.text, rated.answers)), rated.scored, found),
+        )
 
     def _seen(self, model: Any, question: Question) -> Seen:
         return Seen(question, towers.features(model, question.encoded.vision))
@@ -97,11 +134,12 @@ class Rater:
             return []
         num = self.run.rft.num_generations
         seen, said = self._said(model, questions, update, range(num))
-        beside: Sequence[Answered | None] = [None] * len(seen)
-        if self.rewards.need_shuffled:
-            asks = [replace(one, encoded=one.shuffled or one.encoded) for one in questions]
-            others = self._said(model, asks, update, range(num, num + num // 2))
-            beside = list(map(self._answered, *others))
+        beside: list[Answered | None] = [None] * len(seen)
+        asks = {place: one.shuffled for place, one in enumerate(questions) if one.shuffled}
+        if asks:
+            others = self._said(model, [*asks.values()], update, range(num, num + num // 2))
+            for place, other in zip(asks, map(self._answered, *others), strict=True):
+                beside[place] = other
         each = zip(seen, said, beside, strict=True)
         return [Rated(one, answers, self._scored(one, answers, x)) for one, answers, x in each]
 
@@ -134,7 +172,7 @@ class Rater:
         The same ones whatever the number of processes: the flat groups of all take the next samples
         of one order, which the seed and the update decide.
         """
-        order, used = self._further(update), 0
+        order, used = self._further(model.device, update), 0
         for _ in range(self.run.rft.max_resample_times):
             flat = [place for place, one in enumerate(rated) if one.flat]
             counts = self._counts(model.device, len(flat), update)
@@ -142,17 +180,33 @@ class Rater:
             used += sum(counts)
             numbers = order[mine : mine + len(flat)]
             read = [update.reader.without_replacement([number]) for number in numbers]
+            for reason in (reason for each in read for reason in each.reasons):
+                log.logger.warning("skipped a sample: %s", reason)
             questions = [one for each in read for batch in each.batches for one in asked(batch)]
             found = [one for one in self._drawn(model, questions, update) if not one.flat]
             for place, one in zip(flat, found, strict=False):
                 rated[place] = one
 
-    def _further(self, update: Update) -> list[int]:
+    def _further(self, device: "torch.device", update: Update) -> list[int]:
         """Return samples beyond those of an update, in the order in which they take their place."""
-        total = len(update.reader.samples)
-        most = self.run.rft.max_resample_times * self.run.samples_per_update
+        total, size = len(update.reader.samples), self.run.samples_per_update
+        most = self.run.rft.max_resample_times * size
         draw = random.Random(f"{self.run.seed}:{update.number}")  # noqa: S311
-        return draw.sample(range(total), min(total, most))
+        order = draw.sample(range(total), min(total, most + size))
+        taken = self._taken(device, update)
+        return [number for number in order if number not in taken][:most]
+
+    def _taken(self, device: "torch.device", update: Update) -> set[int]:
+        """Return the samples of an update, over all processes, as they count in an epoch."""
+        import torch
+
+        total = len(update.reader.samples)
+        own = [one.number % total for batch in update.batches for one in asked(batch)]
+        places = torch.zeros(self.run.samples_per_update, dtype=torch.int64, device=device)
+        first = update.process * (len(places) // update.processes)
+        numbers = torch.tensor(own, dtype=torch.int64, device=device) + 1  # 0 is no sample
+        places[first : first + len(own)] = numbers
+        return {number - 1 for number in update.over_all(places).tolist()}
 
     def _counts(self, device: "torch.device", own: int, update: Update) -> list[int]:
         """Return how many flat groups each process has."""

@@ -1,57 +1,57 @@
 """The weights of the start, which a run that learns from rewards may be held close to."""
 
-import copy
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.families.kinds.batch import Batch
-from spark_trainer.rollouts.learning import Scorer
 from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import torch
 
 GIB = 2**30
+Held = Callable[[], "list[torch.Tensor]"]
 
 
-def copied(model: "torch.nn.Module") -> "torch.nn.Module":
-    """Return a frozen copy of a network, which shares what does not learn."""
-    import torch
+class Start:
+    """A copy of what a process holds of the weights that learn, as they were before any update."""
 
-    learning = [one for one in model.parameters() if one.requires_grad]
-    size = sum(one.numel() * one.element_size() for one in learning)
-    text = "train.rft.beta: the weights of the start stay beside the others, %.2f GiB more"
-    log.logger.info(text, size / GIB)
-    copies: dict[int, Any] = {id(one): one for one in (*model.parameters(), *model.buffers())}
-    for one in learning:
-        copies[id(one)] = torch.nn.Parameter(one.detach().clone(), requires_grad=False)
-    return copy.deepcopy(model, copies).eval()
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Gives probabilities as the network did at the start.
-
-    Attributes:
-        scorer: that of the network in training.
-        network: a copy of it at the start; None where it was as it is without its adapters.
-    """
-
-    scorer: Scorer
-    network: Any
-
-    def log_probabilities(self, model: Any, batch: Batch) -> "torch.Tensor":
-        """Return those of the tokens (T) of a batch of answers.
+    def __init__(self, held: Held) -> None:
+        """Copy what is held now.
 
         Args:
-            model: the network in training, unwrapped.
-            batch: the answers, ready.
+            held: gives what this process holds of each weight, in the same memory.
         """
-        if self.network is not None:
-            there = replace(self.scorer.loaded, model=self.network.to(model.device))
-            return replace(self.scorer, loaded=there).log_probabilities(there.model, batch)[0]
-        model.disable_adapters()
+        self._held, self._kept = held, [one.clone() for one in held()]
+        size = sum(one.numel() * one.element_size() for one in self._kept)
+        text = "train.rft.beta: the weights of the start stay beside the others, %.2f GiB more"
+        log.logger.info(text, size / GIB)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Enter with the weights of the start in the place of those that learn."""
+        self._swap()
         try:
-            return self.scorer.log_probabilities(model, batch)[0]
+            yield
         finally:
-            model.enable_adapters()
+            self._swap()
+
+    def _swap(self) -> None:
+        import torch
+
+        with torch.no_grad():
+            for one, kept in zip(self._held(), self._kept, strict=True):
+                now = one.clone()
+                one.copy_(kept)
+                kept.copy_(now)
+        torch.clear_autocast_cache()  # of the weights before, in 16 bits
+
+
+@contextlib.contextmanager
+def without_adapters(model: Any) -> Iterator[None]:
+    """Enter with a network as it was before its adapters."""
+    model.disable_adapters()
+    try:
+        yield
+    finally:
+        model.enable_adapters()

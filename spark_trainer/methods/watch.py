@@ -16,6 +16,10 @@ class NothingRewardedError(UserError):
     """No answer got a reward for so long that nothing can be learnt; the message shows some."""
 
 
+class ApartError(UserError):
+    """The server that draws answers holds other weights than those that learn."""
+
+
 @dataclass
 class Watch:
     """What was seen up to now."""
@@ -23,6 +27,7 @@ class Watch:
     entropy: float | None = None  # of the first update
     nothing: int = 0  # updates in a row without any reward
     wrong: set[str] = field(default_factory=set)  # what is, and was told
+    limit: float | None = None  # of how far a server's log-probabilities may be, in nats
 
     def remembered(self) -> dict[str, float]:
         """Return what a run goes on from."""
@@ -42,22 +47,30 @@ class Watch:
 
         Raises:
             NothingRewardedError: none of the answers of many updates got a reward.
+            ApartError: they were drawn by other weights.
         """
         if "entropy" in values:
             self._look_at_entropy(values["entropy"])
         if "sampling/logp_difference" in values:
             self._look_at_difference(values["sampling/logp_difference"])
-        if "reward" not in values:
-            return
+        if "frac_reward_zero_std" not in values:
+            return  # no answers were drawn
         text = "all answers to a prompt get one reward, whatever the prompt: nothing is learnt"
         self._tell("flat", values["frac_reward_zero_std"] == 1.0, text)
-        unrewarded = values["reward"] == 0.0 and values["reward_std"] == 0.0
+        text = "every answer was cut at train.rft.max_completion_length, before its end"
+        self._tell("cut", values.get("completions/clipped_ratio") == 1.0, text)
+        declined = "reward" not in values
+        unrewarded = declined or values["reward"] == values["reward_std"] == 0.0
         self.nothing = self.nothing + 1 if unrewarded else 0
         if self.nothing >= UPDATES_OF_NOTHING:
             shown = "; ".join(answers[:NUM_SHOWN])
+            got = (
+                "no reward applied to any answer"
+                if declined
+                else "the reward of every answer was 0"
+            )
             raise NothingRewardedError(
-                f"train.rft.reward_funcs: the reward of every answer was 0 for {self.nothing} "
-                f"updates; the last: {shown}"
+                f"train.rft.reward_funcs: {got} for {self.nothing} updates; the last: {shown}"
             )
 
     def _look_at_entropy(self, entropy: float) -> None:
@@ -72,6 +85,12 @@ class Watch:
             "average: what is learnt is not what was said"
         )
         self._tell("difference", difference > FAR_APART, text, difference)
+        if self.limit is not None and not difference <= self.limit:
+            raise ApartError(
+                "train.rft.vllm.max_logp_difference: log-probabilities in training are "
+                f"{difference:.3g} from the server's on average, more than {self.limit:g}: it "
+                "holds other weights, or was started without --logprobs-mode processed_logprobs"
+            )
 
     def _tell(self, what: str, wrong: bool, text: str, *values: float) -> None:
         """Warn of something that is wrong and was not before."""

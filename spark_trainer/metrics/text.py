@@ -154,8 +154,7 @@ def _rouge_l(said: list[str], wanted: list[str]) -> float:
 
 
 def _ngrams(words: list[str], length: int) -> Counter[Ngram]:
-    starts = range(len(words) - length + 1)
-    return Counter(tuple(words[start : start + length]) for start in starts)
+    return Counter(zip(*(words[start:] for start in range(length)), strict=False))
 
 
 def _weighted(

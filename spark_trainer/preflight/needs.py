@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from spark_trainer import families, methods, steps
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.errors import told
-from spark_trainer.preflight import templates
+from spark_trainer.preflight import asr, templates
 from spark_trainer.speech.formats import names
 from spark_trainer.steps.base import Checkpoint, at_hub
 from spark_trainer.system import environment, gpu
@@ -78,12 +80,14 @@ def before(config: Config, due: Due) -> None:
 
 
 def _packages(config: Config, due: Due) -> Iterator[str]:
-    """Find packages that are not installed, each with the key that needs it."""
-    needed = dict(_needed(config, due)) if due.here else {}
-    installed = environment.versions(needed)
-    for package, key in needed.items():
-        if package not in installed:
+    """Find packages that are not installed or too old, each with the key that needs it."""
+    for package, key in dict(_needed(config, due)).items() if due.here else ():
+        wanted = Requirement(package)
+        version = environment.versions([wanted.name]).get(wanted.name)
+        if version is None:
             yield f"{key} needs the package {package}, which is not installed here"
+        elif not wanted.specifier.contains(version, prereleases=True):
+            yield f"{key} needs the package {package}; {version} is installed here"
 
 
 def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
@@ -209,6 +213,13 @@ def _templates(config: Config, due: Due) -> Iterator[str]:
                 yield f"train.runs.{name}.{line}"
 
 
+def _speech(config: Config, due: Due) -> Iterator[str]:
+    """Find references and other files of runs that hear, of which something is wrong."""
+    for name, wanted in due.runs.items():
+        if wanted.kind == "speech":
+            yield from asr.problems(wanted, f"train.runs.{name}.asr")
+
+
 def _folders(config: Config, due: Due) -> Iterator[str]:
     """Find folders that can't be written to."""
     wanted = {"output_dir": config.output_dir} if due.steps else {}
@@ -240,6 +251,7 @@ CHECKS: dict[str, Callable[[Config, Due], Iterator[str]]] = {
     "batches": _batches,
     "deepspeed": _deepspeed,
     "templates": _templates,
+    "speech": _speech,
     "folders": _folders,
     "models": _models,
 }

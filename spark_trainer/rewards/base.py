@@ -25,7 +25,7 @@ class Answered:
         meta: what the manifest says of the video, with the keys of the item of `text.each`.
         max_length: tokens of an answer at most, `rft.max_completion_length`.
         shuffled: the same with answers over the frames in random order, half as many; None unless
-            `Rewards.need_shuffled`.
+            `Rewards.need_shuffled`, and of a single frame.
         accuracy: how right each answer is: the mean score of the rewards that compare it with the
             reference. `Rewards` fills it in for the bonuses, here and in `shuffled`.
     """
@@ -62,6 +62,8 @@ class Reward(ABC):
         weight: what its scores are multiplied by.
         compares: whether it says how right an answer is.
         bonus: whether it is asked after those, and reads `Answered.accuracy`.
+        gates: whether an answer to which it gives 0 gains nothing from the others.
+        shuffles: whether it reads `Answered.shuffled`.
         problem_types: values of `meta.problem_type`, as Video-R1 spells them, that it is meant for.
     """
 
@@ -69,6 +71,8 @@ class Reward(ABC):
     weight: float
     compares: ClassVar[bool] = False
     bonus: ClassVar[bool] = False
+    gates: ClassVar[bool] = False
+    shuffles: ClassVar[bool] = False
     problem_types: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, given: Given, weight: float = 1.0) -> None:

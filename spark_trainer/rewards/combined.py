@@ -1,15 +1,20 @@
 """All rewards of a run: which of them an answer gets, and their weighted sum."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from spark_trainer.errors import UserError
 from spark_trainer.rewards.base import KEY, Answered, Reward
 from spark_trainer.rewards.reading import shown
+from spark_trainer.system import log
 
+SLOW_S = 60.0
 Scores = Sequence[float | None]
 
 
@@ -20,10 +25,12 @@ class Scored:
     Attributes:
         rewards: what each answer gets in all; None where no reward has anything to say.
         parts: name of a reward -> its own score of each answer, before weight and gate.
+        seconds: that scoring took.
     """
 
     rewards: tuple[float | None, ...]
     parts: dict[str, tuple[float | None, ...]]
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Rewards:
@@ -31,7 +38,7 @@ class Rewards:
 
     Args:
         each: the rewards, each under a name of its own.
-        gated: where `format` gives 0, only what other rewards take away counts.
+        gated: where one that `gates` gives 0, only what the others take away counts.
     """
 
     def __init__(self, each: Sequence[Reward], gated: bool) -> None:
@@ -46,7 +53,7 @@ class Rewards:
     @property
     def need_shuffled(self) -> bool:
         """Tell whether answers over shuffled frames are needed beside the others."""
-        return "temporal" in self.names
+        return any(one.shuffles for one in self._each)
 
     def check(self, reference: str, meta: Mapping[str, Any]) -> None:
         """Look whether the rewards that apply can read a reference.
@@ -66,6 +73,7 @@ class Rewards:
             UserError: a reward gives too few scores, or none that is a number.
             MachineError: a judge can't be reached.
         """
+        began = time.perf_counter()
         first = {one.name: self._asked(one, answered) for one in self._each if not one.bonus}
         if any(one.bonus for one in self._each):
             answered = self._with_accuracy(answered, first)
@@ -74,7 +82,8 @@ class Rewards:
             for one in self._each
         }
         rewards = tuple(self._sum(parts, place) for place in range(len(answered.answers)))
-        return Scored(rewards, {name: tuple(scores) for name, scores in parts.items()})
+        told = {name: tuple(scores) for name, scores in parts.items()}
+        return Scored(rewards, told, time.perf_counter() - began)
 
     def _applies(self, one: Reward, meta: Mapping[str, Any]) -> bool:
         """Tell whether a reward is meant for a problem; one that none is meant for is everyone's.
@@ -93,7 +102,9 @@ class Rewards:
         """
         if not self._applies(one, answered.meta):
             return [None] * len(answered.answers)
-        scores, where = one.scores(answered), f"{KEY}: {one.name}"
+        where = f"{KEY}: {one.name}"
+        with _named_if_slow(where, answered.video):
+            scores = one.scores(answered)
         if len(scores) != len(answered.answers):
             raise UserError(
                 f"{where}: {len(scores)} scores for {len(answered.answers)} answers; the first "
@@ -115,7 +126,7 @@ class Rewards:
         return replace(answered, accuracy=_means(ours), shuffled=shuffled)
 
     def _sum(self, parts: Mapping[str, Scores], place: int) -> float | None:
-        shut = self._gated and "format" in parts and parts["format"][place] == 0
+        shut = self._gated and any(one.gates and parts[one.name][place] == 0 for one in self._each)
         said = [
             one.weight * score
             for one in self._each
@@ -124,6 +135,19 @@ class Rewards:
         if not said:
             return None
         return math.fsum(min(0.0, part) if shut else part for part in said)
+
+
+@contextlib.contextmanager
+def _named_if_slow(where: str, video: str) -> Iterator[None]:
+    """Name in the log what takes long while it does, for it may never end."""
+    text = "%s: scoring the answers about video %s takes more than %g s"
+    timer = threading.Timer(SLOW_S, log.logger.warning, (text, where, video, SLOW_S))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _means(scores: Sequence[Scores]) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ class Format(Reward):
     """
 
     name = "format"
+    gates = True
 
     def __init__(self, given: Given, weight: float = 1.0) -> None:
         super().__init__(given, weight)

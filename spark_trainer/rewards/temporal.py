@@ -18,6 +18,7 @@ class Temporal(Reward):
 
     name = "temporal"
     bonus = True
+    shuffles = True
 
     def scores(self, answered: Answered) -> list[float | None]:
         """See `Reward`; a clip of one frame has no order."""

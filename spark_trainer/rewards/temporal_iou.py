@@ -32,6 +32,8 @@ class TemporalIou(Comparing[Moments]):
     def read(self, reference: str, meta: Mapping[str, Any]) -> Moments:
         """Return the reference's intervals; see `Comparing`."""
         duration_s, found = meta.get("duration"), reading.intervals(reference)
+        if not isinstance(duration_s, int | float | None):
+            raise Unusable(f"temporal_iou: expected seconds as meta.duration (got {duration_s!r})")
         if not found:
             raise Unusable(f"temporal_iou: the reference {reference!r} names no interval")
         for start, end in found:

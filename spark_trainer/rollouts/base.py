@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     import torch
 
 
+class Pictures(NamedTuple):
+    """The frames that a question shows.
+
+    Attributes:
+        files: PNG files in base64.
+        times: seconds from the video's start.
+        as_video: whether they go in as a video; else as images.
+    """
+
+    files: tuple[str, ...]
+    times: tuple[float, ...]
+    as_video: bool
+
+
 @dataclass(frozen=True)
 class Question:
     """A prompt about a video.
@@ -21,11 +35,15 @@ class Question:
         sample: its texts and what the manifest says, without its frames.
         encoded: its tokens and frames as tensors; nothing of it is learnt.
         shuffled: the same over the frames in random order, where a reward compares with that.
+        number: of the sample in its split.
+        pictures: its frames as files, where a server is to see them.
     """
 
     sample: Sample
     encoded: Encoded
-    shuffled: Encoded | None = None
+    shuffled: "Question | None" = None
+    number: int = 0
+    pictures: "Pictures | None" = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,8 @@ class Seen:
             return Seen(self.question, shapes)
         encoded = self.question.encoded
         vision = {n: v for n, v in encoded.vision.items() if n not in towers.PIXELS.values()}
-        asked = replace(self.question, encoded=replace(encoded, vision=vision), shuffled=None)
+        left = replace(encoded, vision=vision)
+        asked = replace(self.question, encoded=left, shuffled=None, pictures=None)
         return Seen(asked, self.features)
 
 

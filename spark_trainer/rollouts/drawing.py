@@ -34,6 +34,22 @@ def numbers(keys: Sequence[str], length: int) -> "torch.Tensor":
     return torch.from_numpy(np.stack(rows))
 
 
+def key(update: int, seed: int, number: int) -> str:
+    """Return what tells an answer from all others.
+
+    Args:
+        update: the number of the update, from 1.
+        seed: that of the sample, a hash of the run's seed, the epoch, video and item.
+        number: of the answer to the question.
+    """
+    return f"{update}:{seed}:{number}"
+
+
+def seed(key: str) -> int:
+    """Return a number below 2^63 for an answer of this key, as a server takes it for a seed."""
+    return _number(key) >> 65
+
+
 def _number(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
 

@@ -24,6 +24,23 @@ if TYPE_CHECKING:
     import torch
 
 _Some = TypeVar("_Some")
+# Of each token that may come next: scores as they are made, scaled and normalised in float32, and
+# three steps of their sums in float64.
+SCORE_BYTES = 4 + 4 + 3 * 8
+
+
+def memory_bytes(loaded: Loaded, run: Run, num_tokens: int) -> int:
+    """Return what answers take beside the weights: keys and values of all tokens, and scores.
+
+    Args:
+        loaded: the model.
+        run: the settings.
+        num_tokens: of the answers that are written together, and their questions.
+    """
+    config, wide = loaded.model.config.get_text_config(), 4 if run.mixed_precision == "no" else 2
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = 2 * config.num_hidden_layers * config.num_key_value_heads * width * wide
+    return int(each * num_tokens + SCORE_BYTES * config.vocab_size * run.batch_size)
 
 
 @dataclass(frozen=True)
@@ -37,11 +54,10 @@ class InProcess(Rollout):
     def draw(
         self, model: Any, seen: Sequence[Seen], update: int, numbers: range
     ) -> list[list[Answer]]:
-        """See `Rollout`; a sample's seed is a hash of the run's, the epoch, video and item."""
         found, together = list[list[Answer]](), max(1, self.run.batch_size // len(numbers))
         for some in _chunks(seen, together):
             keys = [
-                f"{update}:{one.question.sample.seed}:{number}"
+                drawing.key(update, one.question.sample.seed, number)
                 for one in some
                 for number in numbers
             ]

@@ -4,7 +4,8 @@ A row is a question with an answer behind it, as if the manifest had said it: `c
 forward pass are those of supervised training. Frames go through the vision tower once for all
 answers of a batch to a question, which takes 36 % less CPU time than once for each (measured with
 8 × 8 answers of 6 tokens about two frames), and not at all where it is frozen: then what it made
-before is taken.
+before is taken. Each pass of the network asks the tower once: where weights are sharded, a process
+with more questions in a batch than another would wait for it.
 
 Shapes: T tokens of all answers of a batch, B rows, N places that are predicted.
 """
@@ -78,9 +79,11 @@ class _Row(NamedTuple):
 
 def policy(run: Run) -> "Policy":
     """Return the loss that a run's settings describe."""
+    from spark_trainer.losses.correction import Correction
     from spark_trainer.losses.policy import Policy
 
     rft = run.rft
+    mode, most = rft.vllm.importance_sampling_mode, rft.vllm.importance_sampling_clip_max
     return Policy(
         loss_type=rft.loss_type,
         level=rft.importance_sampling_level,
@@ -90,6 +93,7 @@ def policy(run: Run) -> "Policy":
         beta=rft.beta,
         unbiased=rft.use_bias_correction_kl,
         longest=rft.max_completion_length,
+        correction=None if mode == "none" else Correction(mode, most),
     )
 
 
@@ -144,7 +148,9 @@ def _batch(family: ChatModel, loaded: Loaded, run: Run, rows: Sequence[_Row]) ->
         places=(places[0], places[1]),
         ids_T=labels_BN[places],
         drawn_T=_floats(drawn),
-        tokens=_tokens(run, rows, lengths),
+        tokens=_tokens(run, rows, lengths)._replace(
+            drawn_T=None if run.rft.vllm.server_url is None else _floats(drawn)
+        ),
     )
     targets = _num_targets(run, [row.answer for row in rows])
     return Batch(tensors, targets, made.num_tokens)
@@ -207,6 +213,13 @@ def ready(batch: Batch, device: "torch.device") -> Batch:
     return moved._replace(tensors=moved.tensors | {LEARNT: made})
 
 
+def told(batch: Batch, **log_probabilities: "torch.Tensor") -> Batch:
+    """Return a batch that learns with further log-probabilities of its tokens, as `Tokens` has."""
+    learnt: Learnt = batch.tensors[LEARNT]
+    there = replace(learnt, tokens=learnt.tokens._replace(**log_probabilities))
+    return batch._replace(tensors=batch.tensors | {LEARNT: there})
+
+
 @dataclass(frozen=True)
 class Scorer:
     """Gives the probabilities of answers by a network.
@@ -223,6 +236,10 @@ class Scorer:
     run: Run
     tower_learns: bool
 
+    def __post_init__(self) -> None:
+        if self.tower_learns:
+            towers.see_inside(self.loaded.model)
+
     @cached_property
     def _allowed_V(self) -> "torch.Tensor":  # noqa: N802  # a shape
         return drawing.allowed(self.loaded, next(self.loaded.model.parameters()).device)
@@ -237,15 +254,16 @@ class Scorer:
         from spark_trainer.losses import policy as losses
 
         learnt: Learnt = batch.tensors[LEARNT]
-        features = [self._features(seen) for seen in learnt.seen]
         tensors = {name: value for name, value in batch.tensors.items() if name != LEARNT}
-        tensors |= padding.join([features[number] for number in learnt.question_of])
+        tensors |= self._vision(learnt)
         scores_BNV, _ = self.family.logits(self.loaded, model, Batch(tensors, 0))
         told = learnt.ids_T, self._allowed_V, self.run.rft.temperature
         return losses.log_probabilities(scores_BNV[learnt.places], *told)
 
-    def _features(self, seen: Seen) -> "dict[str, torch.Tensor]":
-        """Return what the tower makes of frames now: where it is frozen, what it made before."""
+    def _vision(self, learnt: Learnt) -> dict[str, Any]:
+        """Return what the tower made of frames before; where it learns, the frames."""
         if not self.tower_learns:
-            return dict(seen.features)
-        return towers.features(self.loaded.model, seen.question.encoded.vision)
+            return {**padding.join([dict(learnt.seen[n].features) for n in learnt.question_of])}
+        visions = [seen.question.encoded.vision for seen in learnt.seen]
+        counts = [{name: len(one) for name, one in seen.features.items()} for seen in learnt.seen]
+        return {towers.OUTPUTS: towers.Unseen(visions, counts, learnt.question_of)}

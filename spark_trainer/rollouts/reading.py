@@ -1,5 +1,7 @@
 """What worker processes read of samples that are asked and not told: questions."""
 
+import base64
+import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -7,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.data.sample import Sample, Size, Unusable
-from spark_trainer.families.kinds import exchanges, towers
+from spark_trainer.families.kinds import exchanges, prompts, towers
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.chat import ChatModel
+from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.families.kinds.vision_language import CANDIDATES, GREY_PX, Texts, grey, unknown
 from spark_trainer.rollouts import learning
-from spark_trainer.rollouts.base import Answer, Question, Seen
+from spark_trainer.rollouts.base import Answer, Pictures, Question, Seen
 from spark_trainer.rollouts.learning import Group
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 QUESTIONS = "questions"  # in a batch that is asked and not learnt
 
@@ -28,13 +32,13 @@ class Questions(Texts):
     Attributes:
         longest: tokens of an answer at most.
         shuffles: whether each question is asked about shuffled frames too.
-        beside: networks that stay on the device beside the one that learns.
+        sends: whether a server is to see the frames.
     """
 
     family: ChatModel
     longest: int = field(kw_only=True)
     shuffles: bool = field(kw_only=True)
-    beside: "tuple[torch.nn.Module, ...]" = field(default=(), kw_only=True)
+    sends: bool = field(kw_only=True)
 
     def read(self, number: int) -> Any:
         """See `Reader`.
@@ -43,16 +47,19 @@ class Questions(Texts):
             Unusable: the question leaves no room for an answer, or holds a control token.
         """
         sample = self.samples[number]
-        encoded = self.family.question(self.loaded, sample)
-        shuffled = self.family.question(self.loaded, _shuffled(sample)) if self.shuffles else None
-        asked = len(encoded.labels)
+        made = question(self.family, self.loaded, sample, self.sends)
+        asked = len(made.encoded.labels)
         if asked + self.longest > self.max_length:
             raise Unusable(
                 f"video {sample.video}: prompt and images are {asked} tokens, which with "
                 f"{self.longest} of train.rft.max_completion_length is more than train.max_length, "
                 f"{self.max_length}"
             )
-        return Question(replace(sample, images=()), encoded, shuffled)
+        told, shuffled = replace(sample, images=()), None
+        if self.shuffles and len(sample.images) > 1:  # one frame has no order
+            other = question(self.family, self.loaded, _shuffled(sample), self.sends)
+            shuffled = replace(other, sample=told)
+        return replace(made, sample=told, shuffled=shuffled, number=number)
 
     def prove(self) -> None:
         """See `Reader`: a grey picture would do for every sample."""
@@ -61,7 +68,7 @@ class Questions(Texts):
     def _grey_question(self, num_frames: int, size: Size, prompt: str) -> Question:
         """Return a question about grey frames."""
         sample = grey(num_frames, size, prompt=prompt, answer="grey")
-        return Question(sample, self.family.question(self.loaded, sample))
+        return question(self.family, self.loaded, sample, sends=False)
 
     def collated(self, read: list[Any]) -> list[Batch]:
         return [Batch({QUESTIONS: read}, len(read))]
@@ -69,11 +76,8 @@ class Questions(Texts):
     def ready(self, batch: Batch, device: "torch.device") -> Batch:
         return learning.ready(batch, device)
 
-    def resident(self) -> "list[torch.nn.Module]":
-        return [*self.beside]
-
     def largest(self, run: Run) -> Batch:
-        """See `Reader`: the longest answers to the longest question."""
+        """See `Reader`: the longest answers to the longest question, asked of several videos."""
         import torch
 
         if len(self.samples):
@@ -83,12 +87,36 @@ class Questions(Texts):
             read = [self._grey_question(*unknown(run))]
         question = max(read, key=lambda one: len(one.encoded.labels))
         with torch.no_grad():
-            seen = Seen(question, towers.features(self.loaded.model, question.encoded.vision))
+            features = towers.features(self.loaded.model, question.encoded.vision)
         [end, *_] = exchanges.ends(self.loaded)
         longest = Answer((end,) * self.longest, (0.0,) * self.longest, ended=True)
-        groups = [Group(seen, [longest] * run.batch_size, [1.0] * run.batch_size, flat=False)]
-        [batch] = learning.batches(self.family, self.loaded, run, groups)
-        return batch
+        num = run.rft.num_generations
+        groups = [
+            Group(Seen(question, features), [longest] * num, [1.0] * num, flat=False)
+            for _ in range(-(-run.batch_size // num))
+        ]
+        return learning.batches(self.family, self.loaded, run, groups)[0]
+
+
+def question(family: ChatModel, loaded: Loaded, sample: Sample, sends: bool) -> Question:
+    """Return a question, with its frames as files where a server is to see them.
+
+    Raises:
+        Unusable: it holds a control token.
+    """
+    encoded = family.question(loaded, sample)
+    if not sends:
+        return Question(sample, encoded)
+    shown, as_video = family.adapted(sample), family.sees_video(loaded)
+    sent = prompts.of_one_size(shown.images) if as_video else shown.images
+    files = tuple(map(_png, sent))
+    return Question(sample, encoded, pictures=Pictures(files, tuple(shown.times), as_video))
+
+
+def _png(image: "Image") -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _shuffled(sample: Sample) -> Sample:

@@ -16,6 +16,7 @@ from spark_trainer.data.index import Index
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs import continued
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.speech.folder import linked
 
 VERSION = 2  # raised when the same data and settings give other weights
 ID_DIGITS = 8
@@ -171,11 +172,18 @@ def _references(run: Run, cache: Path, key: str) -> str | None:
     """Return what stands for the content of a run's references; None where it has none.
 
     Raises:
-        ConfigError: they are not there.
+        ConfigError: they are not there, or can't be read.
     """
     path = run.asr.references if run.kind == "speech" else None
     if path is None:
         return None
-    if not Path(path).exists():
+    if not (Path(path).is_file() or Path(path).is_dir()):
         raise ConfigError(f"{key}.asr.references: no such file or folder: {path}")
-    return models.identity(path, cache)
+    try:
+        found = models.identity(path, cache)
+        behind = [models.identity(str(one), cache) for one in linked(Path(path))]
+    except PermissionError as error:
+        if not Path(str(error.filename)).is_relative_to(path):  # it is of the store
+            raise
+        raise ConfigError(f"{key}.asr.references: {error.filename}: {error.strerror}") from None
+    return digest([found, *behind]) if behind else found

@@ -10,6 +10,7 @@ nodes/<number>.json     host and devices of each node, where there are several
 metrics.jsonl           a line for each update and each evaluation
 tensorboard/            the same as events
 samples/step_<update>…  what the model made of held-out samples
+samples/learnt_<update>.json  answers that it learnt from
 checkpoints/step_<update>/  what the run goes on from
 train.log               the log of its processes
 final/                  the trained model, and its card
@@ -111,6 +112,10 @@ class RunFolder:
     def sample_page(self, step: int) -> Path:
         """Return the page of the samples of an update, which not every method has."""
         return self.sample(step).with_suffix(".html")
+
+    def learnt(self, step: int) -> Path:
+        """Return the list of answers that an update learnt from, which not every method draws."""
+        return self.samples / f"learnt_{step:08d}.json"
 
     def sample_pages(self) -> list[Path]:
         """List what `sample_page` names and is there, oldest first."""

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from spark_trainer.config import Run
 from spark_trainer.data import encoded
+from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.files import holds, read_json, read_state, write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs.folder import RunFolder
@@ -39,6 +40,17 @@ class _Common:
         """Return the name of the run folder whose `final/` this run begins with, if it has one."""
         here = self.settings
         return None if here.base_run is None else Path(here.model_name).parent.name
+
+    @property
+    def encode_fingerprint(self) -> str:
+        """Return what names the clips and texts that a run takes."""
+        references = self.origin.get("references")
+        return encoded.fingerprint(self.settings, self.step_fingerprints, references)
+
+    @property
+    def encoded_files(self) -> EncodedFiles:
+        """Return what frozen encoders made of the data, or will make."""
+        return EncodedFiles(self.encoded, self.step_fingerprints, self.encode_fingerprint)
 
     def _common_json(self) -> dict[str, Any]:
         return {
@@ -81,12 +93,6 @@ class RunSpec(_Common):
     def folder(self) -> RunFolder:
         """Return the run folder; another id never shares it, so a resume never mixes two runs."""
         return RunFolder(Path(self.settings.output_dir) / f"{self.name}-{self.run_id}")
-
-    @property
-    def encode_fingerprint(self) -> str:
-        """Return what names the clips and texts that a run takes."""
-        references = self.origin.get("references")
-        return encoded.fingerprint(self.settings, self.step_fingerprints, references)
 
     def encode_marker(self, shard: str) -> Path:
         """Name the marker over what a run reads of a shard, or of a given manifest as of one."""

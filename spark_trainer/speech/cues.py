@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spark_trainer.config.transcript import WHISPER_LANGUAGES
 from spark_trainer.data.jsonl import shown
-from spark_trainer.speech.files import CONTROL
+from spark_trainer.speech.files import CONTROL, NO_TEXT
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Cue:
             yield "without text"
         if command := CONTROL.search(self.text):
             yield f"its text holds {command[0]}, which Whisper takes as a command"
+        if sign := NO_TEXT.search(self.text):
+            yield f"its text holds U+{ord(sign[0]):04X}, which is no character of a text"
         if self.language is not None and self.language not in WHISPER_LANGUAGES:
             yield f"language: expected a code that Whisper knows (got {shown(self.language)})"
         if (self.start is None) != (self.end is None):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
 from spark_trainer.config.run import SPOKEN
-from spark_trainer.data.manifest import entry_at
+from spark_trainer.data.manifest import entry_at, some
 from spark_trainer.data.sample import Unusable
 from spark_trainer.data.samples import Samples
 from spark_trainer.data.texts import filled
@@ -75,6 +75,7 @@ class SpeechDataset(Samples):
         except Unusable as reason:
             self.left_out.append(f"{entry['id']}: {reason}")
             return
+        wrong = some(wrong)
         if not found:
             said = "; ".join(wrong) or "nothing is said, and no_speech takes none of it"
             self.left_out.append(f"{entry['id']}: {said}")
@@ -142,7 +143,8 @@ class SpeechDataset(Samples):
         for place in range(count):
             entry = entry_at(self._manifest, self._offsets[place * total // count])
             duration = self._duration(entry)
-            said = tuple(sorted((one for one in self._segments(entry) if one.text), key=_start))
+            told = (one for one in self._segments(entry) if one.text and one.start < duration)
+            said = tuple(sorted(told, key=_start))
             yield Recording(
                 str(entry["id"]),
                 str(entry["meta"].get("source_path") or entry["id"]),

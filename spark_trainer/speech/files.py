@@ -6,7 +6,8 @@ from pathlib import Path
 from spark_trainer.data.jsonl import UTF8, WIDE, Broken
 from spark_trainer.errors import ABSENT
 
-CONTROL = re.compile(r"<\|.*?\|>")  # what Whisper takes as a command, such as <|en|>
+CONTROL = re.compile(r"<\|[^<|>]*\|>")  # what Whisper takes as a command, such as <|en|>
+NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1f\x7f\ud800-\udfff]")  # halves of UTF-16 among them
 
 
 def head(text: bytes, where: str) -> int:

@@ -1,8 +1,10 @@
 """A folder of references: a file for each video, named like it."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from spark_trainer.config.transcript import WHISPER_LANGUAGES
 from spark_trainer.data.jsonl import Broken
@@ -13,7 +15,8 @@ from spark_trainer.speech.cues import Cue
 class Folder:
     """Files of subtitles, numbered from 0 on; `talk.srt` and `talk.en.srt` belong to `talk.mp4`.
 
-    Files of other formats are none of ours, and not looked at.
+    Files of other formats are none of ours, and not looked at. As where videos are searched, links
+    are followed, and what is hidden is left out.
 
     Args:
         path: the folder, which is searched with all below it.
@@ -27,7 +30,8 @@ class Folder:
         self._path, self._key = path, key
         self._files = sorted(
             file
-            for file in path.rglob("[!.]*")
+            for folder, names in _folders(path)
+            for file in map(folder.joinpath, names)
             if file.suffix.lower() in subtitles.FORMATS and file.is_file()
         )
         if not self._files:
@@ -68,6 +72,33 @@ class Folder:
     def place(self, number: int) -> str:
         """Return setting and file."""
         return f"{self._key}: {self._files[number]}"
+
+
+def linked(path: Path) -> list[Path]:
+    """Return the folders below a path that are links; there are none below a file."""
+    found = _folders(path) if path.is_dir() else ()
+    return [folder for folder, _ in found if folder != path and folder.is_symlink()]
+
+
+def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and those below it, each once, with the names of what is in it.
+
+    Raises:
+        OSError: one can't be read.
+    """
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    seen = set[str]()
+    for folder, below, names in os.walk(path, onerror=fail, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield Path(folder), [name for name in names if not name.startswith(".")]
 
 
 def _language(file: Path) -> str | None:

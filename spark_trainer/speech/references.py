@@ -61,7 +61,7 @@ class References:
         try:
             return cls(Folder(path, key) if path.is_dir() else Table(path, key))
         except (*ABSENT, PermissionError) as error:
-            raise Broken(f"{key}: {path}: {error.strerror}") from None
+            raise Broken(f"{key}: {error.filename or path}: {error.strerror}") from None
 
     def match(self, entries: Iterable[Entry], rejected: Iterable[Entry] = ()) -> int:
         """Check that each reference belongs to one video, before anything is learnt.
@@ -123,7 +123,7 @@ class References:
             cues = self._source.cues(numbers[0])
         except Broken as error:
             raise Unusable(str(error)) from None
-        except ABSENT as error:
+        except (*ABSENT, PermissionError) as error:
             place = self._source.place(numbers[0])
             raise Unusable(f"{place}: {error.strerror}") from None
         timed = [

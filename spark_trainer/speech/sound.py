@@ -80,4 +80,6 @@ def _opened(path: Path) -> Iterator[wave.Wave_read]:
             raise Unusable(f"{path}: {why}") from None
         if file.getsampwidth() != 2:
             raise Unusable(f"{path}: expected 16-bit samples, it has {8 * file.getsampwidth()}")
+        if not file.getframerate():
+            raise Unusable(f"{path}: no WAV file: it has 0 samples a second")
         yield file

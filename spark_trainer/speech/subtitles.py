@@ -12,9 +12,10 @@ from spark_trainer.data.jsonl import Broken, shown
 from spark_trainer.speech.cues import Cue
 from spark_trainer.speech.files import lines
 
-CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
+CLOCK = r"(?:(\d{1,6}):)?([0-5]?\d):([0-5]\d)[.,](\d{1,3})"
 TIMES = re.compile(rf"\s*{CLOCK}\s*-->\s*{CLOCK}(?:\s.*)?")  # VTT's settings may follow
 ARROW = "-->"
+UNDIVIDED = "expected an empty line before these times"
 NO_CUES = ("WEBVTT", "NOTE", "STYLE", "REGION")  # first words of VTT's other blocks
 
 # HTML's tags, VTT's <v Anna> and <00:01.500>, ASS's {\an8} and \N: how it looks, not what is said.
@@ -53,20 +54,23 @@ def plain(text: str) -> str:
 def _subtitles(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
     """Yield the cues of SRT or VTT that have a text, and note blocks that are no cues."""
     for block in _blocks(lines(path, key)):
-        number, first = block[0]
-        if path.suffix.lower() == ".vtt" and first.split()[0].startswith(NO_CUES):
+        first = block[0][1]
+        if path.suffix.lower() == ".vtt" and first.split()[0] in NO_CUES:
+            timed = [number for number, line in block if TIMES.fullmatch(line)]
+            wrong += (f"{key}: {path}:{number}: {UNDIVIDED}" for number in timed)
             continue
-        named = ARROW not in first  # by its number, or any name in VTT
-        times = TIMES.fullmatch(block[named][1]) if len(block) > named else None
+        # By its number, or any name in VTT.
+        named = ARROW not in first and len(block) > 1 and ARROW in block[1][1]
+        number, line = block[named]
+        times = TIMES.fullmatch(line)
         inside = [n for n, line in block[named + 1 :] if ARROW in line]
-        place = f"{key}: {path}:{block[named][0] if times else number}"
+        place = f"{key}: {path}:{number}"
         if times is None:
             wrong.append(
-                f"{place}: expected times such as 00:00:01.000 --> 00:00:02.500 "
-                f"(got {shown(first)})"
+                f"{place}: expected times such as 00:00:01.000 --> 00:00:02.500 (got {shown(line)})"
             )
         elif inside:
-            wrong.append(f"{key}: {path}:{inside[0]}: expected an empty line before these times")
+            wrong.append(f"{key}: {path}:{inside[0]}: {UNDIVIDED}")
         elif text := plain(" ".join(line for _, line in block[named + 1 :])):
             yield Cue(place, text, _clock(*times.groups()[:4]), _clock(*times.groups()[4:]))
 
@@ -94,31 +98,33 @@ def _json(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
     """Yield the segments of a transcript as `whisper` and `whisperx` write it."""
     where = f"{key}: {path}"
     try:
-        said = json.loads("\n".join(lines(path, key)))
+        # Whole numbers as others: Python reads none of more than 4300 digits.
+        said = json.loads("\n".join(lines(path, key)), parse_int=float)
     except (json.JSONDecodeError, RecursionError) as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise Broken(f"{where}{line}: no JSON: {error}") from None
     segments = said.get("segments") if isinstance(said, dict) else None
     if not isinstance(segments, list):
         raise Broken(f"{where}: expected a mapping with a list of segments")
+    language = said.get("language")
+    if not isinstance(language, str | None):
+        raise Broken(
+            f"{where}: language: expected a code that Whisper knows (got {shown(language)})"
+        )
     for number, segment in enumerate(segments):
         place = f"{where}: segments[{number}]"
         if not _is_segment(segment):
             wrong.append(f"{place}: expected text, start and end (got {shown(segment)})")
         elif text := segment["text"].strip():
-            start, end = float(segment["start"]), float(segment["end"])
-            yield Cue(place, text, start, end, said.get("language"))
+            yield Cue(place, text, segment["start"], segment["end"], language)
 
 
 def _is_segment(value: Any) -> bool:
-    def is_number(one: Any) -> bool:
-        return isinstance(one, int | float) and not isinstance(one, bool)
-
     return (
         isinstance(value, dict)
         and isinstance(value.get("text"), str)
-        and is_number(value.get("start"))
-        and is_number(value.get("end"))
+        and isinstance(value.get("start"), float)
+        and isinstance(value.get("end"), float)
     )
 
 

@@ -53,6 +53,8 @@ class Table:
                 offsets.append(line.offset)
                 numbers.append(line.number)
                 timed.append(cue.start is not None)
+        if not hashes and not wrong:
+            raise Broken(f"{self._where}: expected a line for each video (the file has none)")
         names_L = np.array(hashes, dtype=np.uint64)  # L lines, V videos
         order_L = np.argsort(names_L, kind="stable")
         self._names_V, self._first_V, self._count_V = np.unique(

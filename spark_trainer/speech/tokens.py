@@ -87,8 +87,16 @@ class Vocabulary:
             longest: tokens that the decoder takes.
 
         Raises:
-            Unusable: it is longer, a text holds a control token, or the language can't be said.
+            Unusable: it is longer, a text holds a control token, or the language can't be said; the
+                place of the text is named, where it is known.
         """
+        try:
+            return self._row(said, task, learns_language, longest)
+        except Unusable as error:
+            place = next((one.place for one in said.segments if one.place), None)
+            raise Unusable(f"{place}: {error}" if place else str(error)) from None
+
+    def _row(self, said: Said, task: str, learns_language: bool, longest: int) -> Row:
         previous, tokenizer = self._previous(said), self.tokenizer
         if said.segments:
             given = self.prefix(said.language, task)

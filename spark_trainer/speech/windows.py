@@ -72,8 +72,9 @@ def silences(segments: Sequence[Segment], duration: float) -> list[tuple[float, 
     found, reached = [], 0.0
     told = sorted((one.start, one.end) for one in segments if one.text)
     for start, end in [*told, (duration, duration)]:
-        if start - reached >= LEAST_SILENCE_S:
-            found.append((reached, start))
+        stop = min(start, duration)
+        if stop - reached >= LEAST_SILENCE_S:
+            found.append((reached, stop))
         reached = max(reached, end)
     return found
 
@@ -119,7 +120,7 @@ def _spoken(checked: Sequence[_Checked], duration: float) -> Iterator[Window]:
         if checked[place].wrong is not None:
             place += 1
             continue
-        count = _fitting(checked[place:])
+        count = _fitting(checked, place)
         inside = tuple(one.segment for one in checked[place : place + count])
         place += count
         start, rest = inside[0].start, checked[place : place + 1]
@@ -130,14 +131,15 @@ def _spoken(checked: Sequence[_Checked], duration: float) -> Iterator[Window]:
         yield Window(start, end, inside, following if cut else None)
 
 
-def _fitting(checked: Sequence[_Checked]) -> int:
-    """Count the segments that go into one window with the first."""
-    first = checked[0].segment
-    for count, one in enumerate(checked):
+def _fitting(checked: Sequence[_Checked], place: int) -> int:
+    """Count the segments that go into one window, from the one at `place` on."""
+    first = checked[place].segment
+    for count in range(len(checked) - place):
+        one = checked[place + count]
         late = one.segment.end - first.start > WINDOW_S + EPSILON_S
         if one.wrong is not None or late or one.segment.language != first.language:
             return count
-    return len(checked)
+    return len(checked) - place
 
 
 def _silences(
@@ -148,8 +150,9 @@ def _silences(
     taken += [(one.segment.start, one.segment.end) for one in checked if one.wrong is not None]
     reached = 0.0
     for start, end in [*sorted(taken), (duration, duration)]:
-        while start - reached >= LEAST_SILENCE_S:
-            stop = min(reached + WINDOW_S, start)
+        last = min(start, duration)
+        while last - reached >= LEAST_SILENCE_S:
+            stop = min(reached + WINDOW_S, last)
             yield Window(reached, stop)
             reached = stop
         reached = max(reached, end)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_trainer import captioners
-from spark_trainer.captioners import Captioner, Shown, Trouble, engine
+from spark_trainer.captioners import Captioner, Shown, Trouble, engine, vllm
 from spark_trainer.config import Captioning, Config, ConfigError
 from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.data.meta import HALVES
@@ -19,7 +19,7 @@ from spark_trainer.steps.record import ALWAYS, Facts, Record, Status
 from spark_trainer.system import environment, log
 from spark_trainer.system.memory import OutOfMemory, fitting
 
-PACKAGES = ("bitsandbytes", "efficientnet-lite-pytorch", "pillow", "torch", "transformers")
+PACKAGES = ("bitsandbytes", "efficientnet-lite-pytorch", "pillow", "torch", "transformers", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
     def wanted(self, settings: Captioning) -> Wanted:
         """Ask for what is configured; a backend that is fast enough anywhere leaves GPUs alone."""
         needs = captioners.backend(settings.captioner_backend).NEEDS_GPU
-        return settings.device if needs and settings.engine == "transformers" else "cpu"
+        return settings.device if needs and settings.engine != "server" else "cpu"
 
     def identity(self, settings: Captioning, cache: Path) -> str | None:
         """Return what the model's name stands for."""
@@ -72,6 +72,9 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
         backend = captioners.backend(name)
         if backend.MODEL_TYPES and settings.engine == "server":
             return "caption.engine: server", ("httpx2",)
+        if backend.MODEL_TYPES and settings.engine == "vllm":
+            needed = vllm.REQUIREMENT
+            return f"caption.engine: vllm (uv pip install {needed!r})", (needed,)
         if backend.MODEL_TYPES and settings.quantization != "none":
             return f"caption.quantization: {settings.quantization}", ("bitsandbytes",)
         return f"captioner_backend: {name}", backend.PACKAGES
@@ -79,7 +82,7 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
     def checkpoints(self, settings: Captioning) -> Iterator[Checkpoint]:
         """Yield the captioner's, where it runs here."""
         model = captioners.model_name(settings)
-        if settings.engine == "transformers" and model:
+        if settings.engine != "server" and model:
             yield at_hub(captioners.key(settings), model, settings.revision)
 
     def produce(

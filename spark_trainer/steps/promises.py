@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.data.files import digest, file_digest, write_json
+from spark_trainer.data.files import digest, file_digest
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import MachineError
 from spark_trainer.steps.base import Step, word
@@ -112,16 +112,13 @@ def _with_all_before(names: Iterable[str]) -> Iterator[str]:
 
 
 def take_back(layout: Layout, video: Video, name: str) -> None:
-    """Remove a record; its marker, and those of all that follows, go before the next call plans.
-
-    Snakemake ends at once, whatever else is to be done, if a job tried again lacks a marker.
-    """
-    paths = [
-        *_overlapping(layout.marker_folder(name), video.bits),
-        *_downstream(layout, name, video.bits),
-    ]
-    markers = [path.relative_to(layout.root).as_posix() for path in paths]
-    write_json(layout.taken_back / f"{digest(markers)}.json", markers)
+    """Remove a record; its marker, and those of all that follows, go before the next call plans."""
+    layout.take_back(
+        [
+            *_overlapping(layout.marker_folder(name), video.bits),
+            *_downstream(layout, name, video.bits),
+        ]
+    )
     steps.load(name).path(layout, video).unlink(missing_ok=True)
 
 

@@ -15,12 +15,15 @@ from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.steps.record import CHECKSUM
 from spark_trainer.store import clips
 from spark_trainer.store.clips import Clip
 
 # How one run comes from another; the words that follow the later run's name.
 CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has transcripts by"
 WIDTH = 14  # characters of what stands before a line's facts
+LONGEST = 200  # characters of a fact
+NAMING = ("step", "version", "video", "content", CHECKSUM)  # facts of a record about itself
 
 
 @dataclass(frozen=True)
@@ -254,9 +257,12 @@ def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _recorded(record: Mapping[str, Any]) -> str:
-    """Return the facts of a record that tell who made what, on one line."""
-    keys = ("status", "caption", "backend", "model", "revision", "prompt", "language", "made")
-    shown = [f"{key}: {record[key]}" for key in keys if record.get(key) is not None]
+    """Return the facts of a record that fit on one line, those that name it aside."""
+    shown = [
+        f"{key}: {str(value)[:LONGEST]}"
+        for key, value in record.items()
+        if key not in NAMING and isinstance(value, str | int | float)
+    ]
     return "; ".join(shown)
 
 

@@ -1,13 +1,17 @@
 """A server with OpenAI's protocol: a request, its answer, and whose trouble it is without one."""
 
+import contextlib
+import itertools
 import json
 import os
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spark_trainer.errors import BUSY, LONGEST_REASON, MachineError, Refused, UserError
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import httpx2
@@ -16,6 +20,8 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 PAUSES_S = (1.0, 4.0, 16.0)  # between tries of one request
 LONGEST_ANSWER = 1 << 24  # bytes: a hundred times the default of caption.max_characters
 OF_SETTINGS = (401, 403, 404)  # the key, the address, the model's name
+
+_Read = TypeVar("_Read")
 
 
 class Unserved(UserError):
@@ -42,11 +48,13 @@ class ChatServer:
         settings: what its keys in the configuration begin with: `…_url`, `…_timeout_s`.
         url: its address, up to `/v1`.
         timeout_s: longest wait for an answer.
+        later_pause_s: between tries after the first ones, as long as that allows; None: no more.
     """
 
     settings: str
     url: str
     timeout_s: float
+    later_pause_s: float | None = None
 
     @cached_property
     def _client(self) -> "httpx2.Client":
@@ -64,40 +72,88 @@ class ChatServer:
             MachineError: it doesn't answer, or stays busy.
             RequestRefused: it refuses this request.
         """
-        until, pauses_s = time.monotonic() + self.timeout_s, iter(PAUSES_S)
+        return self.answer("chat/completions", request, lambda body: _text(body, self._where))
+
+    def answer(
+        self,
+        path: str,
+        request: dict[str, Any] | None,
+        read: Callable[[bytes], _Read],
+        refusals: Collection[int] = (),
+    ) -> _Read:
+        """Send a request as `ask` does, and return what is read of its answer.
+
+        Args:
+            path: behind the address; one that begins with `/` is the server's own.
+            request: what is posted; None only gets what is there.
+            read: makes something of the answer; what it raises is raised, after further tries
+                where that is a MachineError.
+            refusals: statuses by which it refuses this request, whatever they mean elsewhere.
+
+        Raises:
+            Unserved: as `ask`.
+            Unreached: as `ask`.
+            MachineError: as `ask`.
+            RequestRefused: as `ask`.
+        """
+        until = time.monotonic() + self.timeout_s
+        later_s = () if self.later_pause_s is None else itertools.repeat(self.later_pause_s)
+        pauses_s = itertools.chain(PAUSES_S, later_s)
         while True:
             try:
-                return self._answer(request)
-            except MachineError:
+                return read(self._answer(path, request, refusals))
+            except MachineError as error:
                 pause_s = next(pauses_s, None)
                 if pause_s is None or time.monotonic() + pause_s > until:
                     raise
+                self._tell(str(error))
             time.sleep(pause_s)
 
-    def _answer(self, request: dict[str, Any]) -> str:
+    @property
+    def _where(self) -> str:
+        return f"{self.settings}_url: {self.url}"
+
+    @cached_property
+    def _told(self) -> set[str]:
+        """Return what was said of the server: many requests wait at once."""
+        return set()
+
+    def _tell(self, trouble: str) -> None:
+        if trouble not in self._told:
+            self._told.add(trouble)
+            log.logger.warning("%s; asked again for %g s", trouble, self.timeout_s)
+
+    def _answer(
+        self, path: str, request: dict[str, Any] | None, refusals: Collection[int]
+    ) -> bytes:
         """Send a request once; raises as `ask`."""
-        where = f"{self.settings}_url: {self.url}"
-        status, body = self._sent(request, where)
-        if status in OF_SETTINGS:
-            raise Unserved(f"{where}: {status} {_words(body)}")
-        if status in BUSY or status >= 500:
-            raise MachineError(f"{where}: {status} {_words(body)}")
+        where = self._where
+        status, body = self._sent(path, request, where)
+        if status not in refusals:
+            if status in OF_SETTINGS:
+                raise Unserved(f"{where}: {status} {_words(body)}")
+            if status in BUSY or status >= 500:
+                raise MachineError(f"{where}: {status} {_words(body)}")
         if status != 200:
             said = f"{status} {_words(body)}"
             raise RequestRefused(f"the server refused the request: {said}", f"{where}: {said}")
-        return _text(body)
+        return body
 
-    def _sent(self, request: dict[str, Any], where: str) -> tuple[int, bytes]:
+    def _sent(self, path: str, request: dict[str, Any] | None, where: str) -> tuple[int, bytes]:
         """Return the status of a request, and what came back."""
         import httpx2
 
-        url, key = f"{self.url.rstrip('/')}/chat/completions", os.environ.get(KEY_VARIABLE)
+        address, key = self.url.rstrip("/"), os.environ.get(KEY_VARIABLE)
+        url = address.removesuffix("/v1") + path if path[0] == "/" else f"{address}/{path}"
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        verb = "GET" if request is None else "POST"
         try:
             with self._client.stream(
-                "POST", url, json=request, headers=headers, timeout=self.timeout_s
+                verb, url, json=request, headers=headers, timeout=self.timeout_s
             ) as response:
                 return response.status_code, self._body(response)
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise Unserved(f"{where}: {error}") from None
         except httpx2.HTTPError as error:
             kind = Unreached if isinstance(error, httpx2.ConnectError) else MachineError
             raise kind(f"{where}: {error or type(error).__name__}") from None
@@ -126,14 +182,13 @@ def _words(body: bytes) -> str:
     return " ".join(body[: 4 * LONGEST_REASON].decode(errors="replace").split())[:LONGEST_REASON]
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes, where: str) -> str:
     """Return the text in a server's answer; raises RequestRefused where there is none."""
-    if len(body) > LONGEST_ANSWER:
-        raise RequestRefused(f"the server's answer is longer than {LONGEST_ANSWER:,} bytes")
-    try:
-        said = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        said = 0
-    if said is not None and not isinstance(said, str):
-        raise RequestRefused(f"the server's answer holds no text: {_words(body)}")
-    return (said or "").strip()
+    reason = f"the server's answer is longer than {LONGEST_ANSWER:,} bytes"
+    if len(body) <= LONGEST_ANSWER:
+        reason = f"the server's answer holds no text: {_words(body)}"
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            said = json.loads(body)["choices"][0]["message"]["content"]
+            if said is None or isinstance(said, str):
+                return (said or "").strip()
+    raise RequestRefused(reason, f"{where}: {reason}")

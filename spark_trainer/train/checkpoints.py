@@ -65,7 +65,8 @@ def abandon(folder: RunFolder, step: int, error: Exception) -> MachineError:
     kept = f"the one before is kept: {known[-1]}" if known else "there is none before it"
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return MachineError(
-        f"{folder.checkpoint(step)}: the checkpoint can't be written: {why}; {kept}"
+        f"{folder.checkpoint(step)}: the checkpoint can't be written: {why}; {kept}; "
+        "once it can, the same command goes on"
     )
 
 

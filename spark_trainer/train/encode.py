@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from spark_trainer.config import Run
 from spark_trainer.data import encoded, joining
-from spark_trainer.data.encoded import EncodedFiles
-from spark_trainer.data.files import write_json
+from spark_trainer.data.files import sweep, write_json
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.sample import Unusable
 from spark_trainer.data.samples import Samples
-from spark_trainer.errors import ABSENT, of_machine, told
+from spark_trainer.errors import ABSENT, MachineError, of_machine, told
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.steps import runner
 from spark_trainer.steps.base import Context, Step
@@ -109,6 +108,7 @@ class EncodeStep(Step[Run, EncodeRecord]):
         super().__init__("encode")
         self._family, self._fingerprint, self._taken = family, fingerprint, taken
         self._lock, self._unforeseen = threading.Lock(), list[str]()
+        self._due = dict[Video, Taken]()  # what is not there yet
 
     def path(self, layout: Layout, video: Video) -> Path:
         """Name the record after the settings: runs with others take other clips."""
@@ -126,7 +126,11 @@ class EncodeStep(Step[Run, EncodeRecord]):
         Raises:
             ValueError: nothing could be encoded, and nobody foresaw why.
         """
-        due = sum(not isinstance(one, Unusable) for v in videos for one in self._due(v).values())
+        self._due = {video: self._missing(video) for video in videos}
+        made = [one for taken in self._due.values() for one in taken.items()]
+        for folder in {path.parent for path, _ in made}:
+            sweep(folder)  # what dead jobs left beside texts
+        due = sum(not isinstance(source, Unusable) for _, source in made)
         with ExitStack() as held:
             if due:
                 self._loaded = held.enter_context(_encoders(self._family, context))
@@ -134,19 +138,28 @@ class EncodeStep(Step[Run, EncodeRecord]):
         if len(self._unforeseen) == due > 1:
             raise ValueError(f"nothing could be encoded; the first: {self._unforeseen[0]}")
 
-    def _due(self, video: Video) -> Taken:
-        return {path: one for path, one in self._taken[video].items() if not path.exists()}
+    def _missing(self, video: Video) -> Taken:
+        """Return what is to be made of a video: what is not there, or damaged."""
+        found = {}
+        for path, source in self._taken[video].items():
+            if not encoded.whole(path):
+                found[path] = source
+                if path.exists():
+                    log.logger.warning("encode: %s is damaged, it is made again", path)
+        return found
 
     def _encode(self, video: Video, context: Context[Run]) -> EncodeRecord:
         """Encode what is not there of one video."""
-        said = [self._tried(path, source) for path, source in self._due(video).items()]
-        worst = min(said, key=lambda one: (one.settled, one.ok), default=EncodeRecord())
-        reasons = dict.fromkeys(one.reason for one in said if one.status is worst.status)
-        root, made = context.layout.root, self._taken[video].keys() - self._due(video).keys()
+        said = {path: self._tried(path, source) for path, source in self._due[video].items()}
+        worst = min(said.values(), key=lambda one: (one.settled, one.ok), default=EncodeRecord())
+        reasons = [one.reason for one in said.values() if one.status is worst.status]
+        root, lacking = context.layout.root, {path for path, one in said.items() if not one.ok}
         return replace(
             worst,
-            reason="; ".join(filter(None, reasons)) or None,
-            files=sorted(path.relative_to(root).as_posix() for path in made),
+            reason="; ".join(filter(None, dict.fromkeys(reasons))) or None,
+            files=sorted(
+                path.relative_to(root).as_posix() for path in self._taken[video].keys() - lacking
+            ),
         )
 
     def _tried(self, path: Path, source: Source) -> EncodeRecord:
@@ -155,6 +168,8 @@ class EncodeStep(Step[Run, EncodeRecord]):
             self._write(path, source)
         except Unusable as reason:
             return EncodeRecord.rejected(str(reason))
+        except MachineError as error:  # of the disk: there is no trace to look at
+            return EncodeRecord.failed(str(error))
         except RuntimeError as error:  # of the device; its other errors can't be told from a clip's
             log.logger.error("%s", path.name, exc_info=error)
             return EncodeRecord.failed(told(error))
@@ -170,7 +185,7 @@ class EncodeStep(Step[Run, EncodeRecord]):
             raise source
         if isinstance(source, str):
             with self._lock:
-                if not path.exists():  # another video has the same text
+                if not encoded.whole(path):  # another video has the same text
                     encoded.write(path, self._family.encode_text(self._loaded, source))
             return
         samples, number = source
@@ -191,7 +206,7 @@ def _collected(spec: RunSpec, data: Path, folder: Path) -> Path:
 def _taken(spec: RunSpec, run: Run, family: "Kind", manifest: Path) -> dict[Video, Taken]:
     """Plan what a run takes of each video, trained on or held out."""
     taken: dict[Video, Taken] = {}
-    kept = EncodedFiles(spec.encoded, spec.step_fingerprints)
+    kept = spec.encoded_files
     splits = family.splits(manifest, spec.data_root, run)
     for samples in (splits["train"], splits["validation"]):
         for number in range(samples.num_encoded):

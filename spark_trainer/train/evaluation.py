@@ -116,7 +116,7 @@ def show(
     if tracker is None:
         deque(counted(), maxlen=0)
         return {}
-    records = tracker.samples(step, counted())
+    records = tracker.samples(step, counted(), method.learnt())
     if stopping():
         return {}
     beside = method.scores(records[counts[0] :]) if len(readers) > 1 else {}

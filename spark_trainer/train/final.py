@@ -1,11 +1,15 @@
 """What a finished run leaves: weights that upstream's `from_pretrained` loads, and their card."""
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from spark_trainer.config import Run
+from spark_trainer.data import files
+from spark_trainer.errors import MachineError, of_machine, told
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.runs.summary import Summary
@@ -32,13 +36,41 @@ def write(
 
     Returns:
         what came out.
+
+    Raises:
+        MachineError, OSError: the disk doesn't take it; the space is given back.
     """
-    temporary = folder.with_name(f".{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    family.export(temporary, run, loaded)
-    summary = measured(temporary)
-    card.write(temporary, run, lineage, summary, family.loading(temporary, run))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    files.sweep(folder.parent)
+    with files.replacing_folder(folder) as temporary:
+        with _told(folder, temporary):
+            family.export(temporary, run, loaded)
+            summary = measured(temporary)
+        card.write(temporary, run, lineage, summary, family.loading(temporary, run))
     return summary
+
+
+@contextmanager
+def _told(folder: Path, temporary: Path) -> Iterator[None]:
+    """Say that the disk is in trouble where upstream's libraries tell no number of the system's.
+
+    The tokenizers' raises `Exception`, torch's `RuntimeError`; so the disk itself is asked.
+
+    Args:
+        folder: what the message names.
+        temporary: where upstream writes.
+
+    Raises:
+        MachineError: nothing more can be written there.
+    """
+    try:
+        yield
+    except Exception as error:
+        refusal = files.refusal(temporary)
+        if refusal or isinstance(error, SafetensorError):
+            why = told(refusal or error)
+        elif of_machine(error):
+            why = told(error)
+        else:
+            raise
+        text = f"{folder}: the weights can't be written: {why}"
+        raise MachineError(f"{text}; once they can, the same command goes on") from error

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -75,6 +76,7 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
             f"evenly by {topology.world_size} processes; "
             f"expected a multiple of {topology.world_size}"
         )
+    _check_base_run(spec)
     configured.check_files(spec)
     try:
         joining.collect(data, spec.index, folder.manifest, folder.rejected)
@@ -95,6 +97,21 @@ def _gather(spec: RunSpec, data: Path, topology: Topology) -> None:
             )
 
 
+def _check_base_run(spec: RunSpec) -> None:
+    """Stop where the weights that the run begins with were deleted after they were trained.
+
+    Raises:
+        LaunchError: they are not there.
+    """
+    run = spec.settings
+    final = Path(run.model_name)
+    if run.base_run and not final.is_dir():
+        raise LaunchError(
+            f"train.runs.{spec.name}.base_run: {final} is gone; delete "
+            f"{RunFolder(final.parent).summary}, and the same command trains {run.base_run} again"
+        )
+
+
 def _conclude(spec: RunSpec, ending: processes.Ending) -> None:
     """End as the processes did.
 
@@ -103,7 +120,7 @@ def _conclude(spec: RunSpec, ending: processes.Ending) -> None:
         MachineError: another try may succeed.
         Stopped: the run was asked to stop.
     """
-    if ending.status == 0:
+    if ending.status == 0 and spec.folder.summary.is_file():
         return
     told = ending.reason or _unsaid(ending)
     text = f"run {spec.name}: {told}; see {spec.folder.log}"
@@ -121,7 +138,7 @@ def _unsaid(ending: processes.Ending) -> str:
         )
     if ending.status > processes.BY_SIGNAL:
         return f"a training process was ended by signal {ending.status - processes.BY_SIGNAL}"
-    return f"ended with status {ending.status}"
+    return f"ended with status {ending.status} before its last update"
 
 
 def on_node(folder: RunFolder, threads: int) -> int:
@@ -195,7 +212,11 @@ def _check_memory(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) ->
     if topology.device == "cuda":
         memory = gpu.memory_bytes(lease.devices) if lease else None
         memory_check.before_loading(spec.folder, memory, spec.settings.check_memory)
-    if LaunchedRun.read(spec.folder).settings.gradient_checkpointing == "auto":
+    launched = LaunchedRun.read(spec.folder)
+    run = launched.settings
+    if run.gradient_checkpointing == "auto":
+        decided = run.model_copy(update={"gradient_checkpointing": run.recomputed})
+        replace(launched, settings=decided).write(spec.folder)
         text = "train.gradient_checkpointing: auto is true, the memory of a GPU is not known here"
         log.logger.warning(text)
 

@@ -29,6 +29,7 @@ class Trainer:
     saved: int  # update of the newest checkpoint, which may still be written; -1 without one
     tracker: Tracker | None  # of the main process
     stopping: Callable[[], int]  # not 0: the signal that asks for it, or a checkpoint has failed
+    asked: stop.Asked | None = None
 
     @classmethod
     def build(cls, setup: Setup, asked: stop.Asked | None = None) -> "Trainer":
@@ -59,6 +60,7 @@ class Trainer:
 
         model = strategy.prepare(setup.loaded.model.train(), optimizer)
         weights = [p for p in model.parameters() if p.requires_grad]
+        setup.method.begin(lambda: [strategy.held(weight) for weight in weights])
         average = optim.average(weights, run)
         [schedule] = schedules
         state = State(strategy, setup.folder, setup.launched.run_id, schedule, average)
@@ -67,7 +69,7 @@ class Trainer:
         updates = Updates(strategy, *inside, progress, stopping)
         main = accelerator.is_main_process
         tracker = Tracker(setup.folder, saved, run.wandb_project) if main else None
-        return cls(setup, total, updates, state, saved, tracker, stopping)
+        return cls(setup, total, updates, state, saved, tracker, stopping, asked)
 
     @property
     def run(self) -> Run:
@@ -92,6 +94,8 @@ class Trainer:
         reading_ahead = workers.reading(reader, sampler, self.run, accelerator)
         with self.state.writer, reading_ahead as reading:
             step = self._updates_from(step, reading, sampler.num_batches)
+        if self.asked:  # whole recordings may be heard now, for hours
+            self.asked.hear = stop.last_is_saved
         finish.finish(self, step)
 
     def _begin(self) -> int:
@@ -168,7 +172,8 @@ class Trainer:
         """
         method, updates, accelerator = self.setup.method, self.updates, self.setup.accelerator
         objective, reader = method.objective, self.setup.validation
-        with self.averaged():
+        generating = updates.strategy.gathered() if method.generates else contextlib.nullcontext()
+        with self.averaged(), generating:
             values = evaluation.held_out(
                 updates.strategy, method, updates.model, reader, self.stopping
             )

@@ -10,12 +10,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spark_trainer.errors import UserError
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import gpu, log
 from spark_trainer.train.topology import Topology
+
+if TYPE_CHECKING:
+    from spark_trainer.train.memory_plan import Plan
 
 TOO_LARGE = 3
 # Of a GPU's memory: how far what is computed may be from what is taken, as tiny models took it.
@@ -94,11 +98,15 @@ def main(arguments: list[str]) -> int:
             print(f"that is close to the {memory / GIB:.1f} GiB of a GPU, and may be too much")
         return 0
     advice = memory_advice.advice(run, planner, memory * (1 - MARGIN))
-    print(
-        f"run {launched.name} takes {plan.peak / GIB:.1f} GiB of each GPU, which has "
-        f"{memory / GIB:.1f}; {advice}"
-    )
+    print(f"run {launched.name} takes {too_large(plan, memory)}; {advice}")
     return TOO_LARGE
+
+
+def too_large(plan: "Plan", memory: int) -> str:
+    """Say what a plan takes of a GPU that has less."""
+    whole = f", {plan.gathered / GIB:.1f} of it all weights at once, to generate answers"
+    taken = f"{plan.peak / GIB:.1f} GiB of each GPU{whole if plan.gathered else ''}"
+    return f"{taken}, which has {memory / GIB:.1f}"
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class Pass:
         beside: bytes of encoders that stay on the device, beside the network.
         shapes: numbers in each parameter that learns.
         layers: what is repeated in the network, and, last, what isn't.
+        keeps_start: whether what learns is there a second time, as it was at the start.
+        generating: bytes that generating takes beside the weights, in an update; 0 if it doesn't.
         moments: the worst ones; later ones have more gradients.
         flops: of the pass, without what is recomputed.
         recomputed: FLOPs of what is.
@@ -66,6 +68,8 @@ class Pass:
     beside: int
     shapes: tuple[int, ...]
     layers: tuple["Layer", ...]
+    keeps_start: bool
+    generating: int
     moments: tuple[Moment, ...]
     flops: int
     recomputed: int
@@ -132,7 +136,7 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
     encoders = living.Living()
     with encoders, living.without_content(device):
         parts = _samples(method.run, method.family, data)
-        reader, _ = method.readers(parts, CPU, EncodedFiles(Path(), None))
+        reader, _ = method.readers(parts, CPU, EncodedFiles(Path(), None, ""))
         batch = reader.largest(method.run).to(CPU)
     beside = [tensor for network in reader.resident() for tensor in living.weights(network)]
     counter = flops.Counter()
@@ -147,6 +151,8 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
         beside=_size(beside),
         shapes=tuple(p.numel() for p in model.parameters() if p.requires_grad),
         layers=_layers(model),
+        keeps_start=method.keeps_start,
+        generating=method.generating_bytes(batch),
         moments=_worst(found),
         flops=counter.total,
         recomputed=counter.recomputed,

@@ -16,9 +16,9 @@ Gradients that are kept are there from the start of an update, others come as th
 ZeRO keeps float32 weights beside the model's own (Rajbhandari et al. 2020, arXiv:1910.02054,
 section 3), fills buckets of `reduce_bucket_size` numbers, and has its gradients in float32 as it
 steps; ZeRO-3 gathers up to `stage3_max_live_parameters` ahead. Before that DeepSpeed puts the whole
-model, in w, on each GPU. Not in it: what CUDA takes for
-itself, workspaces of kernels, rounding by the allocator, and evaluations, which bring frozen
-encoders to the GPU.
+model, in w, on each GPU. Where answers are generated for an update, ZeRO-3 and FSDP2 gather it, in
+w. Not in it: what CUDA takes for itself, workspaces of kernels, rounding by the allocator, and
+evaluations, which bring frozen encoders to the GPU.
 """
 
 from dataclasses import dataclass
@@ -52,14 +52,15 @@ class Plan:
     """Bytes that a run takes: on each GPU, and of the machine.
 
     Attributes:
-        weights: of the network, and of encoders beside it.
+        weights: of the network, of encoders beside it, and of the network at the start.
         gradients: of the weights that learn.
         optimizer: its state.
         average: the moving average of the weights.
         activations: what the worst moment of a pass takes beyond the others.
         peak: the most of all moments. It may be less than the sum of the others, where gradients
-            come while activations go.
+            come while activations go, and more, where answers are generated.
         host: what all processes of a machine take of its memory, data workers aside.
+        gathered: of the peak, the weights that are gathered to generate answers.
     """
 
     weights: int
@@ -69,6 +70,7 @@ class Plan:
     activations: int
     peak: int
     host: int
+    gathered: int
 
 
 @dataclass(frozen=True)
@@ -77,22 +79,26 @@ class _Share:
 
     Attributes:
         weights: of the network.
+        learnt: of those of them that learn.
         optimizer: its state.
         gradient: of each number that learns.
         keeps_gradients: whether all are there from the start of an update.
         passing: what it needs in a pass.
         stepping: what it needs as weights change.
         starting: all that it needs before the first update.
+        gathered: what it needs to generate with all weights.
         host: of the machine's memory.
     """
 
     weights: int
+    learnt: int
     optimizer: int
     gradient: float
     keeps_gradients: bool = False
     passing: int = 0
     stepping: int = 0
     starting: int = 0
+    gathered: int = 0
     host: int = 0
 
 
@@ -125,7 +131,7 @@ class Planner:
     def _shared(self, run: Run) -> Run:
         """Return a run with the batch that a process takes of an update, where that is smaller."""
         samples = run.samples_per_update
-        most = -(-samples // self.topology.world_size)
+        most = -(-samples // self.topology.world_size) * run.rows_per_sample
         return run.model_copy(
             update={"batch_size": min(run.batch_size, most), "global_batch_size": samples}
         )
@@ -143,22 +149,28 @@ class Planner:
 def planned(run: Run, topology: Topology, found: Pass) -> Plan:
     """Return the plan of a run whose pass is known."""
     share = _share(run, topology.world_size, found)
-    passes = -(-run.samples_per_update // topology.world_size // run.batch_size)
+    rows = run.samples_per_update * run.rows_per_sample
+    passes = -(-rows // topology.world_size // run.batch_size)
     average = 4 * found.num_learnt if run.ema_decay else 0
     moving = 8 * max(found.shapes) if run.ema_decay else 0  # two copies of one weight
     gradients = int(share.gradient * found.num_learnt)
     passing = found.most(share.gradient, share.keeps_gradients or passes > 1)
-    held = share.weights + found.beside + share.optimizer + average
+    start = share.learnt if found.keeps_start else 0
+    held = share.weights + start + found.beside + share.optimizer + average
     peak = held + max(passing + share.passing, gradients + max(share.stepping, moving))
+    gathered = share.gathered if found.generating else 0
+    kept = gradients if share.keeps_gradients else 0
+    answering = held + kept + gathered + found.generating
     left = found.loaded - found.frozen - found.learnt - found.beside  # on the machine
     return Plan(
-        weights=share.weights + found.beside,
+        weights=share.weights + start + found.beside,
         gradients=gradients,
         optimizer=share.optimizer,
         average=average,
         activations=found.most(0, False) + share.passing,
-        peak=max(peak, share.starting),
+        peak=max(peak, answering, share.starting),
         host=topology.processes * max(found.loaded, left + share.host + average),
+        gathered=gathered if answering > max(peak, share.starting) else 0,
     )
 
 
@@ -171,6 +183,7 @@ def _share(run: Run, world_size: int, found: Pass) -> _Share:
     paged = run.optimizer.startswith("paged")
     return _Share(
         weights=found.frozen + found.learnt,
+        learnt=found.learnt,
         optimizer=0 if paged else state,
         gradient=4,
         keeps_gradients=world_size > 1,
@@ -193,9 +206,11 @@ def _fsdp(run: Run, world_size: int, found: Pass) -> _Share:
     summed = max(layer.num_learnt for layer in found.layers)
     return _Share(
         weights=(found.frozen + found.learnt) // world_size,
+        learnt=found.learnt // world_size,
         optimizer=8 * number // world_size,
         gradient=4 / world_size,
         passing=wide * gathered + (wide + 4) * summed,
+        gathered=wide * found.num_weights,
     )
 
 
@@ -212,15 +227,27 @@ def _zero(run: Run, world_size: int, found: Pass) -> _Share:
         passing += min(wide * live, whole)
     elif values.get("overlap_comm"):
         passing *= 2
-    host = 0
+    learnt, host = wide * (part if stage == 3 else number), 0
     device = _offloaded(values, "offload_param")
     if device and stage == 3:
-        host, weights = host + (weights if device == "cpu" else 0), 0
+        away = weights + (learnt if found.keeps_start else 0)
+        host, weights, learnt = host + (away if device == "cpu" else 0), 0, 0
     if device := _offloaded(values, "offload_optimizer"):
         host += optimizer + 4 * part if device == "cpu" else 0
         optimizer, gradient = 0, 0
     stepping = 4 * min(part, SUB_GROUP if stage == 3 else part) if gradient else 0
-    return _Share(weights, optimizer, gradient, stage == 3, passing, stepping, whole, host)
+    return _Share(
+        weights=weights,
+        learnt=learnt,
+        optimizer=optimizer,
+        gradient=gradient,
+        keeps_gradients=stage == 3,
+        passing=passing,
+        stepping=stepping,
+        starting=whole,
+        gathered=whole if stage == 3 else 0,
+        host=host,
+    )
 
 
 def _wide(run: Run) -> int:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 
+from spark_trainer.data import tensors
 from spark_trainer.data.files import share
-from spark_trainer.errors import MachineError
 
 KEY = "nest"  # of the file's metadata: how the tensors hang together
 TENSOR = "tensor"
@@ -36,9 +35,9 @@ class Snapshot:
         Raises:
             TypeError: something in it is neither plain nor a tensor.
         """
-        tensors: dict[str, torch.Tensor] = {}
-        told = json.dumps(_taken_apart(value, tensors))
-        return cls({name: host_copy(one) for name, one in tensors.items()}, {KEY: told})
+        found: dict[str, torch.Tensor] = {}
+        told = json.dumps(_taken_apart(value, found))
+        return cls({name: host_copy(one) for name, one in found.items()}, {KEY: told})
 
     def write(self, path: Path) -> None:
         """Write the file; other threads go on meanwhile.
@@ -46,11 +45,8 @@ class Snapshot:
         Raises:
             MachineError: it can't be written.
         """
-        try:
-            save_file(self.tensors, path, self.metadata)
-            share([path])
-        except SafetensorError as error:  # of tensors of our own: it can only be the disk
-            raise MachineError(f"{path}: {error}") from None
+        tensors.write(path, self.tensors, self.metadata)
+        share([path])
 
 
 def host_copy(tensor: torch.Tensor) -> torch.Tensor:
@@ -65,29 +61,29 @@ def load(path: Path) -> Any:
         return _put_together(told, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
-def _taken_apart(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _taken_apart(value: Any, found: dict[str, torch.Tensor]) -> Any:
     """Return what JSON can hold of a nest; keys stay what they are, numbers for example."""
     if isinstance(value, torch.Tensor):
-        name = str(len(tensors))
-        tensors[name] = value
+        name = str(len(found))
+        found[name] = value
         return {TENSOR: name}
     if isinstance(value, dict):
-        return {"dict": [[key, _taken_apart(one, tensors)] for key, one in value.items()]}
+        return {"dict": [[key, _taken_apart(one, found)] for key, one in value.items()]}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_taken_apart(one, tensors) for one in value]}
+        return {kind: [_taken_apart(one, found) for one in value]}
     if type(value) not in PLAIN:
         raise TypeError(f"a checkpoint can't hold {type(value).__module__}.{type(value).__name__}")
     return value
 
 
-def _put_together(told: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _put_together(told: Any, found: dict[str, torch.Tensor]) -> Any:
     if not isinstance(told, dict):
         return told
     [(kind, inside)] = told.items()
     if kind == TENSOR:
-        return tensors[inside]
+        return found[inside]
     if kind == "dict":
-        return {key: _put_together(one, tensors) for key, one in inside}
-    values = [_put_together(one, tensors) for one in inside]
+        return {key: _put_together(one, found) for key, one in inside}
+    values = [_put_together(one, found) for one in inside]
     return values if kind == "list" else tuple(values)

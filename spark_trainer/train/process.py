@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import torch
 
-from spark_trainer.errors import MACHINE_STATUS, SparkTrainerError, Stopped, of_machine
+from spark_trainer.errors import MACHINE_STATUS, SparkTrainerError, Stopped, of_machine, told
 from spark_trainer.system import environment, gpu, log
 from spark_trainer.train import processes, setup, stop
 from spark_trainer.train.loop import Trainer
@@ -22,18 +22,22 @@ KNOWN = (SparkTrainerError, ValueError, OSError, torch.OutOfMemoryError)
 def main() -> NoReturn:
     """Train the run whose folder is the only argument, and end the process."""
     environment.end_with_launcher()
+    environment.quiet_libraries()
     asked = stop.Asked(stop.nothing_to_save)
     try:
         gpu.hold()
         trainer = Trainer.build(setup.prepare(Path(sys.argv[1])), asked)
         asked.hear = stop.wait_for_loop  # which saves
+        if trainer.setup.launched.device == "cpu":
+            environment.keep_freed_memory()
         trainer.train()
         # A process that leaves while another still writes may end with an error after all is done.
         trainer.setup.accelerator.wait_for_everyone()
         trainer.setup.accelerator.end_training()
     except Stopped as stopped:
         asked.hear = stop.wait_for_loop
-        log.logger.warning("%s", stopped)
+        if log.logger.handlers:  # of the main process
+            log.failed(str(stopped))
         _end(str(stopped), stopped.status)
     except Exception as error:
         asked.hear = stop.wait_for_loop  # the launcher tells all to end where another failed too
@@ -43,12 +47,19 @@ def main() -> NoReturn:
 
 def _fail(error: Exception, machine: bool) -> NoReturn:
     if machine or isinstance(error, KNOWN):
-        text = str(error) or type(error).__name__
-        log.logger.error("%s", text)
+        text = _said(error)
+        (log.failed if log.logger.handlers else log.logger.error)(text)
     else:
         text = f"unexpected {type(error).__name__}: {error}"
         log.logger.error("%s", text, exc_info=error)
     _end(text, MACHINE_STATUS if machine else 1)
+
+
+def _said(error: Exception) -> str:
+    """Return what a user reads of an error; what the system says names a file."""
+    if isinstance(error, OSError) and of_machine(error):
+        return f"{told(error)}; once that is mended, the same command goes on"
+    return str(error) or type(error).__name__
 
 
 def _end(words: str, status: int) -> NoReturn:

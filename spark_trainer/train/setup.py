@@ -12,7 +12,6 @@ from accelerate.utils import set_seed
 from spark_trainer import families, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.samples import Check, Samples
 from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
@@ -24,7 +23,6 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import log
 from spark_trainer.train import strategies
-from spark_trainer.train.strategies.base import Strategy
 
 
 class TrainingError(UserError):
@@ -64,12 +62,12 @@ def prepare(folder: Path) -> Setup:
     run, launched, accelerator = _launched(here)
     family = find(run)
     run = family.completed(run)
-    check = methods.find(run.model_type).reference_check(run)
+    kind = methods.find(run.model_type)
+    kind.check_services(run)
+    check = kind.reference_check(run)
     samples = _splits(here, launched.data_root, run, family, check)
-    method = methods.find(run.model_type)(run, family, model(run, family, launched.device))
-    _check_generating(method, strategies.of(run)(run, accelerator))
-    kept = EncodedFiles(launched.encoded, launched.step_fingerprints)
-    training, validation = method.readers(samples, accelerator.device, kept)
+    method = kind(run, family, model(run, family, launched.device))
+    training, validation = method.readers(samples, accelerator.device, launched.encoded_files)
     beside = family.beside(method.loaded, run)
     return Setup(here, run, launched, accelerator, method, training, validation, beside)
 
@@ -97,15 +95,6 @@ def _launched(folder: RunFolder) -> tuple[Run, LaunchedRun, Accelerator]:
     if made.is_main_process:
         log.start(f"training on {got[0]} × {got[1]}", folder.log)
     return run, launched, made
-
-
-def _check_generating(method: Method, strategy: Strategy) -> None:
-    if method.generates and strategy.shards_weights:
-        key = "use_deepspeed" if method.run.use_deepspeed else "fsdp"
-        raise TrainingError(
-            f"train.{key}: expected processes that hold all weights with model_type: "
-            f"{method.run.model_type}, each generates answers of its own"
-        )
 
 
 def _check_devices(launched: LaunchedRun) -> None:

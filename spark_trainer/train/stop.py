@@ -29,6 +29,18 @@ def nothing_to_save(number: int) -> None:
     raise Stopped("stopped before an update; the same command begins again", STATUS[number])
 
 
+def last_is_saved(number: int) -> None:
+    """Stop where all updates are made and saved: the same command begins with what is left.
+
+    Raises:
+        Stopped: always.
+    """
+    raise Stopped(
+        "stopped after the last update, which is saved; the same command writes final/",
+        STATUS[number],
+    )
+
+
 def wait_for_loop(number: int) -> None:
     """Do nothing: whoever is at work asks for the number, or is about to end."""
 

@@ -5,16 +5,20 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from spark_trainer.data.files import canonical_json, write_json, write_text
+from spark_trainer.data.files import canonical_json, naming, write_json, write_text
 from spark_trainer.families.kinds.generated import Animation, Generated, page, sheet
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.system import log
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Tracker:
@@ -32,31 +36,42 @@ class Tracker:
             kept = [line for line in lines if _step(line) <= resumed_step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._events = SummaryWriter(str(folder.events), purge_step=resumed_step + 1)
+        with naming(folder.events):
+            self._events = SummaryWriter(str(folder.events), purge_step=resumed_step + 1)
         self._wandb = _wandb(folder, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record the values of one update; one that is no number becomes null."""
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._metrics.write(canonical_json({"step": step, **known}) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        with naming(self._path):
+            self._metrics.write(canonical_json({"step": step, **known}) + "\n")
+        with naming(self._folder.events):
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
         if self._wandb:
             self._wandb.log(known, step=step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.logger.info("step %d: %s", step, shown)
 
-    def samples(self, step: int, shown: Iterable[Generated]) -> list[dict[str, Any]]:
+    def samples(
+        self, step: int, shown: Iterable[Generated], learnt: Iterable[Generated] = ()
+    ) -> list[dict[str, Any]]:
         """Record what was made of held-out samples, and a sheet of what can be seen.
 
+        Args:
+            step: the update.
+            shown: what was made of held-out samples.
+            learnt: what the update learnt from, where that was made too.
+
         Returns:
-            the records, as the list in `samples/` has them.
+            the records of held-out samples, as the list in `samples/` has them.
         """
         listing = self._folder.sample(step)
         folder = listing.with_suffix("")
         records, rows, sections = [], [], list[str]()
         for one in shown:
-            records.append(one.save(folder))
+            with naming(folder):
+                records.append(one.save(folder))
             rows += one.rows()
             sections += filter(None, [one.section()])
             if moving := one.animation():
@@ -64,14 +79,30 @@ class Tracker:
             text = "sample at step %d, %s: %s"
             log.logger.info(text, step, one.video[:12], one.described(folder))
         write_json(listing, records)
-        if sections:
-            title = f"{self._folder.name}, update {step}"
-            write_text(self._folder.sample_page(step), page(title, sections))
+        self._write_page(step, sections, [*learnt])
         if rows:
-            made = sheet(rows)
-            made.save(folder / "sheet.png")
-            self._events.add_image("samples", np.asarray(made), step, dataformats="HWC")
+            self._sheet(step, folder / "sheet.png", sheet(rows))
         return records
+
+    def _write_page(self, step: int, held_out: list[str], learnt: Sequence[Generated]) -> None:
+        """Write the page of samples, and a list of what was learnt from, where there are any."""
+        if learnt:
+            records = [one.save(self._folder.samples) for one in learnt]
+            write_json(self._folder.learnt(step), records)
+        of_update = [one.section() for one in learnt]
+        parts = {"Held-out questions": held_out, "Questions of this update": of_update}
+        if any(parts.values()):
+            title = f"{self._folder.name}, update {step}"
+            write_text(self._folder.sample_page(step), page(title, parts))
+
+    def _sheet(self, step: int, path: Path, image: "Image") -> None:
+        """Record a picture of all samples."""
+        buffer = io.BytesIO()  # of a disk that takes no more, PIL tells no number
+        image.save(buffer, "PNG")
+        with naming(path):
+            path.write_bytes(buffer.getvalue())
+        with naming(self._folder.events):
+            self._events.add_image("samples", np.asarray(image), step, dataformats="HWC")
 
     def _animation(self, tag: str, step: int, moving: Animation) -> None:
         """Record a GIF in TensorBoard, which is how it shows videos."""
@@ -85,14 +116,17 @@ class Tracker:
             height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue()
         )
         value = Summary.Value(tag=tag, image=image)
-        self._events._get_file_writer().add_summary(  # type: ignore[no-untyped-call]
-            Summary(value=[value]), step
-        )
+        with naming(self._folder.events):
+            self._events._get_file_writer().add_summary(  # type: ignore[no-untyped-call]
+                Summary(value=[value]), step
+            )
 
     def close(self) -> None:
         """Flush everything."""
-        self._metrics.close()
-        self._events.close()
+        with naming(self._path):
+            self._metrics.close()
+        with naming(self._folder.events):
+            self._events.close()
         if self._wandb:
             self._wandb.finish()
 

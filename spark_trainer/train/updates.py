@@ -91,7 +91,7 @@ class Updates:
         """Return what the method is told of an update."""
         one, accelerator = self.reader, self.accelerator
         place = accelerator.process_index, accelerator.num_processes
-        return Update(step, read, one, *place, accelerator.reduce)
+        return Update(step, read, one, *place, accelerator.reduce, self.strategy.gathered)
 
     def _backward(self, batches: list[Batch], targets: torch.Tensor) -> torch.Tensor:
         """Add the gradients of all batches; returns the sum of their losses."""
@@ -107,6 +107,8 @@ class Updates:
     def _pass(self, batch: Batch, targets: torch.Tensor, used: bool, last: bool) -> torch.Tensor:
         """Go forward and backward over a batch, whose loss counts if it is `used`; returns it."""
         ready = self.reader.ready(batch, self.accelerator.device)
+        if not used:
+            ready = ready._replace(num_targets=0)
         counted = self.peak_tflops and used
         with (
             self.strategy.accumulate(last),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import ConfigError, Transcript
 from spark_trainer.speech.formats.ctranslate2 import PADS_SOUND, PREPROCESSOR
+from spark_trainer.system import log
 from spark_trainer.transcribers import (
     SAMPLE_RATE,
     Heard,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 FRAMES_PER_S = 100  # of the spectrogram
 SHORTEST_REST_S = 0.5
+# Over a window, which take one or two: a model that goes on by less than 0.5 s a time is stuck.
+MOST_ROUNDS = 60
 
 Language = tuple[str, float | None]
 
@@ -169,7 +172,8 @@ class FasterWhisper:
     ) -> Iterable[tuple[int, Segment]]:
         """Yield (number of the sound, segment) for every window, decoded in batches, in any order.
 
-        Where a window's text breaks off, the rest is decoded in another round.
+        Where a window's text breaks off, the rest is decoded in another round, unless the model
+        hardly goes on any more.
         """
         from faster_whisper.tokenizer import Tokenizer
 
@@ -177,7 +181,7 @@ class FasterWhisper:
         tokenizer = Tokenizer(
             model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language=language
         )
-        while windows:
+        for _ in range(MOST_ROUNDS):
             results = self._batched(lambda some: self._generate(sounds, some, tokenizer), windows)
             rests: list[Window] = []
             for window, result in zip(windows, results, strict=True):
@@ -195,6 +199,10 @@ class FasterWhisper:
                 if seek > 0 and rest.end - rest.start >= SHORTEST_REST_S:
                     rests.append(rest)
             windows = rests
+            if not windows:
+                return
+        stuck = ", ".join(f"{window.start:.1f} to {window.end:.1f} s" for window in windows)
+        log.logger.warning("transcript: the model is stuck; nothing more is heard in %s", stuck)
 
     def _generate(self, sounds: Sequence[Sound], windows: Sequence[Window], tokenizer: Any) -> Any:
         """Return CTranslate2's result of each window; see `WhisperModel.generate_with_fallback`."""

@@ -39,7 +39,10 @@ def offline(model: str) -> str:
     if model.startswith(TRAINED):
         place = model.removeprefix(TRAINED)
         if not Path(place).is_dir():
-            raise ConfigError(f"{KEY}: {place} is gone, which the run left; train it again")
+            raise ConfigError(
+                f"{KEY}: {place} is gone, which the run left; delete the run's folder, and the "
+                "next call trains it again"
+            )
         return place
     if model not in OFFLINE:
         return str(Path(model).expanduser()) if is_local(model) else model

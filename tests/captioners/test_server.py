@@ -212,6 +212,27 @@ def test_a_server_that_is_busy_when_it_is_tried_with_grey_is_no_trouble_of_the_s
         list(engine.run(ours, [shown], 1, 0))
 
 
+@pytest.mark.parametrize("server_input", ["images", "video"])
+@pytest.mark.parametrize("answer", [(200, b"<html>Log in</html>"), (400, b"no pictures here")])
+def test_a_server_that_has_no_caption_for_anything_costs_no_video_its_own(
+    answer: Answer, server_input: str, answering: Callable[..., str], shades: list[captioners.Shown]
+) -> None:
+    """A page to log in at stands before it, or its model takes no pictures or no videos."""
+    ours = captioner(answering(answer), "any/model", server_input=server_input)
+    made = list[tuple[int, str | Trouble, float]]()
+    with pytest.raises(ConfigError, match="not even a grey picture gets a caption: the server"):
+        made.extend(engine.run(ours, shades, 3, 0))
+    assert not made
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "https://host:port/v1"])
+def test_an_address_that_is_none_is_the_settings_trouble(
+    url: str, pictures: dict[str, Path]
+) -> None:
+    with pytest.raises(ConfigError, match=r"^caption\.server_url: http"):
+        captioner(url, "any/model").predict(pictures["dog"])
+
+
 def test_an_answer_has_a_time_limit(
     answering: Callable[..., str], pictures: dict[str, Path]
 ) -> None:

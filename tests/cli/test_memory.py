@@ -61,7 +61,9 @@ def test_a_strategy_that_refuses_the_settings_has_none(
 ) -> None:
     settings = {"finetune": "qlora", "gradient_checkpointing": "auto"}
     assert call(tmp_path, model_name=str(checkpoint), **settings) == 0
-    _, _, *lines = capsys.readouterr().out.splitlines()
+    told = capsys.readouterr()
+    assert "slow: gradient_checkpointing: auto is chosen by the memory of the GPUs" in told.err
+    _, _, *lines = told.out.splitlines()
     *choices, last = [line.rsplit(maxsplit=7)[0] for line in lines]
     ways = ("4", "2", "selective", "attention", "true")
     assert choices == [f"gradient_checkpointing: {how}" for how in ways]
@@ -69,16 +71,21 @@ def test_a_strategy_that_refuses_the_settings_has_none(
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "model", "said"),
     [
-        (("--run", "fast"), "no run 'fast'; expected one of: slow"),
-        ((), "run slow: nowhere: "),
+        (("--run", "fast"), "nowhere", "no run 'fast'; expected one of: slow"),
+        ((), "nowhere", "run slow: nowhere: "),
+        ((), "/no/where", "run slow: /no/where: train.model_name: no such folder: /no/where"),
     ],
 )
 def test_what_is_wrong_is_the_users(
-    flags: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: tuple[str, ...],
+    model: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call(tmp_path, *flags, model_name="nowhere") == 1
+    assert call(tmp_path, *flags, model_name=model) == 1
     assert f"memory: {said}" in capsys.readouterr().err
 
 

@@ -66,7 +66,36 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "train.rft.max_completion_length",
         "below max_length, 256",
     ),
-    ({"train": LEARNING | {"fsdp": True}}, "train.fsdp", "false with model_type: rft"),
+    (
+        {"train": LEARNING | {"rft": REWARDED | {"vllm": {"server_url": "localhost:8000"}}}},
+        "train.rft.vllm.server_url",
+        "expected http://…/v1 or https://…/v1 (got 'localhost:8000')",
+    ),
+    (
+        {"train": {"rft": {"reward_funcs": ["exact"]}}},
+        "train.model_type",
+        "expected rft with rft.reward_funcs",
+    ),
+    (
+        {"train": {"rft": {"rewards": {"format": {"pattern": "("}}}}},
+        "train.rft.rewards.format.pattern",
+        "expected a regular expression, but missing ), unterminated subpattern at position 0 "
+        "(got '(')",
+    ),
+    ({"train": {"text": {"prompt": "{"}}}, "train.text.prompt", "expected a template, but"),
+    (
+        {
+            "train": LEARNING
+            | {"fsdp": True, "rft": REWARDED | {"vllm": {"server_url": "http://localhost:8000/v1"}}}
+        },
+        "train",
+        "fsdp: expected false with rft.vllm.server_url",
+    ),
+    (
+        {"train": LEARNING | {"bucketing": True}},
+        "train.bucketing",
+        "none or false with model_type: rft",
+    ),
     ({"train": LEARNING | {"compile": True}}, "train.compile", "false with model_type: rft"),
     (
         {"train": LEARNING | {"encode_vision": True}},

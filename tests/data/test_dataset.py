@@ -84,6 +84,7 @@ def test_a_sample_is_a_video_or_one_of_its_frames(manifest: Path) -> None:
     ]
     assert [greens(frames, number) for number in (0, 1)] == [[2], [5]]
     assert frames.first_of_each_video() == [0, 2, 4, 6]
+    assert [*frames.answers()] == [frames.plan(number).answer for number in range(8)]
     videos = read(manifest, one_frame=False, clip={"num_frames": 3})
     assert (videos.num_videos, len(videos)) == (4, 4)
     assert greens(videos, 0) == [2, 4, 6]
@@ -97,6 +98,7 @@ def test_questions_become_samples_of_their_own(manifest: Path) -> None:
     data = read(manifest, one_frame=False, text=text)
     found = [(data[i].prompt, data[i].answer) for i in range(len(data))]
     assert found == [("q0?", "a10"), ("q0?", "a40"), ("q0?", "a50"), ("q1?", "a51")]
+    assert [*data.answers()] == [answer for _, answer in found]
     assert [line.partition(": ")[2] for line in data.left_out] == [
         "without qa",
         "without frames",

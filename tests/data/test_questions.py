@@ -88,6 +88,7 @@ def test_lines_of_json_will_do(own: Path) -> None:
         ([], r"questions\.json\[0\]: expected an object"),
         ({"text": "?"}, "expected one of the keys problem, messages, conversations and question"),
         (PLAIN | {"answer": ""}, "without answer"),
+        (PLAIN | {"seconds": float("nan")}, "NaN is no number; expected null"),
         (VIDEO_R1 | {"solution": None}, "expected texts as problem and solution"),
         (VIDEO_R1 | {"options": "A"}, "options: expected a list of texts"),
         (VIDEO_R1 | {"path": None}, r"expected the path of one video \(got null\)"),

@@ -133,7 +133,7 @@ def test_scaled_decoding_is_of_other_runs_and_clips(manifest: Path) -> None:
     samples = [
         read(manifest, Needs(False, ("pose",)), jpeg_decoding=how) for how in FULL_AND_SCALED
     ]
-    store = EncodedFiles(manifest.parent, {"frames": "1"})
+    store = EncodedFiles(manifest.parent, {"frames": "1"}, "")
     names = [store.clip(one, one.plan(0)).stem for one in samples]
     assert names[0].startswith("4b6398854796560e")
     assert names[1] != names[0]

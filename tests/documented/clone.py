@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from spark_trainer.config.dataset import Split
-from spark_trainer.data.dataset import split_of
+from spark_trainer.data.dataset import of_entry
 
 from .pages import ROOT
 
@@ -104,7 +104,7 @@ class Trained:
         """The manifest's lines of the videos that it learnt from."""
         lines = map(json.loads, (self.folder / "manifest.jsonl").read_text().splitlines())
         split = Split(**self.settings["split"])
-        return [line for line in lines if split_of(line["id"], split) == "train"]
+        return [line for line in lines if of_entry(line, split) == "train"]
 
     def moved(self, start: Path, part: str = "") -> dict[str, float]:
         """Tell how far each weight of a part of `final/` went from a checkpoint's.

@@ -342,6 +342,7 @@ NOBODY = {
     "snakemake --sdm conda": "needs conda and its channels; the versions are compared in a test",
     "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
     "uv pip install wandb": "needs the package index",
+    "uv pip install 'vllm>=0.32'": "needs the package index",
 }
 BENCHMARK = re.compile(r"uv run (--group bench )?python benchmarks/\w+\.py")  # an hour in all
 WORKED = re.compile(r"docs/new-\w+\.md")  # examples, each carried out by a test of its own

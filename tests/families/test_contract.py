@@ -253,6 +253,7 @@ def saved(folder: Path, run: Run, family: VisionLanguage, loaded: Loaded) -> Any
     summary = Summary(steps=1, device="cpu", objective=HELD_OUT_LOSS)
     final.write(folder, run, family, loaded, lineage, lambda _: summary)
     assert not list(folder.glob("*.bin"))
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "read by whom they are"
     assert AutoProcessor.from_pretrained(folder)
 
 

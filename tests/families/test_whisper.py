@@ -12,17 +12,18 @@ from transformers import AutoModelForSpeechSeq2Seq, WhisperForConditionalGenerat
 
 from spark_trainer import families
 from spark_trainer.config import Run
+from spark_trainer.errors import MachineError
 from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.speech import with_sound
 from spark_trainer.families.whisper import Whisper
 from spark_trainer.metrics.objective import HELD_OUT_LOSS
 from spark_trainer.runs.summary import Summary
-from spark_trainer.speech import sound
+from spark_trainer.speech import formats, sound
 from spark_trainer.speech.heard import Heard, Said
 from spark_trainer.speech.segments import Segment
 from spark_trainer.train import final
-from tests import cards
+from tests import cards, mounted
 
 from . import tiny
 
@@ -99,6 +100,18 @@ def test_the_loss_is_upstreams_own(family: Whisper, loaded: Loaded) -> None:
     torch.testing.assert_close(ours, upstream, atol=1e-6, rtol=0)
 
 
+def test_only_what_is_learnt_is_scored(family: Whisper, loaded: Loaded) -> None:
+    """Outside of the loss the model scores every position, as upstream's."""
+    loaded.model.eval()
+    batch = batch_of(family, loaded, 0, 1, 2)
+    scores, labels = family.logits(loaded, loaded.model, batch)
+    everywhere = logits(loaded.model, batch)
+    learnt = batch.tensors["labels"] != -100
+    assert labels.tolist() == [batch.tensors["labels"][learnt].tolist()]
+    assert everywhere.shape[:2] == learnt.shape
+    torch.testing.assert_close(scores[0], everywhere[learnt])
+
+
 def test_several_languages_are_learnt_to_be_told_apart(family: Whisper, loaded: Loaded) -> None:
     masked, learnt = (family.encode(loaded, heard(0), RUN, told) for told in (False, True))
     tokenizer = loaded.processor.tokenizer
@@ -115,6 +128,12 @@ def test_gradients_are_where_the_run_wants_them(family: Whisper, loaded: Loaded)
     family.freeze(loaded.model, RUN)
     still = {name for name, one in loaded.model.named_parameters() if not one.requires_grad}
     assert still == {"model.encoder.embed_positions.weight"}
+
+
+def test_weights_that_can_not_be_read_name_the_setting(family: Whisper, tmp_path: Path) -> None:
+    (tmp_path / "tiny.pt").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"^train\.model_name: .*tiny\.pt: no PyTorch checkpoint"):
+        family.load(str(tmp_path / "tiny.pt"), LoadOptions())
 
 
 def test_masks_follow_the_sample_alone(family: Whisper, loaded: Loaded) -> None:
@@ -138,6 +157,17 @@ def saved(folder: Path, run: Run, family: Whisper, loaded: Loaded) -> None:
     lineage = {"run": "r", "manifest_sha256": "", "spark_trainer": "", "code": ""}
     summary = Summary(steps=1, device="cpu", objective=HELD_OUT_LOSS)
     final.write(folder, run, family, loaded, lineage, lambda _: summary)
+
+
+@pytest.mark.parametrize("size", ["8m", "24m"], ids=["for transformers", "for openai-whisper"])
+def test_a_full_disk_is_the_machine_s_trouble(
+    family: Whisper, loaded: Loaded, tmp_path: Path, size: str
+) -> None:
+    """Those who write weights tell it by words alone."""
+    with mounted.small(tmp_path / "disk", size) as disk:
+        with pytest.raises((OSError, MachineError), match=r"disk/.*No space left on device"):
+            saved(disk.folder / "final", RUN, family, loaded)
+        assert not list(disk.folder.iterdir())
 
 
 def logits(model: Any, batch: Batch) -> torch.Tensor:
@@ -197,7 +227,8 @@ def test_real_weights_hear_what_is_said_and_nothing_in_silence() -> None:
 def test_adapters_learn_alone_and_merge(
     family: Whisper, loaded: Loaded, checkpoint: Path, tmp_path: Path, freeze: list[str] | None
 ) -> None:
-    asked = {"finetune": "lora", "lora": {"rank": 4}, "freeze": freeze, "asr": {"export": ["hf"]}}
+    ways = ["hf", "ct2", "openai"]
+    asked = {"finetune": "lora", "lora": {"rank": 4}, "freeze": freeze, "asr": {"export": ways}}
     run = Run(model_name=str(checkpoint), model_type="asr", **asked)
     before = copy.deepcopy(loaded.model.state_dict())
     family.let_learn(loaded.model, run)
@@ -214,6 +245,9 @@ def test_adapters_learn_alone_and_merge(
     saved(tmp_path / "final", run, family, loaded)
     merged = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "final")
     torch.testing.assert_close(logits(merged, batch), unmerged, atol=1e-4, rtol=1e-4)
+    for place in ("ct2", "openai.pt"):
+        other = formats.read(str(tmp_path / "final" / place)).tensors
+        assert all(merged.get_parameter(name).equal(tensor) for name, tensor in other.items())
     saved(tmp_path / "adapter", run.model_copy(update={"save": "adapter"}), family, loaded)
     base = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert base["base_model_name_or_path"] == str(checkpoint)

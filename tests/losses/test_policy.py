@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from spark_trainer.losses.correction import Correction
 from spark_trainer.losses.policy import Policy, Tokens, log_probabilities
 
 LONGEST = 7
+MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
 LENGTHS = [3, 7, 1, 5, 2, 6]
 FIRST = [sum(LENGTHS[:number]) for number in range(len(LENGTHS))]
 SETTINGS = [
@@ -35,7 +37,9 @@ def made() -> dict[str, torch.Tensor]:
     return {"new": new, "old": new + shift[0], "ref": new + shift[1], "mask": mask, "a": advantages}
 
 
-def by_trl(made: dict[str, torch.Tensor], policy: Policy, mask: Any) -> tuple[Any, Any]:
+def by_trl(
+    made: dict[str, torch.Tensor], policy: Policy, mask: Any, importance: Any = None
+) -> tuple[Any, Any]:
     """Loss and gradient of TRL's own method, on what stands in for its trainer."""
     trainer = pytest.importorskip(
         "trl.trainer.grpo_trainer", reason="TRL comes with the group bench"
@@ -57,7 +61,8 @@ def by_trl(made: dict[str, torch.Tensor], policy: Policy, mask: Any) -> tuple[An
         epsilon_low=policy.epsilon,
         epsilon_high=policy.epsilon_high,
         max_completion_length=policy.longest,
-        use_vllm=False,
+        use_vllm=importance is not None,
+        vllm_importance_sampling_correction=True,
         model=SimpleNamespace(training=True),
         current_gradient_accumulation_steps=1,
         _entropy_bonus_enabled=False,
@@ -79,13 +84,16 @@ def by_trl(made: dict[str, torch.Tensor], policy: Policy, mask: Any) -> tuple[An
         "old_per_token_logps": made["old"],
         "ref_per_token_logps": made["ref"],
         "num_items_in_batch": mask.sum(),
+        "importance_sampling_ratio": importance,
     }
     loss = trainer.GRPOTrainer._compute_loss(self, None, inputs)
     [gradient] = torch.autograd.grad(loss, new)
     return loss.detach(), gradient
 
 
-def by_us(made: dict[str, torch.Tensor], policy: Policy, learnt: list[bool]) -> tuple[Any, Any]:
+def by_us(
+    made: dict[str, torch.Tensor], policy: Policy, learnt: list[bool], drawn: Any = None
+) -> tuple[Any, Any]:
     new = made["new"].clone().requires_grad_()
     places = made["mask"].bool()
     owner = torch.arange(6).repeat_interleave(torch.tensor(LENGTHS))
@@ -97,6 +105,7 @@ def by_us(made: dict[str, torch.Tensor], policy: Policy, learnt: list[bool]) -> 
         made["old"][places],
         made["ref"][places] if policy.beta else None,
         torch.ones(6, dtype=torch.float64),
+        None if drawn is None else drawn[places],
     )
     loss = policy.losses(new[places], tokens).total / policy.num_targets(LENGTHS, learnt)
     [gradient] = torch.autograd.grad(loss, new)
@@ -118,6 +127,23 @@ def test_loss_and_gradient_equal_those_of_trl(
     learnt = [not cut or length < LONGEST for length in LENGTHS]
     mask = made["mask"] * torch.tensor(learnt)[:, None]
     theirs, ours = by_trl(made, policy, mask), by_us(made, policy, learnt)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=0, atol=1e-8)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_correction_weighs_losses_as_trl_does(made: dict[str, torch.Tensor], mode: Any) -> None:
+    """Of the surrogate, not of the divergence; the weights are written out as TRL's are."""
+    mask, most = made["mask"], 1.2
+    drawn = made["old"] + torch.linspace(-0.4, 0.4, LONGEST, dtype=torch.float64)
+    apart = (made["old"] - drawn) * mask
+    ratio = (apart.sum(-1, keepdim=True) if "sequence" in mode else apart).exp()
+    beyond = most if "truncate" in mode else 0.0
+    importance = torch.where(ratio > most, beyond, ratio)
+    assert 0 < (ratio > most).sum() < ratio.numel()
+    policy = Policy("dapo", "token", 0.2, 0.28, None, 0.04, True, LONGEST, Correction(mode, most))
+    ours = by_us(made, policy, [True] * 6, drawn)
+    theirs = by_trl(made, policy, mask, importance)
     torch.testing.assert_close(ours[0], theirs[0], rtol=0, atol=1e-8)
     torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=1e-8)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from spark_trainer.methods.watch import UPDATES_OF_NOTHING, NothingRewardedError
 from spark_trainer.rewards.base import Answered
 from spark_trainer.rewards.combined import Rewards, Scored
 from spark_trainer.runs.spec import RunSpec
-from spark_trainer.train import launch, memory_pass, setup
+from spark_trainer.train import launch, memory_check, memory_plan, setup
+from spark_trainer.train.loop import Trainer
+from spark_trainer.train.memory_pass import Data, Layer, Moment
+from spark_trainer.train.memory_plan import Planner
+from spark_trainer.train.topology import Topology
 from tests.families import tiny
 from tests.train.conftest import (
     _fresh_accelerator,
@@ -23,12 +28,19 @@ from tests.train.conftest import (
     train,
     write_run,
 )
+from tests.train.test_memory_plan import real
 
 from . import squares
 
 __all__ = ["_fresh_accelerator", "checkpoint", "make", "manifest"]  # fixtures
 
 REWARDS = """
+import os
+import signal
+
+answered = 0
+
+
 def letters(completions, **columns):
     return [(1 + len(set(text))) / 10 for text in completions]
 
@@ -40,8 +52,17 @@ def some(completions, reference, **columns):
 
 def nothing(completions):
     return [0.0] * len(completions)
+
+
+def mortal(completions, **columns):
+    global answered
+    answered += 1
+    if os.environ.get("DIES") == f"{os.environ['RANK']} {answered}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return letters(completions)
 """
-CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s"}
+NEAR = 0.1  # of the memory that real tensors take
+CLOCK = {"rollout_tokens_per_s", "learning_tokens_per_s", "scoring_s"}
 Lines = list[dict[str, float]]
 
 
@@ -123,6 +144,14 @@ def test_an_update_records_what_rewards_and_answers_are_like(rft: Any, finetune:
     assert summary["first_reward"] > 0
     shown = json.loads((made.folder.path / "samples/step_00000002.json").read_text())
     assert shown[0]["caption"] in squares.COLOURS
+    learnt = json.loads((made.folder.path / "samples/learnt_00000002.json").read_text())
+    assert {one["video"] for one in learnt}.isdisjoint(one["video"] for one in shown)
+    for one in learnt:
+        better = [answer["advantage"] for answer in one["answers"]]
+        assert len(better) == 4
+        assert sum(better) == pytest.approx(0, abs=1e-6)
+    page = (made.folder.path / "samples/step_00000002.html").read_text()
+    assert page.count("<img") == 2 * (len(shown) + len(learnt))
 
 
 def test_the_curve_is_the_same_whatever_the_batch_and_the_workers(rft: Any) -> None:
@@ -139,14 +168,17 @@ def close(one: Lines, other: Lines) -> None:
 
 
 @pytest.mark.long
-def test_two_processes_learn_what_one_does(rft: Any) -> None:
-    """The flat groups of both are replaced by the same prompts, and all rewards are one batch."""
+def test_two_processes_and_four_learn_what_one_does(rft: Any) -> None:
+    """The flat groups of all are replaced by the same prompts, and all rewards are one batch."""
     told = {"dynamic_sampling": True, "max_resample_times": 4, "scale_rewards": "batch"}
     one = trained(rft("some", name="one", run={"max_steps": 3}, **told))
-    made = rft("some", name="two", run={"max_steps": 3, "cpu_processes": 2}, **told)
-    launch.fit(made, Path(made.settings.manifest_path), granted_gpus=0, threads=2)
-    lines = metrics(made.folder.path)
-    close(one, [{k: v for k, v in line.items() if k not in CLOCK} for line in lines])
+    for number in (2, 4):
+        run = {"max_steps": 3, "cpu_processes": number}
+        made = rft("some", name=f"run-{number}", run=run, **told)
+        launch.fit(made, Path(made.settings.manifest_path), granted_gpus=0, threads=number)
+        assert json.loads((made.folder.path / "trained.json").read_text())["processes"] == number
+        lines = metrics(made.folder.path)
+        close(one, [{k: v for k, v in line.items() if k not in CLOCK} for line in lines])
 
 
 @pytest.mark.parametrize(
@@ -187,18 +219,34 @@ def test_flat_groups_make_way_for_prompts_that_teach_something(rft: Any) -> None
     assert dynamic[0]["frac_reward_zero_std"] == 0
 
 
+def test_flat_groups_make_way_for_prompts_that_the_update_does_not_have(
+    rft: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the 16 clips is asked about once, where none teaches anything."""
+    asked = noted(monkeypatch)
+    run = {"max_steps": 1, "split": {"validation": 0}}
+    trained(rft("nothing", run=run, dynamic_sampling=True, max_resample_times=8))
+    assert len(asked) == len({one.video for one in asked}) == 16
+
+
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[Answered]:
+    """Note the groups that rewards are asked about."""
+    asked = []
+    scored = Rewards.scored
+
+    def note(self: Rewards, answered: Answered) -> Scored:
+        asked.append(answered)
+        return scored(self, answered)
+
+    monkeypatch.setattr(Rewards, "scored", note)
+    return asked
+
+
 def test_answers_over_shuffled_frames_are_drawn_where_a_reward_asks(
     rft: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """T-GRPO: half as many, over the same frames in another order."""
-    asked = []
-    scored = Rewards.scored
-
-    def noted(self: Rewards, answered: Answered) -> Scored:
-        asked.append(answered)
-        return scored(self, answered)
-
-    monkeypatch.setattr(Rewards, "scored", noted)
+    asked = noted(monkeypatch)
     own = rft().settings.rft.reward_funcs
     run = {"max_steps": 1, "split": {"validation": 0}}
     lines = updates(trained(rft(run=run, reward_funcs=[*own, "temporal"])))
@@ -208,6 +256,14 @@ def test_answers_over_shuffled_frames_are_drawn_where_a_reward_asks(
         assert one.shuffled is not None
         assert (len(one.answers), len(one.shuffled.answers)) == (4, 2)
         assert one.shuffled.token_ids != one.token_ids[:2]
+
+
+def test_a_single_frame_has_no_order_to_compare_with(rft: Any) -> None:
+    own = rft().settings.rft.reward_funcs
+    run = {"max_steps": 1, "split": {"validation": 0}, "clip": {"num_frames": 1}}
+    [line] = updates(trained(rft(run=run, reward_funcs=[*own, "temporal"])))
+    assert line["reward"] == line["rewards/letters/mean"]
+    assert "rewards/temporal/mean" not in line
 
 
 def test_a_run_without_any_reward_ends_and_shows_answers(
@@ -245,9 +301,28 @@ def test_a_question_without_room_for_its_answer_is_left_out(rft: Any) -> None:
 
 
 def test_what_it_takes_of_memory_is_known_before(rft: Any, data: Path) -> None:
-    """The copy that a divergence is measured from is beside the network."""
-    made = rft(beta=0.04)
-    taken = memory_pass.measured(made.settings, memory_pass.Data(data, data.parent), "cpu")
-    assert taken.beside > taken.learnt
-    assert taken.moments
-    assert memory_pass.measured(made.settings, None, "cpu").moments
+    """What learns is there a second time, for a divergence; what generates has all weights."""
+    held, free = rft(beta=0.04).settings, rft(name="free").settings
+    alone = Planner(Topology(1, 1, "cpu"), Data(data, data.parent))
+    taken = alone.measured(held)
+    assert alone.plan(held).weights - alone.plan(free).weights == taken.learnt > 0
+    more = alone.plan(held).peak - alone.plan(free).peak
+    assert more == pytest.approx(taken.learnt, rel=1e-3)  # and what it says of each token
+    assert alone.plan(held).gathered == 0
+    assert Planner(Topology(1, 1, "cpu"), None).plan(held).peak
+    shared = held.model_copy(update={"fsdp": True})
+    deep = replace(taken, layers=(*(Layer(1000, 1000),) * 99, Layer(0, 0)), moments=(Moment(0, 0),))
+    plan = memory_plan.planned(shared, Topology(1, 64, "cpu"), deep)
+    assert plan.gathered == 4 * deep.num_weights
+    assert plan.peak == plan.weights + plan.optimizer + plan.gathered + taken.generating
+    assert memory_check.too_large(replace(plan, gathered=3 * 2**30, peak=2**32), 2**31) == (
+        "4.0 GiB of each GPU, 3.0 of it all weights at once, to generate answers, which has 2.0"
+    )
+
+
+def test_what_it_takes_of_memory_is_what_tensors_take(rft: Any, data: Path) -> None:
+    """A batch is of answers: a process takes as many of an update as there are to its prompts."""
+    made = rft()
+    trainer = Trainer.build(setup.prepare(write_run(made)))
+    plan = Planner(Topology(1, 1, "cpu"), Data(data, data.parent)).plan(made.settings)
+    assert plan.peak == pytest.approx(real(trainer), rel=NEAR)

@@ -1,11 +1,12 @@
 """What is wrong with a run is said once, and remembered where it goes on."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import pytest
 
-from spark_trainer.methods.watch import UPDATES_OF_NOTHING, NothingRewardedError, Watch
+from spark_trainer.methods.watch import UPDATES_OF_NOTHING, ApartError, NothingRewardedError, Watch
 from spark_trainer.system import log
 
 USUAL = {"reward": 0.5, "reward_std": 0.2, "frac_reward_zero_std": 0.1}
@@ -47,6 +48,24 @@ def test_updates_without_any_reward_are_counted_over_a_stop() -> None:
         second.see(NOTHING, ANSWERS)
 
 
+def test_answers_that_never_end_are_told(said: Callable[[], list[str]]) -> None:
+    watch = Watch()
+    for share in (0.9, 1.0, 1.0):
+        watch.see(USUAL | {"completions/clipped_ratio": share}, ANSWERS)
+    assert said() == ["every answer was cut at train.rft.max_completion_length, before its end"]
+
+
+def test_updates_in_which_every_reward_declines_are_no_better(
+    said: Callable[[], list[str]],
+) -> None:
+    watch = Watch()
+    for _ in range(UPDATES_OF_NOTHING - 1):
+        watch.see({"frac_reward_zero_std": 1.0}, ANSWERS)
+    assert len(said()) == 1
+    with pytest.raises(NothingRewardedError, match=r"no reward applied to any answer for 20"):
+        watch.see({"frac_reward_zero_std": 1.0}, ANSWERS)
+
+
 def test_one_reward_begins_the_count_anew(said: Callable[[], list[str]]) -> None:
     watch = Watch()
     for number in range(3 * UPDATES_OF_NOTHING):
@@ -63,3 +82,11 @@ def test_learning_from_what_was_not_said_is_told(said: Callable[[], list[str]]) 
         watch.see(USUAL | {"sampling/logp_difference": difference}, ANSWERS)
     assert len(said()) == 1
     assert "0.5 from those that answers were drawn by" in said()[0]
+
+
+@pytest.mark.parametrize("difference", [0.31, math.nan])
+def test_a_server_by_other_weights_stops_a_run(difference: float) -> None:
+    watch = Watch(limit=0.3)
+    watch.see({"sampling/logp_difference": 0.3}, [])
+    with pytest.raises(ApartError, match=r"max_logp_difference: .* more than 0\.3"):
+        watch.see({"sampling/logp_difference": difference}, [])

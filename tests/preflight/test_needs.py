@@ -269,3 +269,22 @@ def test_only_what_is_due_is_asked_for(tmp_path: Path) -> None:
     assert lines(data, steps=("frames", "audio", "caption/imagenet-tags")) == []
     [line] = lines(data)
     assert line.startswith("transcript.device: cuda, but no GPU: ")
+
+
+def test_what_a_run_that_hears_is_given_is_read_first(tmp_path: Path) -> None:
+    """Before hours of work on videos; all of it is named at once."""
+    (tmp_path / "said.csv").write_text("path,text\na.mp4,\n")
+    (tmp_path / "names.txt").write_text("\n")
+    hears = {"model_type": "asr", "model_name": "tiny.en", "allow_cpu": True, "min_gpus": 0}
+    asr = {"references": "said.csv", "words": "names.txt", "forgetting": "old.jsonl"}
+    given = {key: str(tmp_path / value) for key, value in asr.items()}
+    given |= {"language": "de", "task": "translate"}
+    found = lines(WITHOUT | {"train": {"runs": {"words": hears | {"asr": given}}}})
+    where = "train.runs.words.asr"
+    assert [line for line in found if where in line] == [
+        f"{where}.references: {tmp_path}/said.csv:2: without text",
+        f"{where}.words: {tmp_path}/names.txt: expected a word on each line (the file has none)",
+        f"{where}.forgetting: no such file: {tmp_path}/old.jsonl",
+        f"{where}.language: expected en, tiny.en is English-only (got 'de')",
+        f"{where}.task: expected transcribe, tiny.en never learnt to translate",
+    ]

@@ -1,7 +1,9 @@
 """How rewards are added up, and which of them an answer gets."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,19 +14,25 @@ from spark_trainer.config import Rft, Run
 from spark_trainer.config.rewards import COMPARING, REWARDS
 from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import UserError
+from spark_trainer.rewards import combined
 from spark_trainer.rewards.base import Answered, Reward
 from spark_trainer.rewards.combined import Rewards
+from spark_trainer.system import log
 
 from .asked import asked, group
 
 
 @dataclass
 class Fixed(Reward):
-    """Gives these scores."""
+    """Gives these scores; one called format shuts the others out."""
 
     name: str
     said: list[float | None]
     weight: float = 1.0
+
+    @property
+    def gates(self) -> bool:  # type: ignore[override]
+        return self.name == "format"
 
     def scores(self, answered: Answered) -> list[float | None]:
         return self.said
@@ -40,6 +48,24 @@ def test_the_names_of_the_configuration_are_the_modules() -> None:
     assert {name for name, one in known.items() if one.compares} == {*COMPARING}
 
 
+class Slow(Fixed):
+    """Takes a while."""
+
+    def scores(self, answered: Answered) -> list[float | None]:
+        time.sleep(0.2)
+        return self.said
+
+
+def test_a_reward_that_takes_long_is_named_while_it_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log.logger, "propagate", True)
+    monkeypatch.setattr(combined, "SLOW_S", 0.05)
+    total(Slow("mine", [1, 1, 1]), Fixed("other", [1, 1, 1]))
+    text = "mine: scoring the answers about video clip takes more than 0.05 s"
+    assert {*caplog.messages} == {f"train.rft.reward_funcs: {text}"}
+
+
 def test_scores_are_added_by_weight_and_none_declines() -> None:
     found = total(Fixed("a", [1, 0.5, None], 2), Fixed("b", [0.25, None, None]))
     assert found == [2.25, 1, None]
@@ -49,6 +75,15 @@ def test_a_wrong_format_gains_nothing_and_loses_what_it_loses() -> None:
     parts = (Fixed("right", [1, 1, None]), Fixed("format", [1, 0, 0]), Fixed("long", [-0.5] * 3))
     assert total(*parts) == [1.5, -0.5, -0.5]
     assert total(*parts, gated=False) == [1.5, 0.5, -0.5]
+
+
+def test_a_function_is_none_of_the_rewards_whatever_it_is_called(tmp_path: Path) -> None:
+    """One called format shuts nothing, and one called temporal needs no shuffled frames."""
+    file = tmp_path / "mine.py"
+    file.write_text("def format(completions):\n    return [0.0]\ntemporal = format\n")
+    mine = asked(f"{file}:format", f"{file}:temporal", "exact")
+    assert not mine.need_shuffled
+    assert mine.scored(group("x", "x")).rewards == (1.0,)
 
 
 @pytest.mark.parametrize(

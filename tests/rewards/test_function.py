@@ -4,11 +4,22 @@ from pathlib import Path
 
 import pytest
 
+from spark_trainer.data.sample import Unusable
 from spark_trainer.errors import MachineError, UserError
 
 from .asked import asked, group
 
-MINE = """
+MINE = """\
+from __future__ import annotations
+import sys
+from dataclasses import dataclass
+
+
+@dataclass
+class Own:  # looks its module up
+    share: float = 0.5
+
+
 def seen(prompts, completions, completion_ids, options, **columns):
     assert prompts == ["What is seen?"] * len(completions)
     assert columns["reference"] == ["a cat"] * len(completions)
@@ -27,8 +38,19 @@ def bad(completions):
 
 
 def wrong(completions):
-    return {"nan": [float("nan")] * 2, "text": ["high", 1], "count": [1]}.get(
+    return {"nan": [float("nan")] * 2, "text": ["0.5", 1], "count": [1], "huge": [10**400, 1]}.get(
         completions[0], 1.0)
+
+
+def ends(completions):
+    sys.exit(0)
+
+
+def changes(completions, completion_ids, options):
+    options[0].clear()
+    completion_ids[0].clear()
+    completions.append("more")
+    return [Own().share, 0]
 
 
 def gone(completions):
@@ -57,13 +79,15 @@ def test_a_function_gets_only_the_columns_that_it_names_and_may_decline(file: Pa
 @pytest.mark.parametrize(
     ("function", "answers", "message"),
     [
-        ("bad", ["fine", ""], r"mine\.py:bad: line 16: ZeroDivisionError: .*; the answer: ''"),
+        ("bad", ["fine", ""], r"mine\.py:bad: line 25: ZeroDivisionError: .*; the answer: ''"),
         (
             "wrong",
             ["nan", "b"],
             r"mine\.py:wrong: expected a number or None \(got nan\); the answer: 'nan'",
         ),
-        ("wrong", ["text", "b"], r"got 'high'\); the answer: 'text'"),
+        ("wrong", ["text", "b"], r"got '0\.5'\); the answer: 'text'"),
+        ("wrong", ["huge", "b"], r"got 1000+\); the answer: 'huge'"),
+        ("ends", ["x", "b"], r"ends: line 34: SystemExit: 0; the answer: 'x'"),
         ("wrong", ["count", "b"], r"wrong: 1 scores for 2 answers; the first answer: 'count'"),
         ("wrong", ["x", "b"], r"wrong: expected a list \(got float\)"),
         ("seen", ["x", "b"], r"seen: TypeError: .*'options'"),
@@ -74,6 +98,21 @@ def test_what_fails_names_file_function_line_and_answer(
 ) -> None:
     with pytest.raises(UserError, match=message):
         asked(f"{file}:{function}").scored(group("a cat", *answers))
+
+
+def test_what_a_function_changes_is_its_own(file: Path) -> None:
+    answers = group("a cat", "x", "y", meta={"options": ["x", "y"]})
+    for _ in range(2):
+        assert asked(f"{file}:changes").scored(answers).rewards == (0.5, 0)
+
+
+def test_a_column_that_no_video_has_is_told_before_anything_is_answered(file: Path) -> None:
+    mine = asked(f"{file}:seen")
+    mine.check("a cat", {"options": ["x", "y"]})
+    with pytest.raises(
+        Unusable, match=r"mine\.py:seen asks for 'options', which meta doesn't have"
+    ):
+        mine.check("a cat", {"option": ["x", "y"]})
 
 
 def test_trouble_of_the_machine_in_a_function_is_the_machines(file: Path) -> None:
@@ -87,6 +126,7 @@ def test_trouble_of_the_machine_in_a_function_is_the_machines(file: Path) -> Non
         ("x = 1", "mine.py:seen: the file has no such function"),
         ("x = 1\nx / 0", "mine.py:seen: line 2: ZeroDivisionError"),
         ("def seen(", "mine.py:seen: SyntaxError"),
+        ("import sys\nsys.exit()", "mine.py:seen: line 2: SystemExit"),
         (None, "mine.py:seen: No such file or directory"),
     ],
 )

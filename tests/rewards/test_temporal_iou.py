@@ -71,3 +71,5 @@ def test_a_reference_that_is_no_part_of_the_video_is_told(reference: str, messag
         reward.check(reference, {"duration": 10.0})
     reward.check("8 to 10.4", {"duration": 10.0})  # rounded by who noted it
     reward.check("8 to 12", {})
+    with pytest.raises(Unusable, match=r"expected seconds as meta\.duration \(got '10'\)"):
+        reward.check("8 to 9", {"duration": "10"})

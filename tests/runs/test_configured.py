@@ -1,5 +1,6 @@
 """What names a run folder: data and settings that decide weights, nothing else."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,40 @@ def test_the_id_follows_the_files_that_a_run_reads(make: Any, tmp_path: Path) ->
     file.unlink()
     with pytest.raises(ConfigError, match=r"train\.text\.questions: .*asked\.json: No such file"):
         make(text=text)
+
+
+def test_the_id_follows_who_draws_answers_and_not_where(make: Any) -> None:
+    """Runs that draw their own keep the id that they had before a server could."""
+
+    def served(**vllm: Any) -> Any:
+        rft = {"reward_funcs": ["exact"], "vllm": vllm}
+        return make(model_type="rft", global_batch_size=4, rft=rft)
+
+    url = "http://one:8000/v1"
+    own, one = served(), served(server_url=url)
+    assert "vllm" not in own.settings.results()["rft"]
+    assert served(importance_sampling_clip_max=2.0).run_id == own.run_id
+    assert one.run_id != own.run_id
+    assert served(server_url="http://two/v1", max_logp_difference=1.0).run_id == one.run_id
+    assert served(server_url=url, importance_sampling_clip_max=2.0).run_id != one.run_id
+
+
+def test_references_behind_a_link_count(make: Any, tmp_path: Path) -> None:
+    for name in ("said", "elsewhere"):
+        (tmp_path / name).mkdir()
+    asr = {"references": str(tmp_path / "said")}
+    (tmp_path / "elsewhere/talk.srt").write_text("one")
+    before = make(model_type="asr", asr=asr).run_id
+    (tmp_path / "said/day").symlink_to(tmp_path / "elsewhere")
+    linked = make(model_type="asr", asr=asr).run_id
+    (tmp_path / "elsewhere/talk.srt").write_text("two!")
+    assert len({before, linked, make(model_type="asr", asr=asr).run_id}) == 3
+
+
+def test_references_are_a_file_or_a_folder(make: Any, tmp_path: Path) -> None:
+    """What never ends when it is read, such as a pipe, is refused before it is."""
+    os.mkfifo(tmp_path / "said.csv")
+    with pytest.raises(
+        ConfigError, match=r"train\.asr\.references: no such file or folder: .*said"
+    ):
+        make(model_type="asr", asr={"references": str(tmp_path / "said.csv")})

@@ -1,6 +1,7 @@
 """Windows of sound as samples: which, with what text, times and random choices."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ LONG = {
     "audio_duration": 70.0,
     "segments": spoken((1, 12, "one"), (14, 26, "two"), (27, 39, "three"), (60, 65, "four")),
 }
+# A header (RIFF, 44 bytes) of 16-bit samples, mono, and two samples.
+WITHOUT_RATE = struct.pack(
+    *("<4sI4s4sIHHIIHH4sI4x", b"RIFF", 40, b"WAVE", b"fmt ", 16, 1, 1, 0, 0, 2, 16, b"data", 4)
+)
 SURE = {"timestamps": 1, "previous_text": 1, "no_speech": 0}
 NEVER = {"timestamps": 0, "previous_text": 0, "no_speech": 0}
 
@@ -158,6 +163,7 @@ def test_windows_of_each_video_are_shown(tmp_path: Path) -> None:
         (None, "No such file"),
         (b"no sound", "no WAV file"),
         (b"RIFF\x10\0\0\0WAVE", "no WAV file"),
+        (WITHOUT_RATE, "no WAV file: it has 0 samples a second"),
     ],
 )
 def test_sound_that_can_not_be_read_is_unusable(
@@ -170,6 +176,12 @@ def test_sound_that_can_not_be_read_is_unusable(
         path.write_bytes(content)
     with pytest.raises(Unusable, match=f"a/audio.wav: .*{reason}"):
         made[0]
+
+
+def test_a_length_that_the_file_does_not_tell_is_no_length(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(WITHOUT_RATE)
+    with pytest.raises(Unusable, match=r"a\.wav: no WAV file: it has 0 samples a second"):
+        sound.duration(tmp_path / "a.wav")
 
 
 def test_sound_of_other_rates_and_channels_is_mixed_down_to_16_khz(tmp_path: Path) -> None:
@@ -196,3 +208,17 @@ def test_whole_files_are_evenly_chosen(tmp_path: Path) -> None:
         tmp_path / "a/audio.wav",
     )
     assert first.silences == ((39, 60), (65, 70.0))
+
+
+def test_of_a_thousand_wrong_segments_the_first_are_named(tmp_path: Path) -> None:
+    late = spoken((1, 2, "there"), *((20 + n, 21 + n, "late") for n in range(1000)))
+    made = data(tmp_path, sounds.entry(tmp_path, "a", segments=late), asr=NEVER)
+    assert (len(made), len(made.remarks)) == (1, 21)
+    assert "20.00 s is not within the 9.00 s of sound, so it is left out" in made.remarks[0]
+    assert made.remarks[-1] == "a: and 980 more, so it is left out"
+
+
+def test_nothing_is_heard_after_the_end_of_a_file(tmp_path: Path) -> None:
+    late = {"audio_duration": 9.0, "segments": spoken((1, 2, "there"), (20, 21, "late"))}
+    [one] = data(tmp_path, sounds.entry(tmp_path, "a", **late), asr=NEVER).recordings(None)
+    assert (one.text, one.silences) == ("there", ((2, 9.0),))

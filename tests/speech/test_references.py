@@ -70,6 +70,7 @@ def test_lines_of_a_video_need_not_follow_each_other(table: Path) -> None:
         ("id;text\naa;Hello", 1, "expected columns separated by commas"),
         ("id,text,strat\naa,Hello,1", 1, "expected columns separated by commas"),
         ("id,text\naa,", 2, "without text"),
+        ("id,text\naa,a\0b", 2, "its text holds U+0000, which is no character of a text"),
         ("id,text\naa,Hello\n,Hello", 3, "without id or path"),
         ("id,text\naa,Hello,you", 2, "3 fields; expected 2, id, text"),
         ("id,text\naa,Hello\naa,you", 3, "its video is that of line 2; expected start and end"),
@@ -168,6 +169,11 @@ def test_a_hundred_thousand_lines(table: Path) -> None:
     assert len(pickle.dumps(found)) < 40 * 100_000
 
 
+def test_a_table_without_a_line(table: Path) -> None:
+    with pytest.raises(Broken, match=f"^{KEY}: {table}: expected a line for each video"):
+        read(table, "id,text\n")
+
+
 def test_no_such_file(table: Path) -> None:
     with pytest.raises(Broken, match=f"^{KEY}: {table}: No such file"):
         References.read(table, KEY)
@@ -197,6 +203,19 @@ def test_files_are_named_like_videos(folder: Path) -> None:
         [Segment(3.0, 4.0, "Two")],
         [Segment(0.0, 2.5, "Ende", "de")],
     ]
+
+
+def test_links_are_followed_once_as_where_videos_are_searched(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/talk.srt").write_text(SRT.format("Two"))
+    (folder / "day 2").rmdir()
+    (folder / "day 2").symlink_to(tmp_path / "elsewhere")
+    (folder / "day 1/again").symlink_to(folder)
+    (folder / ".kept").mkdir()
+    (folder / ".kept/old.srt").write_text(SRT.format("Old"))
+    found = References.read(folder, KEY)
+    assert found.match(TALKS) == 1
+    assert found.of(TALKS[1], 20.0) == [Segment(1.0, 2.5, "Two")]
 
 
 def test_a_language_before_the_ending(folder: Path) -> None:

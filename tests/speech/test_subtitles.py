@@ -8,6 +8,8 @@ from spark_trainer.data.jsonl import Broken
 from spark_trainer.speech import subtitles
 
 KEY = "train.asr.references"
+HUGE = ": segments[0]: expected seconds from 0 on (got 0 to inf)"
+HALF = ": segments[0]: its text holds U+D800, which is no character"
 
 SRT = """\ufeff1
 00:00:01,000 --> 00:00:02,500
@@ -77,6 +79,11 @@ def test_vtt_without_its_styles(tmp_path: Path) -> None:
         ("a.srt", "00:01,0 --> 00:02,0\nx\n00:03,0 --> 00:04,0\ny", ":3: expected an empty line"),
         ("a.srt", "00:01,0 --> 00:02,0\n&lt;|nospeech|&gt;", ":1: its text holds <|nospeech|>"),
         ("a.srt", "WEBVTT\n\n00:01.0 --> 00:02.0\nx", ":1: expected times such as 00:00:01"),
+        ("a.srt", "1\n-00:01,0 --> 00:02,0\nx", ":2: expected times such as 00:00:01"),
+        ("a.srt", "1\n00:75,0 --> 00:76,0\nx", ":2: expected times such as 00:00:01"),
+        ("a.srt", f"1\n{'9' * 5000}:00:01,0 --> 00:02,0\nx", ":2: expected times such as 00:00:01"),
+        ("a.srt", "00:01,0 --> 00:02,0\na\0b", ":1: its text holds U+0000, which is no character"),
+        ("a.vtt", "WEBVTT\n00:01.0 --> 00:02.0\nx", ":2: expected an empty line before these"),
         ("a.vtt", "WEBVTT\n", ": nothing is said in it"),
         ("a.srt", "", ": nothing is said in it"),
         ("a.json", '{"text": "x"}', ": expected a mapping with a list of segments"),
@@ -88,6 +95,9 @@ def test_vtt_without_its_styles(tmp_path: Path) -> None:
             '{"language": "english", "segments": [{"text": "x", "start": 0, "end": 1}]}',
             ": segments[0]: language: expected a code",
         ),
+        ("a.json", '{"language": ["en"], "segments": []}', ": language: expected a code"),
+        ("a.json", f'{{"segments": [{{"text": "x", "start": 0, "end": 1{"0" * 5000}}}]}}', HUGE),
+        ("a.json", '{"segments": [{"text": "\\ud800", "start": 0, "end": 1}]}', HALF),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, name: str, text: str, problem: str) -> None:
@@ -96,6 +106,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, text: str, problem: s
     with pytest.raises(Broken) as error:
         subtitles.read(path, KEY)
     assert str(error.value).startswith(f"{KEY}: {path}{problem}")
+
+
+def test_a_cue_may_be_called_like_a_block(tmp_path: Path) -> None:
+    text = "WEBVTT\n\nNOTEBOOK\n00:01.000 --> 00:02.000\nHello\n"
+    assert said(tmp_path / "a.vtt", text) == [(1.0, 2.0, "Hello", ":4")]
+
+
+def test_many_signs_that_begin_a_command(tmp_path: Path) -> None:
+    """They are looked through once, not once for each."""
+    [cue] = said(tmp_path / "a.srt", "00:01,0 --> 00:02,0\n" + "<|" * 100_000)
+    assert cue[2] == "<|" * 100_000
 
 
 def test_no_utf8(tmp_path: Path) -> None:

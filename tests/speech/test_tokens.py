@@ -101,6 +101,11 @@ def test_the_text_before_is_cut_at_its_beginning() -> None:
         (Said((Segment(0, 1, "to <|endoftext|>"),)), ENGLISH, r"control token '<\|endoftext\|>'"),
         (Said((Segment(0, 1, "at <|1.00|>"),)), ENGLISH, r"control token '<\|1.00\|>'"),
         (Said((Segment(0, 1, "no " * 500),)), ENGLISH, r"50\d tokens, the decoder takes 448"),
+        (
+            Said((Segment(0, 1, "no " * 500, place="a.csv:3"),)),
+            ENGLISH,
+            r"^a\.csv:3: its text is 50",
+        ),
         (Said(SAID), MULTILINGUAL, r"not known; expected asr\.language"),
         (Said(SAID, language="yue"), MULTILINGUAL, "doesn't know the language 'yue'"),
     ],

@@ -1,5 +1,6 @@
 """Windows of whole segments, whatever the segments are."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -76,6 +77,25 @@ def test_what_no_window_can_hold_is_left_out_with_its_sound(segment: Segment, wh
     assert why in wrong[0]
     assert [one for window in found for one in window.segments] == [before, after]
     assert not any(one.start < segment.start < one.end for one in found)
+
+
+def test_nobody_is_silent_after_the_end_of_the_sound() -> None:
+    """However late a segment is said to be."""
+    late = Segment(360_000, 360_001, "x")
+    found, wrong = windows([Segment(0, 8, "a"), late], 50)
+    assert len(wrong) == 1
+    assert found == [Window(0, 30, (Segment(0, 8, "a"),)), Window(30, 50)]
+    assert silences([Segment(0, 8, "a"), late], 50) == [(8, 50)]
+
+
+def test_many_windows_take_seconds() -> None:
+    """A window looks at its own segments alone: 60,000 of two languages in turn."""
+    said = [Segment(at, at + 1, "x", "de" if at % 2 else "en") for at in range(60_000)]
+    began = time.process_time()
+    found, wrong = windows(said, 60_000)
+    assert time.process_time() - began < 3
+    assert not wrong
+    assert len(found) == len(said)
 
 
 def test_what_is_left_out_is_named_by_its_place() -> None:

@@ -1,12 +1,36 @@
 """A record names the packages that something was made with; a process knows its share of CPUs."""
 
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spark_trainer.system import environment
+
+AGAIN = """
+import resource
+import sys
+
+from spark_trainer.system import environment
+
+if sys.argv[1] == "kept":
+    environment.keep_freed_memory()
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(100_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
 
 
 def test_what_is_not_installed_is_left_out() -> None:
@@ -31,3 +55,42 @@ def test_a_process_may_use_its_share_of_the_cpus(
     assert environment.cpus() == 24
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert environment.cpus() == 3
+
+
+def test_a_worker_passes_on_that_it_is_asked_to_stop() -> None:
+    """But for what its parent itself asks: torch does so where a worker is slow to end."""
+    heard = list[int]()
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=_work, args=(ready,))
+    try:
+        worker.start()
+        assert ready.wait(20)
+        os.kill(worker.pid or 0, signal.SIGTERM)
+        time.sleep(0.2)
+        assert not heard
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+        end = time.monotonic() + 20
+        while not heard and time.monotonic() < end:
+            time.sleep(0.01)
+        assert heard == [signal.SIGTERM]
+        assert worker.is_alive()
+    finally:
+        worker.kill()
+        worker.join()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _work(ready: Any) -> None:
+    environment.work_on(0)
+    ready.set()
+    time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
+@pytest.mark.parametrize(("how", "again"), [("kept", False), ("given back", True)])
+def test_memory_that_is_kept_is_not_asked_for_again(how: str, again: bool) -> None:
+    """Of the second 100 MB no page is new to the process."""
+    said = subprocess.run([sys.executable, "-c", AGAIN, how], capture_output=True, check=True)
+    assert (int(said.stdout) > 10_000) == again

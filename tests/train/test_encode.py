@@ -360,6 +360,26 @@ def test_the_machines_trouble_is_no_clips_and_is_tried_again(
     assert encoders.seen == ["aa"]
 
 
+class LargeEncoders(Encoders):
+    """What they make of one text is 2 MB."""
+
+    def encode_text(self, loaded: Loaded, text: str) -> dict[str, torch.Tensor]:
+        return {"text": torch.zeros(1 << 19 if text == "aa" else 1)}
+
+
+def test_what_the_disk_does_not_take_is_tried_again(tmp_path: Path) -> None:
+    """The library that writes it tells so by words alone."""
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, most))
+    try:
+        with pytest.raises(MachineError, match="1 of 3 videos failed and will be tried again"):
+            encoding(LargeEncoders(), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert (status(tmp_path, "aa")[0], status(tmp_path, "bb")) == ("failed", ("ok", None))
+    assert encoding(LargeEncoders(), tmp_path) == {"current": 2, "ok": 1}
+
+
 def test_where_nothing_can_be_encoded_there_is_no_marker(tmp_path: Path) -> None:
     """Nobody foresaw any of the errors: a library may be of another version."""
     texts = ("aa", "bb", "cc", "shared")
@@ -368,24 +388,59 @@ def test_where_nothing_can_be_encoded_there_is_no_marker(tmp_path: Path) -> None
     assert not (tmp_path / "marker.json").exists()
 
 
-def test_a_damaged_file_is_never_learnt_from(make: Make) -> None:
-    made = make("svd", max_skipped=0.5, max_steps=1)
-    folder = write_run(made)
-    path = sorted(made.encoded.glob(CLIPS))[0]
-    path.write_bytes(path.read_bytes()[:-8])
-    train(folder)
-    assert str(path) in (folder / "train.log").read_text()
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 8)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def gone() -> str:
+    """The name of a process that has ended."""
+    code = "from spark_trainer.system import holder; print(holder.this())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ended.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind"), [(cut, CLIPS), (empty, "texts/*/*.safetensors"), (Path.unlink, CLIPS)]
+)
+def test_a_file_that_was_harmed_is_made_again_and_the_run_goes_on(
+    harm: Callable[[Path], None], kind: str, make: Make
+) -> None:
+    """A job that is tried again before the next call ends as the first one did."""
+    calm = train(write_run(make("animatediff", "calm")))
+    made = make("animatediff", max_skipped=0.5)
+    folder, marker = write_run(made), made.encode_marker("0123456789abcdef")
+    marker.parent.mkdir()
+    marker.touch()
+    before = {path: path.read_bytes() for path in tensors(made)}
+    path = sorted(made.encoded.glob(kind))[0]
+    harm(path)
+    path.with_name(f".{path.name}.{gone()}.0123abcd.tmp").touch()  # of a job that was killed
+    for _ in range(2):
+        with pytest.raises(MachineError, match=rf"{path}: .*; the next call makes it again"):
+            train(folder)
+    assert marker.exists()
+    Layout(made.encoded.parents[1]).sweep()  # as the next call begins
+    assert not marker.exists()
+    data = Path(made.settings.manifest_path or "")
+    assert encode.run(made, data, granted_gpus=0, threads=1) == {"current": 5, "ok": 1}
+    assert {path: path.read_bytes() for path in tensors(made)} == before
+    assert not [*made.encoded.rglob("*.tmp")]
+    assert train(folder) == calm
 
 
 def test_a_file_that_the_machine_cannot_open_is_not_said_to_be_missing(tmp_path: Path) -> None:
     path = tmp_path / "clip.safetensors"
     encoded.write(path, {"latents": torch.ones(2)})
-    assert encoded.read(path, "clip")["latents"].tolist() == [1, 1]
+    assert encoded.read(path)["latents"].tolist() == [1, 1]
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
     try:
         with pytest.raises(OSError, match="Too many open files"):
-            encoded.read(path, "clip")
+            encoded.read(path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 

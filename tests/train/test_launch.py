@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from spark_trainer.config import Run
+from spark_trainer.data.layout import Layout
+from spark_trainer.runs import configured
 from spark_trainer.system import gpu
 from spark_trainer.system.gpu import registry
 from spark_trainer.train import data, launch, processes
@@ -87,6 +89,26 @@ def test_too_few_gpus_stop_before_any_work(
 def test_an_empty_manifest_stops(make: Any, manifest: Path) -> None:
     manifest.write_text("")
     with pytest.raises(LaunchError, match="no usable video"):
+        launch.fit(make(), manifest, granted_gpus=0, threads=1)
+
+
+def test_a_base_whose_weights_are_gone_is_named(make: Any, manifest: Path, tmp_path: Path) -> None:
+    base = make("sft")
+    settings = base.settings.model_copy(update={"base_run": "sft"})
+    layout = Layout(tmp_path / "state")
+    made = configured.spec_on_manifest("more", settings, layout, others={"sft": base})
+    message = r"runs\.more\.base_run: .*final is gone; delete .*/sft-[0-9a-f]+/trained\.json, and "
+    with pytest.raises(LaunchError, match=message):
+        launch.fit(made, manifest, granted_gpus=0, threads=1)
+
+
+@no_gpu
+def test_a_process_that_ends_before_the_last_update_is_no_success(
+    make: Any, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As code of a user's may end it."""
+    monkeypatch.setattr(launch, "_program", lambda folder: ["-c", "import os; os._exit(0)"])
+    with pytest.raises(LaunchError, match="ended with status 0 before its last update"):
         launch.fit(make(), manifest, granted_gpus=0, threads=1)
 
 

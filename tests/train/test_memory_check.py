@@ -115,7 +115,7 @@ def test_everything_is_recomputed_where_no_memory_is_known(
     fit(made)
     assert started
     assert "auto is true, the memory of a GPU is not known here" in caplog.text
-    assert LaunchedRun.read(made.folder).settings.recomputed is True
+    assert LaunchedRun.read(made.folder).settings.gradient_checkpointing is True
 
 
 @pytest.mark.parametrize("memory", [None, 2**30])

@@ -21,4 +21,6 @@ def test_a_failure_leaves_no_worker_to_wait_for(make: Any) -> None:
     )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
+    assert "WARNING] [real_accelerator" not in ended.stderr
+    assert "gemm_4bit" not in ended.stderr
     assert "spark_trainer: the loss was no number for 3 steps" in ended.stderr

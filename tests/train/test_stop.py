@@ -95,6 +95,29 @@ def test_sigterm_saves_and_the_same_command_goes_on(way: str, make: Any, tmp_pat
     assert metrics(made.folder.path) == calm(make("calm", **ALONE, **WAYS[way]))
 
 
+def test_a_run_that_writes_what_it_learnt_stops_as_well(make: Any, tmp_path: Path) -> None:
+    """Whole recordings may be heard then, for hours; the same command begins with `final/`."""
+    made = make("stopped", max_steps=1, num_workers=0)
+    process = start(made, tmp_path / "state")
+    until(lambda: list(made.folder.path.glob(".final*")))
+    training = running(made)
+    for one in training:
+        one.suspend()
+    assert not made.folder.summary.exists()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    for one in training:
+        one.resume()
+    _, said = process.communicate()
+    assert process.returncode == 75
+    assert "stopped after the last update, which is saved" in said
+    assert not made.folder.final.exists()
+    again = start(made, tmp_path / "state")
+    again.communicate()
+    assert again.returncode == 0
+    assert made.folder.final.is_dir()
+
+
 def test_ctrl_c_in_a_terminal_is_heard_once_and_a_second_one_at_once(
     make: Any, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from spark_trainer.config import Transcript
 from spark_trainer.speech.formats import names
 from spark_trainer.transcribers import listening
 
+from . import scripted
+
 NAME = "offline-tiny.en"
 Make = Callable[..., "Ear"]  # noqa: F821  # tests/transcribers/conftest.py
 
@@ -24,6 +26,20 @@ def test_a_result_does_not_depend_on_the_batch(ear: Make, every_reading: list) -
     assert [heard.segments for heard in together] == [
         [*one.transcribe([sound])[0].segments] for sound in sounds
     ]
+
+
+def test_a_model_that_hardly_goes_on_is_left_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends its first segment at 0.02 s, and begins another: in 3 s it would 125 times."""
+    said, later = 257, scripted.BEGIN + 1
+    scripted.write(tmp_path, [scripted.BEGIN, said, later, later])
+    settings = {"whisper_model": str(tmp_path / "ct2"), "backend": "faster-whisper"}
+    model = transcribers.load(Transcript(**settings, language="en", device="cpu", beam_size=1))
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    (heard,) = model.transcribe([listening.Sound(noise, ((0.0, 3.0),))])
+    assert 1 < len(heard.segments) <= 60
+    assert "transcript: the model is stuck; nothing more is heard in 1.2 to 3.0 s" in caplog.text
 
 
 def test_only_the_given_stretches_are_heard(ear: Make, reading: "Reading") -> None:  # noqa: F821

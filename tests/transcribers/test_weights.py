@@ -141,6 +141,12 @@ def test_what_is_switched_off_is_not_checked(tmp_path: Path) -> None:
     assert transcribers.identity(off, tmp_path / "models.json") == "huge"
 
 
+def test_what_a_run_left_and_somebody_deleted_is_named(tmp_path: Path) -> None:
+    place = tmp_path / "runs/words-0123abcd/final/ct2"
+    with pytest.raises(ConfigError, match=f"{place} is gone, .*; delete the run's folder"):
+        weights.offline(f"run:{place}")
+
+
 def test_a_cut_model_file_is_refused_by_name(folder: Path) -> None:
     (folder / "model.bin").unlink()
     with open(OFFLINE / "model.bin", "rb") as file:

@@ -5,33 +5,26 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.mounted import Disk, small
 
 from .conftest import Outcome, Workspace
 from .test_kills import left, nobody_is_rejected, steps
 
 Built = dict[str, str]
-Remount = Callable[[str], None]
 PAGE = 4096
 ROOM = 3 * PAGE  # more with each call, in the test of the steps that run models
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Remount]:
+def disk(tmp_path: Path) -> Iterator[Disk]:
     """Put the store on a disk whose options can be changed."""
-    store = tmp_path / "out"
-    store.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=50m", "store", store]).returncode:
-        pytest.skip("only root can mount a small disk")
-
-    def remount(options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", store], check=True)
-
-    yield remount
-    subprocess.run(["umount", store], check=True)
+    with small(tmp_path / "out") as found:
+        yield found
 
 
 def ends_well(outcome: Outcome, workspace: Workspace, cause: int) -> None:
@@ -51,38 +44,35 @@ INODES = [pytest.param(f"nr_inodes={count}", marks=pytest.mark.long) for count i
 
 @pytest.mark.parametrize("options", ["size=64k", "size=160k", *LONG, *INODES])
 def test_a_full_disk_is_named_and_nothing_is_lost(
-    options: str, mounted: Remount, fresh: Workspace, before: Built
+    options: str, disk: Disk, fresh: Workspace, before: Built
 ) -> None:
-    mounted(options)
+    disk.remount(options)
     ends_well(fresh.snakemake("manifest"), fresh, errno.ENOSPC)
-    mounted("size=50m,nr_inodes=10000")
+    disk.remount("size=50m,nr_inodes=10000")
     fresh.build()
     assert fresh.digests() == before
     assert not list(fresh.output.rglob("*.tmp"))
 
 
-def test_a_store_that_is_read_only_is_named(
-    mounted: Remount, fresh: Workspace, before: Built
-) -> None:
-    mounted("ro")
+def test_a_store_that_is_read_only_is_named(disk: Disk, fresh: Workspace, before: Built) -> None:
+    disk.remount("ro")
     outcome = fresh.snakemake("manifest")
     assert outcome.status != 0
     ends_well(outcome, fresh, errno.EROFS)
-    mounted("rw")
+    disk.remount("rw")
     fresh.build()
     assert fresh.digests() == before
 
 
 @pytest.mark.long
-def test_models_meet_a_full_disk(mounted: Remount, built: Workspace, tmp_path: Path) -> None:
+def test_models_meet_a_full_disk(disk: Disk, built: Workspace, tmp_path: Path) -> None:
     """Each call has a little more room, so that every step meets the end of it."""
     steps(built)
     calm = built.copy(tmp_path / "calm")
     calm.build()
     failed = []
     for _ in range(20):
-        used = subprocess.run(["df", "-B1", "--output=used", built.output], capture_output=True)
-        mounted(f"size={int(used.stdout.split()[1]) + ROOM}")
+        disk.fill(ROOM)
         outcome = built.snakemake("manifest")
         ends_well(outcome, built, errno.ENOSPC)
         if outcome.status == 0:
@@ -90,7 +80,7 @@ def test_models_meet_a_full_disk(mounted: Remount, built: Workspace, tmp_path: P
         failed.append(outcome.stderr.splitlines()[-1])
     print("\n".join(failed))
     assert len(failed) > 1
-    mounted("size=50m")
+    disk.remount("size=50m")
     built.build()
     assert dict(left(built.output)) == dict(left(calm.output))
 

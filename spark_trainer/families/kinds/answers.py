@@ -1,4 +1,4 @@
-"""The answers that a model which learns from rewards gives to a held-out question, on a page."""
+"""The answers that a model which learns from rewards gives to a question, on a page."""
 
 import base64
 import io
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.families.kinds.generated import GeneratedText, template
+from spark_trainer.families.kinds.generated import Generated, GeneratedText, template
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,10 +57,47 @@ class GeneratedAnswers(GeneratedText):
 
     def section(self) -> str:
         """See `Generated`; the frames are in it, and texts are shown as they are."""
-        count = min(MOST_FRAMES, len(self.images))
-        chosen = [round(i * (len(self.images) - 1) / max(1, count - 1)) for i in range(count)]
-        frames = [(_as_url(self.images[number]), self.times[number]) for number in chosen]
-        return template("answers").render(one=self, frames=frames, spelled=_spelled)
+        return _section(self, self.likeliest)
+
+
+@dataclass(frozen=True)
+class LearntAnswers(Generated):
+    """A group of answers to a question that an update learnt from, as they were drawn.
+
+    `caption` is the reference; `times` are seconds.
+    """
+
+    caption: str
+    prompt: str
+    images: "Sequence[Image]"
+    times: Sequence[float]
+    drawn: Sequence[ScoredAnswer]
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """See `Generated`; there are no files."""
+        return {
+            "video": self.video,
+            "caption": self.caption,
+            "prompt": self.prompt,
+            "answers": [asdict(one) for one in self.drawn],
+        }
+
+    def described(self, folder: Path) -> str:
+        return f"{len(self.drawn)} answers (manifest: {self.caption!r})"
+
+    def section(self) -> str:
+        """See `GeneratedAnswers`."""
+        return _section(self)
+
+
+def _section(one: GeneratedAnswers | LearntAnswers, likeliest: ScoredAnswer | None = None) -> str:
+    """Return frames, question, reference, and a table of the answers, the likeliest one first."""
+    count = min(MOST_FRAMES, len(one.images))
+    chosen = [round(i * (len(one.images) - 1) / max(1, count - 1)) for i in range(count)]
+    frames = [(_as_url(one.images[number]), one.times[number]) for number in chosen]
+    answers = [*one.drawn] if likeliest is None else [likeliest, *one.drawn]
+    told = {"one": one, "frames": frames, "answers": answers, "likeliest": likeliest}
+    return template("answers").render(told, spelled=_spelled)
 
 
 def _spelled(value: float | None) -> str:

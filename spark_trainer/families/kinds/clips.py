@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spark_trainer.config import Run
-from spark_trainer.data import control, encoded
+from spark_trainer.data import control
 from spark_trainer.data.dataset import VideoFrameDataset
 from spark_trainer.data.encoded import EMPTY, TEXT, EncodedFiles
 from spark_trainer.data.sample import REFERENCE, Sample
@@ -95,13 +95,13 @@ class CachedClips(Reader):
 
     def read(self, number: int) -> CachedClip:
         plan = self.samples.plan(number)
-        name = f"video {plan.entry['id']}"
+        video = str(plan.entry["id"])
         if self.family.text_conditioned:
-            control.refuse(self.loaded.processor, f"{name}: its text", plan.answer)
-        tensors = encoded.read(self.files.clip(self.samples, plan), name)
+            control.refuse(self.loaded.processor, f"video {video}: its text", plan.answer)
+        tensors = self.files.read(self.files.clip(self.samples, plan), video)
         if self.family.text_conditioned:
-            tensors[TEXT] = encoded.read(self.files.text(plan.answer), name)[TEXT]
-            tensors[EMPTY] = encoded.read(self.files.text(""), name)[TEXT]
+            for key, text in ((TEXT, plan.answer), (EMPTY, "")):
+                tensors[key] = self.files.read(self.files.text(text), video)[TEXT]
         return CachedClip(tensors, plan.seed)
 
     def collated(self, read: list[CachedClip]) -> list[Batch]:

@@ -1,7 +1,7 @@
-"""What a model makes of held-out samples while it trains, as people look at it."""
+"""What a model makes of samples while it trains, as people look at it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -114,12 +114,15 @@ def _row(images: "Sequence[Image]") -> "Image":
     return row
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """Return a web page that needs no other file."""
+def page(title: str, parts: Mapping[str, Sequence[str]]) -> str:
+    """Return a web page that needs no other file: sections of HTML below their headings."""
     from markupsafe import Markup
 
-    known = [Markup(one) for one in sections]  # noqa: S704  # made by a template of ours
-    return template("samples").render(title=title, sections=known)
+    known = {  # made by a template of ours
+        heading: [Markup(one) for one in sections]  # noqa: S704
+        for heading, sections in parts.items()
+    }
+    return template("samples").render(title=title, parts=known)
 
 
 @cache

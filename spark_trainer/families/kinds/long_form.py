@@ -6,9 +6,8 @@ beams, and the filters behind it.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,10 @@ def measure(
         write_base: writes the base into a folder, as the trained model is.
 
     Returns:
-        scores of the base, and of the trained model; none where nothing could be measured.
+        scores of the base, and of the trained model; none where nothing could be measured, or
+        is wanted.
     """
-    if not any(parts.values()):
+    if not run.asr.whole_files or not any(parts.values()):
         return {}, {}
     try:
         if why := _hindered(run):
@@ -104,7 +104,8 @@ class _Hearing:
         place = names.path(self.run.model_name)
         if self.backend != "faster-whisper" or names.recognise(place) == "ct2":
             return list(self._heard(place))
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".base-") as made:
+        # Within the folder of the model, which a run that is killed here begins anew.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".base-") as made:
             write_base(Path(made))
             return list(self._heard(Path(made) / CT2))
 
@@ -119,9 +120,7 @@ class _Hearing:
             }
         )
         model: transcribers.Transcriber | None = None
-        left = iter(self.recordings)
-        while some := list(islice(left, settings.batch_size)):
-            sounds = [_sound(one) for one in some]
+        for sounds in _batches(map(_sound, self.recordings), settings.batch_size):
             spoken = [sound for sound in sounds if sound.speech]
             model = model or (self._loaded(settings) if spoken else None)
             heard = iter(model.transcribe(spoken) if model else ())
@@ -136,6 +135,18 @@ class _Hearing:
         if self.device == "cuda":
             torch.cuda.empty_cache()  # which the transcriber can't use
         return transcribers.load(settings, self.device, torch.get_num_threads())
+
+
+def _batches(sounds: Iterable[Sound], most: int) -> Iterator[list[Sound]]:
+    """Yield sounds in turn, so many together, or fewer that are long: memory is not for hours."""
+    held: list[Sound] = []
+    for sound in sounds:
+        held.append(sound)
+        if len(held) == most or sum(one.duration for one in held) >= listening.AHEAD_S:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def _sound(recording: Recording) -> Sound:

@@ -54,10 +54,10 @@ def processed(
     if as_video:
         seen = {
             "videos": [of_one_size(sample.images)],
-            "video_metadata": [_metadata(sample)],
+            "video_metadata": [video_metadata(sample)],
             "do_sample_frames": False,
         }
-    special = _lacks_bos(processor, prompt)
+    special = lacks_bos(processor, prompt)
     made = processor(
         text=[prompt], **seen, **options, add_special_tokens=special, return_tensors="pt"
     )
@@ -77,13 +77,20 @@ def expanded(
     """
     name = "videos_replacements" if as_video else "images_replacements"
     text, _ = processor.get_text_with_replacements([prompt], **{name: replacements})
-    made = processor.tokenizer(text, add_special_tokens=_lacks_bos(processor, prompt))
+    made = processor.tokenizer(text, add_special_tokens=lacks_bos(processor, prompt))
     if processor.return_mm_token_type_ids:
         made["mm_token_type_ids"] = processor.create_mm_token_type_ids(made["input_ids"])
     return _tensors(made)
 
 
-def _lacks_bos(processor: Any, prompt: str) -> bool:
+def unexpanded(processor: Any, prompt: str) -> list[int]:
+    """Return the tokens of a prompt in which one token stands for each image, or for the video."""
+    special = lacks_bos(processor, prompt)
+    ids: list[int] = processor.tokenizer(prompt, add_special_tokens=special)["input_ids"]
+    return ids
+
+
+def lacks_bos(processor: Any, prompt: str) -> bool:
     """Tell whether the chat template leaves the text's first token to the tokenizer."""
     bos = processor.tokenizer.bos_token
     return not (bos and prompt.startswith(bos))
@@ -107,7 +114,7 @@ def of_one_size(images: "Sequence[Image]") -> "list[Image]":
     return [image if image.size == size else ImageOps.pad(image, size) for image in images]
 
 
-def _metadata(sample: Sample) -> Any:
+def video_metadata(sample: Sample) -> Any:
     """Return the frames' times in the form in which upstream's video processors take them.
 
     A frame's place is its time, at a rate of 1: what a processor writes is then the time since the

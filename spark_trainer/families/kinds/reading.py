@@ -127,9 +127,8 @@ class Reader(ABC):
         except Unusable:
             pass
         except Exception as same:
-            raise ValueError(
-                f"train.model_name: not even a grey picture can be learnt from: {unexpected(same)}"
-            ) from same
+            why = f"not even the simplest sample can be learnt from: {unexpected(same)}"
+            raise ValueError(f"train.model_name: {why}") from same
         return f"video {video}: {unexpected(error)}"
 
 

@@ -1,12 +1,12 @@
 """Families that write down what is said in a window of sound.
 
 Shapes: B windows, M mel bands, F frames of 10 ms, S states of the encoder, D numbers of a state,
-L tokens, V vocabulary.
+L tokens, N of them that are learnt, V vocabulary.
 """
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run, Text
-from spark_trainer.data import encoded, manifest
+from spark_trainer.data import manifest
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Unusable
 from spark_trainer.families.kinds import export, loading, long_form, padding, transcribed
@@ -73,8 +73,10 @@ class Speech(Pretrained):
         """Return a row as long as the decoder takes, with the mel spectrogram of silence."""
 
     @abstractmethod
-    def logits(self, model: Any, batch: Batch) -> "torch.Tensor":
-        """Return scores (B, L, V) of what comes after each token."""
+    def logits(
+        self, loaded: Loaded, model: Any, batch: Batch
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return scores (1, N, V) of the tokens that are learnt, and those tokens (1, N)."""
 
     @abstractmethod
     def transcripts(
@@ -120,11 +122,9 @@ class Speech(Pretrained):
         """
         learns_language = len(splits[0].languages) > 1 or splits[0].num_silent > 0
         given = (self, loaded, run, learns_language)
-        if run.states_ahead:
-            return KeptWindows(splits[0], *given, files=kept), KeptWindows(
-                splits[1], *given, files=kept
-            )
-        return Windows(splits[0], *given), Windows(splits[1], *given)
+        of_kept = partial(KeptWindows, files=kept)
+        make: Callable[..., Windows] = of_kept if run.states_ahead else Windows
+        return make(splits[0], *given), make(splits[1], *given)
 
     def beside(self, loaded: Loaded, run: Run) -> Reader | None:
         """See `Kind`: the windows of `asr.forgetting`, by its own transcripts."""
@@ -146,7 +146,7 @@ class Speech(Pretrained):
         """Return the sum of the tokens' losses, in nats."""
         from spark_trainer.losses.next_token import token_loss
 
-        return token_loss(self.logits(model, batch), batch.tensors["labels"])
+        return token_loss(*self.logits(loaded, model, batch))
 
     def show(
         self, loaded: Loaded, model: Any, samples: Iterable[Heard], run: Run
@@ -290,7 +290,7 @@ class KeptWindows(Windows):
         plan: Plan = self.samples.plan(number)
         row = self._row(plan)
         path = self.family.encoded_file(self.files, self.samples, plan, self.run)
-        kept = encoded.read(path, f"video {plan.entry['id']}")
+        kept = self.files.read(path, str(plan.entry["id"]))
         return with_sound(row, **{STATES: kept[STATES][None]})
 
     def silence(self, longest: Encoded) -> "dict[str, torch.Tensor]":

@@ -5,6 +5,7 @@ pixels, and the texts that this processor writes for the frames: of them and of 
 text come the tokens that it makes where it sees the frames.
 """
 
+import functools
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import Run
-from spark_trainer.data import encoded
 from spark_trainer.data.encoded import EncodedFiles
 from spark_trainer.data.sample import Sample
-from spark_trainer.families.kinds import loading, prompts
+from spark_trainer.families.kinds import loading, padding, prompts
 from spark_trainer.families.kinds.batch import Encoded
 from spark_trainer.families.kinds.loading import Loaded
 from spark_trainer.families.kinds.padding import PER_TOKEN
@@ -44,7 +44,7 @@ class KeptTexts(Texts):
         """See `Reader`; no frame is opened."""
         plan = self.samples.plan(number)
         video = str(plan.entry["id"])
-        kept = encoded.read(self.files.vision(self.samples, plan), f"video {video}")
+        kept = self.files.read(self.files.vision(self.samples, plan), video)
         said = Sample(video, (), plan.times, plan.prompt, plan.answer)
         return self.family.encode_kept(self.loaded, said, kept, self.max_length)
 
@@ -55,6 +55,49 @@ class Outputs:
 
     pooler_output: "torch.Tensor | tuple[torch.Tensor, ...]"
     deepstack_features: "list[tuple[torch.Tensor, ...]]"
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Frames that the tower sees in a forward pass, once for all rows that are about them.
+
+    Outside of one it would see nothing where its weights are sharded.
+
+    Attributes:
+        visions: what upstream's processor made of each clip.
+        counts: how long the features of each clip are, by the names of `features`.
+        clip_of: the clip that each row is about.
+    """
+
+    visions: "Sequence[dict[str, torch.Tensor]]"
+    counts: Sequence[Mapping[str, int]]
+    clip_of: Sequence[int]
+
+    def seen(self, model: Any) -> "dict[str, Outputs] | None":
+        """Return what the tower makes of the frames, for each row."""
+        import torch
+
+        made = features(model, padding.join(self.visions))
+        parts = {
+            name: torch.split(one, [count[name] for count in self.counts])
+            for name, one in made.items()
+        }
+        rows = [{name: parts[name][clip] for name in parts} for clip in self.clip_of]
+        outputs: dict[str, Outputs] | None = fed(padding.join(rows)).get(OUTPUTS)
+        return outputs
+
+
+def see_inside(model: Any) -> None:
+    """Let a model's forward pass take `Unseen` where upstream takes what its tower has made."""
+    plain = model.model.forward
+
+    @functools.wraps(plain)
+    def forward(*args: Any, **inputs: Any) -> Any:
+        if isinstance(unseen := inputs.get(OUTPUTS), Unseen):
+            inputs[OUTPUTS] = unseen.seen(model)
+        return plain(*args, **inputs)
+
+    model.model.forward = forward
 
 
 def check(family: "ChatModel", model: Any) -> None:

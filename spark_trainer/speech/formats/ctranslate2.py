@@ -1,6 +1,7 @@
 """CTranslate2's folder: `model.bin`, its words and its configuration."""
 
 import json
+import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,14 +28,19 @@ GENERATION = {
 }
 
 
-def read(folder: Path) -> Weights:
+def read(folder: Path, on_meta: bool) -> Weights:
     """Read a folder whose weights are 16- or 32-bit floats.
+
+    Args:
+        folder: the folder.
+        on_meta: whether the content of tensors is left out, which makes them those of torch's
+            device `meta`.
 
     Raises:
         ValueError: the weights are integers, so they are rounded, or it is no Whisper model, or
             one of another vocabulary.
     """
-    state = openai_state(folder)
+    state = openai_state(folder, on_meta)
     known = json.loads((folder / CONFIG).read_bytes()) if (folder / CONFIG).is_file() else {}
     generation = {ours: known.get(theirs) for theirs, ours in GENERATION.items()}
     try:
@@ -45,17 +51,21 @@ def read(folder: Path) -> Weights:
     return found
 
 
-def openai_state(folder: Path) -> "dict[str, torch.Tensor]":
+def openai_state(folder: Path, on_meta: bool = False) -> "dict[str, torch.Tensor]":
     """Read the tensors by openai-whisper's names.
 
     CTranslate2 (ctranslate2/specs/whisper_spec.py) stores q, k and v of self-attention, and k
     and v of cross-attention, as one matrix; the rest maps name by name.
 
+    Args:
+        folder: holds `model.bin`.
+        on_meta: as in `read`.
+
     Raises:
         ValueError: a tensor is missing, so the folder holds no Whisper model, or the weights are
             integers, which are rounded, and PyTorch's model can't use.
     """
-    tensors = dict(_tensors(folder / MODEL))
+    tensors = dict(_tensors(folder / MODEL, on_meta))
     if any(name.endswith("/weight_scale") for name in tensors):
         raise ValueError(f"{folder}: integer weights; expected 16- or 32-bit floats")
     try:
@@ -79,7 +89,7 @@ def write(folder: Path, target: Path) -> None:
     write_json(target / PREPROCESSOR, known | {PADS_SOUND: True})
 
 
-def _tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":
+def _tensors(path: Path, on_meta: bool) -> "Iterator[tuple[str, torch.Tensor]]":
     """Yield name and content (ctranslate2/specs/model_spec.py, binary version 6).
 
     Raises:
@@ -95,8 +105,13 @@ def _tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":
                 name = _text(file)
                 shape = [_number(file, "I") for _ in range(_number(file, "B"))]
                 kind, size = KINDS[_number(file, "B")], _number(file, "I")
-                content = bytearray(file.read(size))
-                tensor = torch.frombuffer(content, dtype=getattr(torch, kind)).reshape(shape)
+                dtype = getattr(torch, kind)
+                if on_meta:
+                    file.seek(size, os.SEEK_CUR)
+                    tensor = torch.empty(shape, dtype=dtype, device="meta")
+                else:
+                    content = bytearray(file.read(size))
+                    tensor = torch.frombuffer(content, dtype=dtype).reshape(shape)
                 read[name] = tensor
                 yield name, tensor
             for _ in range(_number(file, "I")):

@@ -6,7 +6,8 @@
 
 Where weights are sharded, a forward pass gathers them layer by layer, so every process must make
 as many passes as the others, in training as in evaluation: one that has no batch left repeats one
-and throws away what came of it.
+and throws away what came of it. What generates answers of its own lengths can't: it does so in
+`Strategy.gathered`, with all weights.
 
 Light on purpose, because the Snakefile reads `deepspeed_config`: each class is imported only where
 a run asks for it.

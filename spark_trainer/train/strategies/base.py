@@ -61,7 +61,10 @@ class Strategy(ABC):
 
     @property
     def shards_weights(self) -> bool:
-        """Tell whether the processes must make the same passes in an evaluation, too."""
+        """Tell whether the processes must make the same passes in an evaluation, too.
+
+        Not in `gathered`.
+        """
         return False
 
     @property
@@ -118,6 +121,19 @@ class Strategy(ABC):
 
         As BLIP-2's `generate` reads its query tokens.
         """
+
+    def gathered(self) -> Context:
+        """Enter with all weights in every process: no pass waits for another process.
+
+        All processes must enter, and what each does there is its own. The weights must stay as
+        they are; what was gathered is freed at the end.
+        """
+        return contextlib.nullcontext()
+
+    def held(self, parameter: Any) -> torch.Tensor:
+        """Return what this process keeps of a parameter, in the same memory; not in `gathered`."""
+        kept: torch.Tensor = parameter.detach()
+        return kept
 
     @abstractmethod
     def trainable_state_dict(self) -> dict[str, torch.Tensor]:

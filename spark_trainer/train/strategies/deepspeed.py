@@ -1,12 +1,15 @@
 """DeepSpeed's ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054)."""
 
+import contextlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupKwargs
+from torch.utils.hooks import RemovableHandle
 
 from spark_trainer.config import Run
 from spark_trainer.runs.spec import LaunchedRun
@@ -59,7 +62,7 @@ class DeepSpeed(Sharded):
 
     @property
     def shards_weights(self) -> bool:
-        return self.stage == 3
+        return self.stage == 3 and not self.whole
 
     @property
     def optimizer_layout(self) -> str:
@@ -86,11 +89,28 @@ class DeepSpeed(Sharded):
         return float(self.model.get_global_grad_norm()), not self.optimizer.step_was_skipped
 
     def gather_root(self) -> Context:
+        own = self.accelerator.unwrap_model(self.model).parameters(recurse=False)
+        return self._gather(own) if self.shards_weights else contextlib.nullcontext()
+
+    def gather_all(self) -> Context:
+        return self._gather(self.accelerator.unwrap_model(self.model).parameters())
+
+    def _gather(self, parameters: Iterable[torch.nn.Parameter]) -> Context:
         from deepspeed.runtime.zero import GatheredParameters
 
-        own = list(self.accelerator.unwrap_model(self.model).parameters(recurse=False))
-        context: Context = GatheredParameters(own, enabled=self.shards_weights)
+        context: Context = GatheredParameters([*parameters])
         return context
+
+    def hooks(self) -> Iterable[RemovableHandle]:
+        """See `Sharded`; the first hook of a pass compares notes with the other processes."""
+        ours = self.model.optimizer.parameter_offload
+        return [*ours.forward_hooks, *ours.backward_hooks, ours.fwd_pre_hook]
+
+    def held(self, parameter: Any) -> torch.Tensor:
+        if not self.shards_weights:
+            return super().held(parameter)
+        kept: torch.Tensor = parameter.ds_tensor.detach()
+        return kept
 
     def optimizer_state(self) -> dict[Any, dict[str, Any]]:
         state: dict[Any, dict[str, Any]] = self.model.basic_optimizer.state

@@ -34,15 +34,17 @@ def read(run: Run, key: str = "train") -> dict[str, Any]:
         key: where they stand in the configuration.
 
     Raises:
-        ConfigError: no such file, no JSON, no ZeRO, or it contradicts the run; the message names
-            the key in the file.
+        ConfigError: it can't be read, holds no JSON, no ZeRO, or contradicts the run; the message
+            names the key in the file.
     """
     path = Path(run.deepspeed_config or "")
     name = f"{key}.deepspeed_config: {path}"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    except FileNotFoundError:
         raise ConfigError(f"{key}.deepspeed_config: no such file: {path}") from None
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{name}: expected JSON ({error})") from None
     if not isinstance(values, dict):
@@ -56,6 +58,12 @@ def read(run: Run, key: str = "train") -> dict[str, Any]:
         if given not in (None, AUTO, allowed):
             text = f"{name}: {dotted}: expected {AUTO} or {json.dumps(allowed)}, as the run says"
             raise ConfigError(f"{text} (got {json.dumps(given)})")
+    device = _at(values, "zero_optimization.offload_param.device")
+    if device == "nvme" and run.model_type == "rft" and run.rft.beta and run.finetune == "full":
+        raise ConfigError(
+            f"{name}: zero_optimization.offload_param.device: expected cpu or none with rft.beta "
+            "and finetune: full, which keep a copy of the weights (got nvme)"
+        )
     known = FREE | {dotted.partition(".")[0] for dotted in decided}
     if unknown := sorted(values.keys() - known):
         raise ConfigError(

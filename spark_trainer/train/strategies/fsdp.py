@@ -4,6 +4,7 @@ By torch's own call: Accelerate's plugin takes no CPU, and nothing of it could b
 """
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.utils.hooks import RemovableHandle
 
 from spark_trainer.families.kinds import loading
 from spark_trainer.train import nest
@@ -28,7 +30,7 @@ class FSDP(Sharded):
 
     @property
     def shards_weights(self) -> bool:
-        return True
+        return not self.whole
 
     def is_active(self) -> bool:
         return torch.distributed.is_initialized()
@@ -69,10 +71,38 @@ class FSDP(Sharded):
         self.model.unshard()  # until the next backward pass
         return contextlib.nullcontext()
 
+    @contextlib.contextmanager
+    def gather_all(self) -> Iterator[None]:
+        self.model._get_fsdp_state()._lazy_init()  # as the first pass does
+        self._reshard()
+        for module in self._sharded:
+            module.unshard()
+        try:
+            yield
+        finally:
+            self._reshard()
+
+    def hooks(self) -> Iterable[RemovableHandle]:
+        for module in self._sharded:
+            state: Any = module._get_fsdp_state()
+            yield state._pre_forward_hook_handle
+            yield state._post_forward_hook_handle
+
+    def held(self, parameter: Any) -> torch.Tensor:
+        kept: torch.Tensor = parameter.detach().to_local()
+        return kept
+
+    @property
+    def _sharded(self) -> list[FSDPModule]:
+        return [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+
+    def _reshard(self) -> None:
+        """Free all that is gathered: a pass without a backward one leaves the outermost so."""
+        for module in self._sharded:
+            module.reshard()
+
     def trainable_state_dict(self) -> dict[str, torch.Tensor]:
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # a pass without a backward one leaves the outermost gathered
+        self._reshard()
         return super().trainable_state_dict()
 
     def optimizer_state(self) -> dict[Any, dict[str, Any]]:

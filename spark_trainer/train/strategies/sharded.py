@@ -2,10 +2,11 @@
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.batch import Batch
@@ -17,6 +18,7 @@ class Sharded(Strategy):
     """No process holds everything; all make the same number of passes."""
 
     lockstep = True
+    whole = False  # in `gathered`
 
     @property
     def optimizer_layout(self) -> str:
@@ -61,6 +63,19 @@ class Sharded(Strategy):
             else:
                 yield batch, True
 
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """See `Strategy`: without the hooks that gather weights around a pass and free them."""
+        if not self.shards_weights:
+            yield
+            return
+        with self.gather_all(), _without(self.hooks()):
+            self.whole = True
+            try:
+                yield
+            finally:
+                self.whole = False
+
     def trainable_state_dict(self) -> dict[str, torch.Tensor]:
         model, main = self.accelerator.unwrap_model(self.model), self.accelerator.is_main_process
         kept: dict[str, torch.Tensor] = {}
@@ -74,5 +89,31 @@ class Sharded(Strategy):
         return kept | {name: host_copy(tensor) for name, tensor in buffers.items()}
 
     @abstractmethod
+    def gather_all(self) -> Context:
+        """Enter with every parameter whole; all processes must enter it."""
+
+    @abstractmethod
+    def hooks(self) -> Iterable[RemovableHandle]:
+        """List the hooks of modules that gather weights, and those that free them."""
+
+    @abstractmethod
     def gather_parameter(self, parameter: Any) -> torch.Tensor:
         """Return a parameter, whole and in float32; all processes must call it."""
+
+
+@contextlib.contextmanager
+def _without(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Have modules without some of their hooks, which come back in the order that they had."""
+    before: dict[int, tuple[dict[int, Any], dict[int, Any]]] = {}
+    for handle in handles:
+        hooks = handle.hooks_dict_ref()
+        assert hooks is not None
+        before.setdefault(id(hooks), (hooks, dict(hooks)))
+        del hooks[handle.id]
+    try:
+        yield
+    finally:
+        for hooks, known in before.values():
+            added = {key: hook for key, hook in hooks.items() if key not in known}
+            hooks.clear()
+            hooks.update(known | added)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from spark_trainer.families.kinds.answers import GeneratedAnswers, ScoredAnswer
+from spark_trainer.families.kinds.answers import GeneratedAnswers, LearntAnswers, ScoredAnswer
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.train.tracking import Tracker
 
@@ -44,7 +44,8 @@ def test_the_page_shows_everything_and_loads_nothing(tmp_path: Path) -> None:
         "clip", EVIL, "red", f"What {EVIL}?", images, (0.0, 0.5, 1.0), likeliest, drawn
     )
     tracker = Tracker(run, -1)
-    [record] = tracker.samples(4, [shown])
+    learnt = LearntAnswers("other", EVIL, "When?", images[:1], (2.0,), drawn[1:])
+    [record] = tracker.samples(4, [shown], [learnt])
     tracker.close()
     assert json.loads(run.sample(4).read_text()) == [record]
     assert record["generated"] == "red"
@@ -52,9 +53,15 @@ def test_the_page_shows_everything_and_loads_nothing(tmp_path: Path) -> None:
     assert run.sample_pages() == [run.sample_page(4)]
     seen = Seen()
     seen.feed(run.sample_page(4).read_text(encoding="utf-8"))
-    assert seen.text.count(EVIL) == 3  # prompt, reference, answer
+    assert seen.text.count(EVIL) == 4  # prompt, reference, answer; reference
+    held_out, _, learnt_from = seen.text.partition("Questions of this update")
+    assert "likeliest" in held_out
+    assert "2.0 s" in learnt_from
+    assert "likeliest" not in learnt_from
+    [listed] = json.loads(run.learnt(4).read_text())
+    assert listed["answers"] == record["answers"][1:]
     assert not seen.tags & {"script", "link", "iframe"}
-    assert len(seen.links) == 3
+    assert len(seen.links) == 4
     assert all(re.match("data:image/jpeg;base64,[A-Za-z0-9+/=]+$", link) for link in seen.links)
     for value in ("rft-12345678, update 4", "1.25", "-0.707", "judge", "0.5 s", "–"):
         assert value in seen.text

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spark_trainer.config import Run
@@ -10,6 +11,7 @@ from spark_trainer.families.kinds import long_form
 from spark_trainer.speech.formats import names
 from spark_trainer.speech.heard import Recording
 from spark_trainer.speech.segments import Segment
+from spark_trainer.transcribers import Sound
 from tests import sounds
 
 NAME = "offline-tiny.en"
@@ -49,6 +51,14 @@ def test_a_model_that_learnt_nothing_is_as_good_as_its_base(tmp_path: Path) -> N
     assert one["after"]["wer"] == after["wer_long"]
 
 
+def test_hours_of_sound_are_not_held_at_once() -> None:
+    """Short files come by their number, long ones by their length: each here is 1000 s long."""
+    long = (Sound(np.zeros(16_000_000, np.float32)) for _ in range(5))
+    short = (Sound(np.zeros(16_000, np.float32)) for _ in range(9))
+    assert [len(some) for some in long_form._batches(long, 8)] == [2, 2, 1]
+    assert [len(some) for some in long_form._batches(short, 8)] == [8, 1]
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
@@ -69,7 +79,10 @@ def test_what_hinders_it_is_said(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_files_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = Run(model_type="asr", model_name="tiny")
-    assert long_form.measure(tmp_path, run, {"": []}, (), "cpu", refuse) == ({}, {})
+@pytest.mark.parametrize(("files", "wanted"), [([], True), ([FILE], False)])
+def test_without_files_nothing_is_said(
+    files: list[Recording], wanted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(model_type="asr", model_name="tiny", asr={"whole_files": wanted})
+    assert long_form.measure(tmp_path, run, {"": files}, (), "cpu", refuse) == ({}, {})
     assert not caplog.text

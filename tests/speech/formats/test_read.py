@@ -83,6 +83,16 @@ def test_a_wheel_is_what_openai_s_package_hears_with(tiny_en: Path) -> None:
     )
 
 
+def test_a_plan_reads_the_shapes_of_tensors_alone(tiny_en: Path) -> None:
+    whole, shapes = (formats.read(str(tiny_en), on_meta) for on_meta in (False, True))
+    assert (shapes.config, shapes.generation) == (whole.config, whole.generation)
+    assert shapes.tensors.keys() == whole.tensors.keys()
+    for name, tensor in shapes.tensors.items():
+        assert tensor.is_meta
+        there = whole.tensors[name]
+        assert (tensor.shape, tensor.dtype) == (there.shape, there.dtype)
+
+
 def test_a_size_that_openai_s_package_downloaded_is_read(
     random_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +249,10 @@ def test_rounded_weights_are_refused(random_model: Make, tmp_path: Path) -> None
         formats.read(str(tmp_path / "int8"))
 
 
-def test_a_cut_model_of_ctranslate2_is_refused(tiny_en: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_meta", [False, True])
+def test_a_cut_model_of_ctranslate2_is_refused(
+    on_meta: bool, tiny_en: Path, tmp_path: Path
+) -> None:
     with open(tiny_en / "model.bin", "rb") as file:
         content = file.read(100_000)
     for cut, message in (
@@ -249,4 +262,4 @@ def test_a_cut_model_of_ctranslate2_is_refused(tiny_en: Path, tmp_path: Path) ->
     ):
         (tmp_path / "model.bin").write_bytes(cut)
         with pytest.raises(ValueError, match=rf"model.bin: .*{message}"):
-            formats.read(str(tmp_path))
+            formats.read(str(tmp_path), on_meta)

@@ -68,6 +68,8 @@ def test_a_file_that_is_not_there_or_no_json(tmp_path: Path) -> None:
     path = tmp_path / "zero.json"
     with pytest.raises(ConfigError, match=r"train\.deepspeed_config: no such file: .*zero\.json"):
         deepspeed_config.read(run(path))
+    with pytest.raises(ConfigError, match=rf"train\.deepspeed_config: {tmp_path}: Is a directory"):
+        deepspeed_config.read(run(tmp_path))
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"zero\.json: expected JSON"):
         deepspeed_config.read(run(path))
