@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from spark_trainer.store.plan import Job
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
-LOGGER = "snakemake.logging"
+PROGRAM = "snakemake"
+BESIDE = ("--dry-run", "--snakefile", str(SNAKEFILE))
 JOB = "job_info"  # the event by which Snakemake tells of a job that it plans
 
 
@@ -48,9 +49,6 @@ def plan(options: argparse.Namespace) -> int:
     made = Plan(graph, jobs, folders, machine)
     print(plan_text.json(made) if options.json else plan_text.text(made))
     return 0
-
-
-BESIDE = ("--dry-run", "--snakefile", str(SNAKEFILE))
 
 
 def plan_flags(parser: argparse.ArgumentParser) -> None:
@@ -86,13 +84,13 @@ def _planned(words: Sequence[str]) -> "list[Job]":
         jobs.append(_job(vars(record)))
         return False
 
-    logger, printed, given = logging.getLogger(LOGGER), io.StringIO(), sys.argv
+    logger, printed, given = logging.getLogger(f"{PROGRAM}.logging"), io.StringIO(), sys.argv
     status: Any = 0
     try:
-        sys.argv = ["snakemake", *words]
+        sys.argv = [PROGRAM, *words]
         logger.addFilter(collect)
         with contextlib.redirect_stdout(printed):
-            runpy.run_module("snakemake", run_name="__main__")
+            runpy.run_module(PROGRAM, run_name="__main__")
     except SystemExit as ended:
         status = ended.code
     finally:
