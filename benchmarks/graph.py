@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -166,6 +167,13 @@ class Ours:
         assert jobs, output
         return cost, int(jobs[1])
 
+    def explain(self) -> Cost:
+        """Let `plan` say what is due, and why."""
+        command = [sys.executable, "-m", "spark_trainer", "plan", "manifest"]
+        cost, output = measure.run([*command, "--config", str(self.config)], self.folder)
+        assert "000_000.mp4 changed → " in output, output
+        return cost
+
     def build(self) -> Cost:
         """Build what is due."""
         return self._run("--cores", "2", "manifest")[0]
@@ -289,13 +297,15 @@ def compare(folder: Path, count: int, repeats: int, made: Example) -> dict[str, 
     noop = measure.median(first + [store.noop() for _ in range(repeats)])
     measure.row(f"naive, no-op, {count:,} videos", naive)
     measure.row(f"ours, no-op, {count:,} videos", noop)
-    plans, jobs = [], 0
+    plans, explained, jobs = [], [], 0
     for _ in range(repeats):
         store.change()
         plan, jobs = store.plan()
         plans.append(plan)
-    changed = measure.median(plans)
+        explained.append(store.explain())
+    changed, why = measure.median(plans), measure.median(explained)
     measure.row("ours, 1 changed: index and plan (-n)", changed)
+    measure.row("ours, 1 changed: what is due and why (plan)", why)
     build = store.build()
     measure.row(f"ours, 1 changed: its {jobs} jobs, not decoding", build)
     store.noop()
@@ -304,6 +314,7 @@ def compare(folder: Path, count: int, repeats: int, made: Example) -> dict[str, 
         "naive_noop": naive,
         "noop": noop,
         "changed_plan": changed,
+        "changed_why": why,
         "changed_build": build,
         "changed_jobs": jobs,
     }
@@ -316,6 +327,7 @@ def measured(folder: Path, options: Options) -> Measured:
     one = compare(folder / "compared", options.videos, repeats, made)
     noops = {n: grow(folder / "ours", n, repeats, made) for n in options.sizes}
     noop, naive, plan = one["noop"], one["naive_noop"], one["changed_plan"]
+    why = one["changed_why"]
     start = noops[1]
     noops = dict(sorted((noops | {options.videos: noop}).items()))
     if not options.smoke:
@@ -334,6 +346,7 @@ def measured(folder: Path, options: Options) -> Measured:
         Target("no-op / naive no-op, CPU", noop.cpu_s / naive.cpu_s, 1 / 20),
         Target("index and plan of 1 changed / no-op, wall", plan.wall_s / noop.wall_s, 2.0),
         Target("index and plan of 1 changed / no-op, CPU", plan.cpu_s / noop.cpu_s, 2.0),
+        Target("what 1 changed makes due, and why / no-op, wall", why.wall_s / noop.wall_s, 2.0),
         Target("growth exponent of the no-op, wall", growth["wall"], 1.1),
         Target("growth exponent of the no-op, CPU", growth["cpu"], 1.1),
     ]

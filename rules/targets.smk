@@ -5,6 +5,7 @@ localrules:
     gallery_page,
     gallery,
     manifest,
+    plan,
     train,
     validate,
 
@@ -23,6 +24,18 @@ rule train:
     input:
         rules.manifest.input,
         [*RUNS.summaries.values()],
+
+
+rule plan:
+    """Tell what a build of everything would do, and why."""
+    log:
+        "logs/plan.log",
+    conda:
+        "../envs/media.yaml"
+    params:
+        config=config_file,
+    shell:
+        "python -m spark_trainer plan --config {params.config:q} --log {log:q} >&2"
 
 
 rule validate:

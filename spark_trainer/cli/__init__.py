@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, flags, gpus, jobs, memory, store
+from spark_trainer.cli import commands, flags, gpus, jobs, memory, plan, store
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     command(commands.index)
     commands.gallery_flags(command(commands.gallery))
     commands.runs_flags(command(commands.runs))
+    plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))
     store.manifest_flags(command(store.manifest))
     store.forget_flags(command(store.forget))

@@ -87,14 +87,14 @@ def difference(a: FoundRun, b: FoundRun) -> Difference:
     return Difference(
         a,
         b,
-        _changes(a.parameters, b.parameters),
-        _changes(a.results, b.results),
-        _changes(a.origin, b.origin),
+        changes(a.parameters, b.parameters),
+        changes(a.results, b.results),
+        changes(a.origin, b.origin),
         Videos() if same else _videos(a.folder.manifest, b.folder.manifest),
     )
 
 
-def _changes(a: Values, b: Values) -> Changes:
+def changes(a: Values, b: Values) -> Changes:
     """Return the keys with different values; None where a run does not have the key."""
     keys = dict.fromkeys([*a, *b])
     return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
@@ -124,9 +124,9 @@ def _told(entry: manifest.Entry) -> tuple[str, str | None]:
     return meta.get("source_path") or entry["id"][:12], meta.get("caption")
 
 
-def _listed(changes: Changes) -> list[str]:
-    width = max(map(len, changes), default=0)
-    pairs = {key: f"{spelled(old)} → {spelled(new)}" for key, (old, new) in changes.items()}
+def _listed(found: Changes) -> list[str]:
+    width = max(map(len, found), default=0)
+    pairs = {key: f"{spelled(old)} → {spelled(new)}" for key, (old, new) in found.items()}
     return [f"{key.ljust(width)}  {pair}" for key, pair in pairs.items()]
 
 

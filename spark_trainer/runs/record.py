@@ -95,10 +95,10 @@ def _read(run: RunFolder) -> FoundRun:
         folder=run,
         started=run.run_file.stat().st_mtime,
         finished=finished,
-        parameters=_flat(parameters),
+        parameters=flat(parameters),
         objective=measured,
         results=results,
-        origin=_flat({key: value for key, value in lineage.items() if key not in elsewhere}),
+        origin=flat({key: value for key, value in lineage.items() if key not in elsewhere}),
         manifest_sha256=lineage["manifest_sha256"],
         videos=len(lineage["videos"]),
     )
@@ -159,10 +159,10 @@ def _lines(path: Path) -> Iterator[Values]:
                 continue
 
 
-def _flat(values: Values, prefix: str = "") -> Values:
+def flat(values: Values, prefix: str = "") -> Values:
     """Flatten sections: `{"split": {"seed": 0}}` to `{"split.seed": 0}`."""
-    flat: Values = {}
+    found: Values = {}
     for key, value in values.items():
         inside = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": value}
+    return found

@@ -5,6 +5,7 @@ What a step is stands in `base.Step`, what it says of a video in `record.Record`
 """
 
 import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,12 +77,29 @@ def fingerprint(config: Config, name: str) -> str:
     """Digest everything but the video that decides a step's result."""
     step, chosen = load(name), section(config, name)
     cache = Layout(Path(config.output_dir)).model_digests
+    before = [fingerprint(config, other) for other in upstream(config, name)]
+    decisive = (chosen.results(), step.identity(chosen, cache), before)
+    return digested(name, step.VERSION, *decisive)
+
+
+def digested(
+    name: str, version: int, settings: Mapping[str, Any], identity: Any, upstream: Sequence[str]
+) -> str:
+    """Return the fingerprint of a step's results.
+
+    Args:
+        name: the step.
+        version: of the step.
+        settings: those that its results depend on.
+        identity: what else decides them, such as a model's digest.
+        upstream: the fingerprints of what it reads.
+    """
     value = {
         "step": name,
-        "version": step.VERSION,
-        "settings": chosen.results(),
-        "identity": step.identity(chosen, cache),
-        "upstream": [fingerprint(config, other) for other in upstream(config, name)],
+        "version": version,
+        "settings": settings,
+        "identity": identity,
+        "upstream": upstream,
     }
     return digest(value)[:FINGERPRINT_DIGITS]
 

@@ -1,0 +1,70 @@
+"""What the manifest that is there was built from: the files of then, and the steps."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from spark_trainer import steps
+from spark_trainer.data import manifest as entries
+from spark_trainer.data.files import read_json
+from spark_trainer.graph.videos import VideoGraph
+from spark_trainer.steps import manifest
+
+# What a damaged list or manifest raises; a plan then tells less.
+UNREADABLE = (ValueError, FileNotFoundError, KeyError, TypeError)
+
+
+@dataclass(frozen=True)
+class LastBuild:
+    """The last whole build of a store.
+
+    Attributes:
+        sources: hash -> names of the files with this content.
+        steps: those that the manifest read, if it is known.
+    """
+
+    sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    steps: Sequence[str] = ()
+
+    @classmethod
+    def find(cls, graph: VideoGraph) -> Self:
+        """Find it by the manifest's marker; an empty state where there is no manifest.
+
+        The marker is named by the state of the video folders and by the fingerprint of all steps,
+        and there is but one: of the states and the settings that are kept, it tells which. Where a
+        build that began since took it back, the manifest itself tells of the files.
+        """
+        layout = graph.layout
+        named = {path.stem for path in layout.marker_folder("join").glob("*.json")}
+        listed = layout.settings(manifest.NAME, "*")
+        for settings in listed.parent.glob(listed.name):
+            fingerprint = settings.stem.rpartition(".")[2]
+            for index in layout.index("*").parent.glob("*.json"):
+                if manifest.identity(index.stem, fingerprint) in named:
+                    with contextlib.suppress(*UNREADABLE):
+                        said = read_json(settings, dict)["settings"]
+                        return cls(read_json(index, dict), said["steps"])
+        with contextlib.suppress(*UNREADABLE):
+            return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
+        return cls()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return the name of each file -> the hash of its content."""
+        return {name: video for video, names in self.sources.items() for name in names}
+
+    def removed(self, graph: VideoGraph) -> dict[str, Sequence[str]]:
+        """Return hash -> names, of the videos that are no longer found."""
+        here = graph.index.sources
+        return {video: names for video, names in self.sources.items() if video not in here}
+
+    def renamed(self, graph: VideoGraph) -> dict[str, Sequence[str]]:
+        """Return hash -> the names of now, of the videos whose files have others."""
+        here = graph.index.sources
+        both = self.sources.keys() & here.keys()
+        return {v: here[v] for v in sorted(both) if list(self.sources[v]) != list(here[v])}
+
+    def switched_off(self, graph: VideoGraph) -> list[str]:
+        """Name the steps that the manifest read, and reads no more."""
+        return [name for name in self.steps if name not in steps.reported(graph.config)]
