@@ -29,7 +29,7 @@ KINDS = (
     *("group", "main", "worker", "worker", "job frames", "job frames", "job audio", "job audio"),
     *("job transcript", "job caption/imagenet-tags", "job select", "job part", "job join"),
 )
-TIMES = ("made", "seconds")  # keys of records that say when and how long
+TIMES = ("made", "seconds", "checksum")  # keys of records that hang on when and how long
 
 
 def kind(process: psutil.Process) -> str:
