@@ -125,6 +125,10 @@ class RunFolder:
         """List what `sample` names and is there, oldest first."""
         return sorted(self.samples.glob(f"{STEP}*.json"))
 
+    def learnt_lists(self) -> list[Path]:
+        """List what `learnt` names and is there, oldest first."""
+        return sorted(self.samples.glob("learnt_*.json"))
+
     def exists(self) -> bool:
         """Tell whether a run was launched here."""
         return self.run_file.is_file()

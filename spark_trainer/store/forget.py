@@ -156,7 +156,8 @@ def _clean(run: RunFolder, video: str, kept: Tombstone) -> None:
     said = read_json(run.lineage, dict)
     said["videos"][video] = {"forgotten": kept.at, "split": lineage.split(run, video)}
     sweep(run.path)  # what a call that was killed left
-    shown = [_clean_samples(run, listed, video) for listed in run.sample_lists()]
+    lists = [*run.sample_lists(), *run.learnt_lists()]
+    shown = [_clean_samples(run, listed, video) for listed in lists]
     if any(shown) and run.events.is_dir():
         shutil.rmtree(run.events)
     if run.log.is_file():
@@ -178,7 +179,7 @@ def _clean_samples(run: RunFolder, listed: Path, video: str) -> bool:
     for path in (
         *(run.samples / str(record["file"]) for record in own if "file" in record),
         folder / "sheet.png",
-        listed.with_suffix(".html"),
+        run.sample_page(int(listed.stem.rpartition("_")[2])),
     ):
         path.unlink(missing_ok=True)
     write_json(listed, [record for record in records if record not in own])

@@ -72,7 +72,7 @@ def small(run: dict[str, Any]) -> dict[str, Any]:
 def shown(made: RunSpec) -> list[Any]:
     """All answers that a run shows, with what the rewards say of them."""
     folder = made.folder.path / "samples"
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("step_*.json"))]
 
 
 def texts(made: RunSpec) -> list[list[str]]:
