@@ -10,14 +10,16 @@ from typing import Any, Self
 
 from spark_trainer import steps
 from spark_trainer.config import Config
-from spark_trainer.data import jsonl, parts
+from spark_trainer.data import jsonl
 from spark_trainer.data.files import Broken, canonical_json, digest, file_digest, read_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.joining import named_sources
 from spark_trainer.data.layout import OURS, Layout, Video
 from spark_trainer.errors import UserError, of_machine, told
+from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.steps import manifest, promises
 from spark_trainer.steps.record import CHECKSUM, Record, Status
+from spark_trainer.store.last_build import LastBuild
 
 HASHED = "[0-9a-f][0-9a-f]"
 
@@ -59,13 +61,12 @@ class Store:
             UserError: nothing was built there.
         """
         layout = Layout(Path(config.output_dir))
-        snapshots = sorted(
-            layout.index("").parent.glob("*.json"), key=lambda path: path.stat().st_mtime
-        )
-        if not snapshots:
-            raise UserError(f"output_dir: nothing was built in {layout.root}")
-        index = Index(layout, dict(parts.read_sources(snapshots[-1])), config)
-        return cls(config, layout, index.sources, {h: v.folder for h, v in index.videos.items()})
+        last = LastBuild.find(VideoGraph(config, Index(layout, {}, config)))
+        sources = {video: list(names) for video, names in last.sources.items()}
+        if not sources:
+            raise UserError(f"output_dir: no manifest was built in {layout.root}")
+        index = Index(layout, sources, config)
+        return cls(config, layout, sources, {h: v.folder for h, v in index.videos.items()})
 
     def findings(self, workers: int | None = None) -> Iterator[Finding]:
         """Yield what is wrong: of videos by their hashes, then of the rest, then of the manifest.

@@ -212,7 +212,7 @@ def _records(layout: Layout, video: str) -> dict[str, Any]:
 def text(said: Mapping[str, Any]) -> str:
     """Return what `of_run` or `of_clip` told, for people."""
     rows = _run_rows(said) if "run" in said else _clip_rows(said)
-    return "\n".join(f"{name:<{WIDTH}}{fact}".rstrip() for name, fact in rows)
+    return "\n".join(f"{name:<{WIDTH - 1}} {fact}".rstrip() for name, fact in rows)
 
 
 def _run_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
