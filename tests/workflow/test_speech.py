@@ -101,7 +101,8 @@ def test_what_learnt_from_subtitles_transcribes_a_later_build(tmp_path: Path) ->
     for video in [*workspace.clips.iterdir()]:
         cue = "1\n00:00:00,000 --> 00:00:03,000\nZorvex is down.\n"
         video.with_suffix(".srt").write_text(cue)
-    run = {**RUN, **CPU, "manifest_path": None, "max_steps": 3, "freeze": ["encoder"]}
+    run = {**RUN, **CPU, "manifest_path": None, "max_steps": 8, "freeze": ["encoder"]}
+    run |= {"learning_rate": 2e-4}
     run |= {"split": {"validation": 0}, "asr": {"references": str(workspace.clips)}}
     workspace.config["train"] = {"runs": {"words": run}}
     jobs = workspace.build("train")
