@@ -316,6 +316,14 @@ def tells_two_manifests_apart(clone: Clone, line: str) -> None:
     assert f"{VIDEOS} videos are the same" in clone.type(line).stdout
 
 
+@typed("python -m spark_trainer gc --dry-run", "python -m spark_trainer gc")
+def removes_what_is_out_of_use(clone: Clone, line: str) -> None:
+    """A video that was overwritten and put back left results of what it was meanwhile."""
+    clone.type(line if "--dry-run" in line else f"{line} --yes")
+    assert len(clone.manifest()) == VIDEOS
+    assert clone.trained("slow").folder.is_dir()
+
+
 @typed("python -m spark_trainer validate --deep")
 def reads_the_store_whole(clone: Clone, line: str) -> None:
     assert f"{VIDEOS + 1} videos read whole: 0 findings" in clone.type(line).stderr
@@ -330,13 +338,6 @@ def forgets_a_video(clone: Clone, line: str) -> None:
     clone.type(line if "--dry-run" in line else f"{line} --yes")
     left = len(clone.manifest())
     assert left == VIDEOS - ("--dry-run" not in line)
-
-
-@typed("python -m spark_trainer gc --dry-run", "python -m spark_trainer gc")
-def removes_what_is_out_of_use(clone: Clone, line: str) -> None:
-    clone.type(line if "--dry-run" in line else f"{line} --yes")
-    assert len(clone.manifest()) == VIDEOS - 1
-    assert clone.trained("slow").folder.is_dir()
 
 
 CI = ".ci/run"
