@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spark_trainer.data import forgotten, hashing, jsonl
 from spark_trainer.data.files import Broken, file_digest, read_json
-from spark_trainer.data.layout import Layout, Video
+from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs.folder import RunFolder
 
@@ -138,8 +138,3 @@ def _videos(run: RunFolder) -> dict[str, object]:
         return dict(read_json(run.lineage, dict)["videos"])
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{run.lineage}: damaged; it can't be told which videos it saw") from None
-
-
-def as_video(layout: Layout, video: str) -> Video:
-    """Return a video with the folder that a store with hashed folders keeps it in."""
-    return Video(video, f"{video[:2]}/{video}")
