@@ -85,7 +85,7 @@ def windows(folder: Path, root: Path, run: Run, processor: WhisperProcessor) -> 
         return {"input_features": found["input_features"][0], "labels": labels}
 
     count = len(samples)
-    updates = batches(samples.lengths(), run.batch_size, run.seed, run.bucketing, 0)
+    updates = batches(samples.lengths(), run.batch_size, run.seed, run.bucketed, 0)
     order = [n % count for numbers in itertools.islice(updates, run.max_steps) for n in numbers]
     return Dataset.from_list([made(number) for number in range(count)]).select(order)
 

@@ -26,7 +26,7 @@ def steps(run: Run, reader: Any) -> Iterator[tuple[float, float]]:
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = optim.optimizer(model, run)
     schedule = optim.schedule(optimizer, run, run.max_steps)
-    how = run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0
+    how = run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketed, 0
     sampler = data.DistributedBatchSampler(reader.samples, *how)
     numbers = list(itertools.islice(sampler, run.max_steps))
     loader = DataLoader(reader, sampler=numbers, batch_size=None, num_workers=run.num_workers)

@@ -62,7 +62,7 @@ def main() -> None:
     samples = dataset.read(path, shared.parent, run, family.one_frame)["train"]
     open_s = time.perf_counter() - began
     reader = Texts(samples, family, loaded, run.max_length, run.packing)
-    how = run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketing, 0
+    how = run.batch_size, run.batch_size, 0, 1, run.seed, run.bucketed, 0
     sampler = data.DistributedBatchSampler(samples, *how)
     taken = data.training(reader, sampler, num_workers=1, pin=False)
     for _ in range(BATCHES):
