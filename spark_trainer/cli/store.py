@@ -74,6 +74,7 @@ def gc(options: argparse.Namespace) -> int:
     from spark_trainer.graph.videos import VideoGraph
     from spark_trainer.store import forget as removal
     from spark_trainer.store import gc as collection
+    from spark_trainer.store.reach import Reach
     from spark_trainer.store.sizes import Size
 
     paths = [options.config, *options.also]
@@ -87,7 +88,7 @@ def gc(options: argparse.Namespace) -> int:
     if not options.dry_run:
         lock.hold(layout.lock)
     graphs = [VideoGraph(one, index.scan(one)) for one in settings]
-    reach = collection.Reach(graphs, list(_runs(options)))
+    reach = Reach(graphs, list(_runs(options)))
     kinds: dict[str, list[Path]] = {}
     for kind, path in collection.unreached(reach, options.logs_older_than):
         kinds.setdefault(kind, []).append(path)
