@@ -219,7 +219,9 @@ def open_index(config: Config, main_process: bool) -> Index:
 
 def _rows(gone: dict[str, Tombstone]) -> Cache:
     """Return the rows of the files whose content is not to be seen again."""
-    files = ((path, video, noted) for video, one in gone.items() for path, noted in one.files.items())
+    files = (
+        (path, video, noted) for video, one in gone.items() for path, noted in one.files.items()
+    )
     return {path: (size, mtime_ns, video) for path, video, (size, mtime_ns) in files}
 
 

@@ -119,8 +119,9 @@ class Forgetting:
             write_json(layout.index_cache, left)
         else:
             layout.index_cache.unlink(missing_ok=True)
-        for log in {one for run in self.runs for one in gc.logs(run.path.parent)}:
-            _drop_lines(log, _said(log, video))
+        for root in {Path("runs"), *(run.path.parent for run in self.runs)}:
+            for log in gc.logs(root):
+                _drop_lines(log, _said(log, video))
 
     def _regroup(self) -> None:
         """Let the shards that held the video, and what is known of them, be those of the others.
