@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spark_trainer import config
 from spark_trainer.data import lock
@@ -12,6 +14,9 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs import folder, record
 from spark_trainer.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from spark_trainer.store.manifests import Named
 
 
 def lineage(options: argparse.Namespace) -> int:
@@ -74,6 +79,7 @@ def gc(options: argparse.Namespace) -> int:
     from spark_trainer.graph.videos import VideoGraph
     from spark_trainer.store import forget as removal
     from spark_trainer.store import gc as collection
+    from spark_trainer.store.reach import Reach
     from spark_trainer.store.sizes import Size
 
     paths = [options.config, *options.also]
@@ -87,7 +93,7 @@ def gc(options: argparse.Namespace) -> int:
     if not options.dry_run:
         lock.hold(layout.lock)
     graphs = [VideoGraph(one, index.scan(one)) for one in settings]
-    reach = collection.Reach(graphs, list(_runs(options)))
+    reach = Reach(graphs, list(_runs(options)))
     kinds: dict[str, list[Path]] = {}
     for kind, path in collection.unreached(reach, options.logs_older_than):
         kinds.setdefault(kind, []).append(path)
@@ -114,43 +120,59 @@ def gc_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def manifest(options: argparse.Namespace) -> int:
-    """Show with `diff A B` how two manifests, or those of two runs, differ."""
+    """List past manifests, or show with `diff A B` how two of them, or of two runs, differ."""
+    from spark_trainer.data import past
     from spark_trainer.store import manifests
 
+    layout = Layout(Path(config.read(options.config).output_dir))
     runs = list(_runs(options))
-    match options.diff:
+    match options.words:
+        case ["list"]:
+            kept = list(past.every(layout).values())
+            print(
+                canonical_json([asdict(one) for one in kept])
+                if options.json
+                else manifests.table(kept)
+            )
+            return 0
         case ["diff", a, b]:
-            pair = [_manifest(options.config, one, runs) for one in (a, b)]
+            pair = [_manifest(layout, one, runs) for one in (a, b)]
         case ["diff", b]:
-            pair = [_manifest(options.config, one, runs) for one in (b, None)]
+            pair = [_manifest(layout, one, runs) for one in (b, None)]
         case words:
-            raise UserError(f"manifest: expected `diff A [B]` (got {' '.join(words)!r})")
-    try:
-        found = manifests.difference(*pair)
-    except FileNotFoundError as error:
-        raise UserError(f"no such manifest: {error.filename}") from None
+            raise UserError(f"manifest: expected `list` or `diff A [B]` (got {' '.join(words)!r})")
+    found = manifests.difference(*pair)
     print(found.json() if options.json else found.text())
     return 0
 
 
 def manifest_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `manifest`."""
-    named = "`diff` and two manifests or runs; without B the manifest of the configuration"
-    parser.add_argument("diff", nargs="+", metavar="diff A [B]", help=named)
+    named = (
+        "`list`, or `diff` and two manifests (a file, or six digits of its SHA-256) or runs; "
+        "without B the manifest of the configuration"
+    )
+    parser.add_argument("words", nargs="+", metavar="list | diff A [B]", help=named)
     _runs_flag(parser)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
 
 
-def _manifest(configured: Path, wanted: str | None, runs: list[RunFolder]) -> Path:
-    """Return the manifest that is meant by a path, a run, or nothing."""
-    if wanted is None:
-        return Layout(Path(config.read(configured).output_dir)).manifest
-    if Path(wanted).is_file():
-        return Path(wanted)
-    chosen = _run(wanted, runs)
-    if chosen is None:
-        raise UserError(f"{wanted!r} is neither a manifest nor a run")
-    return chosen.manifest
+def _manifest(layout: Layout, wanted: str | None, runs: list[RunFolder]) -> "Named":
+    """Return the manifest that is meant by a path, a run, the beginning of a digest, or nothing."""
+    from spark_trainer.store import manifests
+
+    file = layout.manifest if wanted is None else Path(wanted)
+    chosen = None if wanted is None or file.is_file() else _run(wanted, runs)
+    if chosen is not None:
+        file = chosen.manifest
+    try:
+        return manifests.Named.of(file)
+    except FileNotFoundError:
+        kept = manifests.find(layout, wanted or "")
+        if kept is None:
+            what = "is neither a manifest nor a run" if chosen is None else "has no manifest"
+            raise UserError(f"{wanted or str(file)!r} {what}") from None
+        return manifests.Named(kept.sha256, kept.entries(layout))
 
 
 def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:

@@ -1,5 +1,6 @@
 """A video goes from a store and from the runs that saw it, and does not come back."""
 
+import gzip
 import hashlib
 import json
 from collections.abc import Iterator
@@ -79,24 +80,39 @@ def contents(workspace: Workspace) -> dict[str, str]:
     }
 
 
+def traces(workspace: Workspace, what: str) -> set[str]:
+    """The files that hold some text, or are called so, what is compressed among them."""
+    found = set()
+    for path in files(workspace):
+        held = path.read_bytes()
+        content = gzip.decompress(held) if path.suffix == ".gz" else held
+        name = path.relative_to(workspace.folder).as_posix()
+        if what.encode() in content or what in name:
+            found.add(name)
+    return found
+
+
 def test_nothing_of_it_is_left(store: Workspace) -> None:
-    """Neither what derives from it nor its name; its hash alone says what not to take up."""
-    video = store.place("dog")[3:]
+    """Neither by hash nor by content, also after a build; what stays is listed here whole."""
+    video, digits = store.place("dog")[3:], 12  # as logs name it
+    [run] = (path.name for path in store.folder.glob("runs/first-*"))
     shown = [one for one in json.loads(sample_list(store).read_text()) if one["video"] == video]
     assert shown
     own = {digest for path, digest in contents(store).items() if video in path}
     beside = sample_list(store).parent.relative_to(store.folder)
     own |= {contents(store)[f"{beside}/{one['file']}"] for one in shown}
     assert len(own) > 5
-    told = forget(store, "--yes")
-    assert "first-" in told
+    kinds = {path.split("/")[2] for path in traces(store, video) if path.startswith("out/.spark")}
+    assert kinds == {"index", "index.json", "manifests", "sealed", "seen", "shards", "videos"}
+    assert run in forget(store, "--yes")
+    stays = {f"out/forgotten/{video}.json", f"runs/{run}/lineage.json"}
+    assert traces(store, video[:digits]) == stays
+    assert traces(store, "dog.mp4") <= {*stays, f"runs/{run}/config.yaml"}
+    assert store.snakemake("manifest").status == 0
+    assert traces(store, video[:digits]) == stays
     assert not [path for path, digest in contents(store).items() if digest in own]
-    named = {path for path in files(store) if b"dog.mp4" in path.read_bytes()}
-    assert {path.name for path in named} <= {"index.json", "spark_trainer.log", "config.yaml"}
-    hashed = {path for path in files(store) if video.encode() in path.read_bytes()}
-    kinds = {path.parent.name if path.parent.name == "shards" else path.name for path in hashed}
-    assert kinds <= {"index.json", f"{video}.json", "lineage.json", "shards", "spark_trainer.log"}
     assert (store.clips / "dog.mp4").is_file()
+    assert store.build() == {}
 
 
 def sample_list(workspace: Workspace) -> Path:
