@@ -55,6 +55,13 @@ class Written:
     without_picture: int
     left_out: Sequence[str] = ()
 
+    def __str__(self) -> str:
+        shown = _many(self.total, "clip")
+        if self.clips < self.total:
+            shown = f"{self.clips:,} of {shown}, all counted"
+        missing = f", {self.without_picture:,} without a picture" if self.without_picture else ""
+        return f"{shown}{missing}, {_many(self.runs, 'run')}"
+
 
 def write(
     manifest_path: Path, page: Path, folders: Iterable[RunFolder], limit: int, threads: int = 1
@@ -105,6 +112,10 @@ def write(
         _render(told["name"], [blocks.items(), *numbered.values()], file)
     missing = sum(entry["id"] not in pictures for entry in chosen)
     return Written(len(chosen), glance.clips, len(shown.folders), missing, shown.complaints)
+
+
+def _many(number: int, one: str) -> str:
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def _numbered(name: str, values: Iterable[Any]) -> Iterator[tuple[str, Any]]:

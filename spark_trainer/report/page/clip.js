@@ -33,7 +33,7 @@ const factsOf = (number, clip) => facts([
   ["Frames", clip.num_frames && count(clip.num_frames)],
   ["Agreement", columns.agreement[number] === null ? null : value(columns.agreement[number])],
   ["Language", columns.language[number]],
-  ...Object.entries(clip.facts || {}).filter(([name]) => name !== "no_caption").map(([name, said]) => [name.replaceAll("_", " "), plain(said)]),
+  ...Object.entries(clip.facts || {}).filter(([name]) => name !== "no_caption").map(([name, said]) => [spelled(name), plain(said)]),
   ["Seen by", clip.runs && h("span", {}, clip.runs.map(([run, split], place) => [place ? ", " : "", h("a", { href: "#runs", onclick: () => dialog.close() }, block("runs").runs[run].name), ` (${split})`]))],
 ]);
 

@@ -39,22 +39,24 @@ const nearest = (steps, at) => {
   return Math.abs(steps[low] - at) <= Math.abs(steps[high] - at) ? low : high;
 };
 
-// Draw lines [{name, place, steps, values}] into a figure; `log` and `smooth` say how.
+const pathOf = (steps, values, x, y) => values.map((one, i) => `${i ? "L" : "M"}${x(steps[i]).toFixed(1)} ${y(one).toFixed(1)}`).join("");
+
+// Draw lines [{name, place, steps, values, means}] into a figure; `log` and `smooth` say how.
 const drawCurves = (figure, lines, { log, smooth, label }) => {
   const width = Math.max(280, figure.clientWidth || 600);
   const height = Math.round(Math.min(380, Math.max(220, width * 0.48)));
   const [left, right, top, bottom] = [54, 12, 12, 30];
   const drawn = lines.map((line) => {
-    const kept = line.values.map((one, i) => [line.steps[i], one]).filter(([, one]) => !log || one > 0);
-    const values = kept.map(([, one]) => one);
-    return { ...line, steps: kept.map(([step]) => step), values: smooth ? smoothed(values, smooth) : values };
+    const kept = line.values.map((one, i) => [line.steps[i], one, (line.means || line.values)[i]]).filter(([, one]) => !log || one > 0);
+    const raw = kept.map(([, one]) => one);
+    return { ...line, steps: kept.map(([step]) => step), raw, values: smooth ? smoothed(kept.map(([, , mean]) => mean), smooth) : raw };
   }).filter((line) => line.values.length);
   const readout = h("p", { class: "readout", "aria-live": "polite" });
   if (!drawn.length) {
     figure.replaceChildren(h("p", { class: "none" }, "No run that is chosen has this curve."), readout);
     return;
   }
-  const every = drawn.flatMap((line) => line.values);
+  const every = drawn.flatMap((line) => (smooth ? [...line.values, ...line.raw] : line.values));
   let [low, high] = [Math.min(...every), Math.max(...every)];
   const first = Math.min(...drawn.map((line) => line.steps[0]));
   const last = Math.max(...drawn.map((line) => line.steps.at(-1)), first + 1);
@@ -68,7 +70,8 @@ const drawCurves = (figure, lines, { log, smooth, label }) => {
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", tabindex: 0, "aria-label": `${label} by update; arrow keys move a cursor` },
     ticks.map((tick) => svg("g", { class: "tick" }, svg("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, value(tick)))),
     nice(first, last, Math.max(3, Math.round(width / 140))).filter((tick) => Number.isInteger(tick)).map((tick) => svg("g", { class: "tick" }, svg("text", { x: x(tick), y: height - 10, "text-anchor": "middle" }, count(tick)))),
-    drawn.map((line) => svg("path", { class: lineClass(line.place), d: line.values.map((one, i) => `${i ? "L" : "M"}${x(line.steps[i]).toFixed(1)} ${y(one).toFixed(1)}`).join("") })),
+    smooth ? drawn.map((line) => svg("path", { class: `${lineClass(line.place)} faint`, d: pathOf(line.steps, line.raw, x, y) })) : null,
+    drawn.map((line) => svg("path", { class: lineClass(line.place), d: pathOf(line.steps, line.values, x, y) })),
     drawn.filter((line) => line.values.length < 30).map((line) => line.values.map((one, i) => svg("circle", { class: `dot hue-${line.place % HUES}`, cx: x(line.steps[i]), cy: y(one), r: 2.5 }))),
     cursor);
   let at = last;

@@ -41,11 +41,14 @@ const value = (number) =>
   number === null || number === undefined ? "–"
     : typeof number !== "number" ? String(number)
       : Number.isInteger(number) ? count(number)
-        : Math.abs(number) >= 0.001 && Math.abs(number) < 1e6 ? String(+number.toPrecision(4)) : number.toExponential(2);
+        : String(+number.toPrecision(4));
 
 const day = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
 const plain = (thing) => (thing === null || thing === undefined ? "–" : typeof thing === "object" ? JSON.stringify(thing) : typeof thing === "number" ? value(thing) : String(thing));
+
+// A key of the data as words: `learning_rate` is Learning rate.
+const spelled = (key) => `${key[0].toUpperCase()}${key.slice(1).replaceAll("_", " ")}`;
 
 // A heading with its section's id, and what stands below it.
 const fill = (id, title, ...children) => {

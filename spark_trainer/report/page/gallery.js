@@ -118,7 +118,7 @@ const startGallery = (charts) => {
   } }, option("", "Filter…", true), EXTRA.map(([label]) => option(label, label)), groups);
   const order = h("select", { "aria-label": "Order", onchange: (event) => { wanted.order = event.target.value; search(); } },
     Object.entries(ORDERS).filter(([key]) => key !== "doubt" || ranked).map(([key, [label]]) => option(key, label, key === wanted.order)));
-  const size = h("select", { "aria-label": "Clips on a page", onchange: (event) => { wanted.size = +event.target.value; wanted.page = 0; drawGallery(); } },
+  const size = h("select", { class: "size", "aria-label": "Clips on a page", onchange: (event) => { wanted.size = +event.target.value; wanted.page = 0; drawGallery(); } },
     [24, 48, 96].map((number) => option(number, `${number} a page`, number === wanted.size)));
   fill("gallery", "Gallery", h("div", { class: "tools" }, box, filter, order, size), chips, tally, grid, pager,
     h("p", { class: "soft keys" }, h("kbd", {}, "/"), " search ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " move ", h("kbd", {}, "Enter"), " open ", h("kbd", {}, "Esc"), " close"));

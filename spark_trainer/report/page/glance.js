@@ -11,7 +11,7 @@ const bars = (chart) => {
       const label = `${chart.title}: ${bar.label}`;
       return h("li", {}, h("button", { type: "button", "data-filter": label, "aria-pressed": "false", title: "Show these in the gallery", disabled: !bar.count, onclick: () => { filterBy(label, within(chart.key, bar)); document.getElementById("gallery").scrollIntoView(); } },
         h("span", { class: "label" }, bar.label),
-        h("span", { class: "track" }, h("span", { class: "bar", style: { width: `${100 * bar.count / most}%` } })),
+        h("span", { class: "track" }, bar.count ? h("span", { class: "bar", style: { width: `${100 * bar.count / most}%` } }) : null),
         h("span", { class: "number" }, count(bar.count))));
     })));
 };

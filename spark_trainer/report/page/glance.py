@@ -57,7 +57,7 @@ def _scales() -> dict[str, Scale]:
         ),
         Scale(
             *("Picture size, shorter side", "side", (0, 240, 360, 480, 720, 1080, 1440, 2160)),
-            ("under 240", "240", "360", "480", "720", "1080", "1440", "2160 and more"),
+            ("under 240", "240", "360", "480", "720", "1080", "1440", "2160 and up"),
         ),
         Scale(
             *("Words in captions", "words", (0, 1, 6, 11, 21, 41, 81, 161)),

@@ -25,9 +25,8 @@ const tree = (names, links, runs) => {
   const branch = (name, how, above) => {
     const run = known.get(name);
     return h("li", {},
-      how ? h("span", { class: "how" }, how) : null,
-      run ? h("details", {}, h("summary", {}, h("b", {}, name), h("span", { class: "soft" }, ` ${many(Object.values(run.videos).reduce((a, b) => a + b, 0), "clip")}${run.finished ? "" : ", unfinished"}`)), originOf(run)) : h("span", { class: "none" }, `${name}, whose folder is gone`),
-      above.has(name) ? null : h("ul", {}, children(name).map((link) => branch(link.later, link.how, new Set([...above, name])))));
+      run ? h("details", {}, h("summary", {}, h("b", {}, name), h("span", { class: "soft" }, `${how ? ` ${how}` : ""} · ${many(Object.values(run.videos).reduce((a, b) => a + b, 0), "clip")}${run.finished ? "" : " · unfinished"}`)), originOf(run)) : h("span", { class: "none" }, `${name}, whose folder is gone`),
+      above.has(name) ? null : h("ul", {}, children(name).map((link) => branch(link.later, `${link.how} ${name}`, new Set([...above, name])))));
   };
   return h("ul", { class: "tree" }, names.map((name) => branch(name, null, new Set())));
 };

@@ -1,6 +1,11 @@
 // The video's own file where the browser can play it, else its frames in time with its sound.
 const frameLink = (clip, shot) => `${clip.frames}/${encodeURIComponent(shot[0])}`;
 
+const start = (media, seconds) => {
+  media.currentTime = seconds;
+  media.play().catch(() => {}); // where it can't, its `error` event comes too
+};
+
 const slides = (clip, still) => {
   const shots = clip.shots || [];
   const image = h("img", { class: "still", alt: "", src: shots.length ? frameLink(clip, shots[0]) : still });
@@ -20,7 +25,7 @@ const slides = (clip, still) => {
   const made = h("div", { class: "player slides" }, parts);
   made.seek = (seconds) => {
     const sound = made.querySelector("audio");
-    if (sound) { sound.currentTime = seconds; sound.play(); }
+    if (sound) start(sound, seconds);
   };
   return made;
 };
@@ -36,7 +41,7 @@ const player = (clip, still) => {
   };
   video.addEventListener("error", instead);
   video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) instead(); });
-  made.seek = (seconds) => { video.currentTime = seconds; video.play(); };
+  made.seek = (seconds) => { start(video, seconds); };
   made.append(video);
   return made;
 };

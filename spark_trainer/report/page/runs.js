@@ -41,7 +41,7 @@ const startRuns = () => {
   const settings = h("div");
   const list = () => runs.filter((run) => chosen.has(run));
 
-  const curves = () => drawCurves(figure, list().filter((run) => run.curves[state.metric]).map((run) => ({ name: run.name, place: run.place, steps: run.curves[state.metric][0], values: run.curves[state.metric][1] })), { ...state, label: state.metric });
+  const curves = () => drawCurves(figure, list().filter((run) => run.curves[state.metric]).map((run) => ({ name: run.name, place: run.place, steps: run.curves[state.metric][0], values: run.curves[state.metric][1], means: run.curves[state.metric][2] })), { ...state, label: state.metric });
   const drawSettings = () => {
     const shown = list();
     const keys = state.all ? [...new Set(shown.flatMap((run) => Object.keys(run.parameters)))].sort() : differing(shown);
@@ -59,15 +59,15 @@ const startRuns = () => {
     const { change, best: top } = scored(run);
     return [
       h("label", { class: "run" }, h("input", { type: "checkbox", checked: chosen.has(run), onchange: (event) => { if (event.target.checked) chosen.add(run); else chosen.delete(run); draw(); } }), h("i", { class: `key hue-${run.place % HUES}` }), h("span", {}, run.name), best.has(run) ? h("span", { class: "tag best" }, "best") : null),
-      run.finished ? "finished" : h("span", { class: "doubt" }, "unfinished"),
-      `${count(run.steps)}${run.max_steps && run.max_steps !== run.steps ? ` of ${count(run.max_steps)}` : ""}`,
       objectives.length === 1 ? change : `${run.objective.words} ${change}`, top,
       ...scores.map((name) => { const pair = run.scores[name]; return !pair ? "–" : pair[0] === null || pair[0] === undefined ? value(pair[1]) : `${value(pair[0])} → ${value(pair[1])}`; }),
+      `${count(run.steps)}${run.max_steps && run.max_steps !== run.steps ? ` of ${count(run.max_steps)}` : ""}`,
+      run.finished ? "finished" : h("span", { class: "doubt" }, "unfinished"),
       count(run.videos), h("code", {}, run.manifest.slice(0, 8)), day(run.started)];
   });
-  const select = h("select", { "aria-label": "Curve", onchange: (event) => { state.metric = event.target.value; curves(); } }, metrics.map((metric) => option(metric, metric.replaceAll("_", " "), metric === state.metric)));
+  const select = h("select", { "aria-label": "Curve", onchange: (event) => { state.metric = event.target.value; curves(); } }, metrics.map((metric) => option(metric, spelled(metric), metric === state.metric)));
   fill("runs", "Runs", complaints,
-    table(["Run", "State", "Updates", objective, "Best", ...scores.map((name) => name.replaceAll("_", " ")), "Clips", "Data", "Started"], rows, { label: "Runs", class: "runs" }),
+    table(["Run", spelled(objective), "Best", ...scores.map(spelled), "Updates", "State", "Clips", "Data", "Started"], rows, { label: "Runs", class: "runs" }),
     h("div", { class: "panel" },
       h("div", { class: "tools" }, select,
         h("label", { class: "check" }, h("input", { type: "checkbox", onchange: (event) => { state.log = event.target.checked; curves(); } }), " log scale"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from typing import Any, Self
 
 from spark_trainer.data.files import Broken, read_json
@@ -18,7 +19,8 @@ SAMPLES = 24  # of an update
 DIGITS = 6
 FIRST_METRICS = ("held_out_loss", "loss")
 
-Curve = tuple[list[int], list[float]]  # updates, values
+# Updates, values, and of a curve that is thinned the mean around each point, for smooth lines.
+Curve = list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,9 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     for line in lines:
         for name, value in line.items():
             if name != "step" and isinstance(value, int | float):
-                steps, values = found.setdefault(name, ([], []))
+                steps, values = found.setdefault(name, [[], []])
                 steps.append(line["step"])
-                values.append(float(f"{value:.{DIGITS}g}"))
+                values.append(_short(value))
     order = [*(name for name in FIRST_METRICS if name in found), *sorted(found)]
     return {name: thinned(found[name]) for name in dict.fromkeys(order)}
 
@@ -100,13 +102,20 @@ def thinned(curve: Curve) -> Curve:
     steps, values = curve
     if len(steps) <= POINTS:
         return curve
-    width = len(steps) / (POINTS // 2 - 1)
-    kept = {0, len(steps) - 1}
-    for part in range(POINTS // 2 - 1):
-        inside = range(int(part * width), int((part + 1) * width))
-        kept |= {min(inside, key=values.__getitem__), max(inside, key=values.__getitem__)}
-    chosen = sorted(kept)
-    return [steps[i] for i in chosen], [values[i] for i in chosen]
+    parts = POINTS // 2 - 1
+    edges = [part * len(steps) // parts for part in range(parts + 1)]
+    means = dict[int, float]()
+    for inside in starmap(range, pairwise(edges)):
+        mean = _short(sum(values[i] for i in inside) / len(inside))
+        lowest, highest = (pick(inside, key=values.__getitem__) for pick in (min, max))
+        means |= dict.fromkeys((lowest, highest), mean)
+        means |= {i: mean for i in (0, len(steps) - 1) if i in inside}
+    chosen = sorted(means)
+    return [[steps[i] for i in chosen], [values[i] for i in chosen], [means[i] for i in chosen]]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _samples(run: RunFolder, links: Links) -> list[dict[str, Any]]:
