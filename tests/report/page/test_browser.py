@@ -70,6 +70,11 @@ def open_all(shown: Browser) -> None:
     shown.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
 
 
+def open_clip(shown: Browser, number: int) -> None:
+    slot = f".slot[data-clip='{number:064x}']"
+    shown.run(f"document.querySelector(\"{slot}\").closest('.card').querySelector('.open').click()")
+
+
 @pytest.mark.parametrize("width_px", [DESK, PHONE])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_it_fits_and_asks_nobody(width_px: int, dark: bool, chromium: Browser, page: Path) -> None:
@@ -79,7 +84,7 @@ def test_it_fits_and_asks_nobody(width_px: int, dark: bool, chromium: Browser, p
     shown = chromium.run(f"{list(SECTIONS)}.map((id) => document.getElementById(id).clientHeight)")
     assert min(shown) > 50
     assert chromium.run("document.documentElement.scrollWidth") <= width_px
-    chromium.run("document.querySelectorAll('.open')[2].click()")
+    open_clip(chromium, 2)
     assert chromium.run("document.getElementById('clip').scrollWidth") <= width_px
     assert not chromium.errors
     asked = {request.partition(":")[0] for request in chromium.requests}
@@ -90,7 +95,7 @@ def test_a_script_in_a_text_does_nothing(chromium: Browser, page: Path) -> None:
     chromium.show(DESK)
     chromium.open(page)
     open_all(chromium)
-    chromium.run("document.querySelectorAll('.open')[1].click()")
+    open_clip(chromium, 1)
     open_all(chromium)
     assert chromium.run("window.hit === undefined")
     assert chromium.run("document.querySelectorAll('script:not([type])').length") == 1
@@ -136,7 +141,7 @@ def test_a_clip_whose_file_is_not_there_plays_as_frames_with_sound(
 ) -> None:
     chromium.show(DESK)
     chromium.open(page)
-    chromium.run("document.querySelectorAll('.open')[0].click()")
+    open_clip(chromium, 0)
     played = """(async () => {
       const sound = document.querySelector('#clip audio');
       const still = document.querySelector('#clip .still');
