@@ -22,7 +22,9 @@ rule manifest_join:
         parts=GRAPH.markers("manifest"),
     output:
         manifest=LAYOUT.manifest,
-        rejected=LAYOUT.rejected,
+        rejected=report(
+            LAYOUT.rejected, caption="report/rejected.rst", category="Data"
+        ),
         features=LAYOUT.manifest.with_suffix(".features.json"),
         marker=GRAPH.manifest_marker,
     log:

@@ -1,6 +1,9 @@
 """What users type: targets that only collect."""
 
 
+report: "report/workflow.rst"
+
+
 localrules:
     manifest,
     plan,
@@ -59,7 +62,7 @@ rule report_page:
         rules.manifest.input,
         outdated=plainly(lambda wildcards: RUNS.outdated_report()),
     output:
-        page=LAYOUT.report,
+        page=report(LAYOUT.report, caption="report/page.rst", category="Data"),
         marker=GRAPH.report_marker,
     log:
         "logs/report.log",
