@@ -115,7 +115,9 @@ class Browser:
         self.call("Page.navigate", url=page.resolve().as_uri() + mark)
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            ready = self.run("location.protocol === 'file:' && document.documentElement?.dataset.ready")
+            ready = self.run(
+                "location.protocol === 'file:' && document.documentElement?.dataset.ready"
+            )
             if ready:
                 return float(ready)
             time.sleep(0.02)
@@ -132,7 +134,9 @@ class Browser:
         """Press a key where the focus is."""
         text = {"text": key} if len(key) == 1 else {}
         for kind in ("keyDown", "keyUp"):
-            event = {"type": kind, "key": key, "code": code or key} | (text if kind == "keyDown" else {})
+            event = {"type": kind, "key": key, "code": code or key} | (
+                text if kind == "keyDown" else {}
+            )
             self.call("Input.dispatchKeyEvent", **event)
 
     def picture(self, path: Path, whole: bool = False) -> None:

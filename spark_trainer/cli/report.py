@@ -14,7 +14,7 @@ from spark_trainer.system import environment
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write a page about the data and the runs: clips, curves, samples, origins, what changed."""
+    """Write a page about the data and the runs: videos, curves, samples, origins, what changed."""
     from spark_trainer.report import page as pages
 
     if options.marker:
@@ -34,7 +34,7 @@ def report(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from None
     if options.marker:
-        write_json(options.marker, {"videos": made.clips, "runs": at})
+        write_json(options.marker, {"videos": made.videos, "runs": at})
     for complaint in made.left_out:
         print(f"left out: {complaint}", file=sys.stderr)
     print(f"{page}: {made}", file=sys.stderr)
@@ -42,7 +42,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def gallery(options: argparse.Namespace) -> int:
-    """Write the same page as `report`, whose middle is the gallery of clips."""
+    """Write the same page as `report`, whose middle is the gallery of videos."""
     return report(options)
 
 
@@ -51,8 +51,10 @@ def report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=flags.path, help="instead of the configured one")
     parser.add_argument("--page", type=flags.path, help="default: report.html beside the manifest")
     store.runs_flag(parser)
-    most = "the most clips of the gallery (default: 20,000); all are counted"
+    most = "the most videos of the gallery (default: 20,000); all are counted"
     parser.add_argument("--limit", type=flags.count, default=20_000, help=most)
-    parser.add_argument("--threads", type=flags.count, default=environment.cpus(), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--threads", type=flags.count, default=environment.cpus(), help=argparse.SUPPRESS
+    )
     parser.add_argument("--marker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)

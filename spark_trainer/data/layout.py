@@ -37,7 +37,13 @@ from spark_trainer.data.files import Broken, digest, read_state, sweep, write_js
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = (
-    *("encoded", "forgotten", "manifest_v1.jsonl", "manifest_v1.features.json", "rejected_v1.jsonl"),
+    *(
+        "encoded",
+        "forgotten",
+        "manifest_v1.jsonl",
+        "manifest_v1.features.json",
+        "rejected_v1.jsonl",
+    ),
     "report.html",
 )
 
@@ -205,8 +211,10 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        names = ("index", "manifests", "manifests/pieces", "parts", "report", "shards")
-        names += ("taken_back",)
+        names = (
+            *("index", "manifests", "manifests/pieces", "parts", "report", "shards"),
+            "taken_back",
+        )
         # A captioner's lie one folder deeper.
         trees = (self.state / "settings", self.marker_folder(""))
         below = [

@@ -151,8 +151,8 @@ def step_of(checkpoint: Path) -> int:
 
 def state(folders: Iterable[RunFolder]) -> str:
     """Return what stands for how far runs are: another text as soon as one went on."""
-    named = [file for run in folders for file in (run.run_file, run.metrics, run.summary, run.samples)]
-    found = [(str(file), file.stat()) for file in named if file.exists()]
+    kinds = ((run.run_file, run.metrics, run.summary, run.samples) for run in folders)
+    found = [(str(path), path.stat()) for paths in kinds for path in paths if path.exists()]
     return digest([[name, said.st_size, said.st_mtime_ns] for name, said in found])
 
 

@@ -148,7 +148,7 @@ def _results(run: RunFolder, objective: Objective) -> Values:
 
 
 def metrics(run: RunFolder) -> Iterator[Values]:
-    """Yield the lines of a run's metrics that are whole: a crash may have cut the last one short."""
+    """Yield the lines of a run's metrics that are whole: a crash may cut the last one short."""
     if not run.metrics.exists():
         return
     with open(run.metrics, encoding="utf-8", errors="replace") as file:

@@ -2,7 +2,7 @@
 
 page.html      what the browser gets: a style, a script, and data as blocks of JSON
 *.css *.js     the style and the script, each file a part of the page
-clips.py       the gallery's clips
+videos.py      the gallery's videos
 thumbnails.py  their pictures
 glance.py      what is counted over the whole manifest
 runs.py        curves, held-out samples and settings of runs
@@ -10,8 +10,8 @@ origins.py     who made what, and which run comes from which
 since.py       what changed since the report before
 
 What is said about videos is data, never markup: it reaches the page as JSON in which no `<` stands,
-and the script makes text of it. The page loads nothing from anywhere but the files that it links to;
-its Content-Security-Policy says so to the browser.
+and the script makes text of it. The page loads nothing but the files that it links to; its
+Content-Security-Policy says so to the browser.
 """
 
 import base64
@@ -29,16 +29,16 @@ from typing import Any
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest, replacing
 from spark_trainer.data.layout import Layout
-from spark_trainer.report.page import clips, origins, runs, since
-from spark_trainer.report.page.clips import Links
+from spark_trainer.report.page import origins, runs, since, videos
 from spark_trainer.report.page.glance import Glance
 from spark_trainer.report.page.thumbnails import Thumbnails
+from spark_trainer.report.page.videos import Links
 from spark_trainer.runs.folder import RunFolder
 
-PER_BLOCK = 100  # clips whose texts, or pictures, the browser decodes together
+PER_BLOCK = 100  # videos whose texts, or pictures, the browser decodes together
 STYLE = ("page.css", "gallery.css", "runs.css")
 SCRIPT = (
-    *("elements.js", "data.js", "player.js", "clip.js", "gallery.js", "glance.js", "curves.js"),
+    *("elements.js", "data.js", "player.js", "video.js", "gallery.js", "glance.js", "curves.js"),
     *("samples.js", "runs.js", "lineage.js", "since.js", "page.js"),
 )
 # No `<` in a block of JSON, so no tag and no comment can begin or end there.
@@ -47,18 +47,18 @@ UNSEEN = {ord("<"): "\\u003c", ord("\u2028"): "\\u2028", ord("\u2029"): "\\u2029
 
 @dataclass(frozen=True)
 class Written:
-    """What a page holds: clips, of so many that the manifest has, and what it could not read."""
+    """What a page holds: videos, of so many that the manifest has, and what it could not read."""
 
-    clips: int
+    videos: int
     total: int
     runs: int
     without_picture: int
     left_out: Sequence[str] = ()
 
     def __str__(self) -> str:
-        shown = _many(self.total, "clip")
-        if self.clips < self.total:
-            shown = f"{self.clips:,} of {shown}, all counted"
+        shown = _many(self.total, "video")
+        if self.videos < self.total:
+            shown = f"{self.videos:,} of {shown}, all counted"
         missing = f", {self.without_picture:,} without a picture" if self.without_picture else ""
         return f"{shown}{missing}, {_many(self.runs, 'run')}"
 
@@ -72,7 +72,7 @@ def write(
         manifest_path: the manifest that it is about.
         page: the file to write.
         folders: the runs that it shows.
-        limit: the most clips of its gallery; those whose captions agree least come first.
+        limit: the most videos of its gallery; those whose captions agree least come first.
         threads: that make thumbnails.
 
     Raises:
@@ -82,28 +82,28 @@ def write(
     layout = Layout(manifest_path.parent)
     links = Links.of(page, layout)
     glance = Glance(layout)
-    chosen = heapq.nsmallest(limit, map(glance.add, manifest.read(manifest_path)), clips.doubt)
+    chosen = heapq.nsmallest(limit, map(glance.add, manifest.read(manifest_path)), videos.doubt)
     glance.reject(manifest.rejected(layout.rejected), limit)
     shown = runs.Shown.read(folders, links)
-    pictures = Thumbnails(layout).of(clips.middles(chosen, layout.root), threads)
+    pictures = Thumbnails(layout).of(videos.middles(chosen, layout.root), threads)
     sha256 = file_digest(manifest_path)
-    told = {
+    told: dict[str, Any] = {
         "name": manifest_path.resolve().parent.name,
         "made": time.time(),
         "manifest": sha256,
         "per_block": PER_BLOCK,
-        "total": glance.clips,
+        "total": glance.videos,
     }
     blocks = {
         "info": told,
         "glance": glance.told(),
-        "since": since.told(layout, sha256, glance.clips, shown.found),
-        "clips": clips.columns(chosen),
+        "since": since.told(layout, sha256, glance.videos, shown.found),
+        "videos": videos.columns(chosen),
         "runs": shown.told(),
         "lineage": origins.told(glance.makers, shown.folders, layout),
     }
     seen_by = origins.seen_by(shown.folders)
-    details = (clips.details(entry, links, layout, seen_by) for entry in chosen)
+    details = (videos.details(entry, links, layout, seen_by) for entry in chosen)
     numbered = {
         "texts": _numbered("texts", details),
         "pictures": _numbered("pictures", (pictures.get(entry["id"], "") for entry in chosen)),
@@ -111,7 +111,7 @@ def write(
     with replacing(page) as temporary, open(temporary, "w", encoding="utf-8") as file:
         _render(told["name"], [blocks.items(), *numbered.values()], file)
     missing = sum(entry["id"] not in pictures for entry in chosen)
-    return Written(len(chosen), glance.clips, len(shown.folders), missing, shown.complaints)
+    return Written(len(chosen), glance.videos, len(shown.folders), missing, shown.complaints)
 
 
 def _many(number: int, one: str) -> str:

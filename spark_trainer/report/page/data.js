@@ -9,17 +9,17 @@ const block = (name) => {
 };
 
 const info = block("info");
-const columns = block("clips");
-const numClips = columns.id.length;
+const columns = block("videos");
+const numVideos = columns.id.length;
 
-const ofClip = (kind, number) => block(`${kind}-${Math.floor(number / info.per_block)}`)[number % info.per_block];
+const ofVideo = (kind, number) => block(`${kind}-${Math.floor(number / info.per_block)}`)[number % info.per_block];
 
 const picture = (number) => {
-  const found = ofClip("pictures", number);
+  const found = ofVideo("pictures", number);
   return found ? `data:image/webp;base64,${found}` : null;
 };
 
-const details = (number) => ofClip("texts", number);
+const details = (number) => ofVideo("texts", number);
 
 const chosenCaption = (number) => {
   const captions = details(number).captions || [];
@@ -35,7 +35,7 @@ const numberOf = (beginning) => {
   return beginning.length < 64 && beginning ? columns.id.findIndex((id) => id.startsWith(beginning)) : -1;
 };
 
-// All that is said of each clip in small letters, made at the first search.
+// All that is said of each video in small letters, made at the first search.
 let haystack = null;
 const holds = (number, words) => {
   haystack ||= columns.id.map((id, at) => {

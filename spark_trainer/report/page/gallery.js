@@ -13,7 +13,7 @@ const ranked = columns.agreement.some((agreement) => agreement !== null);
 const wanted = { text: "", order: ranked ? "doubt" : "manifest", filters: new Map(), page: 0, size: 24 };
 let found = [];
 
-// What a bar of a chart, or an entry of the list of filters, asks of a clip.
+// What a bar of a chart, or an entry of the list of filters, asks of a video.
 const within = (key, bar) => {
   const column = columns[key];
   if (bar.is !== undefined) return (number) => column[number] === bar.is;
@@ -43,17 +43,17 @@ const filterBy = (label, test) => {
 
 const card = (number) => {
   const small = picture(number);
-  const clip = details(number);
+  const video = details(number);
   const image = small ? h("img", { src: small, alt: "", decoding: "async" }) : h("span", { class: "no-picture" }, "no picture");
   const caption = chosenCaption(number);
   return h("article", { class: "card" },
-    h("button", { type: "button", class: "open", onclick: () => showClip(number, found) },
+    h("button", { type: "button", class: "open", onclick: () => showVideo(number, found) },
       h("span", { class: "frame" }, image,
         columns.seconds[number] === null ? null : h("span", { class: "badge" }, clock(columns.seconds[number])),
         columns.damaged[number] ? h("span", { class: "badge bad" }, "damaged") : null),
       h("span", { class: "name" }, columns.name[number]),
-      h("span", { class: caption ? "caption" : "caption none" }, caption || (clip.facts || {}).no_caption || "no caption"),
-      clip.segments ? h("span", { class: "speech" }, `“${spoken(number)}”`) : null,
+      h("span", { class: caption ? "caption" : "caption none" }, caption || (video.facts || {}).no_caption || "no caption"),
+      video.segments ? h("span", { class: "speech" }, `“${spoken(number)}”`) : null,
       h("span", { class: "tags" },
         columns.agreement[number] === null ? null : h("span", { class: columns.agreement[number] < 0.3 ? "tag doubt" : "tag" }, `agreement ${columns.agreement[number].toFixed(2)}`),
         columns.language[number] ? h("span", { class: "tag" }, columns.language[number]) : null)),
@@ -75,8 +75,8 @@ const drawGallery = () => {
   const last = Math.max(0, Math.ceil(found.length / wanted.size) - 1);
   const from = wanted.page * wanted.size;
   chips.replaceChildren(...[...wanted.filters.keys()].map((label) => h("button", { type: "button", class: "chip", "aria-label": `Remove the filter ${label}`, onclick: () => filterBy(label) }, label, h("span", { "aria-hidden": "true" }, " ×"))));
-  const part = numClips < info.total ? `; the page has ${count(numClips)} of ${count(info.total)}${ranked ? ", those whose captions agree least" : ""}` : "";
-  tally.textContent = found.length === numClips ? `${many(numClips, "clip")}${part}` : `${count(found.length)} of ${many(numClips, "clip")}${part}`;
+  const part = numVideos < info.total ? `; the page has ${count(numVideos)} of ${count(info.total)}${ranked ? ", those whose captions agree least" : ""}` : "";
+  tally.textContent = found.length === numVideos ? `${many(numVideos, "video")}${part}` : `${count(found.length)} of ${many(numVideos, "video")}${part}`;
   grid.replaceChildren(...found.slice(from, from + wanted.size).map(card));
   if (!found.length) grid.append(h("p", { class: "none" }, "Nothing fits. Take a filter back, or search for something else."));
   pager.hidden = last === 0;
@@ -107,7 +107,7 @@ const startGallery = (charts) => {
     })));
   }
   let timer = 0;
-  const box = h("input", { type: "search", id: "search", placeholder: "Search names, captions, transcripts", "aria-label": "Search clips", autocomplete: "off", oninput: (event) => {
+  const box = h("input", { type: "search", id: "search", placeholder: "Search names, captions, transcripts", "aria-label": "Search videos", autocomplete: "off", oninput: (event) => {
     clearTimeout(timer);
     timer = setTimeout(() => { wanted.text = event.target.value; search(); }, 150);
   } });
@@ -118,7 +118,7 @@ const startGallery = (charts) => {
   } }, option("", "Filter…", true), EXTRA.map(([label]) => option(label, label)), groups);
   const order = h("select", { "aria-label": "Order", onchange: (event) => { wanted.order = event.target.value; search(); } },
     Object.entries(ORDERS).filter(([key]) => key !== "doubt" || ranked).map(([key, [label]]) => option(key, label, key === wanted.order)));
-  const size = h("select", { class: "size", "aria-label": "Clips on a page", onchange: (event) => { wanted.size = +event.target.value; wanted.page = 0; drawGallery(); } },
+  const size = h("select", { class: "size", "aria-label": "Videos on a page", onchange: (event) => { wanted.size = +event.target.value; wanted.page = 0; drawGallery(); } },
     [24, 48, 96].map((number) => option(number, `${number} a page`, number === wanted.size)));
   fill("gallery", "Gallery", h("div", { class: "tools" }, box, filter, order, size), chips, tally, grid, pager,
     h("p", { class: "soft keys" }, h("kbd", {}, "/"), " search ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " move ", h("kbd", {}, "Enter"), " open ", h("kbd", {}, "Esc"), " close"));

@@ -33,14 +33,14 @@ const rejectedCard = (glance) => {
 
 const missingCard = (glance) => glance.without.length
   ? h("figure", { class: "chart" }, h("figcaption", {}, "Without a text, and why"),
-    table(["Clips", "Text", "Why"], glance.without.map(([kind, why, number]) => [h("b", {}, count(number)), kind, why]), { label: "Clips without a text" }))
+    table(["Videos", "Text", "Why"], glance.without.map(([kind, why, number]) => [h("b", {}, count(number)), kind, why]), { label: "Videos without a text" }))
   : null;
 
 const captionersCard = (glance) => {
   const rows = Object.entries(glance.captioners);
   return rows.length > 1
     ? h("figure", { class: "chart" }, h("figcaption", {}, "Captioners"),
-      table(["Captioner", "Captions", "Words each", "Selected"], rows.map(([name, one]) => [name, count(one.clips), one.words.toFixed(1), share(one.selected, one.clips)]), { label: "Captioners" }))
+      table(["Captioner", "Captions", "Words each", "Selected"], rows.map(([name, one]) => [name, count(one.videos), one.words.toFixed(1), share(one.selected, one.videos)]), { label: "Captioners" }))
     : null;
 };
 
@@ -49,15 +49,15 @@ const drawGlance = () => {
   const sum = glance.totals;
   const since = block("since");
   const runs = block("runs").runs;
-  const [long, mean] = [span(sum.seconds), sum.clips ? span(sum.seconds / sum.clips) : "–"];
+  const [long, mean] = [span(sum.seconds), sum.videos ? span(sum.seconds / sum.videos) : "–"];
   fill("glance", info.name,
     h("p", { class: "lead" }, `Made ${day(info.made)} · manifest `, h("code", {}, info.manifest.slice(0, 12))),
     since ? h("a", { class: "note", href: "#since" }, h("b", {}, "Since the report before: "), sinceWords(since)) : null,
     h("div", { class: "tiles" },
-      tile(count(sum.clips), sum.clips === 1 ? "clip" : "clips", `${many(sum.files || 0, "file")}${sum.bytes ? `, ${bytes(sum.bytes)}` : ""}`, { href: "#gallery" }),
+      tile(count(sum.videos), sum.videos === 1 ? "video" : "videos", `${many(sum.files || 0, "file")}${sum.bytes ? `, ${bytes(sum.bytes)}` : ""}`, { href: "#gallery" }),
       tile(long, "of video", `${mean} each, ${many(sum.frames || 0, "frame")}`),
-      tile(share(sum.captioned || 0, sum.clips), "captioned", many(sum.captioned || 0, "caption")),
-      tile(count(sum.spoken || 0), "words spoken", `in ${many(sum.transcribed || 0, "clip")}${glance.languages ? `, ${many(glance.languages, "language")}` : ""}`),
+      tile(share(sum.captioned || 0, sum.videos), "captioned", many(sum.captioned || 0, "caption")),
+      tile(count(sum.spoken || 0), "words spoken", `in ${many(sum.transcribed || 0, "video")}${glance.languages ? `, ${many(glance.languages, "language")}` : ""}`),
       tile(count(glance.num_rejected), "rejected", glance.num_rejected ? many(glance.kinds_of_reasons, "reason") : "none", { class: glance.num_rejected ? "bad" : "", href: glance.num_rejected ? "#rejected" : null }),
       sum.damaged ? tile(count(sum.damaged), "damaged", "used in part") : null,
       tile(count(runs.length), runs.length === 1 ? "run" : "runs", runs.length ? `${count(runs.filter((run) => run.finished).length)} finished` : "none yet", { href: "#runs" })),

@@ -1,8 +1,8 @@
-"""What is counted over every line of a manifest, whichever clips the gallery shows."""
+"""What is counted over every line of a manifest, whichever videos the gallery shows."""
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import pairwise
@@ -12,7 +12,7 @@ from typing import Any
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import Entry
-from spark_trainer.report.page import clips
+from spark_trainer.report.page import videos
 
 MOST = 12  # bars of a kind that has no order; the others are counted together
 
@@ -23,22 +23,21 @@ class Scale:
 
     title: str
     key: str  # the column that holds the number
-    edges: Sequence[float]
-    labels: Sequence[str]
+    labels: Mapping[float, str]  # by the edge at which a range begins
     counts: Counter[int] = field(default_factory=Counter)
 
     def add(self, value: float | None) -> None:
         """Count a value; nothing where there is none."""
         if value is not None:
-            self.counts[bisect_right(self.edges, value) - 1] += 1
+            self.counts[bisect_right([*self.labels], value) - 1] += 1
 
     def told(self) -> dict[str, Any]:
         """Return the ranges from the first to the last that hold something."""
         used = [place for place in sorted(self.counts) if self.counts[place]]
-        ranges = list(pairwise([*self.edges, inf]))
+        ranges, labels = list(pairwise([*self.labels, inf])), list(self.labels.values())
         bars = [
             {
-                "label": self.labels[place],
+                "label": labels[place],
                 "count": self.counts[place],
                 "from": ranges[place][0],
                 "to": None if ranges[place][1] == inf else ranges[place][1],
@@ -48,25 +47,28 @@ class Scale:
         return {"title": self.title, "key": self.key, "bars": bars}
 
 
+DURATIONS = {
+    **{0: "under 2 s", 2: "2–5 s", 5: "5–10 s", 10: "10–20 s", 20: "20–30 s", 30: "30–60 s"},
+    **{60: "1–2 min", 120: "2–5 min", 300: "5–10 min", 600: "10–30 min", 1800: "30–60 min"},
+    3600: "over 1 h",
+}
+SIDES = {
+    **{0: "under 240", 240: "240", 360: "360", 480: "480", 720: "720", 1080: "1080"},
+    **{1440: "1440", 2160: "2160 and up"},
+}
+WORDS = {
+    **{0: "none", 1: "1–5", 6: "6–10", 11: "11–20", 21: "21–40", 41: "41–80", 81: "81–160"},
+    161: "over 160",
+}
+TENTHS = {tenth / 10: f"{tenth / 10:.1f}–{(tenth + 1) / 10:.1f}" for tenth in range(10)}
+
+
 def _scales() -> dict[str, Scale]:
     found = (
-        Scale(
-            *("Duration", "seconds", (0, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)),
-            ("under 2 s", "2–5 s", "5–10 s", "10–20 s", "20–30 s", "30–60 s", "1–2 min")
-            + ("2–5 min", "5–10 min", "10–30 min", "30–60 min", "over 1 h"),
-        ),
-        Scale(
-            *("Picture size, shorter side", "side", (0, 240, 360, 480, 720, 1080, 1440, 2160)),
-            ("under 240", "240", "360", "480", "720", "1080", "1440", "2160 and up"),
-        ),
-        Scale(
-            *("Words in captions", "words", (0, 1, 6, 11, 21, 41, 81, 161)),
-            ("none", "1–5", "6–10", "11–20", "21–40", "41–80", "81–160", "over 160"),
-        ),
-        Scale(
-            *("Agreement of captioners", "agreement", [tenth / 10 for tenth in range(10)]),
-            [f"{tenth / 10:.1f}–{(tenth + 1) / 10:.1f}" for tenth in range(10)],
-        ),
+        Scale("Duration", "seconds", DURATIONS),
+        Scale("Picture size, shorter side", "side", SIDES),
+        Scale("Words in captions", "words", WORDS),
+        Scale("Agreement of captioners", "agreement", TENTHS),
     )
     return {scale.key: scale for scale in found}
 
@@ -76,7 +78,7 @@ class Glance:
     """Sums and counts that grow with each line."""
 
     layout: Layout
-    clips: int = 0
+    videos: int = 0
     totals: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     languages: Counter[str] = field(default_factory=Counter)
@@ -91,9 +93,9 @@ class Glance:
     def add(self, entry: Entry) -> Entry:
         """Count a line; returns it."""
         meta = entry["meta"]
-        self.clips += 1
+        self.videos += 1
         self.seconds += meta.get("duration") or 0.0
-        spoken = clips.num_words(meta.get("transcript"))
+        spoken = videos.num_words(meta.get("transcript"))
         self.totals["files"] += len(meta.get("sources") or ()) or 1
         self.totals["frames"] += len(meta.get("frame_times") or ())
         self.totals["spoken"] += spoken
@@ -106,22 +108,22 @@ class Glance:
         for kind in ("caption", "transcript"):
             if not meta.get(kind) and meta.get(f"no_{kind}"):
                 self.without[kind, meta[f"no_{kind}"]] += 1
-        column = clips.columns([entry])
+        column = videos.columns([entry])
         for key, scale in self.scales.items():
             scale.add(column[key][0])
         self._credit(meta)
         return entry
 
     def _credit(self, meta: dict[str, Any]) -> None:
-        """Note who captioned and transcribed a clip, by which revision and prompt."""
-        for one in clips.captions(meta):
+        """Note who captioned and transcribed a video, by which revision and prompt."""
+        for one in videos.captions(meta):
             made = one.captioner, one.model or "", one.revision or "", one.prompt or ""
             self.makers["captions", *made] += 1
-            self.words[one.captioner] += clips.num_words(one.text)
+            self.words[one.captioner] += videos.num_words(one.text)
             self.totals[f"selected {one.captioner}"] += one.selected
         if meta.get("transcriber") or meta.get("transcriber_model"):
-            made = (meta.get(f"transcriber{end}") or "" for end in ("", "_model", "_revision"))
-            self.makers["transcripts", *made, ""] += 1
+            by = (meta.get(f"transcriber{end}") or "" for end in ("", "_model", "_revision"))
+            self.makers["transcripts", *by, ""] += 1
 
     def _size(self, video: str) -> int:
         """Return the bytes of a video's file as it was indexed; 0 where nothing says."""
@@ -150,16 +152,16 @@ class Glance:
             for name, count in self.languages.most_common(MOST)
         ]
         spoken = {"title": "Language spoken", "key": "language", "bars": languages}
+        charts = [scales["seconds"], scales["side"], spoken, scales["words"], scales["agreement"]]
         captioners = {
-            name: {"clips": made, "words": self.words[name] / made, "selected": chosen}
+            name: {"videos": made, "words": self.words[name] / made, "selected": chosen}
             for name in sorted(self.words)
             if (made := sum(n for key, n in self.makers.items() if key[:2] == ("captions", name)))
             for chosen in [self.totals[f"selected {name}"]]
         }
         return {
-            "totals": dict(self.totals) | {"clips": self.clips, "seconds": self.seconds},
-            "charts": [scales["seconds"], scales["side"], spoken]
-            + [scales["words"], scales["agreement"]],
+            "totals": dict(self.totals) | {"videos": self.videos, "seconds": self.seconds},
+            "charts": charts,
             "languages": len(self.languages),
             "captioners": captioners,
             "without": [[*what, count] for what, count in self.without.most_common(MOST)],

@@ -9,7 +9,7 @@ const originOf = (run) => {
   const made = Object.entries(run.made_by || {}).map(([step, one]) => h("li", {}, h("b", {}, step), ` ${one.fingerprint} `, one.settings ? h("span", { class: "soft" }, Object.entries(one.settings).filter(([, said]) => said !== null && said !== "" && !(Array.isArray(said) && !said.length)).map(([name, said]) => `${name}: ${plain(said)}`).join(", ")) : h("span", { class: "none" }, "settings no longer kept")));
   const counted = (kind) => Object.entries(run[kind] || {}).map(([who, number]) => `${count(number)} by ${who}`).join("; ");
   return facts([
-    ["Clips", split], ["Manifest", h("code", {}, run.manifest_sha256.slice(0, 16))],
+    ["Videos", split], ["Manifest", h("code", {}, run.manifest_sha256.slice(0, 16))],
     ["Captions", counted("captions")], ["Transcripts", counted("transcripts")],
     ["Code", [`SparkTrainer ${run.spark_trainer ?? ""}`, run.code, run.code_diff && "with changes that code.diff has"].filter(Boolean).join(", ")],
     ["Python", run.python], ["Packages", packages],
@@ -25,7 +25,7 @@ const tree = (names, links, runs) => {
   const branch = (name, how, above) => {
     const run = known.get(name);
     return h("li", {},
-      run ? h("details", {}, h("summary", {}, h("b", {}, name), h("span", { class: "soft" }, `${how ? ` ${how}` : ""} · ${many(Object.values(run.videos).reduce((a, b) => a + b, 0), "clip")}${run.finished ? "" : " · unfinished"}`)), originOf(run)) : h("span", { class: "none" }, `${name}, whose folder is gone`),
+      run ? h("details", {}, h("summary", {}, h("b", {}, name), h("span", { class: "soft" }, `${how ? ` ${how}` : ""} · ${many(Object.values(run.videos).reduce((a, b) => a + b, 0), "video")}${run.finished ? "" : " · unfinished"}`)), originOf(run)) : h("span", { class: "none" }, `${name}, whose folder is gone`),
       above.has(name) ? null : h("ul", {}, children(name).map((link) => branch(link.later, `${link.how} ${name}`, new Set([...above, name])))));
   };
   return h("ul", { class: "tree" }, names.map((name) => branch(name, null, new Set())));

@@ -16,7 +16,7 @@ def told(
     """Return who made the manifest's texts, and all that is known of each run's origin.
 
     Args:
-        makers: what was made, by whom, model, revision and prompt -> clips.
+        makers: what was made, by whom, model, revision and prompt -> videos.
         folders: the runs.
         layout: the store that keeps the settings of the steps behind their data.
     """

@@ -1,19 +1,19 @@
 // The video's own file where the browser can play it, else its frames in time with its sound.
-const frameLink = (clip, shot) => `${clip.frames}/${encodeURIComponent(shot[0])}`;
+const frameLink = (video, shot) => `${video.frames}/${encodeURIComponent(shot[0])}`;
 
 const start = (media, seconds) => {
   media.currentTime = seconds;
   media.play().catch(() => {}); // where it can't, its `error` event comes too
 };
 
-const slides = (clip, still) => {
-  const shots = clip.shots || [];
-  const image = h("img", { class: "still", alt: "", src: shots.length ? frameLink(clip, shots[0]) : still });
+const slides = (video, still) => {
+  const shots = video.shots || [];
+  const image = h("img", { class: "still", alt: "", src: shots.length ? frameLink(video, shots[0]) : still });
   image.addEventListener("error", () => { if (still && image.src !== still) image.src = still; });
-  const show = (place) => { if (shots[place]) image.src = frameLink(clip, shots[place]); };
+  const show = (place) => { if (shots[place]) image.src = frameLink(video, shots[place]); };
   const parts = [image];
-  if (clip.audio) {
-    const sound = h("audio", { controls: true, preload: "none", src: clip.audio });
+  if (video.audio) {
+    const sound = h("audio", { controls: true, preload: "none", src: video.audio });
     sound.addEventListener("timeupdate", () => {
       const past = shots.filter(([, time]) => time !== null && time <= sound.currentTime + 0.05).length;
       show(Math.max(0, past - 1));
@@ -30,18 +30,18 @@ const slides = (clip, still) => {
   return made;
 };
 
-const player = (clip, still) => {
-  if (!clip.video) return slides(clip, still);
+const player = (video, still) => {
+  if (!video.file) return slides(video, still);
   const made = h("div", { class: "player" });
-  const video = h("video", { controls: true, playsinline: true, preload: "metadata", poster: still, src: clip.video });
+  const film = h("video", { controls: true, playsinline: true, preload: "metadata", poster: still, src: video.file });
   const instead = () => {
-    const other = slides(clip, still);
+    const other = slides(video, still);
     made.seek = other.seek;
     made.replaceChildren(other);
   };
-  video.addEventListener("error", instead);
-  video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) instead(); });
-  made.seek = (seconds) => { start(video, seconds); };
-  made.append(video);
+  film.addEventListener("error", instead);
+  film.addEventListener("loadedmetadata", () => { if (!film.videoWidth) instead(); });
+  made.seek = (seconds) => { start(film, seconds); };
+  made.append(film);
   return made;
 };

@@ -67,7 +67,7 @@ const startRuns = () => {
   });
   const select = h("select", { "aria-label": "Curve", onchange: (event) => { state.metric = event.target.value; curves(); } }, metrics.map((metric) => option(metric, spelled(metric), metric === state.metric)));
   fill("runs", "Runs", complaints,
-    table(["Run", spelled(objective), "Best", ...scores.map(spelled), "Updates", "State", "Clips", "Data", "Started"], rows, { label: "Runs", class: "runs" }),
+    table(["Run", spelled(objective), "Best", ...scores.map(spelled), "Updates", "State", "Videos", "Data", "Started"], rows, { label: "Runs", class: "runs" }),
     h("div", { class: "panel" },
       h("div", { class: "tools" }, select,
         h("label", { class: "check" }, h("input", { type: "checkbox", onchange: (event) => { state.log = event.target.checked; curves(); } }), " log scale"),

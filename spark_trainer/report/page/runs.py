@@ -1,14 +1,14 @@
 """Runs as the page compares them: curves, held-out samples, settings, each in few numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise, starmap
 from typing import Any, Self
 
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.metrics import score
 from spark_trainer.metrics.score import SCORES
-from spark_trainer.report.page.clips import Links
+from spark_trainer.report.page.videos import Links
 from spark_trainer.runs import record
 from spark_trainer.runs.folder import RunFolder, step_of
 from spark_trainer.runs.record import FoundRun, RunError
@@ -64,7 +64,7 @@ def _run(run: FoundRun, links: Links) -> dict[str, Any]:
         "finished": run.finished,
         "steps": run.results.get("steps", 0),
         "max_steps": run.parameters.get("max_steps"),
-        "objective": {"metric": measured.metric, "words": measured.words, "better": measured.better},
+        "objective": asdict(measured),
         "values": [run.results.get(measured.key(which)) for which in ("first", "last", "best")],
         "best_step": run.results.get("best_step"),
         "scores": _scores(run.results),

@@ -33,7 +33,7 @@ const drawSamples = (place, chosen) => {
     const name = number >= 0 ? columns.name[number] : (sample.video || "").slice(0, 12);
     return h("article", { class: "sample" },
       h("div", { class: "about" }, still ? h("img", { src: still, alt: "" }) : null,
-        h("div", {}, h("p", { class: "name" }, sample.video ? clipLink(sample.video, name) : name, sample.start ? ` at ${clock(sample.start)}` : ""),
+        h("div", {}, h("p", { class: "name" }, sample.video ? videoLink(sample.video, name) : name, sample.start ? ` at ${clock(sample.start)}` : ""),
           sample.prompt ? h("p", { class: "soft text" }, sample.prompt) : null,
           sample.reference ? h("p", { class: "text" }, h("span", { class: "by" }, "Reference "), sample.reference) : null)),
       h("div", { class: "sides" }, columns_.map((one) => {

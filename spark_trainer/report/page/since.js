@@ -9,8 +9,8 @@ const runChanges = (since) => {
 };
 
 const sinceWords = (since) => {
-  const data = Object.entries(since.data || {}).map(([kind, [number]]) => `${many(number, "clip")} ${kind in KINDS ? KINDS[kind] : `with ${changeWords(kind)}`}`);
-  if (!since.data) data.push(`${count(since.clips[0])} → ${many(since.clips[1], "clip")}`);
+  const data = Object.entries(since.data || {}).map(([kind, [number]]) => `${many(number, "video")} ${kind in KINDS ? KINDS[kind] : `with ${changeWords(kind)}`}`);
+  if (!since.data) data.push(`${count(since.videos[0])} → ${many(since.videos[1], "video")}`);
   const runs = runChanges(since).map(([how, names]) => `${many(names.length, "run")} ${how}`);
   return [...data, ...runs].join(", ") || "nothing changed";
 };
@@ -21,11 +21,11 @@ const drawSince = () => {
     fill("since", "Changes", h("p", { class: "none" }, "This is the first report of this store. The next one tells what changed."));
     return;
   }
-  const clipsOf = Object.entries(since.data || {}).map(([kind, [number, names]]) =>
-    h("details", { open: number <= 12 }, h("summary", {}, h("b", {}, count(number)), ` ${number === 1 ? "clip" : "clips"} ${kind in KINDS ? KINDS[kind] : `with ${changeWords(kind)}`}`),
+  const videosOf = Object.entries(since.data || {}).map(([kind, [number, names]]) =>
+    h("details", { open: number <= 12 }, h("summary", {}, h("b", {}, count(number)), ` ${number === 1 ? "video" : "videos"} ${kind in KINDS ? KINDS[kind] : `with ${changeWords(kind)}`}`),
       h("ul", { class: "names" }, names.map((name) => {
         const [hash, ...rest] = name.split(" ");
-        return h("li", {}, clipLink(kind === "removed" ? "-" : hash, rest.join(" ") || hash), rest.length ? h("code", {}, ` ${hash}`) : null);
+        return h("li", {}, videoLink(kind === "removed" ? "-" : hash, rest.join(" ") || hash), rest.length ? h("code", {}, ` ${hash}`) : null);
       })), number > names.length ? h("p", { class: "soft" }, `and ${count(number - names.length)} more`) : null));
   const runs = runChanges(since).map(([how, names]) => h("details", { open: true }, h("summary", {}, h("b", {}, count(names.length)), ` ${names.length === 1 ? "run" : "runs"} ${how}`),
     h("ul", { class: "names" }, names.map((name) => {
@@ -33,8 +33,8 @@ const drawSince = () => {
       return h("li", {}, name, now ? h("span", { class: "soft" }, ` ${before ? `${count(before[0])} → ` : ""}${many(now[0], "update")}${now[1] ? ", finished" : ""}`) : null);
     }))));
   fill("since", "Changes",
-    h("p", { class: "lead" }, `Since the report of ${day(since.made)}: ${count(since.clips[0])} → ${many(since.clips[1], "clip")}.`),
-    since.data ? null : h("p", { class: "none" }, "The manifest of that report is no longer kept, so its clips can't be compared one by one."),
-    since.data && !clipsOf.length ? h("p", { class: "none" }, "The clips are the same.") : null,
-    h("div", { class: "changes" }, clipsOf, runs));
+    h("p", { class: "lead" }, `Since the report of ${day(since.made)}: ${count(since.videos[0])} → ${many(since.videos[1], "video")}.`),
+    since.data ? null : h("p", { class: "none" }, "The manifest of that report is no longer kept, so its videos can't be compared one by one."),
+    since.data && !videosOf.length ? h("p", { class: "none" }, "The videos are the same.") : null,
+    h("div", { class: "changes" }, videosOf, runs));
 };

@@ -17,39 +17,39 @@ from spark_trainer.runs.record import FoundRun
 from spark_trainer.store import manifests
 from spark_trainer.store.manifests import Named
 
-NAMED = 200  # clips of a kind of change
+NAMED = 200  # videos of a kind of change
 
 
 @dataclass(frozen=True)
 class State:
-    """What a report showed: of which manifest, how many clips, and run -> updates, finished."""
+    """What a report showed: of which manifest, how many videos, and run -> updates, finished."""
 
     manifest: str
-    clips: int
+    videos: int
     runs: dict[str, list[Any]]
     made: float = field(default=0.0, compare=False)
 
 
 def told(
-    layout: Layout, sha256: str, clips: int, runs: Sequence[FoundRun]
+    layout: Layout, sha256: str, videos: int, runs: Sequence[FoundRun]
 ) -> dict[str, Any] | None:
     """Return how this report differs from the one before; None where there was none.
 
     Args:
         layout: the store.
         sha256: of the manifest that is shown now.
-        clips: how many it has.
+        videos: how many it has.
         runs: those that are shown now.
     """
     shown = {run.name: [run.results.get("steps", 0), run.finished] for run in runs}
-    now = State(sha256, clips, shown, time.time())
+    now = State(sha256, videos, shown, time.time())
     last, before = _read(layout)
     if last is not None and last != now:
         before = last
     if layout.state.is_dir() and last != now:
-        kept = {"shown": asdict(now), "before": before and asdict(before)}
+        kept = {"shown": asdict(now), "before": None if before is None else asdict(before)}
         write_json(layout.last_report, kept)
-    return before and _difference(layout, before, now)
+    return None if before is None else _difference(layout, before, now)
 
 
 def _read(layout: Layout) -> tuple[State | None, State | None]:
@@ -67,7 +67,7 @@ def _difference(layout: Layout, before: State, now: State) -> dict[str, Any]:
         data = _data(layout, before, now)
     return {
         "made": before.made,
-        "clips": [before.clips, now.clips],
+        "videos": [before.videos, now.videos],
         "data": data,
         "runs": {name: at for name, at in now.runs.items() if before.runs.get(name) != at},
         "runs_before": before.runs,
@@ -76,7 +76,7 @@ def _difference(layout: Layout, before: State, now: State) -> dict[str, Any]:
 
 
 def _data(layout: Layout, before: State, now: State) -> dict[str, Any] | None:
-    """Return kind of change -> number of clips and the first ones; None if `before` isn't kept."""
+    """Return kind of change -> number of videos and the first ones; None if `before` isn't kept."""
     kept = past.every(layout).get(before.manifest)
     if kept is None:
         return None
@@ -86,4 +86,4 @@ def _data(layout: Layout, before: State, now: State) -> dict[str, Any] | None:
     except Broken:
         return None
     kinds = {"added": found.added, "removed": found.removed} | found.changed
-    return {kind: [len(clips), clips[:NAMED]] for kind, clips in kinds.items() if clips}
+    return {kind: [len(videos), videos[:NAMED]] for kind, videos in kinds.items() if videos}

@@ -1,19 +1,18 @@
-"""Small pictures of clips, as texts that stand in the page.
+"""Small pictures of videos, as texts that stand in the page.
 
 Those of the last page are kept, each with the size and time of the frame that it was made from, so
-that a page over ten thousand clips is a minute's work once, and seconds after that.
+that a page over ten thousand videos is a minute's work once, and seconds after that.
 """
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from spark_trainer.data import jsonl
-from spark_trainer.data.files import replacing
+from spark_trainer.data.files import canonical_json, replacing
 from spark_trainer.data.layout import Layout
 
 SIDE_PX = 160  # the longer one; WebP then takes 1 to 2 kB of a picture
@@ -24,12 +23,12 @@ Stamp = tuple[str, int, int]  # a frame's file name, its bytes, and its time in 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """The pictures of a store's clips."""
+    """The pictures of a store's videos."""
 
     layout: Layout
 
     def of(self, frames: Mapping[str, Path], threads: int) -> dict[str, str]:
-        """Return id -> its picture, WebP in base 64; without clips whose frame can't be read.
+        """Return id -> its picture, WebP in base 64; without videos whose frame can't be read.
 
         Args:
             frames: id -> the file of a frame.
@@ -57,11 +56,12 @@ class Thumbnails:
             return
 
     def _keep(self, stamps: Mapping[str, Stamp], pictures: Mapping[str, str]) -> None:
-        with replacing(self.layout.thumbnails, flushed=False) as temporary:
-            with open(temporary, "w", encoding="utf-8") as file:
-                for video, text in pictures.items():
-                    line = {"id": video, "frame": stamps[video], "picture": text}
-                    file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        lines = (
+            {"id": video, "frame": stamps[video], "picture": text}
+            for video, text in pictures.items()
+        )
+        with replacing(self.layout.thumbnails, flushed=False) as part, open(part, "wb") as file:
+            file.writelines(canonical_json(line).encode() + b"\n" for line in lines)
 
 
 def _stamp(frame: Path) -> Stamp | None:

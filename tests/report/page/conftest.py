@@ -21,7 +21,7 @@ Build = Callable[..., Page]
 
 @pytest.fixture(scope="package")
 def frames(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two frames a second of some clips, in folders whose names need quoting in a link."""
+    """Two frames a second of some videos, in folders whose names need quoting in a link."""
     folder = tmp_path_factory.mktemp("out")
     for name in NAMES:
         inside = folder / f"a #1%20 {name}" / "frames"
@@ -32,7 +32,7 @@ def frames(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def entry(folder: Path, name: str, **meta: Any) -> manifest.Entry:
-    """A line about a clip whose frames are in `folder`."""
+    """A line about a video whose frames are in `folder`."""
     inside = f"a #1%20 {name}/frames"
     count = len(list((folder / inside).iterdir()))
     known = {

@@ -18,14 +18,14 @@ from .conftest import NAMES, entry
 from .test_runs import run_folder
 
 NASTY = "</script><script>window.hit = 1</script><!--<img src=x onerror='window.hit = 2'>"
-CLIPS = 60
+VIDEOS = 60
 DESK, PHONE = 1280, 390
 SECTIONS = ("glance", "gallery", "runs", "lineage", "since")
 
 
 @pytest.fixture(scope="module")
 def page(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty clips, one of them nasty everywhere, one with sound; two runs, the first as nasty."""
+    """Sixty videos, one of them nasty everywhere, one with sound; two runs, the first as nasty."""
     root = tmp_path_factory.mktemp("store")
     (root / "out").mkdir()
     layout = Layout(root / "out")
@@ -35,8 +35,8 @@ def page(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sound.setparams((1, 2, 16000, 0, "NONE", ""))
         sound.writeframes(bytes(2 * 16000 * 3))
     entries = []
-    for number in range(CLIPS):
-        meta: dict[str, Any] = {"caption": f"clip {number} of many", "duration": 1.0 + number}
+    for number in range(VIDEOS):
+        meta: dict[str, Any] = {"caption": f"video {number} of many", "duration": 1.0 + number}
         if number == 1:
             keys = ("caption", "transcript", "source_path", "captioner", "captioner_model")
             meta |= dict.fromkeys((*keys, "language", "damaged", "transcriber_model"), NASTY)
@@ -51,7 +51,9 @@ def page(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     videos = {one["id"]: {"captioner": NASTY} for one in entries[:3]}
     nasty = {"code": NASTY, "packages": {NASTY: NASTY}, "machine": NASTY, "device": NASTY}
     first = run_folder(root, "first-11111111", videos, **nasty)
-    first.sample(10).write_text(json.dumps([{"video": NASTY, "caption": NASTY, "generated": NASTY}]))
+    first.sample(10).write_text(
+        json.dumps([{"video": NASTY, "caption": NASTY, "generated": NASTY}])
+    )
     runs = [first, run_folder(root, "next-22222222", videos, base_run="first-11111111")]
     pages.write(layout.manifest, layout.report, runs, 1000)
     return layout.report
@@ -70,8 +72,8 @@ def open_all(shown: Browser) -> None:
     shown.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
 
 
-def open_clip(shown: Browser, number: int) -> None:
-    slot = f".slot[data-clip='{number:064x}']"
+def open_video(shown: Browser, number: int) -> None:
+    slot = f".slot[data-video='{number:064x}']"
     shown.run(f"document.querySelector(\"{slot}\").closest('.card').querySelector('.open').click()")
 
 
@@ -84,8 +86,8 @@ def test_it_fits_and_asks_nobody(width_px: int, dark: bool, chromium: Browser, p
     shown = chromium.run(f"{list(SECTIONS)}.map((id) => document.getElementById(id).clientHeight)")
     assert min(shown) > 50
     assert chromium.run("document.documentElement.scrollWidth") <= width_px
-    open_clip(chromium, 2)
-    assert chromium.run("document.getElementById('clip').scrollWidth") <= width_px
+    open_video(chromium, 2)
+    assert chromium.run("document.getElementById('video').scrollWidth") <= width_px
     assert not chromium.errors
     asked = {request.partition(":")[0] for request in chromium.requests}
     assert asked <= {"file", "data"}
@@ -95,24 +97,24 @@ def test_a_script_in_a_text_does_nothing(chromium: Browser, page: Path) -> None:
     chromium.show(DESK)
     chromium.open(page)
     open_all(chromium)
-    open_clip(chromium, 1)
+    open_video(chromium, 1)
     open_all(chromium)
     assert chromium.run("window.hit === undefined")
     assert chromium.run("document.querySelectorAll('script:not([type])').length") == 1
     assert chromium.run("document.querySelectorAll('img[src=x]').length") == 0
-    seen = chromium.run("document.getElementById('clip').textContent")
+    seen = chromium.run("document.getElementById('video').textContent")
     assert seen.count(NASTY) >= 5
     assert NASTY in chromium.run("document.querySelector('main').textContent")
     assert not chromium.errors
 
 
-def test_clips_are_found_and_paged_and_opened_by_keys(chromium: Browser, page: Path) -> None:
+def test_videos_are_found_and_paged_and_opened_by_keys(chromium: Browser, page: Path) -> None:
     chromium.show(DESK)
     chromium.open(page)
     cards = "document.querySelectorAll('.card').length"
     assert chromium.run(cards) == 24
     chromium.run("document.querySelector('[aria-label=\"Last page\"]').click()")
-    assert chromium.run(cards) == CLIPS - 48
+    assert chromium.run(cards) == VIDEOS - 48
     chromium.press("/", "Slash")
     for letter in "rare parrot":
         chromium.press(letter)
@@ -125,26 +127,26 @@ def test_clips_are_found_and_paged_and_opened_by_keys(chromium: Browser, page: P
     assert all(text in said for text in ("blip says", "git says", "a rare parrot speaks"))
 
 
-def test_a_bar_filters_and_a_link_opens_a_clip(chromium: Browser, page: Path) -> None:
+def test_a_bar_filters_and_a_link_opens_a_video(chromium: Browser, page: Path) -> None:
     chromium.show(DESK)
     chromium.open(page)
     chromium.run("document.querySelector('[data-filter=\"Duration: 5–10 s\"]').click()")
     assert chromium.run("document.querySelector('#gallery [role=status]').textContent") == (
-        f"5 of {CLIPS} clips"
+        f"5 of {VIDEOS} videos"
     )
-    chromium.open(page, f"#clip-{7:064x}")
-    assert chromium.run("document.getElementById('clip').open")
+    chromium.open(page, f"#video-{7:064x}")
+    assert chromium.run("document.getElementById('video').open")
 
 
-def test_a_clip_whose_file_is_not_there_plays_as_frames_with_sound(
+def test_a_video_whose_file_is_not_there_plays_as_frames_with_sound(
     chromium: Browser, page: Path
 ) -> None:
     chromium.show(DESK)
     chromium.open(page)
-    open_clip(chromium, 0)
+    open_video(chromium, 0)
     played = """(async () => {
-      const sound = document.querySelector('#clip audio');
-      const still = document.querySelector('#clip .still');
+      const sound = document.querySelector('#video audio');
+      const still = document.querySelector('#video .still');
       const before = still.src;
       sound.muted = true;
       sound.currentTime = 1.2;
@@ -156,9 +158,7 @@ def test_a_clip_whose_file_is_not_there_plays_as_frames_with_sound(
     assert not chromium.errors
 
 
-def test_runs_are_drawn_over_each_other_and_read_at_a_cursor(
-    chromium: Browser, page: Path
-) -> None:
+def test_runs_are_drawn_over_each_other_and_read_at_a_cursor(chromium: Browser, page: Path) -> None:
     chromium.show(DESK)
     chromium.open(page)
     assert chromium.run("document.querySelectorAll('.curves .line').length") == 2
@@ -169,4 +169,6 @@ def test_runs_are_drawn_over_each_other_and_read_at_a_cursor(
     assert "next-22222222 2.1" in said
     chromium.run("document.querySelector('.run input').click()")
     assert chromium.run("document.querySelectorAll('.curves .line').length") == 1
-    assert "begins with the weights of" in chromium.run("document.querySelector('.tree').textContent")
+    assert "next-22222222 begins with the weights of first-11111111" in chromium.run(
+        "document.querySelector('.tree').textContent"
+    )

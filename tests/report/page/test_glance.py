@@ -21,11 +21,18 @@ def test_sums_and_ranges(frames: Path, build: Build) -> None:
     ]
     told = build(entries).data("glance")
     totals = told["totals"]
-    assert (totals["clips"], totals["seconds"]) == (3, 21.9)
+    assert (totals["videos"], totals["seconds"]) == (3, 21.9)
     assert (totals["captioned"], totals["spoken"], totals["transcribed"]) == (2, 3, 1)
     assert totals["damaged"] == 1
     assert bars(told, "seconds") == {"2–5 s": 1, "5–10 s": 1, "10–20 s": 1}
-    assert bars(told, "side") == {"360": 2, "480": 0, "720": 0, "1080": 0, "1440": 0, "2160 and up": 1}
+    assert bars(told, "side") == {
+        "360": 2,
+        "480": 0,
+        "720": 0,
+        "1080": 0,
+        "1440": 0,
+        "2160 and up": 1,
+    }
     assert bars(told, "agreement") == {"0.9–1.0": 2}
     assert bars(told, "words") == {"none": 1, "1–5": 2}
     assert bars(told, "language") == {"de": 1}
@@ -57,6 +64,6 @@ def test_who_made_the_texts(frames: Path, build: Build) -> None:
         ["captions", "florence2", "m", "r", "p", 2],
     ]
     assert page.data("glance")["captioners"] == {
-        "blip": {"clips": 2, "words": 3.0, "selected": 2},
-        "florence2": {"clips": 2, "words": 1.0, "selected": 0},
+        "blip": {"videos": 2, "words": 3.0, "selected": 2},
+        "florence2": {"videos": 2, "words": 1.0, "selected": 0},
     }

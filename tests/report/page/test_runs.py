@@ -41,7 +41,9 @@ def test_a_run_is_told_with_its_curves_and_samples(
     first, _ = page.data("runs")["runs"]
     assert (first["name"], first["steps"], first["finished"]) == ("first-11111111", 10, False)
     assert first["values"] == [3.0, 2.0, 2.0]
-    assert first["curves"] == {"held_out_loss": [[*range(11)], [round(3 - n / 10, 6) for n in range(11)]]}
+    assert first["curves"] == {
+        "held_out_loss": [[*range(11)], [round(3 - n / 10, 6) for n in range(11)]]
+    }
     assert [(one["step"], one["samples"][0]["text"]) for one in first["samples"]] == [
         (0, "before"),
         (10, "after"),

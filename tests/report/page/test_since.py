@@ -23,7 +23,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def report(layout: Layout, captions: dict[str, str], kept: bool = True) -> Page:
-    """Build the manifest of some clips, and the page."""
+    """Build the manifest of some videos, and the page."""
     entries = [
         {
             "id": video,
@@ -45,7 +45,7 @@ def test_the_next_report_tells_what_changed_and_says_it_again(layout: Layout) ->
     assert report(layout, {OLD: "x", KEPT: "y"}).data("since") is None
     for _ in range(2):
         told = report(layout, {KEPT: "z", NEW: "x"}).data("since")
-        assert told["clips"] == [2, 2]
+        assert told["videos"] == [2, 2]
         assert told["data"] == {
             "added": [1, [f"{NEW[:12]} c.mp4"]],
             "removed": [1, [f"{OLD[:12]} a.mp4"]],
@@ -56,7 +56,7 @@ def test_the_next_report_tells_what_changed_and_says_it_again(layout: Layout) ->
 def test_a_manifest_that_is_not_kept_is_said(layout: Layout) -> None:
     report(layout, {OLD: "x"}, kept=False)
     told = report(layout, {KEPT: "y", NEW: "z"}).data("since")
-    assert (told["clips"], told["data"]) == ([1, 2], None)
+    assert (told["videos"], told["data"]) == ([1, 2], None)
 
 
 def test_a_damaged_note_is_a_first_report(layout: Layout) -> None:
@@ -65,7 +65,7 @@ def test_a_damaged_note_is_a_first_report(layout: Layout) -> None:
     assert report(layout, {KEPT: "y"}).data("since") is None
 
 
-def test_a_forgotten_clip_leaves_the_report(layout: Layout) -> None:
+def test_a_forgotten_video_leaves_the_report(layout: Layout) -> None:
     layout.thumbnails.parent.mkdir(parents=True, exist_ok=True)
     report(layout, {OLD: "secret words", KEPT: "y"})
     layout.thumbnails.write_text(f'{{"id":"{OLD}"}}\n{{"id":"{KEPT}"}}\n')

@@ -1,4 +1,4 @@
-"""The gallery's clips: columns to search and sort by, and what is told of each once it is shown."""
+"""The gallery's videos: columns to sort by, and what is told of each once it is shown."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +11,8 @@ from urllib.parse import quote
 from spark_trainer.data.layout import Layout, frame_name
 from spark_trainer.data.manifest import Entry
 
-FRAMES = 12  # named of a clip
-FACTS = (  # of `meta` that are told of a clip as they are
+FRAMES = 12  # named of a video
+FACTS = (  # of `meta` that are told of a video as they are
     *("fps", "motion", "dynamic_range", "interlaced", "damaged", "no_caption", "transcriber"),
     *("transcriber_model", "transcriber_revision"),
 )
@@ -77,7 +77,7 @@ def captions(meta: Mapping[str, Any]) -> list[Caption]:
 
 
 def doubt(entry: Entry) -> float:
-    """Return what orders clips: how far their captioners agree; infinity where nothing says."""
+    """Return what orders videos: how far their captioners agree; infinity where nothing says."""
     agreement = entry["meta"].get("agreement")
     return inf if agreement is None else float(agreement)
 
@@ -119,7 +119,7 @@ def _side(meta: Mapping[str, Any]) -> int | None:
 
 
 def frames(entry: Entry, store: Path) -> list[tuple[str, float | None]]:
-    """List the file names of a clip's frames and their times in seconds."""
+    """List the file names of a video's frames and their times in seconds."""
     if entry["frames_dir"] is None:
         return []
     times = entry["meta"].get("frame_times")
@@ -130,7 +130,7 @@ def frames(entry: Entry, store: Path) -> list[tuple[str, float | None]]:
 
 
 def middles(entries: Iterable[Entry], store: Path) -> dict[str, Path]:
-    """Return id -> the file of the frame in the middle, of clips that have frames."""
+    """Return id -> the file of the frame in the middle, of videos that have frames."""
     found = {}
     for entry in entries:
         if every := frames(entry, store):
@@ -141,7 +141,7 @@ def middles(entries: Iterable[Entry], store: Path) -> dict[str, Path]:
 def details(
     entry: Entry, links: Links, layout: Layout, seen_by: Mapping[str, Sequence[tuple[int, str]]]
 ) -> dict[str, Any]:
-    """Return what is told of a clip once it is shown; what there is not is left out.
+    """Return what is told of a video once it is shown; what there is not is left out.
 
     Args:
         entry: its line of the manifest.
@@ -160,7 +160,7 @@ def details(
         "segments": _segments(meta),
         "no_transcript": None if meta.get("transcript") else meta.get("no_transcript"),
         "size": [meta["width"], meta["height"]] if meta.get("width") else None,
-        "video": _own_file(layout, entry["id"], links),
+        "file": _own_file(layout, entry["id"], links),
         "audio": links.inside(entry.get("audio")),
         "frames": links.inside(entry["frames_dir"]),
         "num_frames": len(every),
