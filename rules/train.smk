@@ -9,7 +9,6 @@ rule train_run:
             RunFolder(Path("{runs}/{run}-{run_id}")).summary,
             caption="report/run.rst",
             category="Runs",
-            labels={"run": "{run}", "id": "{run_id}"},
         ),
     log:
         "logs/train/{runs}/{run}-{run_id}.log",

@@ -47,17 +47,34 @@ class Scale:
         return {"title": self.title, "key": self.key, "bars": bars}
 
 
-DURATIONS = {
-    **{0: "under 2 s", 2: "2–5 s", 5: "5–10 s", 10: "10–20 s", 20: "20–30 s", 30: "30–60 s"},
-    **{60: "1–2 min", 120: "2–5 min", 300: "5–10 min", 600: "10–30 min", 1800: "30–60 min"},
+# The edge at which a range begins -> what it is called.
+DURATIONS: dict[float, str] = {
+    0: "under 2 s",
+    2: "2–5 s",
+    5: "5–10 s",
+    10: "10–20 s",
+    20: "20–30 s",
+    30: "30–60 s",
+    60: "1–2 min",
+    120: "2–5 min",
+    300: "5–10 min",
+    600: "10–30 min",
+    1800: "30–60 min",
     3600: "over 1 h",
 }
-SIDES = {
-    **{0: "under 240", 240: "240", 360: "360", 480: "480", 720: "720", 1080: "1080"},
-    **{1440: "1440", 2160: "2160 and up"},
+SIDES: dict[float, str] = {
+    0: "under 240",
+    **{side: str(side) for side in (240, 360, 480, 720, 1080, 1440)},
+    2160: "2160 and up",
 }
-WORDS = {
-    **{0: "none", 1: "1–5", 6: "6–10", 11: "11–20", 21: "21–40", 41: "41–80", 81: "81–160"},
+WORDS: dict[float, str] = {
+    0: "none",
+    1: "1–5",
+    6: "6–10",
+    11: "11–20",
+    21: "21–40",
+    41: "41–80",
+    81: "81–160",
     161: "over 160",
 }
 TENTHS = {tenth / 10: f"{tenth / 10:.1f}–{(tenth + 1) / 10:.1f}" for tenth in range(10)}
