@@ -62,11 +62,12 @@ class RunGraph:
 
     def outdated_report(self) -> list[Path]:
         """Write a fresh file where runs went on since the report was made."""
-        marker = self.videos.report_marker
-        if not marker.exists() or read_json(marker, dict).get("runs") == state(self.folders):
+        marker, now = self.videos.report_marker, state(self.folders)
+        if not marker.exists() or read_json(marker, dict).get("runs") == now:
             return []
         outdated = self.videos.layout.state / "outdated.json"
-        write_json(outdated, "report")
+        # Of small files Snakemake compares the content, too: the same again would be nothing new.
+        write_json(outdated, {"report": now})
         return [outdated]
 
     @property
