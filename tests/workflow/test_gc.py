@@ -1,5 +1,6 @@
 """What nothing reaches goes; what a configuration, a manifest or a run reaches stays."""
 
+import json
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,9 @@ def left(tmp_path_factory: pytest.TempPathFactory, first: tuple[Workspace, Outco
     (workspace.clips / "dog.mp4").unlink()
     (workspace.clips / "cup.mp4").rename(workspace.clips / "mug.mp4")
     workspace.configure("audio", enabled=False)
+    said = json.loads(workspace.call("plan", "manifest", "--json").stdout)
+    results = {one["what"] for one in said["unreachable"]}
+    assert results == {"results of dog.mp4", "results of audio of 2 videos"}
     workspace.build()
     return workspace
 
@@ -64,6 +68,7 @@ def test_a_call_that_was_killed_is_finished_by_the_next(
 ) -> None:
     whole = left.copy(tmp_path / "whole")
     gc(whole, "--yes")
+    assert {Path(name).name for name in whole.digests(r"/\w+\.(json|wav)$")} == {"frames.json"}
     cut = left.copy(tmp_path / "cut")
     died = cut.call(str(number), "gc", "--yes", program=("-c", KILLED))
     assert died.returncode == -9
