@@ -108,6 +108,7 @@ def gc(options: argparse.Namespace) -> int:
         raise UserError(f"output_dir: nothing was built in {layout.root}")
     if not options.dry_run:
         lock.hold(layout.lock)
+        layout.sweep()
     graphs = [VideoGraph(one, index.scan(one)) for one in settings]
     reach = Reach(graphs, list(_runs(options)))
     kinds: dict[str, list[Path]] = {}

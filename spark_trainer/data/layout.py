@@ -190,7 +190,7 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        names = ("index", "manifests", "manifests/pieces", "parts", "shards", "taken_back")
+        names = "index manifests manifests/pieces parts seen shards taken_back videos".split()
         # A captioner's lie one folder deeper.
         trees = (self.state / "settings", self.marker_folder(""))
         below = [
