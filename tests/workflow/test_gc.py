@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from .conftest import Outcome, Workspace
-from .test_forget import KILLED, contents
+from .test_forget import contents, killed
 
 pytestmark = pytest.mark.long
 
@@ -62,16 +62,14 @@ def test_what_is_left_of_earlier_states_goes(built: Workspace) -> None:
     assert place not in "".join(built.manifest())
 
 
-@pytest.mark.parametrize("number", [1, 4, 9, 16])
+@pytest.mark.parametrize("share", [0, 0.35, 0.6, 0.8, 0.95])
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    left: Workspace, tmp_path: Path, number: int
+    left: Workspace, tmp_path: Path, share: float
 ) -> None:
     whole = left.copy(tmp_path / "whole")
-    gc(whole, "--yes")
-    assert {Path(name).name for name in whole.digests(r"/\w+\.(json|wav)$")} == {"frames.json"}
     cut = left.copy(tmp_path / "cut")
-    died = cut.call(str(number), "gc", "--yes", program=("-c", KILLED))
-    assert died.returncode == -9
+    killed(cut, whole, share, "gc", "--yes")
+    assert {Path(name).name for name in whole.digests(r"/\w+\.(json|wav)$")} == {"frames.json"}
     assert contents(cut) != contents(whole)
     gc(cut, "--yes")
     assert contents(cut) == contents(whole)
