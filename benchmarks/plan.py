@@ -74,7 +74,7 @@ def measured(folder: Path, options: Options) -> Measured:
         "frames.frame_rate: 2 → 1": lambda: store.change("frames", frame_rate=1.0),
         "audio.sample_rate: 8000 → 16000": lambda: store.change("audio", sample_rate=16000),
         f"{len(later) - 1} clips more": lambda: store.add(later[1:]),
-        "one clip more": lambda: store.add(later[:1]),
+        "1 clip more": lambda: store.add(later[:1]),
     }
     figures: dict[str, Any] = {}
     targets = []
@@ -98,7 +98,7 @@ if __name__ == "__main__":
     measure.main(
         __doc__,
         measured,
-        videos=(200, 4, "clips"),
+        videos=(200, 12, "clips"),
         size=("640:360", "160:90", "width:height of the clips"),
         cores=(len(os.sched_getaffinity(0)), 2, "processes at once"),
     )

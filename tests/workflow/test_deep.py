@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Workspace
+from .conftest import REPO, Workspace
 
 
 def findings(workspace: Workspace) -> dict[str, str]:
@@ -55,7 +55,7 @@ DAMAGE: list[tuple[str, Callable[[Path], None], str, str]] = [
     ("out/old/notes.txt", add, "out/old", "foreign"),
     ("out/ab/old", add, "", "foreign"),
     ("out/{bunny}/.audio.wav.host-0-1.0a.tmp", add, "", "leftover"),
-    ("clips/bunny.mp4", flip, "out/.spark/videos/{bunny_hash}", "source"),
+    ("clips/bunny.mp4", flip, "{clips}/bunny.mp4", "source"),
     ("out/manifest_v1.jsonl", edit_line, "out/manifest_v1.jsonl:1", "manifest"),
 ]
 
@@ -70,8 +70,9 @@ def test_each_kind_of_damage_is_named(built: Workspace) -> None:
     built.build()
     assert findings(built) == {f"out/{gone}": "orphan"}
     places = {name: built.place(name) for name in ("dog", "cup", "bunny")}
-    places["bunny_hash"] = places["bunny"][3:]
-    expected = {f"out/{gone}": "orphan"}
+    places["clips"] = str(built.clips)
+    # The second line is that of the video whose record is edited.
+    expected = {f"out/{gone}": "orphan", "out/manifest_v1.jsonl:2": "manifest"}
     for where, damage, named, kind in DAMAGE:
         path = built.folder / where.format(**places)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,14 +85,22 @@ def test_each_kind_of_damage_is_named(built: Workspace) -> None:
 
 
 @pytest.mark.long
-def test_it_checks_what_a_build_checks_before_its_first_job(built: Workspace) -> None:
+def test_it_checks_what_a_build_checks_before_its_first_job(
+    built: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Devices, models and the names in texts: the same lines, and the build runs nothing."""
-    built.configure("transcript", enabled=True, whisper_model="./no/model", device="cuda")
-    built.configure("caption", enabled=True, captioner_backend="imagenet-tags")
-    built.configure("train", model_name="./no/weights", text={"answer": "{colour}"})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    built.configure("transcript", enabled=True, whisper_model="offline-tiny.en", device="cuda")
+    built.configure("caption", enabled=True, captioner_backend="qwen2-vl", model_name="no/model")
+    model = str(REPO / "config/demo/blip-small")
+    built.configure("train", model_name=model, from_scratch=True, text={"answer": "{colour}"})
     refused = built.snakemake("train")
     assert refused.jobs == {}
-    said = built.call("validate", "--deep").stdout
-    for key in ("transcript.device", "whisper_model", "model_name", "text"):
-        [line] = [line for line in refused.stderr.splitlines() if key in line]
-        assert line.removeprefix("spark_trainer: ") in said
+    said = built.call("validate", "--deep")
+    assert said.returncode == 1
+    told = refused.stderr.rpartition("spark_trainer: ")[2].splitlines()
+    found = [line.strip() for line in said.stdout.splitlines()]
+    assert [line.removeprefix("WRONG  ") for line in found if line.startswith("WRONG")] == told
+    for key in ("transcript.device: ", "caption.model_name ", "train.runs.default.text.answer: "):
+        assert any(line.startswith(key) for line in told), told
