@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer import config
 from spark_trainer.data import lock
@@ -16,6 +16,7 @@ from spark_trainer.runs import folder, record
 from spark_trainer.runs.folder import RunFolder
 
 if TYPE_CHECKING:
+    from spark_trainer.store.lineage import Runs
     from spark_trainer.store.manifests import Named
 
 
@@ -31,8 +32,21 @@ def lineage(options: argparse.Namespace) -> int:
         said = told.of_run(chosen, runs, layout)
     else:
         said = told.of_clip(clips.find(layout, options.what), runs, layout)
-    print(canonical_json(said) if options.json else told.text(said))
+    if options.prov:
+        print(_prov(said, chosen, runs))
+    else:
+        print(canonical_json(said) if options.json else told.text(said))
     return 0
+
+
+def _prov(said: dict[str, Any], chosen: RunFolder | None, runs: "Runs") -> str:
+    from spark_trainer.store import lineage as told
+    from spark_trainer.store import prov
+
+    if chosen is not None:
+        return prov.of_run(said, told.splits(chosen, told.described(chosen)["videos"]))
+    links = [link for name in said["runs"] for link in runs.after(name)]
+    return prov.of_clip(said, list(dict.fromkeys(links)))
 
 
 def lineage_flags(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +54,9 @@ def lineage_flags(parser: argparse.ArgumentParser) -> None:
     what = "a run (name, id or folder), or a video (file, hash, or the beginning of one)"
     parser.add_argument("what", help=what)
     runs_flag(parser)
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one line of JSON")
+    how.add_argument("--prov", action="store_true", help="W3C PROV-JSON, for other tools")
 
 
 def forget(options: argparse.Namespace) -> int:
@@ -92,6 +108,7 @@ def gc(options: argparse.Namespace) -> int:
         raise UserError(f"output_dir: nothing was built in {layout.root}")
     if not options.dry_run:
         lock.hold(layout.lock)
+        layout.sweep()
     graphs = [VideoGraph(one, index.scan(one)) for one in settings]
     reach = Reach(graphs, list(run_folders(options)))
     kinds: dict[str, list[Path]] = {}

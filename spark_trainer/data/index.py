@@ -162,10 +162,11 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     cache = hashing.read_cache(layout.index_cache)
     known = cache | _rows(gone)
     hashes = hashing.hashes(config.index, search, known, progress)
-    _leave_out_forgotten(layout, search, hashes, gone)
+    _leave_out_forgotten(search, hashes, gone)
     _keep_from_emptying(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
     try:
+        _note_forgotten(layout, search, hashes, gone)
         return _write(config, layout, search, cache, hashes)
     except OSError as error:
         message = f"output_dir: can't write {error.filename or layout.state}: {error.strerror}"
@@ -226,15 +227,21 @@ def _rows(gone: dict[str, Tombstone]) -> Cache:
 
 
 def _leave_out_forgotten(
+    search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
+) -> None:
+    """Take what is not to be seen again out of what was found."""
+    why = {file: gone[hashes[file.path]] for file in search.files if hashes[file.path] in gone}
+    search.forgotten |= {file: str(one) for file, one in why.items()}
+    search.files = [file for file in search.files if file not in why]
+
+
+def _note_forgotten(
     layout: Layout, search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
 ) -> None:
-    """Take what is not to be seen again out of what was found, and note where it lies."""
+    """Note where what is not to be seen again lies, so that the next call need not read it."""
     files: dict[str, dict[str, list[int]]] = {video: {} for video in gone}
-    for file in search.files:
-        if why := gone.get(hashes[file.path]):
-            search.forgotten[file] = str(why)
-            files[why.video][file.path] = [file.size, file.mtime_ns]
-    search.files = [file for file in search.files if file not in search.forgotten]
+    for file in search.forgotten:
+        files[hashes[file.path]][file.path] = [file.size, file.mtime_ns]
     for video, one in gone.items():
         if files[video] != one.files:
             replace(one, files=files[video]).write(layout)

@@ -211,16 +211,15 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        names = (
-            *("index", "manifests", "manifests/pieces", "parts", "report", "shards"),
-            "taken_back",
-        )
+        lists = ("index", "parts", "report", "seen", "shards", "taken_back", "videos")
+        past = self.past_piece("").parent
         # A captioner's lie one folder deeper.
         trees = (self.state / "settings", self.marker_folder(""))
         below = [
             folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
         ]
-        for folder in (self.root, self.state, *(self.state / name for name in names), *below):
+        places = (self.root, self.state, past.parent, past)
+        for folder in (*places, *(self.state / name for name in lists), *below):
             sweep(folder)
 
     def write_shard(self, shard: Shard) -> None:

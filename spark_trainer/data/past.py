@@ -18,6 +18,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import Entry
 
 LINES = 256  # of a piece, in the mean
+LEVEL = 4  # of gzip; 9 takes three times as long, for 7 % less
 UNREADABLE = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
@@ -170,7 +171,7 @@ def _write_piece(layout: Layout, content: bytes) -> tuple[str, Path | None]:
     if path.exists():
         return name, None
     with replacing(path, flushed=False) as temporary:
-        temporary.write_bytes(gzip.compress(content, mtime=0))
+        temporary.write_bytes(gzip.compress(content, LEVEL, mtime=0))
     return name, path
 
 

@@ -129,7 +129,7 @@ class Forgetting:
         A marker is as true of those that are left. The manifest's part is made again.
         """
         layout = self.layout
-        for listed in layout.shard("").parent.glob("*.json"):
+        for listed in sorted(layout.shard("").parent.glob("*.json")):
             try:
                 shard = layout.read_shard(listed)
             except Broken:  # it is gone by now, and the next build writes it again
@@ -140,7 +140,7 @@ class Forgetting:
             other = Shard(shard.bits, left)
             if left:
                 layout.write_shard(other)
-            for marker in layout.marker_folder("").rglob(f"{shard.name}.*.jsonl"):
+            for marker in sorted(layout.marker_folder("").rglob(f"{shard.name}.*.jsonl")):
                 if left and marker.parent != layout.marker_folder("manifest"):
                     marker.rename(marker.with_name(marker.name.replace(shard.name, other.name)))
                 else:

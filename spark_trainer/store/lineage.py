@@ -38,6 +38,11 @@ class Link:
     def __str__(self) -> str:
         return f"{self.later} {self.how} {self.earlier}"
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Return the names of both runs."""
+        return self.later, self.earlier
+
 
 class Runs:
     """Every run that is known, and how they come from each other."""

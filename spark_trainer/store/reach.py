@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from spark_trainer import steps
 from spark_trainer.data import encoded, manifest
 from spark_trainer.data.files import file_digest, read_json
 from spark_trainer.data.layout import Layout, Video
@@ -12,6 +13,7 @@ from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun, RunSpec
+from spark_trainer.steps import manifest as made
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,14 @@ class Reach:
 
     @cached_property
     def fingerprints(self) -> dict[str, set[str]]:
-        """Return step -> what names the results that the configurations ask for."""
+        """Return step -> what names the results that the configurations ask for.
+
+        The manifest is among them; steps that are switched off are not.
+        """
         found: dict[str, set[str]] = {}
         for graph in self.graphs:
-            for step, fingerprint in graph.fingerprints.items():
-                found.setdefault(step, set()).add(fingerprint)
+            for step in (*steps.enabled(graph.config), made.NAME):
+                found.setdefault(step, set()).add(graph.fingerprints[step])
         return found
 
     @cached_property

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ SMALL: dict[str, Any] = {
     "min_gpus": 0,
     "gpus": 0,
 }
-# Kills the process at its n-th removal or renaming of something.
+# Kills the process at its n-th removal or renaming of something, or says how many there were.
 KILLED = """
-import os, runpy, signal, sys
-left = int(sys.argv.pop(1))
+import atexit, os, runpy, signal, sys
+left = most = int(sys.argv.pop(1))
+atexit.register(lambda: print("removals:", most - left, file=sys.stderr))
 def hook(event, arguments):
     global left
     if event in ("os.remove", "os.rmdir", "os.rename"):
@@ -146,14 +148,21 @@ def test_saying_what_would_go_removes_nothing(store: Workspace) -> None:
     assert contents(store) == before
 
 
-@pytest.mark.parametrize("number", [1, 5, 9, 14, 22, 30])
+def killed(workspace: Workspace, whole: Workspace, share: float, *words: str) -> None:
+    """Call a command in both, and kill it in the first when it has removed this share of things."""
+    done = whole.call(str(10**6), *words, program=("-c", KILLED))
+    assert done.returncode == 0, done.stderr
+    number = 1 + int(share * int(re.findall(r"removals: (\d+)", done.stderr)[0]))
+    died = workspace.call(str(number), *words, program=("-c", KILLED))
+    assert died.returncode == -9
+
+
+@pytest.mark.parametrize("share", [0, 0.12, 0.3, 0.5, 0.7, 0.85, 0.97])
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    store: Workspace, tmp_path: Path, number: int
+    store: Workspace, tmp_path: Path, share: float
 ) -> None:
     whole = store.copy(tmp_path / "whole")
-    forget(whole, "--yes")
-    died = store.call(str(number), "forget", "clips/dog.mp4", "--yes", program=("-c", KILLED))
-    assert died.returncode == -9
+    killed(store, whole, share, "forget", "clips/dog.mp4", "--yes")
     assert store.call("forget", "clips/dog.mp4", "--yes").returncode == 0
 
     def kept(workspace: Workspace) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """What nothing reaches goes; what a configuration, a manifest or a run reaches stays."""
 
+import json
 from pathlib import Path
 
 import psutil
 import pytest
 
 from .conftest import Outcome, Workspace
-from .test_forget import KILLED, contents
+from .test_forget import contents, killed
 
 pytestmark = pytest.mark.long
 
@@ -24,6 +25,9 @@ def left(tmp_path_factory: pytest.TempPathFactory, first: tuple[Workspace, Outco
     (workspace.clips / "dog.mp4").unlink()
     (workspace.clips / "cup.mp4").rename(workspace.clips / "mug.mp4")
     workspace.configure("audio", enabled=False)
+    said = json.loads(workspace.call("plan", "manifest", "--json").stdout)
+    results = {one["what"] for one in said["unreachable"]}
+    assert results == {"results of dog.mp4", "results of audio of 2 videos"}
     workspace.build()
     return workspace
 
@@ -58,15 +62,14 @@ def test_what_is_left_of_earlier_states_goes(built: Workspace) -> None:
     assert place not in "".join(built.manifest())
 
 
-@pytest.mark.parametrize("number", [1, 4, 9, 16])
+@pytest.mark.parametrize("share", [0, 0.35, 0.6, 0.8, 0.95])
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    left: Workspace, tmp_path: Path, number: int
+    left: Workspace, tmp_path: Path, share: float
 ) -> None:
     whole = left.copy(tmp_path / "whole")
-    gc(whole, "--yes")
     cut = left.copy(tmp_path / "cut")
-    died = cut.call(str(number), "gc", "--yes", program=("-c", KILLED))
-    assert died.returncode == -9
+    killed(cut, whole, share, "gc", "--yes")
+    assert {Path(name).name for name in whole.digests(r"/\w+\.(json|wav)$")} == {"frames.json"}
     assert contents(cut) != contents(whole)
     gc(cut, "--yes")
     assert contents(cut) == contents(whole)

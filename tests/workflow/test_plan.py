@@ -189,7 +189,8 @@ def test_steps_and_models_that_change(tmp_path: Path) -> None:
     workspace.configure("caption", model_name=str(model), device="auto", max_new_tokens=2)
     workspace.configure("pose", enabled=True, max_seconds=0.2)
     holds(workspace, "manifest")
-    workspace.configure("transcript", silence_db=-1.0)
+    workspace.configure("transcript", silence_db=-1.0, batch_size=3)
+    workspace.configure("caption", device="cpu", batch_size=3)
     workspace.configure("pose", max_seconds=0.1)
     said = holds(workspace, "manifest")
     told = {step: reasons(said, step) for step in said["steps"]}
