@@ -45,8 +45,10 @@ def said(draw: random.Random, most: int) -> str:
     return " ".join(draw.choices(WORDS, k=draw.randint(3, most))).capitalize() + "."
 
 
-def entry(number: int, draw: random.Random) -> manifest.Entry:
-    """Make up a line of the manifest."""
+def entry(number: int, draw: random.Random, root: Path) -> manifest.Entry:
+    """Make up a line of the manifest, whose frames are some clip's below `root`."""
+    folder = f"{SHOWN[number % len(SHOWN)]}/frames"
+    frames = len(list((root / folder).iterdir()))
     video = hashlib.sha256(str(number).encode()).hexdigest()
     captions = {
         name: {
@@ -69,7 +71,7 @@ def entry(number: int, draw: random.Random) -> manifest.Entry:
         "source_path": f"camera {number % 7}/take {number:05d}.mp4",
         "sources": [f"camera {number % 7}/take {number:05d}.mp4"],
         "duration": seconds,
-        "frame_times": [float(second) for second in range(max(1, int(min(seconds, 7))))],
+        "frame_times": [float(second) for second in range(frames)],
         "fps": 25.0,
         "motion": round(draw.random(), 2),
         "width": width,
@@ -87,7 +89,6 @@ def entry(number: int, draw: random.Random) -> manifest.Entry:
         "captions": captions,
         "agreement": round(draw.betavariate(3, 4), 3),
     }
-    folder = f"{SHOWN[number % len(SHOWN)]}/frames"
     return {"id": video, "frames_dir": folder, "audio": None, "meta": meta}
 
 
@@ -131,7 +132,9 @@ def measured(folder: Path, chosen: Options) -> Measured:
         target = layout.root / name / "frames"
         target.mkdir(parents=True)
         stills.extract(str(DEMO / f"{name}.mp4"), str(target), 1.0, 2, None, "auto", 150.0, 999)
-    entries = sorted((entry(n, draw) for n in range(chosen.videos)), key=lambda one: one["id"])
+    entries = sorted(
+        (entry(n, draw, layout.root) for n in range(chosen.videos)), key=lambda one: one["id"]
+    )
     manifest.write(layout.manifest, entries)
     bad = [{"id": f"{n:064x}", "step": "frames", "reason": "no video stream"} for n in range(200)]
     manifest.write(layout.rejected, bad)
