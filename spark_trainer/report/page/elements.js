@@ -27,7 +27,7 @@ const clock = (seconds) => {
 };
 
 const span = (seconds) =>
-  seconds < 120 ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`
+  seconds < 120 ? `${seconds.toFixed(seconds && seconds < 10 ? 1 : 0)} s`
     : seconds < 7200 ? `${(seconds / 60).toFixed(seconds < 600 ? 1 : 0)} min` : `${(seconds / 3600).toFixed(1)} h`;
 
 const bytes = (number) => {

@@ -78,7 +78,7 @@ const drawGallery = () => {
   const part = numVideos < info.total ? `; the page has ${count(numVideos)} of ${count(info.total)}${ranked ? ", those whose captions agree least" : ""}` : "";
   tally.textContent = found.length === numVideos ? `${many(numVideos, "video")}${part}` : `${count(found.length)} of ${many(numVideos, "video")}${part}`;
   grid.replaceChildren(...found.slice(from, from + wanted.size).map(card));
-  if (!found.length) grid.append(h("p", { class: "none" }, "Nothing fits. Take a filter back, or search for something else."));
+  if (!found.length) grid.append(h("p", { class: "none" }, numVideos ? "Nothing fits. Take a filter back, or search for something else." : "The manifest has no video."));
   pager.hidden = last === 0;
   const button = (label, page, sign) => h("button", { type: "button", class: "round", "aria-label": label, disabled: page < 0 || page > last || page === wanted.page, onclick: () => turnTo(page) }, sign);
   pager.replaceChildren(button("First page", 0, "«"), button("Previous page", wanted.page - 1, "‹"),

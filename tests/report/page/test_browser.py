@@ -172,3 +172,13 @@ def test_runs_are_drawn_over_each_other_and_read_at_a_cursor(chromium: Browser, 
     assert "next-22222222 begins with the weights of first-11111111" in chromium.run(
         "document.querySelector('.tree').textContent"
     )
+
+
+def test_a_page_without_anything_is_drawn(chromium: Browser, tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    manifest.write(layout.manifest, [])
+    pages.write(layout.manifest, layout.report, [], 10)
+    chromium.open(layout.report)
+    said = chromium.run("document.querySelector('main').textContent")
+    assert all(text in said for text in ("The manifest has no video.", "No run yet."))
+    assert not chromium.errors
