@@ -49,8 +49,10 @@ class Costs:
 
     @cached_property
     def start_s(self) -> float:
-        """Return the seconds of the shortest job: what starting any of them takes."""
-        return min((s for found in self._jobs.values() for _, s in found), default=0.0)
+        """Return the seconds of the shortest job of any kind: what starting one takes."""
+        folders = {path.parent for path in self.benchmarks.rglob("*.tsv")}
+        seconds = (_seconds(path) for folder in folders for path in _newest(folder))
+        return min((one for one in seconds if one is not None), default=0.0)
 
     @cached_property
     def rates(self) -> dict[str, Rate]:
@@ -63,10 +65,8 @@ class Costs:
 
     def _past(self, kind: str) -> list[tuple[int, float]]:
         """List the videos and the seconds of past jobs whose markers still say what they did."""
-        folder = self.benchmarks / kind
-        listed = sorted(folder.glob("*.tsv"), key=lambda path: -path.stat().st_mtime)
         found = []
-        for path in listed[:JOBS]:
+        for path in _newest(self.benchmarks / kind):
             made = _made(self._marker(kind, path.stem))
             seconds = _seconds(path)
             if made is not None and seconds is not None:
@@ -122,6 +122,11 @@ class Training:
         run = max(finished, key=lambda one: one.summary.stat().st_mtime)
         seconds = run.summary.stat().st_mtime - run.run_file.stat().st_mtime
         return cls(max(0.0, seconds), Size.of([run.path]).bytes)
+
+
+def _newest(folder: Path) -> list[Path]:
+    """List what Snakemake noted of the newest jobs of a kind, the newest first."""
+    return sorted(folder.glob("*.tsv"), key=lambda path: -path.stat().st_mtime)[:JOBS]
 
 
 def _made(marker: Path) -> int | None:
