@@ -18,6 +18,7 @@ from spark_trainer.store.sizes import Size
 
 BENCHMARKS = Path("benchmarks/jobs")  # below the folder that Snakemake works in
 ENCODE = "encode"
+SPREAD = 2  # between the videos of jobs that a line is fitted through, at least
 JOBS, RECORDS = 100, 20  # that are looked at of a step, the newest jobs first
 
 
@@ -149,9 +150,12 @@ def _seconds(benchmark: Path) -> float | None:
 
 
 def _rate(past: list[tuple[int, float]], start_s: float) -> Rate:
-    """Fit a line through past jobs; where it can't be told, a job takes `start_s` by itself."""
+    """Fit a line through past jobs; where it can't be told, a job takes `start_s` by itself.
+
+    Jobs over nearly as many videos don't tell: noise would become what a job takes by itself.
+    """
     videos, seconds = zip(*past, strict=True)
-    if len({*videos}) > 1:
+    if max(videos) > SPREAD * min(videos):
         slope, at_zero = statistics.linear_regression(videos, seconds)
         if slope >= 0 and at_zero >= 0:
             return Rate(at_zero, slope)
