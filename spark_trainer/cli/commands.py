@@ -167,16 +167,17 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def _deep(settings: config.Config, as_json: bool) -> int:
-    """Read everything that the last build left; print what is wrong."""
+    """Read everything that the last build left; print what is wrong, and what is a remark."""
     from spark_trainer.store.deep import Store
 
     store = Store.read(settings)
-    count = 0
+    wrong = remarks = 0
     for finding in store.findings():
-        count += 1
+        wrong, remarks = wrong + finding.wrong, remarks + (not finding.wrong)
         print(finding.json() if as_json else f"{finding.kind:>10}  {finding}")
-    print(f"{len(store.folders):,} videos read whole: {count:,} findings", file=sys.stderr)
-    return 1 if count else 0
+    counts = f"{wrong:,} wrong, {remarks:,} only remarked"
+    print(f"{len(store.folders):,} videos read whole: {counts}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def validate_flags(parser: argparse.ArgumentParser) -> None:
