@@ -7,6 +7,8 @@ rule manifest_part:
         marker=marker("manifest"),
     log:
         "logs/manifest/{shard}.{fingerprint}.log",
+    benchmark:
+        "benchmarks/jobs/manifest/{shard}.{fingerprint}.tsv"
     conda:
         "../envs/media.yaml"
     params:

@@ -327,6 +327,19 @@ def tells_two_manifests_apart(clone: Clone, line: str) -> None:
     assert f"{VIDEOS} videos are the same" in clone.type(line).stdout
 
 
+@typed(
+    "python -m spark_trainer manifest list",
+    "python -m spark_trainer manifest diff 3f9a1c slow",
+)
+def knows_past_manifests(clone: Clone, line: str) -> None:
+    listed = clone.type("python -m spark_trainer manifest list").stdout.splitlines()
+    [run] = clone.folder.glob("runs/slow-*")
+    learnt = next(one for one in listed if run.name in one)
+    assert f"{VIDEOS} videos" in learnt
+    told = clone.type(line.replace("3f9a1c", learnt[:6])).stdout
+    assert ("are the same" in told) == ("diff" in line)
+
+
 @typed("python -m spark_trainer gc --dry-run", "python -m spark_trainer gc")
 def removes_what_is_out_of_use(clone: Clone, line: str) -> None:
     """A video that was overwritten and put back left results of what it was meanwhile."""

@@ -37,7 +37,7 @@ left = most = int(sys.argv.pop(1))
 atexit.register(lambda: print("removals:", most - left, file=sys.stderr))
 def hook(event, arguments):
     global left
-    if event in ("os.remove", "os.rmdir", "os.rename"):
+    if event in ("os.remove", "os.rmdir", "os.rename") and ".pyc" not in str(arguments[0]):
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
