@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from spark_trainer import config
 from spark_trainer.errors import UserError
 from spark_trainer.system import gpu, log
@@ -38,10 +40,9 @@ def plan(options: argparse.Namespace) -> int:
         log.start("plan", options.log)
     settings = trained.located(config.read(options.config))
     words = [*options.targets, "--configfile", str(options.config), *BESIDE]
-    began = time.monotonic()
     with _own_environment():
         jobs = _planned(words)
-        planning_s = time.monotonic() - began
+        planning_s = time.time() - psutil.Process().create_time()  # a build begins as this does
         graph = VideoGraph(settings, index.load(settings, os.environ[index.SNAPSHOT_VARIABLE]))
         forced = still_there(graph)
         if forced and not any("/" in target for target in options.targets):
