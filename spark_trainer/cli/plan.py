@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from spark_trainer import config
 from spark_trainer.errors import UserError
 from spark_trainer.system import gpu, log
@@ -29,6 +27,8 @@ JOB = "job_info"  # the event by which Snakemake tells of a job that it plans
 
 def plan(options: argparse.Namespace) -> int:
     """Tell what a build would do and why, and what it would take; nothing is run."""
+    import psutil  # type: ignore[import-untyped]
+
     from spark_trainer.data import index
     from spark_trainer.graph import trained
     from spark_trainer.graph.videos import VideoGraph
