@@ -24,7 +24,7 @@ rule manifest_join:
         parts=GRAPH.markers("manifest"),
     output:
         manifest=LAYOUT.manifest,
-        rejected=LAYOUT.rejected,
+        rejected=report(LAYOUT.rejected, caption="report/rejected.rst", category="Data"),
         features=LAYOUT.manifest.with_suffix(".features.json"),
         marker=GRAPH.manifest_marker,
     log:

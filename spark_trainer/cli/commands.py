@@ -207,39 +207,6 @@ def index(options: argparse.Namespace) -> int:
     return 0
 
 
-def gallery(options: argparse.Namespace) -> int:
-    """Write a page that shows the videos of the manifest with their captions and transcripts."""
-    from spark_trainer.data.files import write_json
-    from spark_trainer.data.layout import Layout
-    from spark_trainer.report import gallery as pages
-
-    if options.marker:
-        withdraw(options.marker)
-    path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
-    if path.is_dir():
-        raise UserError(f"{path}: expected a manifest, not a folder")
-    page = options.page or path.with_name("gallery.html")
-    try:
-        count = pages.write(path, page, options.limit)
-    except FileNotFoundError:
-        raise UserError(f"no manifest yet: {path}; build `manifest` first") from None
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    if options.marker:
-        write_json(options.marker, {"videos": count})
-    print(f"{page}: {count} videos", file=sys.stderr)
-    return 0
-
-
-def gallery_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `gallery`."""
-    parser.add_argument("--manifest", type=flags.path, help="instead of the configured one")
-    parser.add_argument("--page", type=flags.path, help="default: gallery.html beside the manifest")
-    parser.add_argument("--marker", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
-
-
 def runs(options: argparse.Namespace) -> int:
     """List the training runs, or with `diff A B` show how two of them differ."""
     from spark_trainer.runs import difference, record, table

@@ -26,7 +26,7 @@ def lineage(options: argparse.Namespace) -> int:
     from spark_trainer.store import lineage as told
 
     layout = Layout(Path(config.read(options.config).output_dir))
-    runs = told.Runs(_runs(options))
+    runs = told.Runs(run_folders(options))
     chosen = _run(options.what, runs.folders.values())
     if chosen is not None:
         said = told.of_run(chosen, runs, layout)
@@ -53,7 +53,7 @@ def lineage_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `lineage`."""
     what = "a run (name, id or folder), or a video (file, hash, or the beginning of one)"
     parser.add_argument("what", help=what)
-    _runs_flag(parser)
+    runs_flag(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one line of JSON")
     how.add_argument("--prov", action="store_true", help="W3C PROV-JSON, for other tools")
@@ -65,7 +65,7 @@ def forget(options: argparse.Namespace) -> int:
     from spark_trainer.store import forget as removal
 
     layout = Layout(Path(config.read(options.config).output_dir))
-    runs = list(_runs(options))
+    runs = list(run_folders(options))
     clip = clips.find(layout, options.video)
     due = removal.Forgetting(layout, clip, runs)
     print("\n".join(due.listed()))
@@ -84,7 +84,7 @@ def forget_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `forget`."""
     parser.add_argument("video", help="its file, its hash, or the beginning of its hash")
     parser.add_argument("--reason", default="", help="why; it is kept, and told where it is seen")
-    _runs_flag(parser)
+    runs_flag(parser)
     _asking_flags(parser)
 
 
@@ -110,7 +110,7 @@ def gc(options: argparse.Namespace) -> int:
         lock.hold(layout.lock)
         layout.sweep()
     graphs = [VideoGraph(one, index.scan(one)) for one in settings]
-    reach = Reach(graphs, list(_runs(options)))
+    reach = Reach(graphs, list(run_folders(options)))
     kinds: dict[str, list[Path]] = {}
     for kind, path in collection.unreached(reach, options.logs_older_than):
         kinds.setdefault(kind, []).append(path)
@@ -132,7 +132,7 @@ def gc_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--also", type=Path, action="append", default=[], help=also)
     older = "days after which a command's logs go (default: 30)"
     parser.add_argument("--logs-older-than", type=float, default=30, metavar="DAYS", help=older)
-    _runs_flag(parser)
+    runs_flag(parser)
     _asking_flags(parser)
 
 
@@ -142,7 +142,7 @@ def manifest(options: argparse.Namespace) -> int:
     from spark_trainer.store import manifests
 
     layout = Layout(Path(config.read(options.config).output_dir))
-    runs = list(_runs(options))
+    runs = list(run_folders(options))
     match options.words:
         case ["list"]:
             kept = list(past.every(layout).values())
@@ -170,7 +170,7 @@ def manifest_flags(parser: argparse.ArgumentParser) -> None:
         "without B the manifest of the configuration"
     )
     parser.add_argument("words", nargs="+", metavar="list | diff A [B]", help=named)
-    _runs_flag(parser)
+    runs_flag(parser)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
 
 
@@ -208,7 +208,7 @@ def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
     return found[0] if found else None
 
 
-def _runs(options: argparse.Namespace) -> Iterable[RunFolder]:
+def run_folders(options: argparse.Namespace) -> Iterable[RunFolder]:
     """Yield every run in the folders of the configured runs, and in those that a flag names."""
     trained = config.read(options.config).runs.values()
     folders = {Path(run.output_dir) for run in trained} | {Path("runs"), *options.runs}
@@ -216,7 +216,7 @@ def _runs(options: argparse.Namespace) -> Iterable[RunFolder]:
         yield from folder.below(path)
 
 
-def _runs_flag(parser: argparse.ArgumentParser) -> None:
+def runs_flag(parser: argparse.ArgumentParser) -> None:
     other = "another folder of runs, beside those of the configuration; may be given several times"
     parser.add_argument("--runs", type=Path, action="append", default=[], help=other)
 

@@ -9,6 +9,7 @@ encoded/<encoders>/           what frozen encoders made, such as latents; see en
 manifest_v1.jsonl             the usable videos
 manifest_v1.features.json     the types of its keys, for Hugging Face datasets
 rejected_v1.jsonl             the others, with reasons
+report.html                   the page about all of it
 forgotten/<sha256>.json       a video that is not to be seen again; see forgotten.py
 .spark/                       the workflow's own state
     lock                      the build that is at work here
@@ -21,6 +22,8 @@ forgotten/<sha256>.json       a video that is not to be seen again; see forgotte
     parts/<manifest>.json     the parts that a manifest is joined from
     manifests/<sha256>.json   a past manifest: its pieces, and who learnt from it; see past.py
     manifests/pieces/…        lines of past manifests, compressed
+    report/last.json          what the last report showed
+    report/thumbnails.jsonl   the pictures in it
     sealed/<step>/…           markers: this step is done for this shard and fingerprint
     taken_back/<digest>.json  markers that go before the next call plans
 """
@@ -34,8 +37,14 @@ from spark_trainer.data.files import Broken, digest, read_state, sweep, write_js
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = (
-    *("encoded", "forgotten", "gallery.html", "manifest_v1.jsonl", "manifest_v1.features.json"),
-    "rejected_v1.jsonl",
+    *(
+        "encoded",
+        "forgotten",
+        "manifest_v1.jsonl",
+        "manifest_v1.features.json",
+        "rejected_v1.jsonl",
+    ),
+    "report.html",
 )
 
 SEALED = "sealed"  # the folder of the markers
@@ -100,6 +109,18 @@ class Layout:
     @property
     def rejected(self) -> Path:
         return self.root / "rejected_v1.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def last_report(self) -> Path:
+        return self.state / "report" / "last.json"
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.state / "report" / "thumbnails.jsonl"
 
     @property
     def forgotten(self) -> Path:
@@ -190,7 +211,7 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        lists = ("index", "parts", "seen", "shards", "taken_back", "videos")
+        lists = ("index", "parts", "report", "seen", "shards", "taken_back", "videos")
         past = self.past_piece("").parent
         # A captioner's lie one folder deeper.
         trees = (self.state / "settings", self.marker_folder(""))

@@ -103,14 +103,14 @@ class Forgetting:
             if clips.lines(part, video):
                 yield part
         yield from (path for path in layout.root.glob("*.html") if _holds(path, video))
-        for made in ("join", "gallery"):
+        for made in ("join", "report"):
             yield from layout.marker_folder(made).glob("*.json")
 
     def _unlist(self) -> None:
         """Remove the video's lines from lists of many."""
         video, layout = self.clip.hash, self.layout
         seen = layout.seen(video)
-        for listed in (layout.manifest, layout.rejected):
+        for listed in (layout.manifest, layout.rejected, layout.thumbnails):
             _drop_lines(listed, clips.lines(listed, video))
         if seen.is_file() and video in (notes := read_json(seen, dict)):
             write_json(seen, {key: note for key, note in notes.items() if key != video})

@@ -272,7 +272,7 @@ def test_a_store_that_cannot_be_written_is_named(config: Config) -> None:
 
 def test_reserved_and_equal_names_of_files(config: Config) -> None:
     folder = videos_of(config)
-    for number, name in enumerate(["encoded.mp4", "gallery.html.mp4", "a/Dog.mp4"]):
+    for number, name in enumerate(["encoded.mp4", "report.html.mp4", "a/Dog.mp4"]):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(bytes([number]))
     named = load(config.model_dump() | {"deterministic_layout": False})
@@ -280,7 +280,7 @@ def test_reserved_and_equal_names_of_files(config: Config) -> None:
     assert folders.pop("title")
     assert {name.removesuffix(f"-{start}") for name, start in folders.items()} == {
         "encoded",
-        "gallery.html",
+        "report.html",
         "Dog",
         "dog",
     }
