@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 BUCKETS = 16  # updates, at most, over which samples are sorted by length
-# Share of a length by which a sample may be taken for longer than it is, as samples are sorted. Sorted
-# by the letters of short answers, all samples of an update had the same one: a model that was told
-# "red" of 40 % of the red squares, and "green" of the rest, said "red" of 3 %.
+# Share of a length by which a sample may be taken for longer as samples are sorted. Sorted by the
+# letters of short answers, all samples of an update had the same one: a model that was told "red"
+# of 40 % of the red squares, and "green" of the rest, said "red" of 3 %.
 BLUR = 1 / 16
 SHAPE = 1 << 32  # a length is below; what is above keeps clips of one shape together
 
