@@ -89,7 +89,9 @@ def of_video(name: str) -> Path:
 
 def one_video(step: str):
     """Make the params function that returns the flags which name a step's one video."""
-    return plainly(lambda wildcards: GRAPH.one_video(named(step, wildcards), wildcards.folder))
+    return plainly(
+        lambda wildcards: GRAPH.one_video(named(step, wildcards), wildcards.folder)
+    )
 
 
 def one_shard(wildcards, input, output) -> list[str]:

@@ -57,7 +57,7 @@ def forget(options: argparse.Namespace) -> int:
     lock.hold(layout.lock)
     for cut_short in removal.unfinished(layout):
         removal.Forgetting(layout, clips.Clip(cut_short.video, ()), runs, by_hand).carry_out("")
-    due.carry_out(options.reason)
+    removal.Forgetting(layout, clip, runs, by_hand).carry_out(options.reason)
     print("forgotten; the next build writes the manifest without it", file=sys.stderr)
     return 0
 

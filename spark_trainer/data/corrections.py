@@ -116,6 +116,7 @@ class Correction(Section):
 
 
 KINDS = ("caption", "transcript", "flag", "exclude")
+SPOKEN = "transcript"  # the kind that may have times
 
 
 class Unreadable(UserError, ValueError):

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.config import Config, ConfigError, shard_bits
-from spark_trainer.data import corrected, corrections, forgotten, hashing, names, sources
+from spark_trainer.data import corrected, corrections, emptied, forgotten, hashing, names, sources
 from spark_trainer.data.corrected import Notes
 from spark_trainer.data.corrections import Correction
 from spark_trainer.data.files import Broken, digest, read_json, write_json
@@ -207,7 +207,7 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     hashes = hashing.hashes(config.index, search, cache, progress)
     gone = _leave_out_forgotten(layout, search, hashes)
     by_hand = corrections.every(config.corrections)
-    _keep_from_emptying(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
+    emptied.refuse(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
     try:
         return _write(config, layout, search, cache, hashes, by_hand)
@@ -287,50 +287,3 @@ def _leave_out_forgotten(layout: Layout, search: Search, hashes: dict[str, str])
             search.forgotten[file] = str(why)
     search.files = [file for file in search.files if file not in search.forgotten]
     return set(gone)
-
-
-def _keep_from_emptying(
-    config: Config,
-    layout: Layout,
-    search: Search,
-    cache: Cache,
-    left: set[str],
-    hashes: dict[str, str],
-) -> None:
-    """Refuse a folder that has lost all of its videos: it may not be mounted.
-
-    Args:
-        config: the validated configuration.
-        layout: paths below `output_dir`.
-        search: what was found.
-        cache: the hashes that the last call knew.
-        left: those of the videos that are here, or forgotten.
-        hashes: of each file that was found.
-
-    Raises:
-        ConfigError: a folder has, and `index.allow_empty` is not set.
-    """
-    if config.index.allow_empty:
-        return
-    for folder in config.video_dirs:
-        below = os.path.join(folder, "")
-        if any(path.startswith(below) or path == str(folder) for path in hashes):
-            continue
-        had = [row[2] for path, row in cache.items() if path.startswith(below)]
-        had = [each for each in had if each not in left]
-        if had:
-            _refuse(search, f"no video in {folder}, which held {len(had):,} in the last build")
-    if not left and (cache or _entries(layout.manifest)):
-        places = ", ".join(map(str, config.video_dirs))
-        _refuse(search, f"no video in {places}, but {config.output_dir} was built from some")
-
-
-def _refuse(search: Search, found: str) -> None:
-    advice = "; is it mounted? `index.allow_empty: true` lets the manifest lose them"
-    for line in replace(search, empty=[]).notes():
-        print(line, file=sys.stderr)
-    raise ConfigError(f"video_dir: {found}{advice}")
-
-
-def _entries(manifest: Path) -> bool:
-    return manifest.is_file() and manifest.stat().st_size > 0

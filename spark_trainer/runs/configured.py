@@ -39,7 +39,7 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
     for name in chain.order(config.runs):
         run, key = config.runs[name], f"train.runs.{name}"
         if run.manifest_path is None:
-            by_hand = [found] if (found := learnt(index.notes)) else []
+            by_hand = filter(None, [learnt(index.notes)])
             held_out = _held_out(index, run)
             data = [list(index.videos), fingerprints["manifest"], *held_out, *by_hand]
             spec = _spec(name, run, data, index.layout, key, found)

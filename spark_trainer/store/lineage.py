@@ -24,14 +24,8 @@ from spark_trainer.store.clips import Clip
 CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has transcripts by"
 WIDTH = 14  # characters of what stands before a line's facts
 LONGEST = 200  # characters of a fact
-NAMING = (
-    "step",
-    "version",
-    "video",
-    "correction",
-    "content",
-    CHECKSUM,
-)  # facts of a record about itself
+# Facts of a record about itself.
+NAMING = ("step", "version", "video", "correction", "content", CHECKSUM)
 
 
 @dataclass(frozen=True)

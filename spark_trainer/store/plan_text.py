@@ -38,7 +38,7 @@ def json(plan: Plan) -> str:
             "removed": plan.last.removed(plan.graph),
             "renamed": plan.last.renamed(plan.graph),
             "corrected": {
-                video: {kind: note and str(note) for kind, note in kinds.items()}
+                video: {kind: None if note is None else str(note) for kind, note in kinds.items()}
                 for video, kinds in plan.last.edited(plan.graph).items()
             },
             "switched_off": plan.last.switched_off(plan.graph),
@@ -96,7 +96,8 @@ def _corrected(plan: Plan) -> Iterator[str]:
         for kind, note in kinds.items():
             if kind not in read:
                 name = plan.graph.index.sources[video][0]
-                same.setdefault((kind, note and str(note)), []).append(name)
+                said = None if note is None else str(note)
+                same.setdefault((kind, said), []).append(name)
     yield from (told(kind, _named(names), note) for (kind, note), names in same.items())
 
 
