@@ -73,8 +73,9 @@ def serve(options: argparse.Namespace) -> int:
 
     try:
         server = Server(editor, render, options.port)
-    except OSError as error:
-        raise UserError(f"--port: {options.port} can't be had: {error.strerror}") from None
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"--port: {options.port} can't be had: {why}") from None
     print(server.address, flush=True)
     print("served to this machine alone; whoever has the address can edit", file=sys.stderr)
     with server, contextlib.suppress(KeyboardInterrupt):

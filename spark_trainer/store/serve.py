@@ -4,60 +4,40 @@ The address holds a token; without it, under another host's name, or from anothe
 nothing is answered. A request names a video by its hash, never a path.
 
 GET   <address>                      the page
-GET   <address>video/<hash>          the video's file; `sound/<hash>` and `frame/<hash>/<name>` alike
+GET   <address>video/<hash>          the video's file; also `sound/<hash>`, `frame/<hash>/<name>`
 GET   <address>corrections/<hash>    what is said of a video now, as the page edits it
 POST  <address>corrections           {hash, caption?, transcript?, flag?, exclude?, author?}
 """
 
-import os
-import re
 import secrets
-import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from mimetypes import guess_type
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from spark_trainer.data import sources
-from spark_trainer.data.files import CHUNK_BYTES, canonical_json
 from spark_trainer.data.jsonl import parsed
 from spark_trainer.data.layout import Video
-from spark_trainer.errors import ABSENT, MachineError, SparkTrainerError, UserError, told
+from spark_trainer.errors import MachineError, UserError, told
 from spark_trainer.report.served import Served
 from spark_trainer.store.correct import Editor
 from spark_trainer.store.listed import Listed
+from spark_trainer.store.sending import Sender, Unanswered
 
 LOOPBACK = "127.0.0.1"
 MOST_BYTES = 1 << 22  # of a request
 PATIENCE_S = 30.0  # with a browser that stops in the middle of a request
-RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-PLAYED = ("audio/", "image/", "video/")
 POLICY = (
     "default-src 'none'; img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src "
-    "'self'; style-src 'unsafe-inline'; script-src 'nonce-{}'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "'self'; style-src 'unsafe-inline'; script-src 'nonce-{}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",  # the address is a secret
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 Render = Callable[[Served], str]  # makes the page
-
-
-class Unanswered(SparkTrainerError):
-    """A request that is refused: the status, and why."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Server(ThreadingHTTPServer):
@@ -96,28 +76,23 @@ class Server(ThreadingHTTPServer):
             traceback.print_exc()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Sender):
     """One connection of a browser."""
 
     server: Server
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "SparkTrainer", ""
     timeout = PATIENCE_S
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         """Answer with a page, a file, or what is said of a video."""
         self._answer(self._get)
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self) -> None:  # noqa: N802
         """Answer as GET, without the content."""
         self._answer(self._get)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         """Write a correction."""
         self._answer(self._post)
-
-    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Say nothing: each line would show the token."""
 
     def _answer(self, act: Callable[[str], None]) -> None:
         """Act on what stands behind the token, or say why not."""
@@ -134,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         self.close_connection = True  # of the request a part may not be read
-        self._json(status, {"error": message})
+        self.send_json(status, {"error": message})
 
     def _behind_token(self) -> str:
         """Return the path behind the token.
@@ -142,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         Raises:
             Unanswered: the token is another, or the request is not a browser's on this machine.
         """
-        if self.headers.get_all("Host") not in ([host] for host in self.server.hosts):
+        if (self.headers.get_all("Host") or []) not in [[host] for host in self.server.hosts]:
             raise Unanswered(HTTPStatus.FORBIDDEN, "this host is not served")
         token, _, rest = urlsplit(self.path).path.removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
@@ -157,9 +132,9 @@ class Handler(BaseHTTPRequestHandler):
         elif video not in self.server.listed:
             raise Unanswered(HTTPStatus.NOT_FOUND, "no such video in the manifest")
         elif kind == "corrections" and not name:
-            self._json(HTTPStatus.OK, self.server.listed.now(self.server.editor.config, video))
+            self.send_json(HTTPStatus.OK, self.server.listed.now(self.server.editor.config, video))
         else:
-            self._file(self._named(kind, video, name))
+            self.send_file(self._named(kind, video, name))
 
     def _named(self, kind: str, video: str, name: str) -> Path:
         """Return the file of a video that a request means.
@@ -187,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         page = self.server.render(Served(nonce, self.server.editor.author))
         content = page.encode("utf-8", "backslashreplace")
         policy = {"Content-Security-Policy": POLICY.format(nonce)}
-        self._send(HTTPStatus.OK, "text/html; charset=utf-8", content, policy)
+        self.send_content(HTTPStatus.OK, "text/html; charset=utf-8", content, policy)
 
     def _post(self, path: str) -> None:
         """Write a correction as the command `correct` does."""
@@ -203,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
             raise UserError("author: expected text")
         editor = self.server.editor
         Editor(editor.config, author or editor.author).correct(video, asked)
-        self._json(HTTPStatus.OK, self.server.listed.now(editor.config, video))
+        self.send_json(HTTPStatus.OK, self.server.listed.now(editor.config, video))
 
     def _origins(self) -> Iterator[str]:
         return (f"http://{host}" for host in self.server.hosts)
@@ -226,70 +201,3 @@ class Handler(BaseHTTPRequestHandler):
             return parsed(self.rfile.read(int(length)))
         except ValueError as error:
             raise Unanswered(HTTPStatus.BAD_REQUEST, str(error)) from None
-
-    def _json(self, status: HTTPStatus, said: dict[str, Any]) -> None:
-        content = canonical_json(said).encode("utf-8", "backslashreplace")
-        self._send(status, "application/json", content, {})
-
-    def _send(self, status: HTTPStatus, kind: str, content: bytes, more: dict[str, str]) -> None:
-        self._head(status, {"Content-Type": kind, "Content-Length": str(len(content))} | more)
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def _head(self, status: HTTPStatus, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in (HEADERS | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def _file(self, path: Path) -> None:
-        """Send a file, or the one range of its bytes that is asked for (RFC 9110, section 14)."""
-        try:
-            file = open(path, "rb", buffering=0)
-        except ABSENT:
-            raise Unanswered(HTTPStatus.NOT_FOUND, "the file is gone") from None
-        with file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise Unanswered(HTTPStatus.NOT_FOUND, "no regular file")
-            part = asked_range(self.headers.get("Range"), status.st_size)
-            whole = {"Accept-Ranges": "bytes"}
-            if part is not None and not part:
-                whole["Content-Range"] = f"bytes */{status.st_size}"
-                why = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-                self._send(why, "text/plain", b"", whole)
-                return
-            kind = guess_type(path.name)[0] or ""
-            whole["Content-Type"] = kind if kind.startswith(PLAYED) else "application/octet-stream"
-            if part is not None:
-                whole["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{status.st_size}"
-            sent = range(status.st_size) if part is None else part
-            whole["Content-Length"] = str(len(sent))
-            self._head(HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT, whole)
-            if self.command != "HEAD":
-                self._copy(file.fileno(), sent)
-
-    def _copy(self, descriptor: int, part: range) -> None:
-        place = part.start
-        while place < part.stop:
-            block = os.pread(descriptor, min(CHUNK_BYTES, part.stop - place), place)
-            if not block:  # it was cut meanwhile
-                self.close_connection = True
-                return
-            self.wfile.write(block)
-            place += len(block)
-
-
-def asked_range(header: str | None, size: int) -> range | None:
-    """Return the bytes that a `Range` asks for; None where it asks for all, or for several parts.
-
-    An empty range is one that the file doesn't have.
-    """
-    found = RANGE.fullmatch(header.strip()) if header else None
-    first, last = found.groups() if found else ("", "")
-    if first:
-        stop = min(int(last) + 1, size) if last else size
-        if last and int(last) < int(first):
-            return None  # no range at all, and ignored
-        return range(int(first), max(stop, int(first)))
-    return range(max(0, size - int(last)), size) if last else None
