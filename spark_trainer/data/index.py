@@ -115,19 +115,19 @@ class Index:
                 is left out where it was corrected: nothing says how it is now.
             kinds: that the step reads.
         """
-        plain = not any(video.correction for video in shard.videos)
-        if plain and not any(video.hash in self.notes for video in shard.videos):
+        if shard.plain and not self.notes:
             return shard
         key = (shard.name, (*kinds,))
         if key not in self._corrected:
-            here = (one for one in shard.videos if not one.correction or one.hash in self.sources)
+            here = [one for one in shard.videos if not one.correction or one.hash in self.sources]
             told = Shard(shard.bits, tuple(self.told_of(video, kinds) for video in here))
             self._corrected[key] = self._named_shards.setdefault(told.name, told)
         return self._corrected[key]
 
     def told_of(self, video: Video, kinds: Sequence[str]) -> Video:
         """Return a video as a step knows it, to which these kinds of corrections matter."""
-        return replace(video, correction=corrected.name(self.notes.get(video.hash, {}), kinds))
+        named = corrected.name(self.notes.get(video.hash, {}), kinds)
+        return video if named == video.correction else replace(video, correction=named)
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
         """Return the marker that says that `step` is done for `shard`, or its path to be.

@@ -82,6 +82,11 @@ class Shard:
         """`<bits>.<digest of the members>`: another member is another shard name."""
         return f"b{self.bits}.{digest(self.members)[:16]}"
 
+    @cached_property
+    def plain(self) -> bool:
+        """Tell whether nothing was corrected by hand of its videos."""
+        return not any(video.correction for video in self.videos)
+
     @property
     def members(self) -> list[tuple[str, ...]]:
         """Return its list."""

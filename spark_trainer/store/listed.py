@@ -13,6 +13,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.store.correct import spelled
 
+FRAMES, SOUND = manifest.PATHS
 FRAME = re.compile(r"frame_[0-9]{6,12}\.jpg")
 
 
@@ -48,12 +49,12 @@ class Listed:
 
     def sound(self, video: str) -> Path | None:
         """Name the file of a video's sound."""
-        audio = (self.entry(video) or {}).get("audio")
+        audio = (self.entry(video) or {}).get(SOUND)
         return self._layout.root / audio if audio else None
 
     def frame(self, video: str, name: str) -> Path | None:
         """Name the file of a frame; None where the name is none of a frame."""
-        folder = (self.entry(video) or {}).get("frames_dir")
+        folder = (self.entry(video) or {}).get(FRAMES)
         return self._layout.root / folder / name if folder and FRAME.fullmatch(name) else None
 
     def now(self, config: Config, video: str) -> dict[str, Any]:
