@@ -67,7 +67,8 @@ class Video:
     @property
     def member(self) -> tuple[str, ...]:
         """Return it as it stands in the list of a shard."""
-        return (self.hash, self.folder, *filter(None, [self.correction]))
+        plain = (self.hash, self.folder)
+        return (*plain, self.correction) if self.correction else plain
 
 
 @dataclass(frozen=True)

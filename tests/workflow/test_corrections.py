@@ -126,6 +126,11 @@ def test_an_edit_in_the_page_is_one_videos_select(captioned: Workspace, tmp_path
     workspace.build()
     after = workspace.digests(r"caption\.json|jsonl")
     assert after == {path: before[path] for path in after}
+    correct(workspace, "dog", "--caption", "a cat")
+    workspace.build(f"out/{record}")  # alone, with the marker of its shard beside it
+    correct(workspace, "dog", "--clear")
+    assert workspace.build() == {"select_shard": 1} | JOIN
+    assert workspace.digests(r"caption\.json|jsonl") == after
 
 
 @pytest.mark.long
