@@ -199,3 +199,5 @@ def test_a_run_trains_on_what_was_corrected(built: Workspace, tmp_path: Path) ->
     workspace.build("train")
     runs = sorted((workspace.folder / "runs").glob("slow-*"))
     assert len(runs) == 2
+    told = [workspace.call("lineage", run.name).stdout for run in runs]
+    assert sorted("corrected     1 caption by Ada" in one for one in told) == [False, True]
