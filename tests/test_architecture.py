@@ -69,7 +69,7 @@ MAY_IMPORT = {
         "system",
     },
     "graph": {"config", "data", "runs", "steps", "train"},
-    "store": {"config", "data", "graph", "runs", "steps", "train"},
+    "store": {"config", "data", "graph", "report", "runs", "speech", "steps", "train"},
     "preflight": {
         *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
         *("system", "train", "transcribers"),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, flags, gpus, jobs, memory, plan, store
+from spark_trainer.cli import commands, flags, gpus, hand, jobs, memory, plan, store
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))
     store.manifest_flags(command(store.manifest))
+    hand.correct_flags(command(hand.correct))
     store.forget_flags(command(store.forget))
     store.gc_flags(command(store.gc))
     gpus.gpus_flags(command(gpus.gpus, configured=False))

@@ -21,7 +21,7 @@ def step(options: argparse.Namespace) -> int:
     if options.shard:
         videos = layout.read_shard(options.shard)
     else:
-        video = Video(options.video, options.folder)
+        video = Video(options.video, options.folder, options.correction or "")
         videos = Shard(video.bits, (video,))
     settings = steps.load(job["step"]).SETTINGS(**job["settings"])
     context = Context(layout, settings, options.threads, options.gpus or 0)
@@ -88,7 +88,7 @@ def node(options: argparse.Namespace) -> int:
 
 
 FLAGS = {
-    step: "settings shard folder video marker threads gpus log",
+    step: "settings shard folder video correction marker threads gpus log",
     part: "settings shard marker log",
     join: "index manifest rejected marker log parts",
     encode: "spec marker gpus threads log data",
@@ -96,4 +96,4 @@ FLAGS = {
     node: "folder threads",
 }
 NUMBERS = {"gpus", "nodes", "threads"}
-TEXTS = {"folder", "video"}
+TEXTS = {"correction", "folder", "video"}

@@ -68,6 +68,11 @@ class Config(Section):
         "videos", description="Folder or file, or a list of them, to search for videos."
     )
     output_dir: ResultText = Field("data/processed", description="Folder for the videos' results.")
+    corrections_dir: ResultText | None = Field(
+        None,
+        description="Folder for what is corrected by hand; without it `corrections` in output_dir. "
+        "It is yours: no build writes there.",
+    )
     deterministic_layout: bool = Field(
         True,
         description="Name a video's folder by its content's hash; false names it after the source "
@@ -135,6 +140,11 @@ class Config(Section):
         """Return the folders to search, in the given order."""
         folders = (self.video_dir,) if isinstance(self.video_dir, str) else self.video_dir
         return tuple(Path(folder) for folder in folders)
+
+    @property
+    def corrections(self) -> Path:
+        """Return the folder of what is corrected by hand."""
+        return Path(self.corrections_dir or Path(self.output_dir) / "corrections")
 
     def switched_on(self, step: str) -> bool:
         """Tell whether a step is switched on."""

@@ -8,14 +8,16 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.config import Config, ConfigError, shard_bits
-from spark_trainer.data import forgotten, hashing, names, sources
-from spark_trainer.data.files import digest, read_json, write_json
+from spark_trainer.data import corrected, corrections, emptied, forgotten, hashing, names, sources
+from spark_trainer.data.corrected import Notes
+from spark_trainer.data.corrections import Correction
+from spark_trainer.data.files import Broken, digest, read_json, write_json
 from spark_trainer.data.hashing import Cache, Progress
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.search import Found, Search, find
@@ -31,6 +33,7 @@ class Index:
         sources: hash -> names of the files with this content.
         config: the validated configuration.
         search: what else was found beside the videos; empty where the snapshot was read.
+        notes: hash -> what was corrected of the video by hand.
     """
 
     def __init__(
@@ -39,16 +42,29 @@ class Index:
         sources: dict[str, list[str]],
         config: Config,
         search: Search | None = None,
+        notes: Mapping[str, Notes] | None = None,
     ) -> None:
         self.layout = layout
         self.sources = sources
         self.search = search or Search()
+        self.notes = {video: said for video, said in (notes or {}).items() if video in sources}
+        self._corrected: dict[tuple[str, tuple[str, ...]], Shard] = {}
         self._config = config
 
     @cached_property
     def digest(self) -> str:
         """Return the name of this state of the video folders, file names included."""
         return digest(self.sources)[:16]
+
+    @cached_property
+    def corrected(self) -> str:
+        """Return the name of what was corrected by hand of these videos; empty without any."""
+        return corrected.state(self.notes)
+
+    @property
+    def snapshot(self) -> str:
+        """Return what `load` takes: the names of both states."""
+        return ".".join(filter(None, [self.digest, self.corrected]))
 
     @cached_property
     def videos(self) -> dict[str, Video]:
@@ -80,10 +96,38 @@ class Index:
 
     def write_shards(self) -> None:
         """Write the member lists that are not there yet, or are broken."""
-        for shard in self.shards:
+        for shard in self.lists():
             path = self.layout.shard(shard.name)
             if not _whole(path, shard.name.split(".")[1]):
-                write_json(path, [[video.hash, video.folder] for video in shard.videos])
+                write_json(path, shard.members)
+
+    def lists(self) -> Iterator[Shard]:
+        """Yield the shards as each step reads them."""
+        yield from self.shards
+        for kinds in corrected.read_together() if self.notes else ():
+            yield from (self.told(shard, kinds) for shard in self.shards)
+
+    def told(self, shard: Shard, kinds: Sequence[str]) -> Shard:
+        """Return a shard as a step reads it, to which these kinds of corrections matter.
+
+        Args:
+            shard: as any step reads it, also one of an earlier snapshot. A video of it that is gone
+                is left out where it was corrected: nothing says how it is now.
+            kinds: that the step reads.
+        """
+        plain = not any(video.correction for video in shard.videos)
+        if plain and not any(video.hash in self.notes for video in shard.videos):
+            return shard
+        key = (shard.name, (*kinds,))
+        if key not in self._corrected:
+            here = (one for one in shard.videos if not one.correction or one.hash in self.sources)
+            told = Shard(shard.bits, tuple(self.told_of(video, kinds) for video in here))
+            self._corrected[key] = self._named_shards.setdefault(told.name, told)
+        return self._corrected[key]
+
+    def told_of(self, video: Video, kinds: Sequence[str]) -> Video:
+        """Return a video as a step knows it, to which these kinds of corrections matter."""
+        return replace(video, correction=corrected.name(self.notes.get(video.hash, {}), kinds))
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
         """Return the marker that says that `step` is done for `shard`, or its path to be.
@@ -94,7 +138,7 @@ class Index:
         exact = self.layout.marker(step, shard.name, fingerprint)
         if exact.exists():
             return exact
-        members = {(video.hash, video.folder) for video in shard.videos}
+        members = {*shard.members}
         for marker in self._existing[step].get((shard.bits, fingerprint), ()):
             listed = self.layout.shard(marker.name.rsplit(".", 2)[0])
             whole = _whole(listed, listed.name.split(".")[1])
@@ -155,23 +199,30 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     Raises:
         ConfigError: a folder is missing or has lost all its videos, more than
             `index.max_hash_gb` would be read, or `output_dir` can't be written.
+        Unreadable: what was corrected by hand is damaged.
     """
     layout = Layout(Path(config.output_dir))
     search = find(config)
     cache = hashing.read_cache(layout.index_cache)
     hashes = hashing.hashes(config.index, search, cache, progress)
     gone = _leave_out_forgotten(layout, search, hashes)
-    _keep_from_emptying(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
+    by_hand = corrections.every(config.corrections)
+    emptied.refuse(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
     try:
-        return _write(config, layout, search, cache, hashes)
+        return _write(config, layout, search, cache, hashes, by_hand)
     except OSError as error:
         message = f"output_dir: can't write {error.filename or layout.state}: {error.strerror}"
         raise ConfigError(message) from None
 
 
 def _write(
-    config: Config, layout: Layout, search: Search, cache: Cache, hashes: dict[str, str]
+    config: Config,
+    layout: Layout,
+    search: Search,
+    cache: Cache,
+    hashes: dict[str, str],
+    by_hand: Mapping[str, Correction],
 ) -> Index:
     """Write all that jobs read; the cache comes last, as files that it knows are not read again."""
     named: dict[str, list[str]] = defaultdict(list)
@@ -180,7 +231,10 @@ def _write(
         named[hashes[file.path]].append(file.name)
         first.setdefault(hashes[file.path], file)
     sources.write(layout, first)
-    index = Index(layout, dict(named), config, search)
+    search.strays += sorted(by_hand.keys() - named.keys())
+    here = {video: said for video, said in by_hand.items() if video in named}
+    index = Index(layout, dict(named), config, search, corrected.notes(here))
+    corrected.write(layout, here, index.notes)
     if not _whole(layout.index(index.digest), index.digest):
         write_json(layout.index(index.digest), index.sources)
     index.write_shards()
@@ -192,17 +246,22 @@ def _write(
     return index
 
 
-def load(config: Config, index_digest: str) -> Index:
+def load(config: Config, snapshot: str) -> Index:
     """Read the snapshot that the main process wrote.
 
     Raises:
         ConfigError: it is gone or broken.
     """
     layout = Layout(Path(config.output_dir))
+    index_digest, _, by_hand = snapshot.partition(".")
     path = layout.index(index_digest)
     if not _whole(path, index_digest):
         raise ConfigError(f"{path}: missing or broken; run snakemake again")
-    return Index(layout, read_json(path), config)
+    try:
+        notes = corrected.load(layout, by_hand)
+    except (FileNotFoundError, Broken) as error:
+        raise ConfigError(f"{error}; run snakemake again") from None
+    return Index(layout, read_json(path), config, notes=notes)
 
 
 def open_index(config: Config, main_process: bool) -> Index:
@@ -212,7 +271,7 @@ def open_index(config: Config, main_process: bool) -> Index:
     index = scan(config)
     for line in index.search.notes():
         print(line, file=sys.stderr)
-    os.environ[SNAPSHOT_VARIABLE] = index.digest
+    os.environ[SNAPSHOT_VARIABLE] = index.snapshot
     return index
 
 
@@ -228,50 +287,3 @@ def _leave_out_forgotten(layout: Layout, search: Search, hashes: dict[str, str])
             search.forgotten[file] = str(why)
     search.files = [file for file in search.files if file not in search.forgotten]
     return set(gone)
-
-
-def _keep_from_emptying(
-    config: Config,
-    layout: Layout,
-    search: Search,
-    cache: Cache,
-    left: set[str],
-    hashes: dict[str, str],
-) -> None:
-    """Refuse a folder that has lost all of its videos: it may not be mounted.
-
-    Args:
-        config: the validated configuration.
-        layout: paths below `output_dir`.
-        search: what was found.
-        cache: the hashes that the last call knew.
-        left: those of the videos that are here, or forgotten.
-        hashes: of each file that was found.
-
-    Raises:
-        ConfigError: a folder has, and `index.allow_empty` is not set.
-    """
-    if config.index.allow_empty:
-        return
-    for folder in config.video_dirs:
-        below = os.path.join(folder, "")
-        if any(path.startswith(below) or path == str(folder) for path in hashes):
-            continue
-        had = [row[2] for path, row in cache.items() if path.startswith(below)]
-        had = [each for each in had if each not in left]
-        if had:
-            _refuse(search, f"no video in {folder}, which held {len(had):,} in the last build")
-    if not left and (cache or _entries(layout.manifest)):
-        places = ", ".join(map(str, config.video_dirs))
-        _refuse(search, f"no video in {places}, but {config.output_dir} was built from some")
-
-
-def _refuse(search: Search, found: str) -> None:
-    advice = "; is it mounted? `index.allow_empty: true` lets the manifest lose them"
-    for line in replace(search, empty=[]).notes():
-        print(line, file=sys.stderr)
-    raise ConfigError(f"video_dir: {found}{advice}")
-
-
-def _entries(manifest: Path) -> bool:
-    return manifest.is_file() and manifest.stat().st_size > 0

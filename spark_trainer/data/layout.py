@@ -10,11 +10,13 @@ manifest_v1.jsonl             the usable videos
 manifest_v1.features.json     the types of its keys, for Hugging Face datasets
 rejected_v1.jsonl             the others, with reasons
 forgotten/<sha256>.json       a video that is not to be seen again; see forgotten.py
+corrections/<sha256>.json     what was corrected by hand, unless it lies elsewhere; corrections.py
 .spark/                       the workflow's own state
     lock                      the build that is at work here
     index.json                cache: path, size, time -> hash
     index/<digest>.json       one state of the video folders
     videos/<sha256>           link to one of the video's sources
+    corrected/                corrections as builds read them; see corrected.py
     seen/<ab>.json            hash -> size and time of that source, as indexed
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
@@ -32,8 +34,8 @@ from spark_trainer.data.files import Broken, digest, read_state, sweep, write_js
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = (
-    *("encoded", "forgotten", "gallery.html", "manifest_v1.jsonl", "manifest_v1.features.json"),
-    "rejected_v1.jsonl",
+    *("corrections", "encoded", "forgotten", "gallery.html", "manifest_v1.jsonl"),
+    *("manifest_v1.features.json", "rejected_v1.jsonl"),
 )
 
 SEALED = "sealed"  # the folder of the markers
@@ -43,10 +45,14 @@ RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
 
 @dataclass(frozen=True)
 class Video:
-    """One content: its SHA-256, and the folder below `output_dir` of what derives from it."""
+    """One content: its SHA-256, and the folder below `output_dir` of what derives from it.
+
+    `correction` names what a step reads of what was corrected by hand, if anything was.
+    """
 
     hash: str
     folder: str
+    correction: str = ""
 
     @property
     def bits(self) -> str:
@@ -57,6 +63,11 @@ class Video:
         """
         named = self.hash if self.folder.endswith(self.hash) else digest(self.folder)
         return f"{int(named, 16):0256b}"
+
+    @property
+    def member(self) -> tuple[str, ...]:
+        """Return it as it stands in the list of a shard."""
+        return (self.hash, self.folder, *filter(None, [self.correction]))
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,12 @@ class Shard:
     @cached_property
     def name(self) -> str:
         """`<bits>.<digest of the members>`: another member is another shard name."""
-        members = [[video.hash, video.folder] for video in self.videos]
-        return f"b{self.bits}.{digest(members)[:16]}"
+        return f"b{self.bits}.{digest(self.members)[:16]}"
+
+    @property
+    def members(self) -> list[tuple[str, ...]]:
+        """Return its list."""
+        return [video.member for video in self.videos]
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,10 @@ class Layout:
     @property
     def forgotten(self) -> Path:
         return self.root / "forgotten"
+
+    @property
+    def corrected(self) -> Path:
+        return self.state / "corrected"
 
     @property
     def index_cache(self) -> Path:
@@ -178,7 +197,7 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        names = ("index", "parts", "shards", "taken_back")
+        names = ("corrected", "index", "parts", "shards", "taken_back")
         # A captioner's lie one folder deeper.
         trees = (self.state / "settings", self.marker_folder(""))
         below = [

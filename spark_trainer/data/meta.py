@@ -19,9 +19,17 @@ from spark_trainer.data.jsonl import shown
 Check = Callable[[Any], bool]
 
 SOURCES: dict[str, ValueType] = {"source_path": "text", "sources": ["text"]}
-KEYS: dict[str, ValueType] = SOURCES | {
-    key: kind for section in STEP_SECTIONS.values() for key, kind in section.MANIFEST.items()
+SIGNED: ValueType = {"author": "text", "time": "text"}
+# What people said; see corrections.py.
+BY_HAND: dict[str, ValueType] = {
+    "flag": "text",
+    "corrected": dict.fromkeys(("caption", "transcript", "flag"), SIGNED),
 }
+KEYS: dict[str, ValueType] = (
+    SOURCES
+    | {key: kind for section in STEP_SECTIONS.values() for key, kind in section.MANIFEST.items()}
+    | BY_HAND
+)
 NEEDED = ("dir", "fps", "frames")  # of a pose
 FOLDERS = ("pose_dir", "face_dir", "background_dir", "mask_dir")  # of a user's own videos
 CHECKED: dict[str, ValueType] = KEYS | dict.fromkeys(FOLDERS, "path")

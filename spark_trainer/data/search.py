@@ -53,6 +53,7 @@ class Search:
     ours: Counter[str] = field(default_factory=Counter)  # folder -> this project's folders in it
     empty: list[str] = field(default_factory=list)  # configured folders without any video
     forgotten: dict[Found, str] = field(default_factory=dict)  # what is not to be seen again: why
+    strays: list[str] = field(default_factory=list)  # hashes of corrections without a video here
 
     def notes(self) -> list[str]:
         """Return lines that say what was left out, one or more for each kind."""
@@ -68,7 +69,11 @@ class Search:
         gone = [Trouble(file.path, why) for file, why in self.forgotten.items()]
         lines += _first("left out", gone)
         lines += _first("left out this time", self.troubles)
-        return [f"video_dir: {line}" for line in lines]
+        lines = [f"video_dir: {line}" for line in lines]
+        if self.strays:
+            named = ", ".join(one[:12] for one in self.strays[:SHOWN])
+            lines.append(f"corrections of no video here: {len(self.strays):,} ({named})")
+        return lines
 
 
 def _first(words: str, troubles: list[Trouble]) -> list[str]:

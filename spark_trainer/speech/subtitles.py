@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,31 +46,65 @@ def read(path: Path, key: str) -> list[Cue]:
     return cues
 
 
+def parsed(text: str, where: str) -> list[Cue]:
+    """Return the cues of a text that is SRT or VTT.
+
+    Args:
+        text: the whole of it.
+        where: what it is called in messages.
+
+    Raises:
+        Broken: something in it is wrong; the message names each place.
+    """
+    wrong: list[str] = []
+    cues = list(_cues(text.splitlines(), where, text.startswith(NO_CUES[0]), wrong))
+    wrong += [problem for cue in cues for problem in cue.problems()]
+    if wrong:
+        raise Broken("\n".join(manifest.some(wrong)))
+    return cues
+
+
+def spelled(cues: Iterable[Cue]) -> str:
+    """Return cues as SRT."""
+    timed = ((cue.start or 0.0, cue.end or 0.0, cue.text) for cue in cues)
+    blocks = (
+        f"{number}\n{_spelled_clock(start)} {ARROW} {_spelled_clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(timed, start=1)
+    )
+    return "\n".join(blocks)
+
+
 def plain(text: str) -> str:
     """Return a subtitle without styles, on one line."""
     return BREAKS.sub(" ", html.unescape(STYLES.sub("", text))).strip()
 
 
 def _subtitles(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
+    """Yield the cues of a file."""
+    vtt = path.suffix.lower() == ".vtt"
+    yield from _cues(lines(path, key), f"{key}: {path}", vtt, wrong)
+
+
+def _cues(texts: list[str], where: str, vtt: bool, wrong: list[str]) -> Iterator[Cue]:
     """Yield the cues of SRT or VTT that have a text, and note blocks that are no cues."""
-    for block in _blocks(lines(path, key)):
+    for block in _blocks(texts):
         first = block[0][1]
-        if path.suffix.lower() == ".vtt" and first.split()[0] in NO_CUES:
+        if vtt and first.split()[0] in NO_CUES:
             timed = [number for number, line in block if TIMES.fullmatch(line)]
-            wrong += (f"{key}: {path}:{number}: {UNDIVIDED}" for number in timed)
+            wrong += (f"{where}:{number}: {UNDIVIDED}" for number in timed)
             continue
         # By its number, or any name in VTT.
         named = ARROW not in first and len(block) > 1 and ARROW in block[1][1]
         number, line = block[named]
         times = TIMES.fullmatch(line)
         inside = [n for n, line in block[named + 1 :] if ARROW in line]
-        place = f"{key}: {path}:{number}"
+        place = f"{where}:{number}"
         if times is None:
             wrong.append(
                 f"{place}: expected times such as 00:00:01.000 --> 00:00:02.500 (got {shown(line)})"
             )
         elif inside:
-            wrong.append(f"{key}: {path}:{inside[0]}: {UNDIVIDED}")
+            wrong.append(f"{where}:{inside[0]}: {UNDIVIDED}")
         elif text := plain(" ".join(line for _, line in block[named + 1 :])):
             yield Cue(place, text, _clock(*times.groups()[:4]), _clock(*times.groups()[4:]))
 
@@ -92,6 +126,12 @@ def _clock(hours: str | None, minutes: str, seconds: str, fraction: str) -> floa
     """Return the seconds of a time."""
     whole = 3600 * int(hours or 0) + 60 * int(minutes) + int(seconds)
     return round(whole + float(f"0.{fraction}"), 3)
+
+
+def _spelled_clock(seconds: float) -> str:
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d},{milliseconds:03d}"
 
 
 def _json(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from spark_trainer import steps
 from spark_trainer.config import STEP_SECTIONS, Config
+from spark_trainer.data import corrected as by_hand
 from spark_trainer.data import manifest, meta, parts
+from spark_trainer.data.corrections import HAND, KINDS, Correction
 from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.errors import MachineError, UserError
@@ -16,7 +18,15 @@ from spark_trainer.steps.base import word
 from spark_trainer.steps.promises import settled, withdraw
 from spark_trainer.steps.record import Facts, Record, Status
 
-NAME, VERSION = "manifest", 5
+NAME, VERSION = "manifest", 6
+
+
+def corrected(name: str) -> tuple[str, ...]:
+    """Return what a step, or the manifest, reads of what was corrected by hand."""
+    if name == NAME:
+        return KINDS
+    section = STEP_SECTIONS.get(word(name))
+    return section.CORRECTED if section else ()
 
 
 def fingerprints(config: Config) -> dict[str, str]:
@@ -46,7 +56,8 @@ def part(
     read, entries, gone = tuple(names), [], []
     for video in shard.videos:
         try:
-            entries.append(line(video, {name: settled(layout, video, name) for name in read}))
+            records = {name: settled(layout, video, name) for name in read}
+            entries.append(line(video, records, by_hand.of(layout, video)))
         except MachineError as error:
             gone.append(str(error))
     if gone:
@@ -54,19 +65,23 @@ def part(
     parts.write(marker, entries)
 
 
-def identity(index_digest: str, fingerprint: str) -> str:
-    """Name one manifest: the state of the video folders and every step's fingerprint."""
-    return digest([index_digest, fingerprint])[:16]
+def identity(index_digest: str, fingerprint: str, corrections: str = "") -> str:
+    """Name one manifest: the state of the video folders, every step's fingerprint, corrections."""
+    return digest([index_digest, fingerprint, *filter(None, [corrections])])[:16]
 
 
-def line(video: Video, records: Mapping[str, Record]) -> manifest.Entry:
+def line(
+    video: Video, records: Mapping[str, Record], correction: Correction | None = None
+) -> manifest.Entry:
     """Return one video's line, or the reason why it has none.
 
-    Of a key that several steps know, the value of the first one that has any stands.
+    Of a key that several steps know, the value of the first one that has any stands; what was said
+    by hand stands before all.
 
     Args:
         video: the video.
         records: step -> what it recorded, in pipeline order.
+        correction: what was said by hand.
 
     Raises:
         UserError: a step says something else than its section declares.
@@ -77,6 +92,10 @@ def line(video: Video, records: Mapping[str, Record]) -> manifest.Entry:
             return {"id": video.hash, "step": name, "reason": record.reason, "meta": {}}
         facts = _facts(name, video, record)
         said |= {key: value for key, value in facts.items() if said.get(key) is None}
+    if correction and correction.exclude:
+        return {"id": video.hash, "step": HAND, "reason": correction.exclude.text, "meta": {}}
+    corrected_facts = by_hand.facts(correction) if correction else {}
+    said |= {key: meta.typed(key, fact, meta.KEYS[key]) for key, fact in corrected_facts.items()}
     return {
         "id": video.hash,
         **{key: said.get(key) for key in manifest.PATHS},

@@ -6,6 +6,7 @@ On disk a record is one JSON object. Beside the step's own facts it holds
     why            of status `none`: why there is nothing
     reason         why the video is `rejected`, or why it `failed`; else what the log warns of
     step, version, fingerprint, video    what made it, and of what
+    correction     digest of what was corrected by hand, where the step read any
     content        digest of the files that it promises
     checksum       digest of all the above and of the facts
 """
@@ -54,6 +55,7 @@ class Record:
     version: int = 0
     fingerprint: str = ""
     video: str = ""
+    correction: str = ""
     content: str | None = None
     more: Facts = field(default_factory=dict)
 

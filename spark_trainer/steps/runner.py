@@ -131,6 +131,8 @@ class Job:
             upstream = [promises.settled(self.layout, video, name) for name in self.reads]
         except MachineError as error:
             return record.failed(str(error))
+        if video.correction:  # a person knows what the earlier steps do not
+            return None
         reason = self.step.skips(upstream)
         return None if reason is None else record.nothing(reason)
 
@@ -160,6 +162,7 @@ class Job:
             version=self.step.VERSION,
             fingerprint=self.fingerprint,
             video=video.hash,
+            correction=video.correction,
         )
         stamped.write(self.path(video))
         return stamped

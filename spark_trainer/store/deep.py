@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from spark_trainer import steps
 from spark_trainer.config import Config
-from spark_trainer.data import jsonl
+from spark_trainer.data import corrected, corrections, jsonl
 from spark_trainer.data.files import Broken, canonical_json, digest, file_digest, read_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.joining import named_sources
@@ -52,6 +52,7 @@ class Store:
     layout: Layout
     sources: dict[str, list[str]]  # hash -> names of the files with this content
     folders: dict[str, str]  # hash -> folder below `output_dir`
+    index: Index
 
     @classmethod
     def read(cls, config: Config) -> Self:
@@ -65,8 +66,9 @@ class Store:
         sources = {video: list(names) for video, names in last.sources.items()}
         if not sources:
             raise UserError(f"output_dir: no manifest was built in {layout.root}")
-        index = Index(layout, sources, config)
-        return cls(config, layout, sources, {h: v.folder for h, v in index.videos.items()})
+        index = Index(layout, sources, config, notes=last.notes)
+        folders = {name: video.folder for name, video in index.videos.items()}
+        return cls(config, layout, sources, folders, index)
 
     def findings(self, workers: int | None = None) -> Iterator[Finding]:
         """Yield what is wrong: of videos by their hashes, then of the rest, then of the manifest.
@@ -79,6 +81,7 @@ class Store:
             for found in pool.map(lambda video: list(self._video(video)), videos):
                 yield from found
         yield from self._rest()
+        yield from self._corrections()
         yield from self._manifest()
 
     def _video(self, video: Video) -> Iterator[Finding]:
@@ -136,6 +139,21 @@ class Store:
             if path.name not in ours and not shard:
                 yield _unknown(path)
 
+    def _corrections(self) -> Iterator[Finding]:
+        """Yield what was corrected by hand and can't be read, or is of no video."""
+        for path in corrections.listed(self.config.corrections):
+            try:
+                video = corrections.read(path).video
+            except corrections.Unreadable as error:
+                message = str(error).removeprefix(f"{path}: ")
+                yield Finding("damaged", str(path), message)
+            else:
+                if video not in self.folders:
+                    yield Finding("orphan", str(path), "of no video of the last build")
+        for path in sorted(corrected.copies(self.layout, self.index.notes)):
+            if not path.is_file():
+                yield Finding("missing", str(path), "the last build read it")
+
     def _manifest(self) -> Iterator[Finding]:
         """Yield the lines that say something else than the records do, or of no video."""
         path = self.layout.manifest
@@ -169,10 +187,15 @@ class Store:
             record = step.RECORD.find(step.path(self.layout, video))
             if record is None or record.status is Status.FAILED:
                 return None
-            if record.fingerprint != fingerprints[name]:
+            told = self.index.told_of(video, manifest.corrected(name))
+            if not promises.same(record, told, fingerprints[name]):
                 return None
             records[name] = record
-        made = manifest.line(video, records)
+        try:
+            told = self.index.told_of(video, manifest.corrected(manifest.NAME))
+            made = manifest.line(video, records, corrected.of(self.layout, told))
+        except Broken:
+            return None  # its copy is named as that
         return made | {"meta": named_sources(self.sources[video.hash]) | made["meta"]}
 
 

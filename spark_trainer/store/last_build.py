@@ -3,10 +3,14 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Self
 
 from spark_trainer import steps
+from spark_trainer.data import corrected
 from spark_trainer.data import manifest as entries
+from spark_trainer.data.corrected import Note, Notes
+from spark_trainer.data.corrections import KINDS
 from spark_trainer.data.files import read_json
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.steps import manifest
@@ -22,10 +26,12 @@ class LastBuild:
     Attributes:
         sources: hash -> names of the files with this content.
         steps: those that the manifest read, if it is known.
+        notes: hash -> what was corrected of the video by hand.
     """
 
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     steps: Sequence[str] = ()
+    notes: Mapping[str, Notes] = field(default_factory=dict)
 
     @classmethod
     def find(cls, graph: VideoGraph) -> Self:
@@ -38,13 +44,14 @@ class LastBuild:
         layout = graph.layout
         named = {path.stem for path in layout.marker_folder("join").glob("*.json")}
         listed = layout.settings(manifest.NAME, "*")
-        for settings in listed.parent.glob(listed.name):
+        every = listed.parent.glob(listed.name), layout.index("*").parent.glob("*.json")
+        for settings, index, by_hand in product(*every, ["", *corrected.states(layout)]):
             fingerprint = settings.stem.rpartition(".")[2]
-            for index in layout.index("*").parent.glob("*.json"):
-                if manifest.identity(index.stem, fingerprint) in named:
-                    with contextlib.suppress(*UNREADABLE):
-                        said = read_json(settings, dict)["settings"]
-                        return cls(read_json(index, dict), said["steps"])
+            if manifest.identity(index.stem, fingerprint, by_hand) in named:
+                with contextlib.suppress(*UNREADABLE):
+                    said = read_json(settings, dict)["settings"]
+                    notes = corrected.load(layout, by_hand)
+                    return cls(read_json(index, dict), said["steps"], notes)
         with contextlib.suppress(*UNREADABLE):
             return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
         return cls()
@@ -64,6 +71,16 @@ class LastBuild:
         here = graph.index.sources
         both = self.sources.keys() & here.keys()
         return {v: here[v] for v in sorted(both) if list(self.sources[v]) != list(here[v])}
+
+    def edited(self, graph: VideoGraph) -> dict[str, dict[str, Note | None]]:
+        """Return hash -> kind -> what was corrected by hand since; None of what was taken back."""
+        found: dict[str, dict[str, Note | None]] = {}
+        now = graph.index.notes
+        for video in sorted((self.notes.keys() | now.keys()) & graph.index.sources.keys()):
+            old, new = self.notes.get(video, {}), now.get(video, {})
+            kinds = [kind for kind in KINDS if old.get(kind) != new.get(kind)]
+            found |= {video: {kind: new.get(kind) for kind in kinds}} if kinds else {}
+        return found
 
     def switched_off(self, graph: VideoGraph) -> list[str]:
         """Name the steps that the manifest read, and reads no more."""

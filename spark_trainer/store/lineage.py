@@ -10,6 +10,7 @@ from typing import Any
 from spark_trainer import steps
 from spark_trainer.config import Run
 from spark_trainer.data import forgotten, jsonl, manifest
+from spark_trainer.data.corrections import Correction
 from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
@@ -23,7 +24,8 @@ from spark_trainer.store.clips import Clip
 CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has transcripts by"
 WIDTH = 14  # characters of what stands before a line's facts
 LONGEST = 200  # characters of a fact
-NAMING = ("step", "version", "video", "content", CHECKSUM)  # facts of a record about itself
+# Facts of a record about itself.
+NAMING = ("step", "version", "video", "correction", "content", CHECKSUM)
 
 
 @dataclass(frozen=True)
@@ -149,13 +151,16 @@ def _steps(layout: Layout, fingerprints: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def of_clip(clip: Clip, runs: Runs, layout: Layout) -> dict[str, Any]:
+def of_clip(
+    clip: Clip, runs: Runs, layout: Layout, correction: Correction | None = None
+) -> dict[str, Any]:
     """Tell everything that derives from a video, and every run that saw it.
 
     Args:
         clip: the video.
         runs: all that may have seen it.
         layout: the store.
+        correction: what was said of it by hand.
     """
     gone = forgotten.every(layout).get(clip.hash)
     saw = {run.name: split(run, clip.hash) for run in _seen(runs, clip.hash)}
@@ -165,6 +170,10 @@ def of_clip(clip: Clip, runs: Runs, layout: Layout) -> dict[str, Any]:
         "files": [str(path) for path in clip.files],
         "forgotten": None if gone is None else asdict(gone),
         "manifest": _listed(layout, clip.hash),
+        "corrected": {
+            kind: one.model_dump(mode="json")
+            for kind, one in (correction.said.items() if correction else ())
+        },
         "records": _records(layout, clip.hash),
         "encoded": sum(
             1 for f in clips.encoded(layout, clip.hash) for _ in f.glob("*.safetensors")
@@ -245,6 +254,7 @@ def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _listing("files", said["files"])
     if said["forgotten"]:
         yield "forgotten", str(forgotten.Tombstone(**said["forgotten"]))
+    yield from _listing("corrected", (_edited(*item) for item in said["corrected"].items()))
     yield "manifest", said["manifest"]
     for step, record in said["records"].items():
         yield step, _recorded(record)
@@ -254,6 +264,10 @@ def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _listing("through them", said["through"].values())
     if not said["runs"]:
         yield "seen by", "no run"
+
+
+def _edited(kind: str, one: Mapping[str, Any]) -> str:
+    return f"{kind} by {one['author']} on {one['time']}: {one['text'][:LONGEST]}"
 
 
 def _recorded(record: Mapping[str, Any]) -> str:
