@@ -81,6 +81,11 @@ def run(
         ConfigError: no picture can be captioned with these settings.
         MachineError: the device has stopped working, or a worker process was killed.
     """
+    if not captioner.READS_FRAMES:
+        for number, shown in enumerate(videos):
+            [text] = captioner.caption([captioner.prepare(shown)])
+            yield number, text, 0.0
+        return
     if captioner.SIDE_BY_SIDE:
         at_once = AT_ONCE if batch_size == "auto" else batch_size
         yield from _side_by_side(captioner, videos, at_once, num_workers)

@@ -17,6 +17,7 @@ corrections/<sha256>.json     what was corrected by hand, unless it lies elsewhe
     index/<digest>.json       one state of the video folders
     videos/<sha256>           link to one of the video's sources
     corrected/                corrections as builds read them; see corrected.py
+    labels/ labels.json       labels as builds read them; see labels/kept.py
     seen/<ab>.json            hash -> size and time of that source, as indexed
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
@@ -47,12 +48,14 @@ RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
 class Video:
     """One content: its SHA-256, and the folder below `output_dir` of what derives from it.
 
-    `correction` names what a step reads of what was corrected by hand, if anything was.
+    `correction` names what a step reads of what was corrected by hand, if anything was; `labels`
+    what it reads of the user's files, kind=digest and commas between.
     """
 
     hash: str
     folder: str
     correction: str = ""
+    labels: str = ""
 
     @property
     def bits(self) -> str:
@@ -67,7 +70,8 @@ class Video:
     @property
     def member(self) -> tuple[str, ...]:
         """Return it as it stands in the list of a shard."""
-        return (self.hash, self.folder, *filter(None, [self.correction]))
+        told = (self.correction, self.labels) if self.labels else (self.correction,)
+        return (self.hash, self.folder, *(told if any(told) else ()))
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,14 @@ class Layout:
     @property
     def corrected(self) -> Path:
         return self.state / "corrected"
+
+    @property
+    def labels(self) -> Path:
+        return self.state / "labels"
+
+    @property
+    def labels_cache(self) -> Path:
+        return self.state / "labels.json"
 
     @property
     def index_cache(self) -> Path:
@@ -197,9 +209,9 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        names = ("corrected", "index", "parts", "shards", "taken_back")
+        names = ("corrected", "index", "labels", "parts", "shards", "taken_back")
         # A captioner's lie one folder deeper.
-        trees = (self.state / "settings", self.marker_folder(""))
+        trees = (self.labels, self.state / "settings", self.marker_folder(""))
         below = [
             folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
         ]

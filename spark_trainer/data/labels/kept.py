@@ -1,0 +1,176 @@
+"""The labels as jobs read them: copies in the store, which no edit changes while a build runs.
+
+.spark/labels.json                       what was looked at last, and the state that was found
+.spark/labels/<digest>.json              one state: which videos have labels, a digest of each
+.spark/labels/<kind>/<ab>.<digest>.json  hash -> digest, label and its place, of hashes with ab
+
+Nothing is read again while no file of labels has another size or time.
+"""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from spark_trainer.config import Config
+from spark_trainer.data.files import Broken, digest, read_json, write_json
+from spark_trainer.data.labels import facts
+from spark_trainer.data.labels.gathering import Label, Videos
+from spark_trainer.data.labels.given import CAPTIONED, DIGITS, Given, marked, parsed
+from spark_trainer.data.layout import Layout, Video
+from spark_trainer.data.search import Search
+
+VERSION = 1  # of how labels are read
+STATES, BUCKETS = 20, 2  # that stay beside the newest: a plan may run beside a build
+
+Digests = dict[str, str]  # hash of a video -> digest of what is said of it
+
+
+def collect(
+    config: Config,
+    layout: Layout,
+    search: Search,
+    hashes: Mapping[str, str],
+    sources: Mapping[str, list[str]],
+) -> Given:
+    """Find the labels of a build's videos, and keep them where jobs read them.
+
+    What doesn't fit is said in `search.remarks`.
+
+    Args:
+        config: the validated configuration.
+        layout: paths below `output_dir`.
+        search: the files that were found.
+        hashes: path -> hash.
+        sources: hash -> names.
+
+    Raises:
+        ConfigError, Broken: labels are not there, or can't be read; see `Videos.gather`.
+        OSError: the copies can't be written.
+    """
+    kinds = config.labelled
+    if not kinds:
+        return Given()
+    videos = Videos(config, search, hashes)
+    seen = {
+        kind: {
+            place: [[file.path, file.size, file.mtime_ns] for file in files]
+            for place, files in videos.files(kind).items()
+        }
+        for kind in kinds
+    }
+    chosen = config.labels.model_dump(mode="json"), config.caption.also_labelled
+    key = digest([VERSION, chosen, seen, sources])
+    with contextlib.suppress(FileNotFoundError, Broken, KeyError, TypeError):
+        last = read_json(layout.labels_cache, dict)
+        if last["key"] == key:
+            search.remarks += last["remarks"]
+            return load(layout, last["state"])
+    given, remarks = _gathered(videos, layout, kinds, sources)
+    search.remarks += remarks
+    write_json(layout.labels_cache, {"key": key, "remarks": remarks, "state": given.name})
+    return given
+
+
+def _gathered(
+    videos: Videos, layout: Layout, kinds: Mapping[str, Any], sources: Mapping[str, list[str]]
+) -> tuple[Given, list[str]]:
+    """Read everything, and write what is new of it."""
+    known: dict[str, Digests] = {}
+    keys: dict[str, Any] = {}
+    remarks = list[str]()
+    for kind in kinds:
+        gathered = videos.gather(kind)
+        if kind == "meta":
+            told, said = facts.typed(gathered.found)
+            keys |= told
+            remarks += said
+        elif kind == "questions":
+            keys |= facts.typed_questions(gathered.found)
+        remarks += gathered.remarks(kind, sources)
+        known[kind] = _write(layout, kind, gathered.found)
+    given = Given(marked(known, videos.config), keys)
+    if given and not _state(layout, given.name).is_file():
+        write_json(_state(layout, given.name), given.spelled())
+        _thin(layout.labels.glob("*.json"), STATES)
+    return given, remarks
+
+
+def _write(layout: Layout, kind: str, found: Mapping[str, Label]) -> Digests:
+    """Write the copies of one kind that are not there yet; returns a digest of each label."""
+    known: Digests = {}
+    buckets: dict[str, Digests] = defaultdict(dict)
+    for video, label in sorted(found.items()):
+        buckets[video[:2]][video] = known[video] = digest(label.content)[:DIGITS]
+    for beginning, bucket in buckets.items():
+        path = layout.labels / kind / f"{beginning}.{digest(bucket)[:DIGITS]}.json"
+        if not path.is_file():
+            write_json(path, {video: [named, *found[video]] for video, named in bucket.items()})
+            _thin(path.parent.glob(f"{beginning}.*.json"), BUCKETS)
+    return known
+
+
+def _thin(paths: Iterator[Path], most: int) -> None:
+    """Remove all files but the newest ones."""
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)[: -most - 1]:
+        path.unlink(missing_ok=True)
+
+
+def _state(layout: Layout, named: str) -> Path:
+    return layout.labels / f"{named}.json"
+
+
+def load(layout: Layout, named: str) -> Given:
+    """Read a state.
+
+    Raises:
+        Broken: it is damaged.
+        FileNotFoundError: it is gone.
+    """
+    if not named:
+        return Given()
+    path = _state(layout, named)
+    said = read_json(path, dict)
+    try:
+        given = Given(dict(said["known"]), dict(said["keys"]))
+    except (KeyError, TypeError, ValueError):
+        given = Given()
+    if given.name != named:
+        path.unlink(missing_ok=True)
+        raise Broken(path, "not the labels that its name stands for")
+    return given
+
+
+def states(layout: Layout) -> list[str]:
+    """Name the states that are kept."""
+    return [path.stem for path in layout.labels.glob("*.json")]
+
+
+def find(layout: Layout, video: Video, kind: str) -> Label | None:
+    """Read a label of a video as its step was told of it; None where there is none of this kind.
+
+    Raises:
+        Broken: the copy is gone or damaged; the next call writes it again.
+    """
+    wanted = parsed(video.labels).get(kind)
+    if wanted is None or kind == CAPTIONED:
+        return None
+    paths = (layout.labels / kind).glob(f"{video.hash[:2]}.*.json")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        with contextlib.suppress(Broken, FileNotFoundError, KeyError, ValueError):
+            named, content, place = _bucket(path)[video.hash]
+            if named == wanted == digest(content)[:DIGITS]:
+                return Label(content, place)
+    layout.labels_cache.unlink(missing_ok=True)
+    for path in (layout.labels / kind).glob(f"{video.hash[:2]}.*.json"):
+        path.unlink(missing_ok=True)
+    where = layout.labels / kind
+    raise Broken(where, f"it lacks the label of {video.hash}; the next call writes it again")
+
+
+@lru_cache(maxsize=64)
+def _bucket(path: Path) -> dict[str, tuple[str, Any, str]]:
+    """Read copies, once for all videos in them."""
+    return dict(read_json(path, dict))
