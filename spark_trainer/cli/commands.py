@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from spark_trainer import config
-from spark_trainer.cli import flags
+from spark_trainer.cli import flags, hand
 from spark_trainer.errors import UserError
 from spark_trainer.system import log
 
@@ -212,6 +212,8 @@ def gallery(options: argparse.Namespace) -> int:
     from spark_trainer.data.layout import Layout
     from spark_trainer.report import gallery as pages
 
+    if options.serve:
+        return hand.serve(options)
     if options.marker:
         withdraw(options.marker)
     path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
@@ -237,6 +239,7 @@ def gallery_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--marker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
+    hand.serve_flags(parser)
 
 
 def runs(options: argparse.Namespace) -> int:

@@ -105,11 +105,12 @@ def copy(layout: Layout, video: str, named: str) -> Path:
 def copies(layout: Layout, known: Mapping[str, Notes]) -> set[Path]:
     """Name all that `write` wrote."""
     named = {
-        copy(layout, video, name(said, kinds))
+        copy(layout, video, named)
         for video, said in known.items()
         for kinds in read_together()
+        if (named := name(said, kinds))
     }
-    return named | {layout.corrected / f"{state(known)}.json"}
+    return named | {layout.corrected / f"{state(known)}.json"} if known else set()
 
 
 def load(layout: Layout, named: str) -> dict[str, Notes]:

@@ -30,11 +30,22 @@ NAME = re.compile(r"([0-9a-f]{64})\.json")
 NO_TEXT = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # halves of characters among them
 
 
-def _is_text(text: str) -> str:
-    text = text.strip()
-    if sign := NO_TEXT.search(text):
-        raise PydanticCustomError("text", "text without U+{code}", {"code": f"{ord(sign[0]):04X}"})
-    return text
+def _text(most: int, least: int = 1) -> AfterValidator:
+    """Make the check of a text of so many characters, which strips it."""
+
+    def check(text: str) -> str:
+        text = text.strip()
+        if sign := NO_TEXT.search(text):
+            code = f"{ord(sign[0]):04X}"
+            raise PydanticCustomError("text", "text without U+{code}", {"code": code})
+        if len(text) < least:
+            raise PydanticCustomError("text", "text that is not empty")
+        if len(text) > most:
+            many = {"most": f"{most:,}"}
+            raise PydanticCustomError("text", "text of at most {most} characters", many)
+        return text
+
+    return AfterValidator(check)
 
 
 def _is_time(text: str) -> str:
@@ -45,9 +56,9 @@ def _is_time(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_is_text)]
-Line = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
-Words = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=100_000)]
+Line = Annotated[str, _text(most=1000)]
+Words = Annotated[str, _text(most=100_000)]
+Speech = Annotated[str, _text(most=2_000_000, least=0)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -87,7 +98,7 @@ class Segment(Section):
 class Spoken(Signed):
     """What is said in a video, as a whole and in segments where times are known; may be nothing."""
 
-    text: Annotated[Text, StringConstraints(max_length=2_000_000)]
+    text: Speech
     segments: tuple[Segment, ...] = ()
 
 

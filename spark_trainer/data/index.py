@@ -126,16 +126,11 @@ class Index:
                 is left out where something was said of it: nothing says how it is now.
             kinds: that the step reads.
         """
-        plain = not any(video.correction or video.labels for video in shard.videos)
-        if plain and not self._says(shard, kinds):
+        if shard.plain and not self._says(kinds):
             return shard
         key = (shard.name, (*kinds,))
         if key not in self._corrected:
-            here = (
-                one
-                for one in shard.videos
-                if not (one.correction or one.labels) or one.hash in self.sources
-            )
+            here = [one for one in shard.videos if one.plain or one.hash in self.sources]
             told = Shard(shard.bits, tuple(self.told_of(video, kinds) for video in here))
             self._corrected[key] = self._named_shards.setdefault(told.name, told)
         return self._corrected[key]
@@ -144,13 +139,12 @@ class Index:
         """Return a video as a step knows it, to which these kinds matter."""
         correction = corrected.name(self.notes.get(video.hash, {}), kinds)
         labels = self.labels.of(video.hash, kinds)
-        return replace(video, correction=correction, labels=labels)
+        same = (correction, labels) == (video.correction, video.labels)
+        return video if same else replace(video, correction=correction, labels=labels)
 
-    def _says(self, shard: Shard, kinds: Sequence[str]) -> bool:
-        """Tell whether something of these kinds is said of a video of a shard."""
-        every = [self.labels.known[kind] for kind in kinds if self.labels.known.get(kind)]
-        said = [*every, self.notes] if self.notes else every
-        return any(video.hash in one for video in shard.videos for one in said)
+    def _says(self, kinds: Sequence[str]) -> bool:
+        """Tell whether something of these kinds is said of any video."""
+        return bool(self.notes) or any(self.labels.known.get(kind) for kind in kinds)
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
         """Return the marker that says that `step` is done for `shard`, or its path to be.

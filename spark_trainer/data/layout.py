@@ -68,6 +68,11 @@ class Video:
         return f"{int(named, 16):0256b}"
 
     @property
+    def plain(self) -> bool:
+        """Tell whether nothing is said of it, by hand or in the user's files."""
+        return not (self.correction or self.labels)
+
+    @property
     def member(self) -> tuple[str, ...]:
         """Return it as it stands in the list of a shard."""
         told = (self.correction, self.labels) if self.labels else (self.correction,)
@@ -85,6 +90,11 @@ class Shard:
     def name(self) -> str:
         """`<bits>.<digest of the members>`: another member is another shard name."""
         return f"b{self.bits}.{digest(self.members)[:16]}"
+
+    @cached_property
+    def plain(self) -> bool:
+        """Tell whether nothing is said of its videos, by hand or in the user's files."""
+        return all(video.plain for video in self.videos)
 
     @property
     def members(self) -> list[tuple[str, ...]]:

@@ -11,8 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from spark_trainer.data import manifest
+from spark_trainer.data.corrections import HAND
 from spark_trainer.data.files import replacing
 from spark_trainer.data.layout import Layout, frame_name
+from spark_trainer.report.served import Served
 
 FRAMES = 12  # shown of a video
 HEIGHT_PX = 120
@@ -53,7 +55,28 @@ class Video:
 def write(manifest_path: Path, page: Path, limit: int) -> int:
     """Write the page, and return how many videos it shows.
 
+    Raises:
+        ValueError: a line is not a valid entry.
+    """
+    base = Path(os.path.relpath(manifest_path.resolve().parent, page.resolve().parent))
+    html, count = render(manifest_path, base, limit)
+    with replacing(page) as temporary:
+        temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
+    return count
+
+
+def render(
+    manifest_path: Path, base: Path, limit: int, served: Served | None = None
+) -> tuple[str, int]:
+    """Return the page, and how many videos it shows.
+
     Videos come by rising agreement of their captioners; else in the manifest's order.
+
+    Args:
+        manifest_path: the manifest.
+        base: the way from the page to the manifest's folder.
+        limit: most videos to show.
+        served: to whom it is served; None of a page that is a file.
 
     Raises:
         ValueError: a line is not a valid entry.
@@ -65,20 +88,19 @@ def write(manifest_path: Path, page: Path, limit: int) -> int:
     rejected = _Counted(manifest.rejected(Layout(manifest_path.parent).rejected))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = resources.files("spark_trainer.report").joinpath("gallery.html")
-    base = Path(os.path.relpath(manifest_path.resolve().parent, page.resolve().parent))
     folder = manifest_path.parent
     html = environment.from_string(template.read_text(encoding="utf-8")).render(
         name=manifest_path.resolve().parent.name,
-        videos=[_video(entry, folder, base) for entry in chosen],
+        videos=[_video(entry, folder, None if served else base) for entry in chosen],
+        served=served,
+        by_hand=HAND,
         total=counted.seen,
         ranked=any(_agreement(entry) < inf for entry in chosen),
         rejected=heapq.nsmallest(limit, rejected, key=lambda entry: str(entry.get("source_path"))),
         total_rejected=rejected.seen,
         height_px=HEIGHT_PX,
     )
-    with replacing(page) as temporary:
-        temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
-    return len(chosen)
+    return html, len(chosen)
 
 
 class _Counted:
@@ -99,7 +121,8 @@ def _agreement(entry: manifest.Entry) -> float:
     return inf if agreement is None else float(agreement)
 
 
-def _video(entry: manifest.Entry, folder: Path, base: Path) -> Video:
+def _video(entry: manifest.Entry, folder: Path, base: Path | None) -> Video:
+    """Describe a video; without the way to its files, they are asked for by its id."""
     meta = entry["meta"]
     frames = _frames(entry, folder)
     count = min(FRAMES, len(frames))
@@ -108,7 +131,11 @@ def _video(entry: manifest.Entry, folder: Path, base: Path) -> Video:
     if meta.get("width") and meta.get("height"):
         width_px = round(HEIGHT_PX * meta["width"] / meta["height"])
     shown = [
-        Frame(quote(os.fsencode(base / path)), "" if time is None else _clock(time), width_px)
+        Frame(
+            quote(os.fsencode(base / path if base else f"frame/{entry['id']}/{path.name}")),
+            "" if time is None else _clock(time),
+            width_px,
+        )
         for path, time in spread
     ]
     duration = _clock(meta["duration"]) if meta.get("duration") is not None else ""
@@ -131,10 +158,9 @@ def _captions(meta: dict[str, Any]) -> list[Caption]:
     """List the selected caption, then the others by their captioners' names."""
     chosen = meta.get("captioner")
     every: dict[str, dict[str, Any]] = dict(meta.get("captions") or {})
-    if not every and meta.get("caption") is not None:
-        every = {
-            chosen or "caption": {"caption": meta["caption"], "model": meta.get("captioner_model")}
-        }
+    if chosen not in every and meta.get("caption") is not None:
+        said = {"caption": meta["caption"], "model": meta.get("captioner_model")}
+        every = {chosen or "caption": said} | every
     captions = [
         Caption(name, said.get("model"), said["caption"], said.get("score"), name == chosen)
         for name, said in every.items()

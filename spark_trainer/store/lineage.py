@@ -25,7 +25,7 @@ CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has tr
 WIDTH = 14  # characters of what stands before a line's facts
 LONGEST = 200  # characters of a fact
 # Facts of a record about itself.
-NAMING = ("step", "version", "video", "correction", "content", CHECKSUM)
+NAMING = ("step", "version", "video", "correction", "labels", "content", CHECKSUM)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Nothing is read again while no file of labels has another size or time.
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -100,16 +100,25 @@ def _gathered(
 
 def _write(layout: Layout, kind: str, found: Mapping[str, Label]) -> Digests:
     """Write the copies of one kind that are not there yet; returns a digest of each label."""
-    known: Digests = {}
-    buckets: dict[str, Digests] = defaultdict(dict)
-    for video, label in sorted(found.items()):
-        buckets[video[:2]][video] = known[video] = digest(label.content)[:DIGITS]
-    for beginning, bucket in buckets.items():
-        path = layout.labels / kind / f"{beginning}.{digest(bucket)[:DIGITS]}.json"
+    known = {video: digest(label.content)[:DIGITS] for video, label in sorted(found.items())}
+    for beginning, bucket in _buckets(known).items():
+        path = _copies(layout, kind, beginning, bucket)
         if not path.is_file():
             write_json(path, {video: [named, *found[video]] for video, named in bucket.items()})
             _thin(path.parent.glob(f"{beginning}.*.json"), BUCKETS)
     return known
+
+
+def _buckets(known: Mapping[str, str]) -> dict[str, Digests]:
+    """Divide videos by the beginnings of their hashes."""
+    buckets: dict[str, Digests] = defaultdict(dict)
+    for video, named in known.items():
+        buckets[video[:2]][video] = named
+    return buckets
+
+
+def _copies(layout: Layout, kind: str, beginning: str, bucket: Digests) -> Path:
+    return layout.labels / kind / f"{beginning}.{digest(bucket)[:DIGITS]}.json"
 
 
 def _thin(paths: Iterator[Path], most: int) -> None:
@@ -141,6 +150,22 @@ def load(layout: Layout, named: str) -> Given:
         path.unlink(missing_ok=True)
         raise Broken(path, "not the labels that its name stands for")
     return given
+
+
+def unused(layout: Layout, given: Sequence[Given]) -> set[Path]:
+    """Return the copies that none of these states reads."""
+    used = {_state(layout, one.name) for one in given}
+    for one in given:
+        for kind, known in one.known.items():
+            used |= {_copies(layout, kind, *bucket) for bucket in _buckets(known).items()}
+    return {*layout.labels.rglob("*.json")} - used
+
+
+def holding(layout: Layout, video: str) -> Iterator[Path]:
+    """Yield the copies that may hold what is said of a video, and what tells that they are."""
+    yield from layout.labels.glob(f"*/{video[:2]}.*.json")
+    yield from layout.labels.glob("*.json")
+    yield layout.labels_cache
 
 
 def states(layout: Layout) -> list[str]:
