@@ -82,9 +82,9 @@ def run(
         MachineError: the device has stopped working, or a worker process was killed.
     """
     if not captioner.READS_FRAMES:
-        for number, shown in enumerate(videos):
-            [text] = captioner.caption([captioner.prepare(shown)])
-            yield number, text, 0.0
+        for place, shown in enumerate(videos):
+            [said] = captioner.caption([captioner.prepare(shown)])
+            yield place, said, 0.0
         return
     if captioner.SIDE_BY_SIDE:
         at_once = AT_ONCE if batch_size == "auto" else batch_size

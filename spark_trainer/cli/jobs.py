@@ -21,9 +21,7 @@ def step(options: argparse.Namespace) -> int:
     if options.shard:
         videos = layout.read_shard(options.shard)
     else:
-        video = Video(
-            options.video, options.folder, options.correction or "", options.labels or ""
-        )
+        video = Video(options.video, options.folder, options.correction or "", options.labels or "")
         videos = Shard(video.bits, (video,))
     settings = steps.load(job["step"]).SETTINGS(**job["settings"])
     context = Context(layout, settings, options.threads, options.gpus or 0)

@@ -24,8 +24,8 @@ class Labels(Section):
     )
     transcripts: PathTexts = Field(
         BESIDE,
-        description="Where the transcriber `sidecar` finds transcripts: `beside` the videos as SRT, "
-        f"VTT or whisperX's JSON, {WHERE}.",
+        description="Where the transcriber `sidecar` finds transcripts: `beside` the videos as "
+        f"SRT, VTT or whisperX's JSON, {WHERE}.",
     )
     meta: PathTexts | None = Field(
         None,

@@ -13,7 +13,7 @@ CT2 = "ct2"  # folder in `final/` of what faster-whisper reads
 def run_of(transcript: Transcript) -> str | None:
     """Return the run whose model transcribes; None where it is none of this configuration."""
     model = transcript.whisper_model
-    heard = transcript.enabled and transcript.model_backend is not None
+    heard = transcript.enabled and transcript.model_backend
     named = heard and model.startswith(TRAINED)
     return model.removeprefix(TRAINED) if named else None
 

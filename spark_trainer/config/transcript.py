@@ -1,6 +1,6 @@
 """Speech to text."""
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,8 +26,7 @@ _CODES = (
 )
 WHISPER_LANGUAGES = frozenset(_CODES.split())
 
-ModelBackend = Literal["openai-whisper", "faster-whisper"]
-Backend = Literal["sidecar", ModelBackend]
+Backend = Literal["openai-whisper", "faster-whisper", "sidecar"]
 
 TRAINED = "run:"  # before the name of a run, or the place of its model
 
@@ -137,12 +136,12 @@ class Transcript(StepSection):
         return GIVEN in self._backends
 
     @property
-    def model_backend(self) -> ModelBackend | None:
-        """Return what runs Whisper; None where nothing does."""
-        return next((one for one in self._backends if one in get_args(ModelBackend)), None)
+    def model_backend(self) -> str:
+        """Return what runs Whisper; no text where nothing does."""
+        return next((one for one in self._backends if one != GIVEN), "")
 
     @property
-    def _backends(self) -> tuple[Any, ...]:
+    def _backends(self) -> tuple[str, ...]:
         return self.backend if isinstance(self.backend, tuple) else (self.backend,)
 
     def results(self) -> dict[str, Any]:
@@ -150,7 +149,7 @@ class Transcript(StepSection):
 
         A list has the fingerprint of its model: which videos have a transcript is told of each.
         """
-        if self.model_backend is None:
+        if not self.model_backend:
             return {"enabled": self.enabled, "backend": GIVEN}
         return super().results() | {"backend": self.model_backend}
 

@@ -73,7 +73,9 @@ def part(
     for video in shard.videos:
         try:
             records = {name: settled(layout, video, name) for name in read}
-            entries.append(line(video, records, by_hand.of(layout, video), told(layout, video, keys)))
+            entries.append(
+                line(video, records, by_hand.of(layout, video), told(layout, video, keys))
+            )
         except MachineError as error:
             gone.append(str(error))
     if gone:

@@ -136,7 +136,7 @@ def _transcribed(
     def listen(track: Track) -> Sound | TranscriptRecord | str | Exception:
         if track.number is None and (said := kept.find(context.layout, track.video, LABELS)):
             return as_given(said)
-        if settings.model_backend is None:
+        if not settings.model_backend:
             return sidecar.NONE
         if why := _silent(track.audio, settings):
             return why

@@ -14,7 +14,7 @@ from typing import Any
 from spark_trainer import steps
 from spark_trainer.data import corrected, encoded, manifest
 from spark_trainer.data.files import Broken, read_json
-from spark_trainer.data.labels import kept
+from spark_trainer.data.labels.kept import unused
 from spark_trainer.data.layout import SEALED, Layout, Video
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
@@ -175,7 +175,7 @@ def _state(reach: Reach) -> Iterator[Found]:
     }
     for path in sorted({*layout.corrected.glob("*.json")} - by_hand):
         yield kind, path
-    for path in sorted(kept.unused(layout, [graph.index.labels for graph in reach.graphs])):
+    for path in sorted(unused(layout, [graph.index.labels for graph in reach.graphs])):
         yield kind, path
     for path in sorted(layout.settings("", "").parent.rglob("*.json")):
         if not _named_by_a_run(reach, path):

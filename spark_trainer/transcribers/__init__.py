@@ -132,7 +132,8 @@ def load(settings: Transcript, device: str = "cpu", threads: int = 1) -> Transcr
             raise
         if is_out_of_memory(error):
             raise too_small(settings) from error
-        where = f"transcript.whisper_model: {settings.model_backend} can't load {settings.whisper_model}"
+        backend, model_name = settings.model_backend, settings.whisper_model
+        where = f"transcript.whisper_model: {backend} can't load {model_name}"
         raise models.unusable(f"{where}: {error}", error) from error
     return loaded
 

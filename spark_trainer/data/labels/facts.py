@@ -87,4 +87,3 @@ def _value(value: Any, kind: ValueType) -> Any:
     if kind == "text" and not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     return float(value) if kind == "number" else value
-

@@ -39,9 +39,7 @@ class Named:
         }
         if self._whole:
             common = {
-                one: count
-                for one, count in common.items()
-                if count == min(len(parts), len(one[1]))
+                one: count for one, count in common.items() if count == min(len(parts), len(one[1]))
             }
         most = max(common.values(), default=0)
         best = {video for (video, _), count in common.items() if count == most}

@@ -147,7 +147,9 @@ def _at_hub(named: str, key: str) -> Iterator[Row]:
         said = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{key}: {HUB}{named}: {said}") from None
     for split, data in splits.items():
-        shown_columns = [n for n, kind in data.features.items() if isinstance(kind, Audio | Image | Video)]
+        shown_columns = [
+            n for n, kind in data.features.items() if isinstance(kind, Audio | Image | Video)
+        ]
         for column in shown_columns:
             data = data.cast_column(column, type(data.features[column])(decode=False))
         for number, row in enumerate(data):
