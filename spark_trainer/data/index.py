@@ -69,7 +69,7 @@ class Index:
     @property
     def snapshot(self) -> str:
         """Return what `load` takes: the names of the three states."""
-        return f"{self.digest}.{self.corrected}.{self.labels.name}"
+        return f"{self.digest}.{self.corrected}.{self.labels.name}".rstrip(".")
 
     @cached_property
     def videos(self) -> dict[str, Video]:
@@ -271,7 +271,7 @@ def load(config: Config, snapshot: str) -> Index:
         ConfigError: it is gone or broken.
     """
     layout = Layout(Path(config.output_dir))
-    index_digest, by_hand, labelled = snapshot.split(".")
+    index_digest, by_hand, labelled = [*snapshot.split("."), "", ""][:3]
     path = layout.index(index_digest)
     if not _whole(path, index_digest):
         raise ConfigError(f"{path}: missing or broken; run snakemake again")

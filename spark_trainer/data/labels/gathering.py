@@ -53,6 +53,7 @@ class Gathered:
 
 def _line(what: str, named: list[str]) -> Iterator[str]:
     if named:
+        named = [one if one.isprintable() else ascii(one) for one in named]
         more = f" and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
         yield f"{what}: {len(named):,} ({'; '.join(named[:SHOWN])}{more})"
 

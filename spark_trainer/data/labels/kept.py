@@ -123,7 +123,7 @@ def _copies(layout: Layout, kind: str, beginning: str, bucket: Digests) -> Path:
 
 def _thin(paths: Iterator[Path], most: int) -> None:
     """Remove all files but the newest ones."""
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)[: -most - 1]:
+    for path in sorted(paths, key=_written)[: -most - 1]:
         path.unlink(missing_ok=True)
 
 
@@ -182,20 +182,25 @@ def find(layout: Layout, video: Video, kind: str) -> Label | None:
     wanted = parsed(video.labels).get(kind)
     if wanted is None or kind == CAPTIONED:
         return None
-    paths = (layout.labels / kind).glob(f"{video.hash[:2]}.*.json")
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    copies = [*(layout.labels / kind).glob(f"{video.hash[:2]}.*.json")]
+    for path in sorted(copies, key=_written, reverse=True):
         with contextlib.suppress(Broken, FileNotFoundError, KeyError, ValueError):
-            named, content, place = _bucket(path)[video.hash]
+            named, content, place = _bucket(path, _written(path))[video.hash]
             if named == wanted == digest(content)[:DIGITS]:
                 return Label(content, place)
-    layout.labels_cache.unlink(missing_ok=True)
-    for path in (layout.labels / kind).glob(f"{video.hash[:2]}.*.json"):
+    for path in (layout.labels_cache, *copies):
         path.unlink(missing_ok=True)
-    where = layout.labels / kind
-    raise Broken(where, f"it lacks the label of {video.hash}; the next call writes it again")
+    why = f"no label of {video.hash} there; the next call writes it again"
+    raise Broken(layout.labels / kind, why)
+
+
+def _written(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # removed by a call beside this one
+        return path.stat().st_mtime_ns
+    return 0
 
 
 @lru_cache(maxsize=64)
-def _bucket(path: Path) -> dict[str, tuple[str, Any, str]]:
+def _bucket(path: Path, written: int) -> dict[str, tuple[str, Any, str]]:
     """Read copies, once for all videos in them."""
     return dict(read_json(path, dict))

@@ -83,10 +83,13 @@ def _of_json(path: Path, key: str) -> Iterator[Row]:
             values = value if isinstance(value, dict) else {"caption": value}
             yield Row(place, {"path": name} | values)
         return
-    for where, row in questions.rows(path):
-        wrong = ValueError(f"expected an object (got {shown(row)})")
-        right = isinstance(row, dict | ValueError)
-        yield Row(f"{key}: {where}", row if right else wrong)
+    try:
+        for where, row in questions.rows(path):
+            right = isinstance(row, dict | ValueError)
+            wrong = None if right else ValueError(f"expected an object (got {shown(row)})")
+            yield Row(f"{key}: {where}", wrong or row)
+    except Broken as error:
+        raise Broken(f"{key}: {error}") from None
 
 
 def _mapping(path: Path, key: str) -> dict[str, Any] | None:

@@ -98,7 +98,7 @@ def test_one_file_beside_two_videos(folder: Folder) -> None:
 
 WRONG_FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b" \n", "the file is empty"),
-    "binary": (b"\x7fELF\x02\x01\x01\x00", "1: the file is UTF-16"),
+    "binary": (b"\x7fELF\x02\x01\x01\x00", "line 1: it holds U+007F"),
     "other bytes": (b"A dog\x00\x01\xff", "1: no UTF-8: byte 0xff at column 8"),
     "Latin": ("First\nÜber".encode("latin-1"), "2: no UTF-8: byte 0xdc at column 1"),
     "UTF-16": ("A dog.".encode("utf-16"), "1: the file is UTF-16; expected UTF-8"),

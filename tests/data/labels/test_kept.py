@@ -74,7 +74,6 @@ def test_copies_that_are_lost_are_written_again(folder: Folder) -> None:
     found = folder.index()
     [copy] = found.layout.labels.glob("captions/*.json")
     copy.write_text("{}")
-    kept._bucket.cache_clear()
     [video] = found.labels.known["captions"]
     told = Video(video, video, labels=found.labels.of(video, ("captions",)))
     with pytest.raises(Broken, match="the next call writes it again"):
