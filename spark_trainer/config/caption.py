@@ -206,5 +206,7 @@ class Caption(_Captioning, StepSection):
             own = self.backends.get(name, {})
             where = f"backends.{name}" if own else ""
             keys = over(shared, own) | {"captioner_backend": name}
+            if name == GIVEN:  # what models share is none of its own
+                keys = {key: value for key, value in keys.items() if key not in CHECKPOINT_KEYS}
             found[name] = validated(Captioning, keys, where)
         return found

@@ -11,6 +11,7 @@ from typing import Self
 
 from spark_trainer.data.files import Broken, read_json, write_json
 from spark_trainer.data.layout import Layout
+from spark_trainer.data.search import Search
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,17 @@ def every(layout: Layout) -> dict[str, Tombstone]:
     """
     found = map(Tombstone.read, sorted(layout.forgotten.glob("*.json")))
     return {one.video: one for one in found}
+
+
+def leave_out(layout: Layout, search: Search, hashes: dict[str, str]) -> set[str]:
+    """Take what is not to be seen again out of what was found; returns the hashes of all such.
+
+    Raises:
+        Broken: it can't be told which these are.
+    """
+    gone = every(layout)
+    for file in search.files:
+        if why := gone.get(hashes[file.path]):
+            search.forgotten[file] = str(why)
+    search.files = [file for file in search.files if file not in search.forgotten]
+    return set(gone)

@@ -222,7 +222,7 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     search = find(config)
     cache = hashing.read_cache(layout.index_cache)
     hashes = hashing.hashes(config.index, search, cache, progress)
-    gone = _leave_out_forgotten(layout, search, hashes)
+    gone = forgotten.leave_out(layout, search, hashes)
     by_hand = corrections.every(config.corrections)
     emptied.refuse(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
@@ -291,17 +291,3 @@ def open_index(config: Config, main_process: bool) -> Index:
         print(line, file=sys.stderr)
     os.environ[SNAPSHOT_VARIABLE] = index.snapshot
     return index
-
-
-def _leave_out_forgotten(layout: Layout, search: Search, hashes: dict[str, str]) -> set[str]:
-    """Take what is not to be seen again out of what was found; returns the hashes of all such.
-
-    Raises:
-        Broken: it can't be told which these are.
-    """
-    gone = forgotten.every(layout)
-    for file in search.files:
-        if why := gone.get(hashes[file.path]):
-            search.forgotten[file] = str(why)
-    search.files = [file for file in search.files if file not in search.forgotten]
-    return set(gone)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from spark_trainer.config import ConfigError
 from spark_trainer.config.labels import HUB
-from spark_trainer.data import questions
+from spark_trainer.data import models, questions
 from spark_trainer.data.jsonl import UTF8, Broken, shown
 from spark_trainer.data.plain import Text, separated
 
@@ -39,6 +39,7 @@ def rows(where: str, key: str) -> Iterator[Row]:
 
     Raises:
         ConfigError: it is not there, is none that can be read, or needs a package.
+        MachineError: the hub or the network fails.
         Broken: it is no such file as its ending says.
     """
     if where.startswith(HUB):
@@ -148,7 +149,7 @@ def _at_hub(named: str, key: str) -> Iterator[Row]:
         splits = load_dataset(name, revision=revision or None)
     except Exception as error:  # of the hub, the network, or a data set that can't be read
         said = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{key}: {HUB}{named}: {said}") from None
+        raise models.unusable(f"{key}: {HUB}{named}: {said}", error) from None
     for split, data in splits.items():
         shown_columns = [
             n for n, kind in data.features.items() if isinstance(kind, Audio | Image | Video)

@@ -55,6 +55,16 @@ def test_a_table_of_columns(folder: Folder) -> None:
         folder.index(captions="data")
 
 
+def test_a_data_set_as_the_hub_has_it(folder: Folder, monkeypatch: Any) -> None:
+    """`datasets` takes a folder for an id; a video's column is not decoded."""
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder.root / "cache")
+    folder.write("hub/metadata.csv", "file_name,text\ndog.mp4,A dog.\n")
+    folder.write("hub/dog.mp4", "dog.mp4")
+    found = folder.index(captions=f"hub:{folder.root}/hub")
+    assert folder.said(found, "captions") == {"dog.mp4": "A dog."}
+
+
 def test_files_beside_videos(folder: Folder) -> None:
     folder.write("videos/dog.txt", "\ufeffA dog,\r\nwhite.\r\n")
     folder.write("videos/talks/one.mp4.txt", "One.")
