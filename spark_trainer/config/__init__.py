@@ -73,7 +73,7 @@ class Config(Section):
     corrections_dir: ResultText | None = Field(
         None,
         description="Folder for what is corrected by hand; without it `corrections` in output_dir. "
-        "It is yours: no build writes there.",
+        "It is yours, and has to be there: no build writes into it.",
     )
     deterministic_layout: bool = Field(
         True,

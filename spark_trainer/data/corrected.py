@@ -15,7 +15,7 @@ from typing import Any
 from spark_trainer.config import STEP_SECTIONS
 from spark_trainer.data import corrections
 from spark_trainer.data.corrections import HAND, KINDS, Correction, Signed
-from spark_trainer.data.files import Broken, digest, read_json, write_json
+from spark_trainer.data.files import Broken, digest, flush, read_json, write_json
 from spark_trainer.data.layout import Layout, Video
 
 DIGITS = 16
@@ -82,11 +82,13 @@ def learnt(known: Mapping[str, Notes]) -> dict[str, dict[str, str]]:
 
 def write(layout: Layout, found: Mapping[str, Correction], known: Mapping[str, Notes]) -> None:
     """Write the copies that are not there yet, then the state that names them."""
-    there = {path.name for path in layout.corrected.glob("*.json")}
+    there, new = {path.name for path in layout.corrected.glob("*.json")}, list[Path]()
     for video, correction in found.items():
         for kinds in read_together():
             if (named := name(known[video], kinds)) and f"{video}.{named}.json" not in there:
-                write_json(copy(layout, video, named), correction.only(kinds).spelled())
+                new.append(copy(layout, video, named))
+                write_json(new[-1], correction.only(kinds).spelled(), flushed=False)
+    flush(new)
     if known and f"{state(known)}.json" not in there:
         write_json(layout.corrected / f"{state(known)}.json", _spelled(known))
 

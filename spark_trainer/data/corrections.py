@@ -197,6 +197,10 @@ def listed(folder: Path) -> list[Path]:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        if folder.exists():
+            raise Unreadable(f"{folder}: expected a folder of corrections") from None
+        return []
     visible = (name for name in names if not name.startswith("."))
     return [folder / name for name in sorted(visible) if name.endswith(".json")]
 

@@ -223,6 +223,8 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     cache = hashing.read_cache(layout.index_cache)
     hashes = hashing.hashes(config.index, search, cache, progress)
     gone = forgotten.leave_out(layout, search, hashes)
+    if config.corrections_dir and not config.corrections.is_dir():
+        raise ConfigError(f"corrections_dir: no such folder: {config.corrections}")
     by_hand = corrections.every(config.corrections)
     emptied.refuse(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)

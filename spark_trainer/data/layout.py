@@ -75,8 +75,10 @@ class Video:
     @property
     def member(self) -> tuple[str, ...]:
         """Return it as it stands in the list of a shard."""
-        told = (self.correction, self.labels) if self.labels else (self.correction,)
-        return (self.hash, self.folder, *(told if any(told) else ()))
+        plain = (self.hash, self.folder)
+        if self.labels:
+            return (*plain, self.correction, self.labels)
+        return (*plain, self.correction) if self.correction else plain
 
 
 @dataclass(frozen=True)

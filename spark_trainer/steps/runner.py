@@ -101,6 +101,9 @@ class Job:
         name, layout, bits = self.step.name, self.layout, self.shard.bits
         if due or marker:
             promises.withdraw(layout.marker_folder(name), bits, self.fingerprint, keep=marker)
+        if not marker:
+            for video in due:
+                promises.withdraw_uncorrected(layout, name, video)
         before = {video: self.step.RECORD.find(self.path(video)) for video in due}
         if not all(promises.same(made, video, self.fingerprint) for video, made in before.items()):
             promises.withdraw_downstream(layout, name, bits)

@@ -118,6 +118,7 @@ def of_run(run: RunFolder, runs: Runs, layout: Layout) -> dict[str, Any]:
         "made_by": _steps(layout, launched.get("versions") or {}),
         "captions": _counted(said, "captioner", "captioner_model"),
         "transcripts": _counted(said, "transcriber_model"),
+        "corrected": _by_hand(said),
         **{key: said.get(key) for key in ("spark_trainer", "code", "python", "packages")},
         "code_diff": str(run.code_diff) if run.code_diff.exists() else None,
         **{key: said.get(key) for key in ("machine", "nodes", "processes", "device", "gpus")},
@@ -137,6 +138,13 @@ def _counted(said: Mapping[str, Any], *keys: str) -> dict[str, int]:
     """Count the videos by who made something of them."""
     made = (filter(None, (one.get(key) for key in keys)) for one in said["videos"].values())
     return dict(Counter(name for name in map(", ".join, made) if name))
+
+
+def _by_hand(said: Mapping[str, Any]) -> dict[str, int]:
+    """Count what was corrected by hand, by kind and author."""
+    signed = (one.get("corrected") or {} for one in said["videos"].values())
+    every = (item for kinds in signed for item in kinds.items())
+    return dict(Counter(f"{kind} by {who['author']}" for kind, who in every if who))
 
 
 def _steps(layout: Layout, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -232,6 +240,7 @@ def _run_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "videos", f"{counts}; manifest {said['manifest_sha256'][:16]}"
     for kind in ("captions", "transcripts"):
         yield from _listing(kind, (f"{count} by {who}" for who, count in said[kind].items()))
+    yield from _listing("corrected", (f"{n} {what}" for what, n in said["corrected"].items()))
     yield from _listing("steps", (_step(*item) for item in said["made_by"].items()))
     diff = f", with the changes in {said['code_diff']}" if said["code_diff"] else ""
     yield "code", f"SparkTrainer {said['spark_trainer']}, {said['code'] or 'no checkout'}{diff}"

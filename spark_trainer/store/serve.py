@@ -53,6 +53,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # a page asks for a dozen frames of each video at once
 
     def __init__(self, editor: Editor, render: Render, port: int) -> None:
         self.editor, self.render = editor, render

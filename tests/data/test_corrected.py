@@ -90,6 +90,9 @@ def test_corrections_without_a_video_are_told(config: Config, tmp_path: Path) ->
     assert after.snapshot == found.snapshot
     assert after.search.notes()[-1] == "corrections of no video here: 1 (000000000000)"
     elsewhere = load(config.model_dump() | {"corrections_dir": str(tmp_path / "mine")})
+    with pytest.raises(ConfigError, match=r"corrections_dir: no such folder: .*mine"):
+        index.scan(elsewhere)
+    elsewhere.corrections.mkdir()
     assert index.scan(elsewhere).search.strays == []
 
 

@@ -2,8 +2,8 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,8 @@ def test_what_is_said_stays_until_it_is_taken_back(folder: Path) -> None:
 
 def test_those_who_edit_at_once_lose_nothing(folder: Path) -> None:
     each = [{"caption": "a dog"}, {"transcript": "wuff"}, {"flag": "?"}, {"exclude": "why"}]
-    threads = [threading.Thread(target=edit, args=(folder,), kwargs=said) for said in each * 5]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(each)) as pool:
+        list(pool.map(lambda said: edit(folder, **said), each * 5))
     assert set(corrections.find(folder, VIDEO).said) == set(corrections.KINDS)
 
 

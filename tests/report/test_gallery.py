@@ -136,6 +136,17 @@ def test_captions_stand_side_by_side_and_disagreement_comes_first(frames: Path) 
     assert page.text.index("a dog") < page.text.index("a white dog"), "the selected one is first"
 
 
+def test_what_a_person_wrote_is_the_selected_caption(frames: Path) -> None:
+    said = {"blip": {"caption": "a dog", "model": "b/1"}, "florence2": {"caption": "a cat"}}
+    page = build(
+        frames,
+        [entry(frames, "dog", captions=said, caption="a hound", captioner="hand", flag="?!")],
+    )
+    assert page.text.index("hand") < page.text.index("a hound") < page.text.index("a dog")
+    assert page.values("div", "class").count("selected") == 1
+    assert "?!" in page.text
+
+
 def test_a_cut_page_says_so(frames: Path) -> None:
     page = build(frames, [entry(frames, name) for name in NAMES], limit=2)
     assert "2 of 3 videos" in page.text

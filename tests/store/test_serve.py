@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,11 +235,8 @@ def test_an_edit_is_written_as_by_the_command(served: Served) -> None:
 def test_two_who_edit_at_once_both_are_heard(served: Served) -> None:
     edits = [{"caption": f"a dog {n}"} for n in range(8)] + [{"flag": f"{n}"} for n in range(8)]
     posts = [{"hash": served.dog} | edit for edit in edits]
-    threads = [threading.Thread(target=served.post, args=(post,)) for post in posts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(posts)) as pool:
+        assert {answer.status for answer in pool.map(served.post, posts)} == {200}
     assert set(served.kept[served.dog].said) == {"caption", "flag"}
 
 
