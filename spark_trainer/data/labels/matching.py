@@ -1,7 +1,7 @@
 """Videos, found by what others call them: an id, or a path that ends as one of theirs."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from spark_trainer.data.sample import Unusable
 
@@ -19,33 +19,42 @@ class Named:
 
     def __init__(self, names: Iterable[tuple[str, str]], whole: bool) -> None:
         self._whole = whole
-        self._by_last: dict[str, dict[tuple[str, Parts], None]] = defaultdict(dict)
+        self._by_stem: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._ids = set[str]()
         for video, name in names:
-            parts = _parts(name)
-            self._by_last[video][video, (video,)] = None
-            self._by_last[parts[-1]][video, parts] = None
-            self._by_last[stem(parts[-1])][video, (*parts[:-1], stem(parts[-1]))] = None
+            self._ids.add(video)
+            self._by_stem[stem(name.rpartition("/")[2])].append((video, name))
 
     def find(self, wanted: str) -> str | None:
-        """Return the hash of the video that a path or an id means.
+        """Return the hash of the video that a path or an id means; the ending may be missing.
 
         Raises:
             Unusable: it may be several.
         """
         parts = _parts(wanted)
-        common = {
-            (video, known): _common_end(parts, known)
-            for video, known in self._by_last.get(parts[-1] if parts else "", ())
-        }
-        if self._whole:
-            common = {
-                one: count for one, count in common.items() if count == min(len(parts), len(one[1]))
-            }
-        most = max(common.values(), default=0)
-        best = {video for (video, _), count in common.items() if count == most}
+        if wanted in self._ids or not parts:
+            return wanted if parts else None
+        best, most = set[str](), 0
+        for video, known in self._candidates(parts[-1]):
+            common = _common_end(parts, known)
+            if self._whole and common < min(len(parts), len(known)):
+                continue
+            if common > most:
+                best, most = {video}, common
+            elif common == most and common:
+                best.add(video)
         if len(best) > 1:
             raise Unusable(f"{wanted} is {len(best)} videos: {', '.join(sorted(best)[:2])} …")
         return next(iter(best), None)
+
+    def _candidates(self, last: str) -> Iterator[tuple[str, Parts]]:
+        """Yield the videos whose name is this, or is this without its ending."""
+        for video, name in self._by_stem.get(stem(last), ()):
+            if (known := _parts(name))[-1] == last:
+                yield video, known
+        for video, name in self._by_stem.get(last, ()):
+            known = _parts(name)
+            yield video, (*known[:-1], last)
 
 
 def stem(name: str) -> str:
