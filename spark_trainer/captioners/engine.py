@@ -82,9 +82,7 @@ def run(
         MachineError: the device has stopped working, or a worker process was killed.
     """
     if not captioner.READS_FRAMES:
-        for place, shown in enumerate(videos):
-            [said] = captioner.caption([captioner.prepare(shown)])
-            yield place, said, 0.0
+        yield from _handed_on(captioner, videos)
         return
     if captioner.SIDE_BY_SIDE:
         at_once = AT_ONCE if batch_size == "auto" else batch_size
@@ -120,6 +118,15 @@ def run(
         size.fitted(len(batch), seconds)
         for (number, _), text in zip(batch, texts, strict=True):
             yield number, text, seconds / len(batch)
+
+
+def _handed_on(
+    captioner: Captioner, videos: Sequence[Shown]
+) -> Iterator[tuple[int, str | Trouble, float]]:
+    """Caption videos of which no frame is looked at."""
+    for number, shown in enumerate(videos):
+        [said] = captioner.caption([captioner.prepare(shown)])
+        yield number, said, 0.0
 
 
 def _side_by_side(
