@@ -35,12 +35,14 @@ class Gathered:
         strays: places that name no video here.
         wrong: places that can't be used, and why.
         twice: places that say something else of a video than an earlier one, which stands.
+        unread: whether a file could not be read, which another try may mend.
     """
 
     found: dict[str, Label] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
+    unread: bool = False
 
     def remarks(self, kind: str, videos: Mapping[str, list[str]]) -> Iterator[str]:
         """Yield lines that count and name what is not used, and the videos that have none."""
@@ -150,6 +152,7 @@ class Videos:
             for (video, file), content in zip(matched, read, strict=True):
                 try:
                     if isinstance(content, OSError):
+                        gathered.unread = True
                         raise Unusable(content.strerror or str(content))
                     said = contents.of_file(kind, content, file.name, self.config.labels)
                 except Unusable as error:

@@ -17,7 +17,7 @@ from typing import Any
 from spark_trainer.config import Config
 from spark_trainer.data.files import Broken, digest, read_json, write_json
 from spark_trainer.data.labels import facts
-from spark_trainer.data.labels.gathering import Label, Videos
+from spark_trainer.data.labels.gathering import Gathered, Label, Videos
 from spark_trainer.data.labels.given import CAPTIONED, DIGITS, Given, marked, parsed
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.search import Search
@@ -68,21 +68,25 @@ def collect(
         if last["key"] == key:
             search.remarks += last["remarks"]
             return load(layout, last["state"])
-    given, remarks = _gathered(videos, layout, kinds, sources)
+    gathered = {kind: videos.gather(kind) for kind in kinds}
+    given, remarks = _kept(gathered, config, layout, sources)
     search.remarks += remarks
-    write_json(layout.labels_cache, {"key": key, "remarks": remarks, "state": given.name})
+    if not any(one.unread for one in gathered.values()):
+        write_json(layout.labels_cache, {"key": key, "remarks": remarks, "state": given.name})
     return given
 
 
-def _gathered(
-    videos: Videos, layout: Layout, kinds: Mapping[str, Any], sources: Mapping[str, list[str]]
+def _kept(
+    every: Mapping[str, Gathered],
+    config: Config,
+    layout: Layout,
+    sources: Mapping[str, list[str]],
 ) -> tuple[Given, list[str]]:
-    """Read everything, and write what is new of it."""
+    """Write what is new of the labels; returns the state, and remarks."""
     known: dict[str, Digests] = {}
     keys: dict[str, Any] = {}
     remarks = list[str]()
-    for kind in kinds:
-        gathered = videos.gather(kind)
+    for kind, gathered in every.items():
         if kind == "meta":
             told, said = facts.typed(gathered.found)
             keys |= told
@@ -91,7 +95,7 @@ def _gathered(
             keys |= facts.typed_questions(gathered.found)
         remarks += gathered.remarks(kind, sources)
         known[kind] = _write(layout, kind, gathered.found)
-    given = Given(marked(known, videos.config), keys)
+    given = Given(marked(known, config), keys)
     if given and not _state(layout, given.name).is_file():
         write_json(_state(layout, given.name), given.spelled())
         _thin(layout.labels.glob("*.json"), STATES)

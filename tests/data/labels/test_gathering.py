@@ -252,6 +252,15 @@ def test_a_package_that_is_missing_is_named(folder: Folder, monkeypatch: Any) ->
             folder.index(captions=place)
 
 
+def test_a_file_that_cannot_be_read_is_read_by_the_next_call(folder: Folder) -> None:
+    path = folder.root / "videos/dog.txt"
+    path.symlink_to("/proc/self/mem")  # it is a file, and its start can't be read
+    found = folder.index()
+    [line] = remarks(found, "captions")
+    assert line.startswith(f"can't be used: 1 ({path}: Input/output error")
+    assert not found.layout.labels_cache.exists()
+
+
 def test_a_single_video_has_files_beside_it(folder: Folder) -> None:
     from spark_trainer.config import load
     from spark_trainer.data import index
