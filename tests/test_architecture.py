@@ -57,7 +57,6 @@ MAY_IMPORT = {
         "system",
     },
     "runs": {"config", "data", "families", "metrics", "speech"},
-    "report": {"config", "data", "metrics", "runs", "system"},
     "captioners": {"config", "data", "families", "system"},
     "detectors": {"config", "data", "system"},
     "steps": {
@@ -69,7 +68,8 @@ MAY_IMPORT = {
         "system",
     },
     "graph": {"config", "data", "runs", "steps", "train"},
-    "store": {"config", "data", "graph", "report", "runs", "speech", "steps", "train"},
+    "store": {"config", "data", "graph", "runs", "speech", "steps", "train"},
+    "report": {"config", "data", "metrics", "runs", "store", "system"},
     "preflight": {
         *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
         *("system", "train", "transcribers"),

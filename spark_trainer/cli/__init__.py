@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, flags, gpus, hand, jobs, memory, plan, store
+from spark_trainer.cli import commands, flags, gpus, hand, jobs, memory, plan, report, store
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
@@ -111,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.train_flags(command(commands.train))
     commands.validate_flags(command(commands.validate))
     command(commands.index)
-    commands.gallery_flags(command(commands.gallery))
+    report.report_flags(command(report.report))
+    report.report_flags(command(report.gallery))
     commands.runs_flags(command(commands.runs))
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))

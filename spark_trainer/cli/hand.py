@@ -1,7 +1,6 @@
-"""What a person says of a video: the command `correct`, and the page that does the same."""
+"""The command `correct`: what a person says of a video."""
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from spark_trainer.data.corrections import KINDS, SPOKEN
 from spark_trainer.data.files import canonical_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError, told
-from spark_trainer.report.served import Served
 
 
 def correct(options: argparse.Namespace) -> int:
@@ -52,43 +50,6 @@ def correct_flags(parser: argparse.ArgumentParser) -> None:
     back = "take back what was said; all of it, or the kinds that are named"
     parser.add_argument("--clear", nargs="*", choices=KINDS, metavar="KIND", help=back)
     parser.add_argument("--author", help="who says so (default: the user's name, as git has it)")
-
-
-def serve(options: argparse.Namespace) -> int:
-    """Serve the page to this machine's browser until Ctrl-C; videos play, and can be corrected."""
-    from spark_trainer.report import gallery
-    from spark_trainer.store import correct as hand
-    from spark_trainer.store.serve import Server
-
-    if options.manifest or options.page:
-        raise UserError("--serve: expected neither --manifest nor --page: it serves the store's")
-    settings = config.read(options.config)
-    manifest = Layout(Path(settings.output_dir)).manifest
-    if not manifest.is_file():
-        raise UserError(f"no manifest yet: {manifest}; build `manifest` first")
-    editor = hand.Editor(settings, options.author or hand.author())
-
-    def render(served: Served) -> str:
-        return gallery.render(manifest, Path(), options.limit, served)[0]
-
-    try:
-        server = Server(editor, render, options.port)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"--port: {options.port} can't be had: {why}") from None
-    print(server.address, flush=True)
-    print("served to this machine alone; whoever has the address can edit", file=sys.stderr)
-    with server, contextlib.suppress(KeyboardInterrupt):
-        server.serve_forever()
-    return 0
-
-
-def serve_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of a page that is served."""
-    serve = "serve the page to this machine's browser: videos play, and can be corrected by hand"
-    parser.add_argument("--serve", action="store_true", help=serve)
-    parser.add_argument("--port", type=int, default=0, help="to serve at (default: any free one)")
-    parser.add_argument("--author", help="who corrects (default: the user's name, as git has it)")
 
 
 def _read(path: Path) -> str:

@@ -7,7 +7,8 @@ A step is told of the kinds that it reads alone, so that a corrected transcript 
 The digest stands in the list of a shard's videos and in the step's record of the video.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,33 @@ def copies(layout: Layout, known: Mapping[str, Notes]) -> set[Path]:
         if (named := name(said, kinds))
     }
     return named | {layout.corrected / f"{state(known)}.json"} if known else set()
+
+
+def problems(
+    layout: Layout, folder: Path, known: Mapping[str, Notes], videos: Container[str]
+) -> Iterator[tuple[Path, str]]:
+    """Yield the corrections that can't be read or are of no video, and the copies that are gone.
+
+    Args:
+        layout: the store.
+        folder: of the corrections.
+        known: what the last build was told of.
+        videos: the hashes of those that it found.
+    """
+    for path in corrections.listed(folder):
+        try:
+            if corrections.read(path).video not in videos:
+                yield path, "of no video of the last build"
+        except corrections.Unreadable as error:
+            yield path, str(error).removeprefix(f"{path}: ")
+    gone = (path for path in sorted(copies(layout, known)) if not path.is_file())
+    yield from ((path, "gone; the last build read it") for path in gone)
+
+
+def counted(videos: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Count what was corrected by hand, by kind and author; of each video its `meta.corrected`."""
+    every = (item for one in videos for item in (one.get("corrected") or {}).items())
+    return dict(Counter(f"{kind} by {who['author']}" for kind, who in every if who))
 
 
 def load(layout: Layout, named: str) -> dict[str, Notes]:

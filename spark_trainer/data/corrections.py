@@ -117,6 +117,10 @@ class Correction(Section):
         every = {kind: getattr(self, kind) for kind in KINDS}
         return {kind: one for kind, one in every.items() if one is not None}
 
+    def told(self) -> dict[str, dict[str, Any]]:
+        """Return kind -> what was said, by whom and when, as JSON."""
+        return {kind: one.model_dump(mode="json") for kind, one in self.said.items()}
+
     def only(self, kinds: Sequence[str]) -> Self:
         """Return what of these kinds was said."""
         return self.model_copy(update=dict.fromkeys(kind for kind in KINDS if kind not in kinds))

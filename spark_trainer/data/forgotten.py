@@ -5,11 +5,12 @@ no build takes the video up meanwhile, under whatever name it lies.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
 from spark_trainer.data.files import Broken, read_json, write_json
+from spark_trainer.data.hashing import Cache
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import Search
 
@@ -25,6 +26,8 @@ class Tombstone:
         reason: why, in the user's words; may be empty.
         runs: names of the run folders whose model saw it.
         finished: whether all that derived from it is gone.
+        files: the size and time of each file that still holds it, so that none is read at every
+            build; beside this file nothing of the store says its hash.
     """
 
     video: str
@@ -33,6 +36,7 @@ class Tombstone:
     reason: str
     runs: Sequence[str] = ()
     finished: bool = False
+    files: dict[str, list[int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"forgotten on {self.at[:10]} by {self.by}" + (
@@ -73,15 +77,28 @@ def every(layout: Layout) -> dict[str, Tombstone]:
     return {one.video: one for one in found}
 
 
-def leave_out(layout: Layout, search: Search, hashes: dict[str, str]) -> set[str]:
-    """Take what is not to be seen again out of what was found; returns the hashes of all such.
+def rows(gone: dict[str, Tombstone]) -> Cache:
+    """Return the rows of the files whose content is not to be seen again."""
+    files = (
+        (path, video, noted) for video, one in gone.items() for path, noted in one.files.items()
+    )
+    return {path: (size, mtime_ns, video) for path, video, (size, mtime_ns) in files}
 
-    Raises:
-        Broken: it can't be told which these are.
-    """
-    gone = every(layout)
-    for file in search.files:
-        if why := gone.get(hashes[file.path]):
-            search.forgotten[file] = str(why)
-    search.files = [file for file in search.files if file not in search.forgotten]
-    return set(gone)
+
+def leave_out(search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]) -> None:
+    """Take what is not to be seen again out of what was found."""
+    why = {file: gone[hashes[file.path]] for file in search.files if hashes[file.path] in gone}
+    search.forgotten |= {file: str(one) for file, one in why.items()}
+    search.files = [file for file in search.files if file not in why]
+
+
+def note(
+    layout: Layout, search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
+) -> None:
+    """Note where what is not to be seen again lies, so that the next call need not read it."""
+    files: dict[str, dict[str, list[int]]] = {video: {} for video in gone}
+    for file in search.forgotten:
+        files[hashes[file.path]][file.path] = [file.size, file.mtime_ns]
+    for video, one in gone.items():
+        if files[video] != one.files:
+            replace(one, files=files[video]).write(layout)

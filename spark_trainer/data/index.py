@@ -102,9 +102,8 @@ class Index:
     def write_shards(self) -> None:
         """Write the member lists that are not there yet, or are broken."""
         for shard in self.lists():
-            path = self.layout.shard(shard.name)
-            if not _whole(path, shard.name.split(".")[1]):
-                write_json(path, shard.members)
+            if not _whole(self.layout.shard(shard.name), shard.name.split(".")[1]):
+                self.layout.write_shard(shard)
 
     def lists(self) -> Iterator[Shard]:
         """Yield the shards as each step reads them."""
@@ -216,19 +215,22 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     Raises:
         ConfigError: a folder is missing or has lost all its videos, more than
             `index.max_hash_gb` would be read, or `output_dir` can't be written.
+        Broken: it can't be told which videos are not to be seen again.
         Unreadable: what was corrected by hand is damaged.
     """
     layout = Layout(Path(config.output_dir))
-    search = find(config)
+    search, gone = find(config), forgotten.every(layout)
     cache = hashing.read_cache(layout.index_cache)
-    hashes = hashing.hashes(config.index, search, cache, progress)
-    gone = forgotten.leave_out(layout, search, hashes)
+    known = cache | forgotten.rows(gone)
+    hashes = hashing.hashes(config.index, search, known, progress)
+    forgotten.leave_out(search, hashes, gone)
     if config.corrections_dir and not config.corrections.is_dir():
         raise ConfigError(f"corrections_dir: no such folder: {config.corrections}")
     by_hand = corrections.every(config.corrections)
     emptied.refuse(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
     try:
+        forgotten.note(layout, search, hashes, gone)
         return _write(config, layout, search, cache, hashes, by_hand)
     except OSError as error:
         message = f"output_dir: can't write {error.filename or layout.state}: {error.strerror}"
@@ -259,8 +261,7 @@ def _write(
         write_json(layout.index(index.digest), index.sources)
     index.write_shards()
     rows = {} if config.index.allow_empty else hashing.out_of_reach(search, cache)
-    seen = [*search.files, *search.forgotten]  # what is forgotten is not read at every call
-    rows |= {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in seen}
+    rows |= {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in search.files}
     if rows != cache:
         write_json(layout.index_cache, rows)
     return index

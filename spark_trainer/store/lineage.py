@@ -9,7 +9,7 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.config import Run
-from spark_trainer.data import forgotten, jsonl, manifest
+from spark_trainer.data import corrected, forgotten, jsonl, manifest, past
 from spark_trainer.data.corrections import Correction
 from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import Broken, read_json
@@ -22,7 +22,8 @@ from spark_trainer.store.clips import Clip
 
 # How one run comes from another; the words that follow the later run's name.
 CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has transcripts by"
-WIDTH = 14  # characters of what stands before a line's facts
+DIGITS = 12  # of the SHA-256 of a manifest
+WIDTH = 15  # characters of what stands before a line's facts
 LONGEST = 200  # characters of a fact
 # Facts of a record about itself.
 NAMING = ("step", "version", "video", "correction", "labels", "content", CHECKSUM)
@@ -38,6 +39,11 @@ class Link:
 
     def __str__(self) -> str:
         return f"{self.later} {self.how} {self.earlier}"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Return the names of both runs."""
+        return self.later, self.earlier
 
 
 class Runs:
@@ -118,7 +124,7 @@ def of_run(run: RunFolder, runs: Runs, layout: Layout) -> dict[str, Any]:
         "made_by": _steps(layout, launched.get("versions") or {}),
         "captions": _counted(said, "captioner", "captioner_model"),
         "transcripts": _counted(said, "transcriber_model"),
-        "corrected": _by_hand(said),
+        "corrected": corrected.counted(said["videos"].values()),
         **{key: said.get(key) for key in ("spark_trainer", "code", "python", "packages")},
         "code_diff": str(run.code_diff) if run.code_diff.exists() else None,
         **{key: said.get(key) for key in ("machine", "nodes", "processes", "device", "gpus")},
@@ -138,13 +144,6 @@ def _counted(said: Mapping[str, Any], *keys: str) -> dict[str, int]:
     """Count the videos by who made something of them."""
     made = (filter(None, (one.get(key) for key in keys)) for one in said["videos"].values())
     return dict(Counter(name for name in map(", ".join, made) if name))
-
-
-def _by_hand(said: Mapping[str, Any]) -> dict[str, int]:
-    """Count what was corrected by hand, by kind and author."""
-    signed = (one.get("corrected") or {} for one in said["videos"].values())
-    every = (item for kinds in signed for item in kinds.items())
-    return dict(Counter(f"{kind} by {who['author']}" for kind, who in every if who))
 
 
 def _steps(layout: Layout, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -178,10 +177,8 @@ def of_clip(
         "files": [str(path) for path in clip.files],
         "forgotten": None if gone is None else asdict(gone),
         "manifest": _listed(layout, clip.hash),
-        "corrected": {
-            kind: one.model_dump(mode="json")
-            for kind, one in (correction.said.items() if correction else ())
-        },
+        "corrected": correction.told() if correction else {},
+        "past_manifests": _past(layout, clip.hash),
         "records": _records(layout, clip.hash),
         "encoded": sum(
             1 for f in clips.encoded(layout, clip.hash) for _ in f.glob("*.safetensors")
@@ -213,6 +210,12 @@ def _listed(layout: Layout, video: str) -> str:
     return "not in it"
 
 
+def _past(layout: Layout, video: str) -> list[str]:
+    """List the SHA-256 of the past manifests that have a video."""
+    holding = {path.stem for path in past.holding(layout, video)}
+    return [name for name, one in past.every(layout).items() if not holding.isdisjoint(one.pieces)]
+
+
 def _records(layout: Layout, video: str) -> dict[str, Any]:
     """Return step -> what it recorded of a video."""
     found = {}
@@ -237,7 +240,7 @@ def _run_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _listing("comes from", (str(Link(**link)) for link in said["before"]))
     yield from _listing("came of it", (str(Link(**link)) for link in said["after"]))
     counts = ", ".join(f"{count} {split}" for split, count in sorted(said["videos"].items()))
-    yield "videos", f"{counts}; manifest {said['manifest_sha256'][:16]}"
+    yield "videos", f"{counts}; manifest {said['manifest_sha256'][:DIGITS]}"
     for kind in ("captions", "transcripts"):
         yield from _listing(kind, (f"{count} by {who}" for who, count in said[kind].items()))
     yield from _listing("corrected", (f"{n} {what}" for what, n in said["corrected"].items()))
@@ -265,6 +268,7 @@ def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "forgotten", str(forgotten.Tombstone(**said["forgotten"]))
     yield from _listing("corrected", (_edited(*item) for item in said["corrected"].items()))
     yield "manifest", said["manifest"]
+    yield from _listing("past manifests", (one[:DIGITS] for one in said["past_manifests"]))
     for step, record in said["records"].items():
         yield step, _recorded(record)
     if said["encoded"]:

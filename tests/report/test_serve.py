@@ -15,10 +15,13 @@ import pytest
 from spark_trainer.config import Config, load
 from spark_trainer.data import corrections, index, manifest
 from spark_trainer.data.layout import Layout
-from spark_trainer.report import gallery
+from spark_trainer.report import page as pages
+from spark_trainer.report.page.served import ServedLinks
+from spark_trainer.report.sending import asked_range
+from spark_trainer.report.serve import MOST_BYTES, Server
 from spark_trainer.store.correct import Editor
-from spark_trainer.store.sending import asked_range
-from spark_trainer.store.serve import MOST_BYTES, Server
+from tests import browser
+from tests.report.page.read import Page
 
 JSON = {"Content-Type": "application/json"}
 SEGMENT = {"start": 0.5, "end": 1.25, "text": "hello"}
@@ -99,7 +102,12 @@ def served(two_clips: dict[str, str]) -> Iterator[Served]:
     ]
     path = found.layout.manifest
     manifest.write(path, sorted(entries, key=lambda entry: str(entry["id"])))
-    render = lambda one: gallery.render(path, Path(), 10, one)[0]  # noqa: E731
+
+    def render(page: Path) -> dict[str, Path]:
+        links = ServedLinks(page.parent, found.layout.root, "Ada")
+        pages.write(path, page, [], 10, served=links)
+        return links.files
+
     server = Server(Editor(config, "Ada"), render, 0)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -108,35 +116,56 @@ def served(two_clips: dict[str, str]) -> Iterator[Served]:
     server.server_close()
 
 
+def told(served: Served) -> dict[str, Any]:
+    """What the page says of the video with sound and a frame."""
+    page = Page(served.ask("").content.decode())
+    return next(one for one in page.data("texts-0") if "audio" in one)
+
+
 def test_the_page_edits_only_where_it_is_served(served: Served, tmp_path: Path) -> None:
     answer = served.ask("")
-    page = answer.content.decode()
+    page = Page(answer.content.decode())
     assert answer.status == 200
-    assert page.count("data-clip=") == 2
-    assert f'src="frame/{served.dog}/frame_000001.jpg"' in page
-    nonce = answer.headers["Content-Security-Policy"].partition("'nonce-")[2].partition("'")[0]
-    assert page.count("<script") == page.count(f'<script nonce="{nonce}"') == 1
-    assert nonce not in served.ask("").content.decode()
+    assert page.data("served") == {"author": "Ada", "excluded": []}
+    assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
-    gallery.write(Layout(Path(served.config.output_dir)).manifest, tmp_path / "page.html", 10)
+    layout = Layout(Path(served.config.output_dir))
+    links = [value for key, value in told(served).items() if key in ("file", "audio", "frames")]
+    assert len(links) == 3
+    assert not any(str(layout.root) in link or "/" in link.partition("/")[2] for link in links)
+    pages.write(layout.manifest, tmp_path / "page.html", [], 10)
     alone = (tmp_path / "page.html").read_text()
-    assert "<script" not in alone
-    assert "data-clip" not in alone
+    assert "Take all back" not in alone
+    assert "Take all back" in answer.content.decode()
+
+
+def test_a_page_is_that_of_the_last_build(served: Served) -> None:
+    layout = Layout(Path(served.config.output_dir))
+    served.ask("")
+    first = dict(served.server.files)
+    served.ask("")
+    assert served.server.files == first
+    entries = [entry for entry in manifest.read(layout.manifest) if entry["id"] == served.title]
+    manifest.write(layout.manifest, entries)
+    assert Page(served.ask("").content.decode()).data("videos")["id"] == [served.title]
+    assert served.server.files.keys() < first.keys()
 
 
 def test_videos_sounds_and_frames_are_sent_whole_and_in_part(served: Served) -> None:
     content = (served.config.video_dirs[0] / "dog.mp4").read_bytes()
-    whole = served.ask(f"video/{served.dog}")
+    links = told(served)
+    assert links["file"] == f"video/{served.dog}"
+    whole = served.ask(links["file"])
     assert (whole.status, whole.content) == (200, content)
     assert whole.headers["Content-Type"] == "video/mp4"
-    part = served.ask(f"video/{served.dog}", Range="bytes=100-199")
+    part = served.ask(links["file"], Range="bytes=100-199")
     assert (part.status, part.content) == (206, content[100:200])
     assert part.headers["Content-Range"] == f"bytes 100-199/{len(content)}"
-    assert served.ask(f"sound/{served.dog}", Range="bytes=-3").content == b"789"
-    assert served.ask(f"frame/{served.dog}/frame_000001.jpg").content == b"a picture"
-    head = served.ask(f"video/{served.dog}", "HEAD")
+    assert served.ask(links["audio"], Range="bytes=-3").content == b"789"
+    assert served.ask(f"{links['frames']}/frame_000001.jpg").content == b"a picture"
+    head = served.ask(links["file"], "HEAD")
     assert (head.content, head.headers["Content-Length"]) == (b"", str(len(content)))
-    beyond = served.ask(f"sound/{served.dog}", Range="bytes=10-")
+    beyond = served.ask(links["audio"], Range="bytes=10-")
     assert (beyond.status, beyond.headers["Content-Range"]) == (416, "bytes */10")
 
 
@@ -170,19 +199,22 @@ def test_a_part_that_a_file_does_not_have_is_empty() -> None:
     [
         "video/{other}",
         "video/{dog}/frame_000001.jpg",
-        "sound/{title}",
-        "frame/{dog}",
-        "frame/{dog}/../audio.wav",
-        "frame/{dog}/..%2faudio.wav",
-        "frame/{dog}//etc/passwd",
-        "frame/{dog}/frame_000002.jpg",
+        "file/{dog}",
+        "file/",
+        "{frames}",
+        "{frames}/../audio.wav",
+        "{frames}/..%2faudio.wav",
+        "{frames}//etc/passwd",
+        "{frames}/frame_000002.jpg",
+        "{audio}/frame_000001.jpg",
         "video/../../../etc/passwd",
         "config.yaml",
         "..",
     ],
 )
 def test_nothing_else_is_opened(served: Served, path: str) -> None:
-    found = path.format(dog=served.dog, title=served.title, other="0" * 64)
+    links = told(served)
+    found = path.format(dog=served.dog, other="0" * 64, **links)
     assert served.ask(found).status == 404
 
 
@@ -300,8 +332,49 @@ def test_an_excluded_clip_can_be_included_again(served: Served) -> None:
     manifest.write(layout.manifest, [])
     line = {"id": served.dog, "step": "hand", "reason": "bad", "source_path": "dog.mp4"}
     layout.rejected.write_text(json.dumps(line) + "\n")
-    page = served.ask("").content.decode()
-    assert f'data-clip="{served.dog}" data-excluded' in page
+    page = Page(served.ask("").content.decode())
+    assert page.data("served")["excluded"] == [[served.dog, "dog.mp4", "bad"]]
     assert served.ask(f"video/{served.title}").status == 404
     assert served.post({"hash": served.dog, "exclude": "bad"}).said["pending"] is False
     assert served.post({"hash": served.dog, "exclude": None}).said["pending"] is True
+
+
+EDIT = """(async () => {
+  const editor = document.querySelector(".editor");
+  const said = () => editor.querySelector("[role=status]").textContent;
+  const later = () => new Promise((done) => setTimeout(done, 20));
+  const until = async (test) => { while (!test()) await later(); };
+  const field = (kind) => editor.querySelector(`[name=${kind}]`);
+  editor.open = true;
+  await until(() => field("transcript").value);
+  for (const [kind, text] of Object.entries(%s)) field(kind).value = text;
+  const before = said();
+  editor.querySelector("form").requestSubmit();
+  await until(() => said() !== before);
+  return said();
+})()"""
+
+
+def test_an_edit_in_a_real_browser(served: Served) -> None:
+    """A film plays, an edit is kept or refused with the reason, and no text becomes markup."""
+    program = browser.find()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    mark, nasty = f"#video-{served.dog[:12]}", "<img src=x onerror='window.hit = 1'>"
+    with browser.Browser(program) as shown:
+        shown.open(served.server.address, mark)
+        film = "document.querySelector('dialog video')"
+        playing = f"{film}.play().then(() => {film}.videoWidth > 0)"
+        assert shown.run(f"{film}.muted = true, {playing}")
+        status = shown.run(EDIT % json.dumps({"caption": nasty, "flag": "look"}))
+        assert "caption: Ada" in status
+        assert "the next build takes it up" in status
+        assert set(served.kept[served.dog].said) == {"caption", "flag"}
+        shown.open(served.server.address, mark)
+        assert shown.run(EDIT % json.dumps({"flag": ""})).startswith("caption: Ada")
+        assert set(served.kept[served.dog].said) == {"caption"}
+        assert shown.run(EDIT % json.dumps({"caption": "\1"})).startswith("Not saved: caption.text")
+        assert shown.run("window.hit === undefined")
+        outside = ("data:", served.server.address)
+        assert [one for one in shown.requests if not one.startswith(outside)] == []
+        assert all("400 (Bad Request)" in error for error in shown.errors)

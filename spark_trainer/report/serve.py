@@ -4,15 +4,20 @@ The address holds a token; without it, under another host's name, or from anothe
 nothing is answered. A request names a video by its hash, never a path.
 
 GET   <address>                      the page
-GET   <address>video/<hash>          the video's file; also `sound/<hash>`, `frame/<hash>/<name>`
+GET   <address>video/<hash>          the video's file
+GET   <address>file/<name>           another file that the page links to, by a digest of its path;
+                                     of a folder of frames also file/<name>/frame_000001.jpg
 GET   <address>corrections/<hash>    what is said of a video now, as the page edits it
 POST  <address>corrections           {hash, caption?, transcript?, flag?, exclude?, author?}
 """
 
+import re
 import secrets
 import sys
+import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
@@ -24,20 +29,16 @@ from spark_trainer.data import sources
 from spark_trainer.data.jsonl import parsed
 from spark_trainer.data.layout import Video
 from spark_trainer.errors import MachineError, UserError, told
-from spark_trainer.report.served import Served
+from spark_trainer.report.listed import Listed
+from spark_trainer.report.sending import Sender, Unanswered
 from spark_trainer.store.correct import Editor
-from spark_trainer.store.listed import Listed
-from spark_trainer.store.sending import Sender, Unanswered
 
 LOOPBACK = "127.0.0.1"
 MOST_BYTES = 1 << 22  # of a request
 PATIENCE_S = 30.0  # with a browser that stops in the middle of a request
-POLICY = (
-    "default-src 'none'; img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src "
-    "'self'; style-src 'unsafe-inline'; script-src 'nonce-{}'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
-Render = Callable[[Served], str]  # makes the page
+FRAME = re.compile(r"frame_[0-9]{6,12}\.[a-z]{3,4}")
+POLICY = {"Content-Security-Policy": "frame-ancestors 'none'"}  # the page itself says the rest
+Render = Callable[[Path], Mapping[str, Path]]  # writes the page; returns name -> linked file
 
 
 class Server(ThreadingHTTPServer):
@@ -59,7 +60,24 @@ class Server(ThreadingHTTPServer):
         self.editor, self.render = editor, render
         self.listed = Listed(editor.layout)
         self.token = secrets.token_urlsafe(24)
+        self.files: Mapping[str, Path] = {}
+        self._folder = tempfile.TemporaryDirectory()
+        self._lock, self._rendered = threading.Lock(), object()
         super().__init__((LOOPBACK, port), Handler)
+
+    def server_close(self) -> None:
+        """Close it, and remove the page."""
+        super().server_close()
+        self._folder.cleanup()
+
+    def page(self) -> Path:
+        """Return the page's file, made again after a build."""
+        path = Path(self._folder.name, "report.html")
+        with self._lock:
+            state = self.listed.state()
+            if state != self._rendered:
+                self.files, self._rendered = self.render(path), state
+        return path
 
     @cached_property
     def hosts(self) -> tuple[str, ...]:
@@ -129,41 +147,39 @@ class Handler(Sender):
         kind, _, rest = path.partition("/")
         video, _, name = rest.partition("/")
         if not path:
-            self._page()
+            self.send_file(self.server.page(), "text/html; charset=utf-8", POLICY)
+        elif kind == "file":
+            self.send_file(self._linked(video, name))
         elif video not in self.server.listed:
             raise Unanswered(HTTPStatus.NOT_FOUND, "no such video in the manifest")
         elif kind == "corrections" and not name:
             self.send_json(HTTPStatus.OK, self.server.listed.now(self.server.editor.config, video))
+        elif kind == "video" and not name:
+            self.send_file(self._video(video))
         else:
-            self.send_file(self._named(kind, video, name))
+            raise Unanswered(HTTPStatus.NOT_FOUND, "no such file of this video")
 
-    def _named(self, kind: str, video: str, name: str) -> Path:
-        """Return the file of a video that a request means.
+    def _linked(self, digest: str, name: str) -> Path:
+        """Return a file that the page links to, or a frame of a folder that it links to.
 
         Raises:
-            Unanswered: there is none.
+            Unanswered: it links to no such file.
         """
-        listed = self.server.listed
-        path: Path | None = None
+        path = self.server.files.get(digest)
+        if path is None or (name and not FRAME.fullmatch(name)):
+            raise Unanswered(HTTPStatus.NOT_FOUND, "the page links to no such file")
+        return path / name if name else path
+
+    def _video(self, video: str) -> Path:
+        """Return the file of a video, if it is still the one that was indexed.
+
+        Raises:
+            Unanswered: it is not.
+        """
         try:
-            if kind == "video" and not name:
-                path = sources.find(self.server.editor.layout, Video(video, ""))
-            elif kind == "sound" and not name:
-                path = listed.sound(video)
-            elif kind == "frame":
-                path = listed.frame(video, name)
+            return sources.find(self.server.editor.layout, Video(video, ""))
         except sources.Changed as error:
             raise Unanswered(HTTPStatus.NOT_FOUND, str(error)) from None
-        if path is None:
-            raise Unanswered(HTTPStatus.NOT_FOUND, "no such file of this video")
-        return path
-
-    def _page(self) -> None:
-        nonce = secrets.token_urlsafe(16)
-        page = self.server.render(Served(nonce, self.server.editor.author))
-        content = page.encode("utf-8", "backslashreplace")
-        policy = {"Content-Security-Policy": POLICY.format(nonce)}
-        self.send_content(HTTPStatus.OK, "text/html; charset=utf-8", content, policy)
 
     def _post(self, path: str) -> None:
         """Write a correction as the command `correct` does."""

@@ -1,12 +1,15 @@
 """Sending files and objects to a browser."""
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from mimetypes import guess_type
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from spark_trainer.data.files import CHUNK_BYTES, canonical_json
@@ -58,29 +61,31 @@ class Sender(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def send_file(self, path: Path) -> None:
+    def send_file(
+        self, path: Path, kind: str | None = None, more: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Send a file, or the one range of its bytes that is asked for (RFC 9110, section 14).
+
+        Args:
+            path: the file.
+            kind: its type; without, what its name says, if that is a picture, a sound or a video.
+            more: headers.
 
         Raises:
             Unanswered: there is no such file.
         """
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except ABSENT:
-            raise Unanswered(HTTPStatus.NOT_FOUND, "the file is gone") from None
-        with open(descriptor, "rb", buffering=0):
+        with _opened(path) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise Unanswered(HTTPStatus.NOT_FOUND, "no regular file")
             part = asked_range(self.headers.get("Range"), status.st_size)
-            whole = {"Accept-Ranges": "bytes"}
+            whole = {"Accept-Ranges": "bytes", **more}
             if part is not None and not part:
                 whole["Content-Range"] = f"bytes */{status.st_size}"
                 why = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
                 self.send_content(why, "text/plain", b"", whole)
                 return
-            kind = guess_type(path.name)[0] or ""
-            whole["Content-Type"] = kind if kind.startswith(PLAYED) else "application/octet-stream"
+            whole["Content-Type"] = kind or _kind(path)
             if part is not None:
                 whole["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{status.st_size}"
             sent = range(status.st_size) if part is None else part
@@ -98,6 +103,24 @@ class Sender(BaseHTTPRequestHandler):
                 return
             self.wfile.write(block)
             place += len(block)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ABSENT:
+        raise Unanswered(HTTPStatus.NOT_FOUND, "the file is gone") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _kind(path: Path) -> str:
+    """Return the type of a file that a page may show; of others none that a browser would run."""
+    guessed = guess_type(path.name)[0] or ""
+    return guessed if guessed.startswith(PLAYED) else "application/octet-stream"
 
 
 def asked_range(header: str | None, size: int) -> range | None:

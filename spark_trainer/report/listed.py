@@ -1,8 +1,6 @@
 """The videos that a manifest lists, found by hash, as the manifest is now."""
 
-import re
 import threading
-from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Config
@@ -12,9 +10,6 @@ from spark_trainer.data.corrections import HAND, SPOKEN
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.store.correct import spelled
-
-FRAMES, SOUND = manifest.PATHS
-FRAME = re.compile(r"frame_[0-9]{6,12}\.jpg")
 
 
 class Listed:
@@ -47,16 +42,6 @@ class Listed:
             return None  # a build writes it anew at this moment
         return found if found.get("id") == video else None
 
-    def sound(self, video: str) -> Path | None:
-        """Name the file of a video's sound."""
-        audio = (self.entry(video) or {}).get(SOUND)
-        return self._layout.root / audio if audio else None
-
-    def frame(self, video: str, name: str) -> Path | None:
-        """Name the file of a frame; None where the name is none of a frame."""
-        folder = (self.entry(video) or {}).get(FRAMES)
-        return self._layout.root / folder / name if folder and FRAME.fullmatch(name) else None
-
     def now(self, config: Config, video: str) -> dict[str, Any]:
         """Tell what is said of a video now, by hand or else by the last build.
 
@@ -76,6 +61,11 @@ class Listed:
         out = self._rejected.get(video) == HAND
         pending = out != (LEFT_OUT in said) or not (out or signed == built)
         return {"hash": video, **texts, "corrected": signed, "pending": pending}
+
+    def state(self) -> object:
+        """Return what is another after a build that wrote something."""
+        self._refresh()
+        return self._state
 
     def _refresh(self) -> None:
         files = self._layout.manifest, self._layout.rejected
