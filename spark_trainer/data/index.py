@@ -19,6 +19,8 @@ from spark_trainer.data.corrected import Notes
 from spark_trainer.data.corrections import Correction
 from spark_trainer.data.files import Broken, digest, read_json, write_json
 from spark_trainer.data.hashing import Cache, Progress
+from spark_trainer.data.labels import kept
+from spark_trainer.data.labels.given import CAPTIONED, KINDS, Given
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.search import Found, Search, find
 
@@ -34,6 +36,7 @@ class Index:
         config: the validated configuration.
         search: what else was found beside the videos; empty where the snapshot was read.
         notes: hash -> what was corrected of the video by hand.
+        labels: what the user's files say of videos.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class Index:
         config: Config,
         search: Search | None = None,
         notes: Mapping[str, Notes] | None = None,
+        labels: Given | None = None,
     ) -> None:
         self.layout = layout
         self.sources = sources
         self.search = search or Search()
         self.notes = {video: said for video, said in (notes or {}).items() if video in sources}
+        self.labels = labels or Given()
         self._corrected: dict[tuple[str, tuple[str, ...]], Shard] = {}
         self._config = config
 
@@ -63,8 +68,8 @@ class Index:
 
     @property
     def snapshot(self) -> str:
-        """Return what `load` takes: the names of both states."""
-        return ".".join(filter(None, [self.digest, self.corrected]))
+        """Return what `load` takes: the names of the three states."""
+        return f"{self.digest}.{self.corrected}.{self.labels.name}".rstrip(".")
 
     @cached_property
     def videos(self) -> dict[str, Video]:
@@ -103,30 +108,42 @@ class Index:
     def lists(self) -> Iterator[Shard]:
         """Yield the shards as each step reads them."""
         yield from self.shards
-        for kinds in corrected.read_together() if self.notes else ():
+        for kinds in self._read_together():
             yield from (self.told(shard, kinds) for shard in self.shards)
 
+    def _read_together(self) -> set[tuple[str, ...]]:
+        """Return the kinds of corrections and labels that steps read, and the manifest."""
+        if not (self.notes or self.labels):
+            return set()
+        return corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *KINDS)}
+
     def told(self, shard: Shard, kinds: Sequence[str]) -> Shard:
-        """Return a shard as a step reads it, to which these kinds of corrections matter.
+        """Return a shard as a step reads it, to which these kinds of corrections and labels matter.
 
         Args:
             shard: as any step reads it, also one of an earlier snapshot. A video of it that is gone
-                is left out where it was corrected: nothing says how it is now.
+                is left out where something was said of it: nothing says how it is now.
             kinds: that the step reads.
         """
-        if shard.plain and not self.notes:
+        if shard.plain and not self._says(kinds):
             return shard
         key = (shard.name, (*kinds,))
         if key not in self._corrected:
-            here = [one for one in shard.videos if not one.correction or one.hash in self.sources]
+            here = [one for one in shard.videos if one.plain or one.hash in self.sources]
             told = Shard(shard.bits, tuple(self.told_of(video, kinds) for video in here))
             self._corrected[key] = self._named_shards.setdefault(told.name, told)
         return self._corrected[key]
 
     def told_of(self, video: Video, kinds: Sequence[str]) -> Video:
-        """Return a video as a step knows it, to which these kinds of corrections matter."""
-        named = corrected.name(self.notes.get(video.hash, {}), kinds)
-        return video if named == video.correction else replace(video, correction=named)
+        """Return a video as a step knows it, to which these kinds matter."""
+        correction = corrected.name(self.notes.get(video.hash, {}), kinds)
+        labels = self.labels.of(video.hash, kinds)
+        same = (correction, labels) == (video.correction, video.labels)
+        return video if same else replace(video, correction=correction, labels=labels)
+
+    def _says(self, kinds: Sequence[str]) -> bool:
+        """Tell whether something of these kinds is said of any video."""
+        return bool(self.notes) or any(self.labels.known.get(kind) for kind in kinds)
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
         """Return the marker that says that `step` is done for `shard`, or its path to be.
@@ -237,7 +254,8 @@ def _write(
     sources.write(layout, first)
     search.strays += sorted(by_hand.keys() - named.keys())
     here = {video: said for video, said in by_hand.items() if video in named}
-    index = Index(layout, dict(named), config, search, corrected.notes(here))
+    labels = kept.collect(config, layout, search, hashes, named)
+    index = Index(layout, dict(named), config, search, corrected.notes(here), labels)
     corrected.write(layout, here, index.notes)
     if not _whole(layout.index(index.digest), index.digest):
         write_json(layout.index(index.digest), index.sources)
@@ -256,15 +274,15 @@ def load(config: Config, snapshot: str) -> Index:
         ConfigError: it is gone or broken.
     """
     layout = Layout(Path(config.output_dir))
-    index_digest, _, by_hand = snapshot.partition(".")
+    index_digest, by_hand, labelled = [*snapshot.split("."), "", ""][:3]
     path = layout.index(index_digest)
     if not _whole(path, index_digest):
         raise ConfigError(f"{path}: missing or broken; run snakemake again")
     try:
-        notes = corrected.load(layout, by_hand)
+        notes, labels = corrected.load(layout, by_hand), kept.load(layout, labelled)
     except (FileNotFoundError, Broken) as error:
         raise ConfigError(f"{error}; run snakemake again") from None
-    return Index(layout, read_json(path), config, notes=notes)
+    return Index(layout, read_json(path), config, notes=notes, labels=labels)
 
 
 def open_index(config: Config, main_process: bool) -> Index:

@@ -18,6 +18,7 @@ corrections/<sha256>.json     what was corrected by hand, unless it lies elsewhe
     index/<digest>.json       one state of the video folders
     videos/<sha256>           link to one of the video's sources
     corrected/                corrections as builds read them; see corrected.py
+    labels/ labels.json       labels as builds read them; see labels/kept.py
     seen/<ab>.json            hash -> size and time of that source, as indexed
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
@@ -52,12 +53,14 @@ RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
 class Video:
     """One content: its SHA-256, and the folder below `output_dir` of what derives from it.
 
-    `correction` names what a step reads of what was corrected by hand, if anything was.
+    `correction` names what a step reads of what was corrected by hand, if anything was; `labels`
+    what it reads of the user's files, kind=digest and commas between.
     """
 
     hash: str
     folder: str
     correction: str = ""
+    labels: str = ""
 
     @property
     def bits(self) -> str:
@@ -70,9 +73,16 @@ class Video:
         return f"{int(named, 16):0256b}"
 
     @property
+    def plain(self) -> bool:
+        """Tell whether nothing is said of it, by hand or in the user's files."""
+        return not (self.correction or self.labels)
+
+    @property
     def member(self) -> tuple[str, ...]:
         """Return it as it stands in the list of a shard."""
         plain = (self.hash, self.folder)
+        if self.labels:
+            return (*plain, self.correction, self.labels)
         return (*plain, self.correction) if self.correction else plain
 
 
@@ -90,8 +100,8 @@ class Shard:
 
     @cached_property
     def plain(self) -> bool:
-        """Tell whether nothing was corrected by hand of its videos."""
-        return not any(video.correction for video in self.videos)
+        """Tell whether nothing is said of its videos, by hand or in the user's files."""
+        return all(video.plain for video in self.videos)
 
     @property
     def members(self) -> list[tuple[str, ...]]:
@@ -140,6 +150,14 @@ class Layout:
     @property
     def corrected(self) -> Path:
         return self.state / "corrected"
+
+    @property
+    def labels(self) -> Path:
+        return self.state / "labels"
+
+    @property
+    def labels_cache(self) -> Path:
+        return self.state / "labels.json"
 
     @property
     def index_cache(self) -> Path:
@@ -226,10 +244,13 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        lists = ("corrected", "index", "parts", "report", "seen", "shards", "taken_back", "videos")
+        lists = (
+            *("corrected", "index", "labels", "parts", "report", "seen", "shards", "taken_back"),
+            "videos",
+        )
         past = self.past_piece("").parent
         # A captioner's lie one folder deeper.
-        trees = (self.state / "settings", self.marker_folder(""))
+        trees = (self.labels, self.state / "settings", self.marker_folder(""))
         below = [
             folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
         ]

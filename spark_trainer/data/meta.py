@@ -127,9 +127,14 @@ def path_problem(value: str) -> str | None:
     return None
 
 
-def features() -> dict[str, Any]:
-    """Return the types of our own lines, as `datasets.Features.from_dict` takes them."""
-    line: dict[str, ValueType] = {"id": "text", "frames_dir": "text", "audio": "text", "meta": KEYS}
+def features(keys: Mapping[str, ValueType]) -> dict[str, Any]:
+    """Return the types of our own lines, as `datasets.Features.from_dict` takes them.
+
+    Args:
+        keys: that the user's files add to `meta`, and their types.
+    """
+    line: dict[str, ValueType] = dict.fromkeys(("id", "frames_dir", "audio"), "text")
+    line |= {"meta": KEYS | dict(keys)}
     return {name: _feature(kind) for name, kind in line.items()}
 
 

@@ -33,7 +33,7 @@ class VideoGraph:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Return step -> what names its results, the manifest's among them."""
-        return manifest.fingerprints(self.config)
+        return manifest.fingerprints(self.config, self.index.labels.keys)
 
     @cached_property
     def manifest_marker(self) -> Path:
@@ -48,10 +48,11 @@ class VideoGraph:
     @cached_property
     def _manifest(self) -> str:
         named = self.fingerprints[manifest.NAME]
-        return manifest.identity(self.index.digest, named, self.index.corrected)
+        given = self.index.labels.name
+        return manifest.identity(self.index.digest, named, self.index.corrected, given)
 
     def told(self, step: str, shard: Shard) -> Shard:
-        """Return a shard with the corrections by hand that a step, or the manifest, reads."""
+        """Return a shard with the corrections and labels that a step, or the manifest, reads."""
         return self.index.told(shard, manifest.corrected(step))
 
     def marker(self, step: str, shard: Shard) -> Path:
@@ -90,9 +91,9 @@ class VideoGraph:
         return path
 
     def _chosen(self, step: str) -> dict[str, Any]:
-        """Return a step's settings; the manifest has none, but is told which steps it reads."""
+        """Return a step's settings; the manifest has none, but is told what it reads."""
         if step == manifest.NAME:
-            return {"steps": self._read_by(step)}
+            return {"steps": self._read_by(step), "keys": self.index.labels.keys}
         return steps.section(self.config, step).model_dump(mode="json")
 
     def gpus(self, step: str) -> int:
@@ -122,7 +123,8 @@ class VideoGraph:
     def one_video(self, step: str, folder: str) -> list[str]:
         """Return the flags that name the video behind a folder to the job of a step."""
         video = self.video(folder, step)
-        flags = ["--correction", video.correction] if video.correction else []
+        said = {"--correction": video.correction, "--labels": video.labels}
+        flags = [word for flag, told in said.items() if told for word in (flag, told)]
         return ["--folder", video.folder, "--video", video.hash, *flags]
 
     def outdated(self, step: str, folder: str) -> list[Path]:

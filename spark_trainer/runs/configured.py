@@ -28,7 +28,8 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
     """Return the spec of every configured run, by name.
 
     A run on the manifest built here is named by the videos' hashes, the fingerprint of all steps
-    and what was corrected by hand, not by the manifest's bytes: a renamed video trains nothing
+    what was corrected by hand and what the
+    user's files say, not by the manifest's bytes: a renamed video trains nothing
     again, nor does a flag.
 
     Raises:
@@ -39,7 +40,7 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
     for name in chain.order(config.runs):
         run, key = config.runs[name], f"train.runs.{name}"
         if run.manifest_path is None:
-            by_hand = filter(None, [learnt(index.notes)])
+            by_hand = filter(None, [learnt(index.notes), index.labels.name])
             held_out = _held_out(index, run)
             data = [list(index.videos), fingerprints["manifest"], *held_out, *by_hand]
             spec = _spec(name, run, data, index.layout, key, found)

@@ -4,13 +4,14 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spark_trainer.data import manifest
 from spark_trainer.data.jsonl import Broken, shown
+from spark_trainer.data.plain import lines
 from spark_trainer.speech.cues import Cue
-from spark_trainer.speech.files import lines
 
 CLOCK = r"(?:(\d{1,6}):)?([0-5]?\d):([0-5]\d)[.,](\d{1,3})"
 TIMES = re.compile(rf"\s*{CLOCK}\s*-->\s*{CLOCK}(?:\s.*)?")  # VTT's settings may follow
@@ -36,11 +37,25 @@ def read(path: Path, key: str) -> list[Cue]:
         Broken: something in it is wrong; the message names each place.
         OSError: it can't be read.
     """
+    return said(lines(path, key), path.suffix.lower(), f"{key}: {path}")
+
+
+def said(texts: list[str], ending: str, where: str) -> list[Cue]:
+    """Return the cues of a file's lines.
+
+    Args:
+        texts: the lines.
+        ending: of the file's name, one of `FORMATS`.
+        where: what the file is called in messages.
+
+    Raises:
+        Broken: as `read`.
+    """
     wrong: list[str] = []
-    cues = list(FORMATS[path.suffix.lower()](path, key, wrong))
+    cues = list(FORMATS[ending](texts, where, wrong))
     wrong += [problem for cue in cues for problem in cue.problems()]
     if not cues and not wrong:
-        wrong = [f"{key}: {path}: nothing is said in it"]
+        wrong = [f"{where}: nothing is said in it"]
     if wrong:
         raise Broken("\n".join(manifest.some(wrong)))
     return cues
@@ -57,7 +72,7 @@ def parsed(text: str, where: str) -> list[Cue]:
         Broken: something in it is wrong; the message names each place.
     """
     wrong: list[str] = []
-    cues = list(_cues(text.splitlines(), where, text.startswith(NO_CUES[0]), wrong))
+    cues = list(_cues(text.splitlines(), where, wrong, text.startswith(NO_CUES[0])))
     wrong += [problem for cue in cues for problem in cue.problems()]
     if wrong:
         raise Broken("\n".join(manifest.some(wrong)))
@@ -79,13 +94,7 @@ def plain(text: str) -> str:
     return BREAKS.sub(" ", html.unescape(STYLES.sub("", text))).strip()
 
 
-def _subtitles(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
-    """Yield the cues of a file."""
-    vtt = path.suffix.lower() == ".vtt"
-    yield from _cues(lines(path, key), f"{key}: {path}", vtt, wrong)
-
-
-def _cues(texts: list[str], where: str, vtt: bool, wrong: list[str]) -> Iterator[Cue]:
+def _cues(texts: list[str], where: str, wrong: list[str], vtt: bool = False) -> Iterator[Cue]:
     """Yield the cues of SRT or VTT that have a text, and note blocks that are no cues."""
     for block in _blocks(texts):
         first = block[0][1]
@@ -134,12 +143,11 @@ def _spelled_clock(seconds: float) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d},{milliseconds:03d}"
 
 
-def _json(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
+def _json(texts: list[str], where: str, wrong: list[str]) -> Iterator[Cue]:
     """Yield the segments of a transcript as `whisper` and `whisperx` write it."""
-    where = f"{key}: {path}"
     try:
         # Whole numbers as others: Python reads none of more than 4300 digits.
-        said = json.loads("\n".join(lines(path, key)), parse_int=float)
+        said = json.loads("\n".join(texts), parse_int=float)
     except (json.JSONDecodeError, RecursionError) as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise Broken(f"{where}{line}: no JSON: {error}") from None
@@ -168,8 +176,8 @@ def _is_segment(value: Any) -> bool:
     )
 
 
-FORMATS: dict[str, Callable[[Path, str, list[str]], Iterator[Cue]]] = {
-    ".srt": _subtitles,
-    ".vtt": _subtitles,
+FORMATS: dict[str, Callable[[list[str], str, list[str]], Iterator[Cue]]] = {
+    ".srt": _cues,
+    ".vtt": partial(_cues, vtt=True),
     ".json": _json,
 }

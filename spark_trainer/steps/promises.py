@@ -33,12 +33,12 @@ def fresh(record: Record | None, video: Video, fingerprint: str) -> bool:
 
 
 def same(record: Record | None, video: Video, fingerprint: str) -> bool:
-    """Tell whether a record is of this video, corrected as it is, and has this fingerprint.
+    """Tell whether a record is of this video, with what is said of it, and has this fingerprint.
 
     A folder named after a file may still hold the record of that file's earlier content.
     """
-    made = record and (record.video, record.correction, record.fingerprint)
-    return made == (video.hash, video.correction, fingerprint)
+    made = record and (record.video, record.correction, record.labels, record.fingerprint)
+    return made == (video.hash, video.correction, video.labels, fingerprint)
 
 
 def promised(

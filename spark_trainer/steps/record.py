@@ -7,6 +7,7 @@ On disk a record is one JSON object. Beside the step's own facts it holds
     reason         why the video is `rejected`, or why it `failed`; else what the log warns of
     step, version, fingerprint, video    what made it, and of what
     correction     digest of what was corrected by hand, where the step read any
+    labels         kinds and digests of what the user's files say, where the step read any
     content        digest of the files that it promises
     checksum       digest of all the above and of the facts
 """
@@ -56,6 +57,7 @@ class Record:
     fingerprint: str = ""
     video: str = ""
     correction: str = ""
+    labels: str = ""
     content: str | None = None
     more: Facts = field(default_factory=dict)
 

@@ -136,7 +136,7 @@ class Job:
             return record.failed(str(error))
         if video.correction:  # a person knows what the earlier steps do not
             return None
-        reason = self.step.skips(upstream)
+        reason = self.step.skips(upstream, video)
         return None if reason is None else record.nothing(reason)
 
     def _checked(self, video: Video, record: Record) -> Record:
@@ -166,6 +166,7 @@ class Job:
             fingerprint=self.fingerprint,
             video=video.hash,
             correction=video.correction,
+            labels=video.labels,
         )
         stamped.write(self.path(video))
         return stamped

@@ -78,7 +78,7 @@ class SelectStep(Step[Select, SelectRecord]):
         """Name the captioners among whose captions one is selected."""
         return tuple(f"caption/{name}" for name in settings.captioners)
 
-    def skips(self, upstream: Sequence[Record]) -> str | None:
+    def skips(self, upstream: Sequence[Record], video: Video) -> str | None:
         """Skip a video only if no captioner said anything; the first one's reason stands."""
         return None if any(record.ok for record in upstream) else upstream[0].reason
 

@@ -71,7 +71,7 @@ class Store:
         sources = {video: list(names) for video, names in last.sources.items()}
         if not sources:
             raise UserError(f"output_dir: no manifest was built in {layout.root}")
-        index = Index(layout, sources, config, notes=last.notes)
+        index = Index(layout, sources, config, notes=last.notes, labels=last.labels)
         folders = {name: video.folder for name, video in index.videos.items()}
         return cls(config, layout, sources, folders, index)
 
@@ -189,7 +189,8 @@ class Store:
             records[name] = record
         try:
             told = self.index.told_of(video, manifest.corrected(manifest.NAME))
-            made = manifest.line(video, records, corrected.of(self.layout, told))
+            facts = manifest.told(self.layout, told, self.index.labels.keys)
+            made = manifest.line(video, records, corrected.of(self.layout, told), facts)
         except Broken:
             return None  # its copy is named as that
         return made | {"meta": named_sources(self.sources[video.hash]) | made["meta"]}

@@ -19,6 +19,7 @@ from spark_trainer.data import forgotten, hashing, past
 from spark_trainer.data.corrections import path_of
 from spark_trainer.data.files import Broken, read_json, replacing, sweep, write_json
 from spark_trainer.data.forgotten import Tombstone
+from spark_trainer.data.labels.kept import holding
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
@@ -102,6 +103,7 @@ class Forgetting:
         yield path_of(self.corrections, video)
         yield from layout.corrected.glob(f"{video}.*.json")
         yield from (one for one in layout.corrected.glob("*.json") if _holds(one, video))
+        yield from holding(layout, video)
         yield layout.source(video)
         yield from (one for one in layout.index("").parent.glob("*.json") if _holds(one, video))
         for part in layout.marker_folder("manifest").glob("*.jsonl"):

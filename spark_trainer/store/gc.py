@@ -12,6 +12,7 @@ from typing import Any
 from spark_trainer import steps
 from spark_trainer.data import corrected, past
 from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.labels.kept import unused
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
@@ -103,6 +104,8 @@ def _state(reach: Reach) -> Iterator[Found]:
         path for graph in reach.graphs for path in corrected.copies(layout, graph.index.notes)
     }
     for path in sorted({*layout.corrected.glob("*.json")} - by_hand):
+        yield kind, path
+    for path in sorted(unused(layout, [graph.index.labels for graph in reach.graphs])):
         yield kind, path
     for path in sorted(layout.settings("", "").parent.rglob("*.json")):
         if not _named_by_a_run(reach, path):

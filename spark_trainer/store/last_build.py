@@ -7,11 +7,14 @@ from itertools import product
 from typing import Self
 
 from spark_trainer import steps
+from spark_trainer.config import Labels
 from spark_trainer.data import corrected
 from spark_trainer.data import manifest as entries
 from spark_trainer.data.corrected import Note, Notes
 from spark_trainer.data.corrections import KINDS
 from spark_trainer.data.files import read_json
+from spark_trainer.data.labels import kept
+from spark_trainer.data.labels.given import Given
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.steps import manifest
 
@@ -27,11 +30,13 @@ class LastBuild:
         sources: hash -> names of the files with this content.
         steps: those that the manifest read, if it is known.
         notes: hash -> what was corrected of the video by hand.
+        labels: what the user's files said of videos.
     """
 
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     steps: Sequence[str] = ()
     notes: Mapping[str, Notes] = field(default_factory=dict)
+    labels: Given = field(default_factory=Given)
 
     @classmethod
     def find(cls, graph: VideoGraph) -> Self:
@@ -45,13 +50,15 @@ class LastBuild:
         named = {path.stem for path in layout.marker_folder("join").glob("*.json")}
         listed = layout.settings(manifest.NAME, "*")
         every = listed.parent.glob(listed.name), layout.index("*").parent.glob("*.json")
-        for settings, index, by_hand in product(*every, ["", *corrected.states(layout)]):
+        said_of = ["", *corrected.states(layout)], ["", *kept.states(layout)]
+        for settings, index, by_hand, given in product(*every, *said_of):
             fingerprint = settings.stem.rpartition(".")[2]
-            if manifest.identity(index.stem, fingerprint, by_hand) in named:
+            if manifest.identity(index.stem, fingerprint, by_hand, given) in named:
                 with contextlib.suppress(*UNREADABLE):
                     said = read_json(settings, dict)["settings"]
                     notes = corrected.load(layout, by_hand)
-                    return cls(read_json(index, dict), said["steps"], notes)
+                    labels = kept.load(layout, given)
+                    return cls(read_json(index, dict), said["steps"], notes, labels)
         with contextlib.suppress(*UNREADABLE):
             return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
         return cls()
@@ -81,6 +88,20 @@ class LastBuild:
             kinds = [kind for kind in KINDS if old.get(kind) != new.get(kind)]
             found |= {video: {kind: new.get(kind) for kind in kinds}} if kinds else {}
         return found
+
+    def relabelled(self, graph: VideoGraph) -> dict[str, dict[str, str]]:
+        """Return kind -> hash -> what became of the label since: added, changed or removed."""
+        found: dict[str, dict[str, str]] = {}
+        for kind in Labels.KINDS:
+            old, new = (one.known.get(kind, {}) for one in (self.labels, graph.index.labels))
+            here = (old.keys() | new.keys()) & graph.index.sources.keys()
+            differing = {one: (old.get(one), new.get(one)) for one in sorted(here)}
+            found[kind] = {
+                video: "changed" if before and now else "added" if now else "removed"
+                for video, (before, now) in differing.items()
+                if before != now
+            }
+        return {kind: videos for kind, videos in found.items() if videos}
 
     def switched_off(self, graph: VideoGraph) -> list[str]:
         """Name the steps that the manifest read, and reads no more."""

@@ -26,7 +26,7 @@ DIGITS = 12  # of the SHA-256 of a manifest
 WIDTH = 15  # characters of what stands before a line's facts
 LONGEST = 200  # characters of a fact
 # Facts of a record about itself.
-NAMING = ("step", "version", "video", "correction", "content", CHECKSUM)
+NAMING = ("step", "version", "video", "correction", "labels", "content", CHECKSUM)
 
 
 @dataclass(frozen=True)

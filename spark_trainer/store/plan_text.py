@@ -41,6 +41,7 @@ def json(plan: Plan) -> str:
                 video: {kind: None if note is None else str(note) for kind, note in kinds.items()}
                 for video, kinds in plan.last.edited(plan.graph).items()
             },
+            "labels": plan.last.relabelled(plan.graph),
             "switched_off": plan.last.switched_off(plan.graph),
             "manifest": plan.manifest,
             "runs": [asdict(run) for run in plan.runs],
@@ -79,6 +80,7 @@ def _manifest(plan: Plan) -> Iterator[str]:
     if gone:
         yield f"{_named(gone)} removed"
     yield from _corrected(plan)
+    yield from _relabelled(plan)
     if renamed := last.renamed(graph):
         every = [name for names in renamed.values() for name in names]
         yield f"under other names: {_named(every)}"
@@ -99,6 +101,16 @@ def _corrected(plan: Plan) -> Iterator[str]:
                 said = None if note is None else str(note)
                 same.setdefault((kind, said), []).append(name)
     yield from (told(kind, _named(names), note) for (kind, note), names in same.items())
+
+
+def _relabelled(plan: Plan) -> Iterator[str]:
+    """Yield what became of labels that no step reads that is due, but the manifest."""
+    read = {kind for step, due in plan.steps.items() if due for kind in manifest.corrected(step)}
+    for kind, videos in plan.last.relabelled(plan.graph).items():
+        for done in sorted({*videos.values()}) if kind not in read else ():
+            named = (name for name, became in videos.items() if became == done)
+            names = _named(plan.graph.index.sources[one][0] for one in named)
+            yield f"label of {names} {done} ({kind})"
 
 
 def _run(run: DueRun) -> str:

@@ -10,6 +10,7 @@ from spark_trainer import steps
 from spark_trainer.config import Section
 from spark_trainer.data import corrected
 from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.labels.given import changed
 from spark_trainer.data.layout import Shard, Video
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.difference import changes
@@ -19,7 +20,7 @@ from spark_trainer.steps import manifest, promises
 from spark_trainer.steps.base import Step
 from spark_trainer.steps.record import Record
 
-CORRECTED, TAKEN_BACK = "corrected", "taken back"
+CORRECTED, TAKEN_BACK, LABELS = "corrected", "taken back", "labels"
 GUESSES = 500  # combinations of earlier fingerprints that are tried to explain one
 
 
@@ -28,9 +29,10 @@ class Why:
     """Why videos are due.
 
     `kind` is one of `added`, `changed` (the file has other content), `first` (the step made
-    nothing of them yet), `settings`, `corrected`, `taken back`, `failed`, `gone`, `damaged`.
+    nothing of them yet), `settings`, `corrected`, `taken back`, `labels`, `failed`, `gone`,
+    `damaged`.
     `details` are the settings with their old and new values, what was corrected by hand and by
-    whom, the reason of a failure, or the file that is gone.
+    whom, what became of a label, the reason of a failure, or the file that is gone.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Why:
             "changed": f"{videos} changed",
             "first": "not made yet",
             "settings": told,
+            "labels": f"label of {videos} {told}",
             "failed": f"failed, and is tried again: {told}",
             "gone": f"{told} is gone",
             "damaged": f"{told} is damaged",
@@ -106,6 +109,8 @@ class Reasons:
             return self._other(step.name, record.fingerprint, record.version)
         if record.correction != video.correction:
             return self._corrected(step, video)
+        if record.labels != video.labels:
+            return Why(LABELS, (changed(record.labels, video.labels),))
         if not record.settled:
             return Why("failed", (printable(record.reason or ""),))
         gone = next(file for file in named if not file.exists())
