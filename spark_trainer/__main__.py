@@ -1,11 +1,19 @@
-"""`python -m spark_trainer …`"""
+"""`python -m spark_trainer …`, and `spark-trainer …` where the package is installed."""
 
 import signal
 
-if __name__ == "__main__":
+MODULE, PROGRAM = "python -m spark_trainer", "spark-trainer"
+
+
+def main(program: str = PROGRAM) -> None:
+    """Run one command."""
     # Ctrl-C during imports would print a trace; with the system's handler it just ends the process.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from spark_trainer.cli import main
+    from spark_trainer import cli
 
     signal.signal(signal.SIGINT, handler)
-    main()
+    cli.main(program=program)
+
+
+if __name__ == "__main__":
+    main(MODULE)

@@ -6,32 +6,41 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, flags, gpus, jobs, memory, plan, store
+import spark_trainer
+from spark_trainer.cli import commands, given, gpus, jobs, memory, plan, start, store, workflow
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import log
 
 USER_STATUS = 1
 BUG_STATUS = 70  # EX_SOFTWARE
+PROGRAM, MODULE = "spark-trainer", "python -m spark_trainer"
+OF_A_STORE = {"diff", "list"}  # words that make `manifest` tell, not build
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, program: str = MODULE) -> None:
     """Run one command. A failure is one line on the terminal, and the exit status tells its cause.
 
     1 is an error of the user or the settings, 75 of the machine, 130 is Ctrl-C, and 70 a bug of
     SparkTrainer, whose trace goes to the log.
+
+    Args:
+        arguments: the words after the program's name; those of this process by default.
+        program: what the user typed. `train` asks Snakemake under one name, and trains on the
+            manifest that is there under the other, as in a rule.
     """
     console.prepare_streams()
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments, program))
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], program: str) -> int:
     options = argparse.Namespace(log=None)
     try:
-        options = _parser().parse_args(arguments)
+        options = _read(arguments, program)
         if options.log:
             failures.begin(log.name_file().parent, options.log)
-        status = int(options.command(options))
+        with given.laid_over(options):
+            status = int(options.command(options))
     except KeyboardInterrupt:
         console.say("interrupted")
         status = console.INTERRUPTED
@@ -89,33 +98,68 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m spark_trainer", description=__doc__)
+def _read(arguments: list[str], program: str) -> argparse.Namespace:
+    """Read the command line; what the workflow's commands don't know is Snakemake's."""
+    parser = _parser(program, about_a_store=bool(OF_A_STORE.intersection(arguments)))
+    options, passed_on = parser.parse_known_args(arguments)
+    if passed_on and "passed_on" not in options:
+        parser.error(f"unrecognized arguments: {' '.join(passed_on)}")
+    options.passed_on = passed_on
+    return options
+
+
+def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParser:
+    """Make the parser of every command.
+
+    Args:
+        program: its name, as the user typed it.
+        about_a_store: whether `manifest` is the command that tells of manifests that are there.
+    """
+    parser = _Parser(prog=program, description=spark_trainer.__doc__)
     parser.set_defaults(log=None)
+    version = "show the version, and the commit where it is known"
+    parser.add_argument("--version", action=start.Version, nargs=0, help=version)
+    shells = "show what a shell reads to complete commands and flags"
+    complete = {"action": start.Completion, "choices": start.SHELLS, "help": shells}
+    parser.add_argument("--print-completion", **complete)
     known = parser.add_subparsers(required=True, metavar="command")
 
     def command(
         function: Any, shown: bool = True, configured: bool = True
     ) -> argparse.ArgumentParser:
         text = (function.__doc__ or "").strip().partition("\n")[0]
+        asks = function.__module__ == workflow.__name__
+        made: dict[str, Any] = {"description": text, "allow_abbrev": not asks}
         if shown:
-            added = known.add_parser(function.__name__, description=text, help=text)
-        else:
-            added = known.add_parser(function.__name__, description=text)
+            made["help"] = text
+        if asks:
+            made["epilog"] = workflow.PASSED_ON
+        added = known.add_parser(function.__name__, **made)
         added.set_defaults(command=function)
+        if asks:
+            added.set_defaults(passed_on=[])
         if shown and configured:
-            added.add_argument("--config", type=flags.path, default=Path("config/config.yaml"))
+            given.set_flags(added)
         return added
 
+    start.init_flags(command(start.init, configured=False))
+    start.settings_flags(command(start.settings, configured=False))
+    command(workflow.build)
+    if about_a_store:
+        store.manifest_flags(command(store.manifest))
+    else:
+        command(workflow.manifest)
+    if program == PROGRAM:
+        command(workflow.train)
+    else:
+        commands.train_flags(command(commands.train))
     commands.preprocess_flags(command(commands.preprocess))
-    commands.train_flags(command(commands.train))
     commands.validate_flags(command(commands.validate))
     command(commands.index)
     commands.gallery_flags(command(commands.gallery))
     commands.runs_flags(command(commands.runs))
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))
-    store.manifest_flags(command(store.manifest))
     store.forget_flags(command(store.forget))
     store.gc_flags(command(store.gc))
     gpus.gpus_flags(command(gpus.gpus, configured=False))

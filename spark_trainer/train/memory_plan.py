@@ -271,8 +271,7 @@ def _strategies(run: Run, world_size: int) -> dict[str, Run]:
     alone = {"use_deepspeed": False, "deepspeed_config": None, "fsdp": False}
     changes: dict[str, dict[str, Any]] = {"DDP" if world_size > 1 else "one process": {}}
     for file in SHIPPED:
-        if Path(file).exists():
-            changes[file] = {"use_deepspeed": True, "deepspeed_config": file}
+        changes[file] = {"use_deepspeed": True, "deepspeed_config": file}
     changes["FSDP2"] = {"fsdp": True}
     made = {name: changed(run, alone | change) for name, change in changes.items()}
     return {name: one for name, one in made.items() if one}
