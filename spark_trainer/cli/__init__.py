@@ -120,8 +120,8 @@ def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParse
     version = "show the version, and the commit where it is known"
     parser.add_argument("--version", action=start.Version, nargs=0, help=version)
     shells = "show what a shell reads to complete commands and flags"
-    complete = {"action": start.Completion, "choices": start.SHELLS, "help": shells}
-    parser.add_argument("--print-completion", **complete)
+    completion = "--print-completion"
+    parser.add_argument(completion, action=start.Completion, choices=start.SHELLS, help=shells)
     known = parser.add_subparsers(required=True, metavar="command")
 
     def command(

@@ -60,7 +60,7 @@ PREPROCESS_FLAGS = {
 def preprocess_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `preprocess`."""
     kinds: dict[str, dict[str, Any]] = {
-        **dict.fromkeys(flags.SWITCHES, {"action": argparse.BooleanOptionalAction}),
+        **{name: {"action": argparse.BooleanOptionalAction} for name in flags.SWITCHES},
         "frame_rate": {"type": float},
         "captioner_backend": {"nargs": "+"},
     }

@@ -23,7 +23,9 @@ def set_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which configuration a command reads."""
     named = "the configuration's file (default: config/config.yaml)"
     default = Path("config/config.yaml")
-    parser.add_argument("--config", "--configfile", type=file, default=default, help=named)
+    parser.add_argument("--config", type=file, default=default, help=named)
+    # As Snakemake calls it.
+    parser.add_argument("--configfile", type=file, dest="config", help=argparse.SUPPRESS)
     laid = f"a key of the configuration, such as {EXAMPLE}; may be given several times"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=laid)
 
@@ -89,6 +91,7 @@ def _nested(text: str) -> dict[str, Any]:
     names = key.split(".")
     if not equals or not all(names):
         raise UserError(f"--set {text}: expected KEY=VALUE, such as {EXAMPLE}")
+    value: Any
     try:
         value = float(written) if EXPONENT.fullmatch(written) else yaml.safe_load(written)
     except yaml.YAMLError:

@@ -52,10 +52,10 @@ def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
 
 def _refuse(words: Sequence[str]) -> None:
     """Refuse flags that only the commands without `--set` have: Snakemake doesn't know them."""
-    keys = {flag: ".".join(key) for flag, key in commands.PREPROCESS_FLAGS.items()}
-    keys |= {flag: f"train.{flag}" for flag in commands.TRAIN_FLAGS}
+    asked = {flag: ".".join(key) for flag, key in commands.PREPROCESS_FLAGS.items()}
+    asked |= {flag: f"train.{flag}" for flag in commands.TRAIN_FLAGS}
+    keys = {f"--{flag.replace('_', '-')}": key for flag, key in asked.items()}
     for word in words:
         flag = word.partition("=")[0]
-        if key := keys.get(flag.removeprefix("--").replace("-", "_")):
-            if flag.startswith("--"):
-                raise UserError(f"{flag}: expected --set {key}=…")
+        if flag in keys:
+            raise UserError(f"{flag}: expected --set {keys[flag]}=…")

@@ -25,7 +25,10 @@ def described(*key: str) -> str:
 
 
 def default_yaml(key: str | None = None) -> str:
-    """Return every key with its meaning and default as YAML, or those below one, such as `train.lora`.
+    """Return every key with its meaning and default as YAML, or `key` and those below it.
+
+    Args:
+        key: its path, such as `train.lora`.
 
     Raises:
         ConfigError: there is no such key.

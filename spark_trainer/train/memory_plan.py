@@ -22,7 +22,6 @@ evaluations, which bring frozen encoders to the GPU.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Run

@@ -30,7 +30,7 @@ FREE = {
 def read(run: Run, key: str = "train") -> dict[str, Any]:
     """Read the file of a run that uses DeepSpeed, and check it.
 
-    A name such as `config/deepspeed_zero2.json` stands for the shipped file where there is no other.
+    A name such as `config/deepspeed_zero2.json` is the shipped file where there is no other.
 
     Args:
         run: the settings.
