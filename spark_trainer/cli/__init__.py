@@ -10,7 +10,7 @@ import spark_trainer
 from spark_trainer.cli import commands, given, gpus, jobs, memory, plan, start, store, workflow
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
-from spark_trainer.system import log
+from spark_trainer.system import environment, log
 
 USER_STATUS = 1
 BUG_STATUS = 70  # EX_SOFTWARE
@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None, program: str = MODULE) -> None:
             manifest that is there under the other, as in a rule.
     """
     console.prepare_streams()
+    environment.keep_bytecode()
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments, program))
 
 
