@@ -1,7 +1,6 @@
 """The page over a manifest of the demo's clips, read as a browser reads it."""
 
 import json
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,8 @@ def frames(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         inside = folder / f"a #1%20 {name}" / "frames"
         inside.mkdir(parents=True)
-        command = [ffmpeg.binary(), "-v", "error", "-i", str(clips / f"{name}.mp4"), "-vf", "fps=2"]
-        subprocess.run([*command, "frame_%06d.jpg"], cwd=inside, check=True)
+        shown = ffmpeg.read(clips / f"{name}.mp4").filter("fps", 2)
+        ffmpeg.write(shown.output(f"{str(inside).replace('%', '%%')}/frame_%06d.jpg"))
     return folder
 
 
