@@ -380,6 +380,8 @@ ANYWHERE = ("tests/cli/test_workflow.py", "def test_a_manifest_from_any_folder")
 FIRST = ("tests/cli/test_start.py", "def test_init_writes_a_configuration")
 ELSEWHERE |= {
     "spark-trainer init films": FIRST,
+    "uv tool install .": ANYWHERE,
+    "python .ci/pins.py --list > pins.txt": (".ci/style", "python .ci/pins.py"),
     "spark-trainer init --slurm": ("tests/cli/test_start.py", '"init", "--slurm"'),
     "spark-trainer validate": ("tests/cli/test_commands.py", '"validate"'),
     "spark-trainer manifest": ANYWHERE,
@@ -405,6 +407,12 @@ ELSEWHERE |= {
 NOBODY = {
     "snakemake --sdm conda": "needs conda and its channels; the versions are compared in a test",
     "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
+    "uv sync --no-dev --extra demo": "needs the package index",
+    "uv tool install '.[openai-whisper,slurm]'": "needs the package index",
+    "uv tool install --torch-backend cpu .": "needs PyTorch's index",
+    "uv venv && uv pip install --torch-backend cpu -e '.[demo]'": "needs PyTorch's index",
+    "uv run --no-sync snakemake --cores all": "the demo, which `.ci/run` runs, after the line above",
+    "pip install .": "needs the package index",
     "uv pip install wandb": "needs the package index",
     "uv pip install 'vllm>=0.32'": "needs the package index",
 }
