@@ -379,6 +379,7 @@ ELSEWHERE = {
 ANYWHERE = ("tests/cli/test_workflow.py", "def test_a_manifest_from_any_folder")
 FIRST = ("tests/cli/test_start.py", "def test_init_writes_a_configuration")
 ELSEWHERE |= {
+    "spark-trainer init": FIRST,
     "spark-trainer init films": FIRST,
     "uv tool install .": ANYWHERE,
     "python .ci/pins.py --list > pins.txt": (".ci/style", "python .ci/pins.py"),
@@ -411,7 +412,7 @@ NOBODY = {
     "uv tool install '.[openai-whisper,slurm]'": "needs the package index",
     "uv tool install --torch-backend cpu .": "needs PyTorch's index",
     "uv venv && uv pip install --torch-backend cpu -e '.[demo]'": "needs PyTorch's index",
-    "uv run --no-sync snakemake --cores all": "the demo, which `.ci/run` runs, after the line above",
+    "uv run --no-sync snakemake --cores all": "the demo, after the line above it",
     "pip install .": "needs the package index",
     "uv pip install wandb": "needs the package index",
     "uv pip install 'vllm>=0.32'": "needs the package index",
