@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -143,6 +144,13 @@ def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParse
             given.set_flags(added)
         return added
 
+    _add_commands(command, program == PROGRAM, about_a_store)
+    return parser
+
+
+def _add_commands(
+    command: Callable[..., Any], through_snakemake: bool, about_a_store: bool
+) -> None:
     start.init_flags(command(start.init, configured=False))
     start.settings_flags(command(start.settings, configured=False))
     command(workflow.build)
@@ -150,7 +158,7 @@ def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParse
         store.manifest_flags(command(store.manifest))
     else:
         command(workflow.manifest)
-    if program == PROGRAM:
+    if through_snakemake:
         command(workflow.train)
     else:
         commands.train_flags(command(commands.train))
@@ -170,4 +178,3 @@ def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParse
         for name in names.split():
             kind = int if name in jobs.NUMBERS else str if name in jobs.TEXTS else Path
             job.add_argument(f"--{name}", type=kind)
-    return parser

@@ -82,6 +82,7 @@ class Completion(argparse.Action):
             for action in one._actions:
                 if action.type in PATHS:
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
+        parser.prog = origin.PACKAGE  # a shell can't complete `python -m spark_trainer`
         print(shtab.complete(parser, shell))
         parser.exit()
 

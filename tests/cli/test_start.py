@@ -63,9 +63,9 @@ def test_bash_completes_commands_and_flags(tmp_path: Path) -> None:
         source shtab
         complete_words() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
           "$(complete -p "$1" | sed 's/.*-F \\([^ ]*\\).*/\\1/')"; echo "${COMPREPLY[@]}"; }
-        complete_words PROGRAM man
-        complete_words PROGRAM runs --js
-    """.replace("PROGRAM", "spark-trainer")
+        complete_words spark-trainer man
+        complete_words spark-trainer runs --js
+    """
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
