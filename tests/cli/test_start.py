@@ -58,9 +58,9 @@ def test_version() -> None:
 
 
 def test_bash_completes_commands_and_flags(tmp_path: Path) -> None:
-    (tmp_path / "shtab").write_text(said("--print-completion", "bash"))
+    (tmp_path / "completion").write_text(said("--print-completion", "bash"))
     script = """
-        source shtab
+        source ./completion
         complete_words() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
           "$(complete -p "$1" | sed 's/.*-F \\([^ ]*\\).*/\\1/')"; echo "${COMPREPLY[@]}"; }
         complete_words spark-trainer man
