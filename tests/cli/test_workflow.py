@@ -78,6 +78,7 @@ def test_a_manifest_from_any_folder(user: User) -> None:
     assert planned.stdout.startswith("nothing to do"), planned.stderr
 
 
+@pytest.mark.long
 def test_what_else_snakemake_does(user: User) -> None:
     """Its flags reach it, alone on the standard output; a lock is freed."""
     graph = user.type("build", "--dag", *QUIET)
