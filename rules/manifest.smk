@@ -7,6 +7,8 @@ rule manifest_part:
         marker=marker("manifest"),
     log:
         "logs/manifest/{shard}.{fingerprint}.log",
+    benchmark:
+        "benchmarks/jobs/manifest/{shard}.{fingerprint}.tsv"
     conda:
         "../envs/media.yaml"
     params:
@@ -22,7 +24,7 @@ rule manifest_join:
         parts=GRAPH.markers("manifest"),
     output:
         manifest=LAYOUT.manifest,
-        rejected=LAYOUT.rejected,
+        rejected=report(LAYOUT.rejected, caption="report/rejected.rst", category="Data"),
         features=LAYOUT.manifest.with_suffix(".features.json"),
         marker=GRAPH.manifest_marker,
     log:

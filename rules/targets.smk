@@ -1,11 +1,14 @@
 """What users type: targets that only collect."""
 
 
+report: "report/workflow.rst"
+
+
 localrules:
-    gallery_page,
-    gallery,
     manifest,
     plan,
+    report,
+    report_page,
     train,
     validate,
 
@@ -53,25 +56,27 @@ rule validate:
         " --log {log:q} >&2"
 
 
-rule gallery_page:
-    """Make the page; its marker is named like that of the manifest that it shows."""
+rule report_page:
+    """Make the page; its marker is named like that of the manifest that it is about."""
     input:
         rules.manifest.input,
+        outdated=plainly(lambda wildcards: RUNS.outdated_report()),
     output:
-        page=LAYOUT.root / "gallery.html",
-        marker=GRAPH.gallery_marker,
+        page=report(LAYOUT.report, caption="report/page.rst", category="Data"),
+        marker=GRAPH.report_marker,
     log:
-        "logs/gallery.log",
+        "logs/report.log",
     conda:
         "../envs/media.yaml"
+    threads: 4
     params:
-        manifest=LAYOUT.manifest,
+        config=config_file,
     shell:
-        "python -m spark_trainer gallery --manifest {params.manifest:q} --page {output.page:q}"
-        " --marker {output.marker:q} --log {log:q}"
+        "python -m spark_trainer report --config {params.config:q} --page {output.page:q}"
+        " --marker {output.marker:q} --threads {threads} --log {log:q}"
 
 
-rule gallery:
-    """Collect the page that shows frames, captions and transcripts, and what was rejected."""
+rule report:
+    """Collect the page about the data, every run that is there, and what changed."""
     input:
-        rules.gallery_page.output,
+        rules.report_page.output,

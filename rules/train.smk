@@ -5,7 +5,11 @@ rule train_run:
         encoded=of_run(RUNS.encoded),
         base=of_run(RUNS.base),
     output:
-        summary=RunFolder(Path("{runs}/{run}-{run_id}")).summary,
+        summary=report(
+            RunFolder(Path("{runs}/{run}-{run_id}")).summary,
+            caption="report/run.rst",
+            category="Runs",
+        ),
     log:
         "logs/train/{runs}/{run}-{run_id}.log",
     wildcard_constraints:

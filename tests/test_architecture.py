@@ -57,7 +57,6 @@ MAY_IMPORT = {
         "system",
     },
     "runs": {"config", "data", "families", "metrics", "speech"},
-    "report": {"config", "data", "metrics", "runs", "system"},
     "captioners": {"config", "data", "families", "system"},
     "detectors": {"config", "data", "system"},
     "steps": {
@@ -70,6 +69,7 @@ MAY_IMPORT = {
     },
     "graph": {"config", "data", "runs", "steps", "train"},
     "store": {"config", "data", "graph", "runs", "steps", "train"},
+    "report": {"config", "data", "metrics", "runs", "store", "system"},
     "preflight": {
         *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
         *("system", "train", "transcribers"),

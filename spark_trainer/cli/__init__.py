@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import spark_trainer
-from spark_trainer.cli import commands, given, gpus, jobs, memory, plan, start, store, workflow
+from spark_trainer.cli import (
+    commands,
+    given,
+    gpus,
+    jobs,
+    memory,
+    plan,
+    report,
+    start,
+    store,
+    workflow,
+)
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import environment, log
@@ -165,7 +176,8 @@ def _add_commands(
     commands.preprocess_flags(command(commands.preprocess))
     commands.validate_flags(command(commands.validate))
     command(commands.index)
-    commands.gallery_flags(command(commands.gallery))
+    report.report_flags(command(report.report))
+    report.report_flags(command(report.gallery))
     commands.runs_flags(command(commands.runs))
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))

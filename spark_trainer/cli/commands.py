@@ -165,16 +165,17 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def _deep(settings: config.Config, as_json: bool) -> int:
-    """Read everything that the last build left; print what is wrong."""
+    """Read everything that the last build left; print what is wrong, and what is a remark."""
     from spark_trainer.store.deep import Store
 
     store = Store.read(settings)
-    count = 0
+    wrong = remarks = 0
     for finding in store.findings():
-        count += 1
+        wrong, remarks = wrong + finding.wrong, remarks + (not finding.wrong)
         print(finding.json() if as_json else f"{finding.kind:>10}  {finding}")
-    print(f"{len(store.folders):,} videos read whole: {count:,} findings", file=sys.stderr)
-    return 1 if count else 0
+    counts = f"{wrong:,} wrong, {remarks:,} only remarked"
+    print(f"{len(store.folders):,} videos read whole: {counts}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def validate_flags(parser: argparse.ArgumentParser) -> None:
@@ -202,39 +203,6 @@ def index(options: argparse.Namespace) -> int:
     print(*found.search.notes(), sep="\n", end="\n" * bool(found.search.notes()), file=sys.stderr)
     print(found, file=sys.stderr)
     return 0
-
-
-def gallery(options: argparse.Namespace) -> int:
-    """Write a page that shows the videos of the manifest with their captions and transcripts."""
-    from spark_trainer.data.files import write_json
-    from spark_trainer.data.layout import Layout
-    from spark_trainer.report import gallery as pages
-
-    if options.marker:
-        withdraw(options.marker)
-    path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
-    if path.is_dir():
-        raise UserError(f"{path}: expected a manifest, not a folder")
-    page = options.page or path.with_name("gallery.html")
-    try:
-        count = pages.write(path, page, options.limit)
-    except FileNotFoundError:
-        raise UserError(f"no manifest yet: {path}; build `manifest` first") from None
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    if options.marker:
-        write_json(options.marker, {"videos": count})
-    print(f"{page}: {count} videos", file=sys.stderr)
-    return 0
-
-
-def gallery_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `gallery`."""
-    parser.add_argument("--manifest", type=flags.path, help="instead of the configured one")
-    parser.add_argument("--page", type=flags.path, help="default: gallery.html beside the manifest")
-    parser.add_argument("--marker", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--limit", type=int, default=500, help="videos shown (default: 500)")
 
 
 def runs(options: argparse.Namespace) -> int:

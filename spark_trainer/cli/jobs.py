@@ -45,13 +45,15 @@ def part(options: argparse.Namespace) -> int:
 
 def join(options: argparse.Namespace) -> int:
     """Join the manifest; called by the rules."""
-    from spark_trainer.data import joining, meta
+    from spark_trainer.data import joining, meta, past
     from spark_trainer.data.files import write_json
+    from spark_trainer.data.layout import Layout
 
     log.start("manifest", options.log)
     withdraw(options.marker)
     counts = joining.join(options.parts, options.index, options.manifest, options.rejected)
     write_json(options.manifest.with_suffix(".features.json"), meta.features())
+    past.keep(Layout(options.manifest.parent), options.manifest)
     write_json(options.marker, counts)
     return 0
 

@@ -7,6 +7,7 @@ import logging
 import os
 import runpy
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,10 @@ def plan(options: argparse.Namespace) -> int:
         "--dry-run",
         *snakemake.beside(),
     ]
+    began = time.monotonic()
     with _own_environment():
         jobs = _planned(words)
+        planning_s = time.monotonic() - began
         graph = VideoGraph(settings, index.load(settings, os.environ[index.SNAPSHOT_VARIABLE]))
         forced = still_there(graph)
         if forced and not any("/" in target for target in options.targets):
@@ -50,7 +53,7 @@ def plan(options: argparse.Namespace) -> int:
     places = sorted({Path(run.output_dir) for run in settings.runs.values()})
     folders = [run for place in places for run in folder.below(place)]
     machine = Machine(os.cpu_count() or 1, len(gpu.visible()))
-    made = Plan(graph, jobs, folders, machine)
+    made = Plan(graph, jobs, folders, machine, planning_s)
     print(plan_text.json(made) if options.json else plan_text.text(made))
     return 0
 

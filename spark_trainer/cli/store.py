@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer import config
 from spark_trainer.data import lock
@@ -13,6 +15,10 @@ from spark_trainer.errors import UserError
 from spark_trainer.runs import folder, record
 from spark_trainer.runs.folder import RunFolder
 
+if TYPE_CHECKING:
+    from spark_trainer.store.lineage import Runs
+    from spark_trainer.store.manifests import Named
+
 
 def lineage(options: argparse.Namespace) -> int:
     """Tell where a run comes from, or all that derives from a video."""
@@ -20,22 +26,37 @@ def lineage(options: argparse.Namespace) -> int:
     from spark_trainer.store import lineage as told
 
     layout = Layout(Path(config.read(options.config).output_dir))
-    runs = told.Runs(_runs(options))
+    runs = told.Runs(run_folders(options))
     chosen = _run(options.what, runs.folders.values())
     if chosen is not None:
         said = told.of_run(chosen, runs, layout)
     else:
         said = told.of_clip(clips.find(layout, options.what), runs, layout)
-    print(canonical_json(said) if options.json else told.text(said))
+    if options.prov:
+        print(_prov(said, chosen, runs))
+    else:
+        print(canonical_json(said) if options.json else told.text(said))
     return 0
+
+
+def _prov(said: dict[str, Any], chosen: RunFolder | None, runs: "Runs") -> str:
+    from spark_trainer.store import lineage as told
+    from spark_trainer.store import prov
+
+    if chosen is not None:
+        return prov.of_run(said, told.splits(chosen, told.described(chosen)["videos"]))
+    links = [link for name in said["runs"] for link in runs.after(name)]
+    return prov.of_clip(said, list(dict.fromkeys(links)))
 
 
 def lineage_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `lineage`."""
     what = "a run (name, id or folder), or a video (file, hash, or the beginning of one)"
     parser.add_argument("what", help=what)
-    _runs_flag(parser)
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    runs_flag(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one line of JSON")
+    how.add_argument("--prov", action="store_true", help="W3C PROV-JSON, for other tools")
 
 
 def forget(options: argparse.Namespace) -> int:
@@ -44,7 +65,7 @@ def forget(options: argparse.Namespace) -> int:
     from spark_trainer.store import forget as removal
 
     layout = Layout(Path(config.read(options.config).output_dir))
-    runs = list(_runs(options))
+    runs = list(run_folders(options))
     clip = clips.find(layout, options.video)
     due = removal.Forgetting(layout, clip, runs)
     print("\n".join(due.listed()))
@@ -63,7 +84,7 @@ def forget_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `forget`."""
     parser.add_argument("video", help="its file, its hash, or the beginning of its hash")
     parser.add_argument("--reason", default="", help="why; it is kept, and told where it is seen")
-    _runs_flag(parser)
+    runs_flag(parser)
     _asking_flags(parser)
 
 
@@ -74,6 +95,7 @@ def gc(options: argparse.Namespace) -> int:
     from spark_trainer.graph.videos import VideoGraph
     from spark_trainer.store import forget as removal
     from spark_trainer.store import gc as collection
+    from spark_trainer.store.reach import Reach
     from spark_trainer.store.sizes import Size
 
     paths = [options.config, *options.also]
@@ -86,8 +108,9 @@ def gc(options: argparse.Namespace) -> int:
         raise UserError(f"output_dir: nothing was built in {layout.root}")
     if not options.dry_run:
         lock.hold(layout.lock)
+        layout.sweep()
     graphs = [VideoGraph(one, index.scan(one)) for one in settings]
-    reach = collection.Reach(graphs, list(_runs(options)))
+    reach = Reach(graphs, list(run_folders(options)))
     kinds: dict[str, list[Path]] = {}
     for kind, path in collection.unreached(reach, options.logs_older_than):
         kinds.setdefault(kind, []).append(path)
@@ -109,48 +132,64 @@ def gc_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--also", type=Path, action="append", default=[], help=also)
     older = "days after which a command's logs go (default: 30)"
     parser.add_argument("--logs-older-than", type=float, default=30, metavar="DAYS", help=older)
-    _runs_flag(parser)
+    runs_flag(parser)
     _asking_flags(parser)
 
 
 def manifest(options: argparse.Namespace) -> int:
-    """Show with `diff A B` how two manifests, or those of two runs, differ."""
+    """List past manifests, or show with `diff A B` how two of them, or of two runs, differ."""
+    from spark_trainer.data import past
     from spark_trainer.store import manifests
 
-    runs = list(_runs(options))
-    match options.diff:
+    layout = Layout(Path(config.read(options.config).output_dir))
+    runs = list(run_folders(options))
+    match options.words:
+        case ["list"]:
+            kept = list(past.every(layout).values())
+            print(
+                canonical_json([asdict(one) for one in kept])
+                if options.json
+                else manifests.table(kept)
+            )
+            return 0
         case ["diff", a, b]:
-            pair = [_manifest(options.config, one, runs) for one in (a, b)]
+            pair = [_manifest(layout, one, runs) for one in (a, b)]
         case ["diff", b]:
-            pair = [_manifest(options.config, one, runs) for one in (b, None)]
+            pair = [_manifest(layout, one, runs) for one in (b, None)]
         case words:
-            raise UserError(f"manifest: expected `diff A [B]` (got {' '.join(words)!r})")
-    try:
-        found = manifests.difference(*pair)
-    except FileNotFoundError as error:
-        raise UserError(f"no such manifest: {error.filename}") from None
+            raise UserError(f"manifest: expected `list` or `diff A [B]` (got {' '.join(words)!r})")
+    found = manifests.difference(*pair)
     print(found.json() if options.json else found.text())
     return 0
 
 
 def manifest_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `manifest`."""
-    named = "`diff` and two manifests or runs; without B the manifest of the configuration"
-    parser.add_argument("diff", nargs="+", metavar="diff A [B]", help=named)
-    _runs_flag(parser)
+    named = (
+        "`list`, or `diff` and two manifests (a file, or six digits of its SHA-256) or runs; "
+        "without B the manifest of the configuration"
+    )
+    parser.add_argument("words", nargs="+", metavar="list | diff A [B]", help=named)
+    runs_flag(parser)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
 
 
-def _manifest(configured: Path, wanted: str | None, runs: list[RunFolder]) -> Path:
-    """Return the manifest that is meant by a path, a run, or nothing."""
-    if wanted is None:
-        return Layout(Path(config.read(configured).output_dir)).manifest
-    if Path(wanted).is_file():
-        return Path(wanted)
-    chosen = _run(wanted, runs)
-    if chosen is None:
-        raise UserError(f"{wanted!r} is neither a manifest nor a run")
-    return chosen.manifest
+def _manifest(layout: Layout, wanted: str | None, runs: list[RunFolder]) -> "Named":
+    """Return the manifest that is meant by a path, a run, the beginning of a digest, or nothing."""
+    from spark_trainer.store import manifests
+
+    file = layout.manifest if wanted is None else Path(wanted)
+    chosen = None if wanted is None or file.is_file() else _run(wanted, runs)
+    if chosen is not None:
+        file = chosen.manifest
+    try:
+        return manifests.Named.of(file)
+    except FileNotFoundError:
+        kept = manifests.find(layout, wanted or "")
+        if kept is None:
+            what = "is neither a manifest nor a run" if chosen is None else "has no manifest"
+            raise UserError(f"{wanted or str(file)!r} {what}") from None
+        return manifests.Named(kept.sha256, kept.entries(layout))
 
 
 def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
@@ -169,7 +208,7 @@ def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
     return found[0] if found else None
 
 
-def _runs(options: argparse.Namespace) -> Iterable[RunFolder]:
+def run_folders(options: argparse.Namespace) -> Iterable[RunFolder]:
     """Yield every run in the folders of the configured runs, and in those that a flag names."""
     trained = config.read(options.config).runs.values()
     folders = {Path(run.output_dir) for run in trained} | {Path("runs"), *options.runs}
@@ -177,7 +216,7 @@ def _runs(options: argparse.Namespace) -> Iterable[RunFolder]:
         yield from folder.below(path)
 
 
-def _runs_flag(parser: argparse.ArgumentParser) -> None:
+def runs_flag(parser: argparse.ArgumentParser) -> None:
     other = "another folder of runs, beside those of the configuration; may be given several times"
     parser.add_argument("--runs", type=Path, action="append", default=[], help=other)
 

@@ -5,7 +5,7 @@ no build takes the video up meanwhile, under whatever name it lies.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,8 @@ class Tombstone:
         reason: why, in the user's words; may be empty.
         runs: names of the run folders whose model saw it.
         finished: whether all that derived from it is gone.
+        files: the size and time of each file that still holds it, so that none is read at every
+            build; beside this file nothing of the store says its hash.
     """
 
     video: str
@@ -32,6 +34,7 @@ class Tombstone:
     reason: str
     runs: Sequence[str] = ()
     finished: bool = False
+    files: dict[str, list[int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"forgotten on {self.at[:10]} by {self.by}" + (

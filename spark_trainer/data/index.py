@@ -16,6 +16,7 @@ from pathlib import Path
 from spark_trainer.config import Config, ConfigError, shard_bits
 from spark_trainer.data import forgotten, hashing, names, sources
 from spark_trainer.data.files import digest, read_json, write_json
+from spark_trainer.data.forgotten import Tombstone
 from spark_trainer.data.hashing import Cache, Progress
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.search import Found, Search, find
@@ -81,9 +82,8 @@ class Index:
     def write_shards(self) -> None:
         """Write the member lists that are not there yet, or are broken."""
         for shard in self.shards:
-            path = self.layout.shard(shard.name)
-            if not _whole(path, shard.name.split(".")[1]):
-                write_json(path, [[video.hash, video.folder] for video in shard.videos])
+            if not _whole(self.layout.shard(shard.name), shard.name.split(".")[1]):
+                self.layout.write_shard(shard)
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
         """Return the marker that says that `step` is done for `shard`, or its path to be.
@@ -155,15 +155,18 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
     Raises:
         ConfigError: a folder is missing or has lost all its videos, more than
             `index.max_hash_gb` would be read, or `output_dir` can't be written.
+        Broken: it can't be told which videos are not to be seen again.
     """
     layout = Layout(Path(config.output_dir))
-    search = find(config)
+    search, gone = find(config), forgotten.every(layout)
     cache = hashing.read_cache(layout.index_cache)
-    hashes = hashing.hashes(config.index, search, cache, progress)
-    gone = _leave_out_forgotten(layout, search, hashes)
+    known = cache | _rows(gone)
+    hashes = hashing.hashes(config.index, search, known, progress)
+    _leave_out_forgotten(search, hashes, gone)
     _keep_from_emptying(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
     try:
+        _note_forgotten(layout, search, hashes, gone)
         return _write(config, layout, search, cache, hashes)
     except OSError as error:
         message = f"output_dir: can't write {error.filename or layout.state}: {error.strerror}"
@@ -185,8 +188,7 @@ def _write(
         write_json(layout.index(index.digest), index.sources)
     index.write_shards()
     rows = {} if config.index.allow_empty else hashing.out_of_reach(search, cache)
-    seen = [*search.files, *search.forgotten]  # what is forgotten is not read at every call
-    rows |= {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in seen}
+    rows |= {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in search.files}
     if rows != cache:
         write_json(layout.index_cache, rows)
     return index
@@ -216,18 +218,33 @@ def open_index(config: Config, main_process: bool) -> Index:
     return index
 
 
-def _leave_out_forgotten(layout: Layout, search: Search, hashes: dict[str, str]) -> set[str]:
-    """Take what is not to be seen again out of what was found; returns the hashes of all such.
+def _rows(gone: dict[str, Tombstone]) -> Cache:
+    """Return the rows of the files whose content is not to be seen again."""
+    files = (
+        (path, video, noted) for video, one in gone.items() for path, noted in one.files.items()
+    )
+    return {path: (size, mtime_ns, video) for path, video, (size, mtime_ns) in files}
 
-    Raises:
-        Broken: it can't be told which these are.
-    """
-    gone = forgotten.every(layout)
-    for file in search.files:
-        if why := gone.get(hashes[file.path]):
-            search.forgotten[file] = str(why)
-    search.files = [file for file in search.files if file not in search.forgotten]
-    return set(gone)
+
+def _leave_out_forgotten(
+    search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
+) -> None:
+    """Take what is not to be seen again out of what was found."""
+    why = {file: gone[hashes[file.path]] for file in search.files if hashes[file.path] in gone}
+    search.forgotten |= {file: str(one) for file, one in why.items()}
+    search.files = [file for file in search.files if file not in why]
+
+
+def _note_forgotten(
+    layout: Layout, search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
+) -> None:
+    """Note where what is not to be seen again lies, so that the next call need not read it."""
+    files: dict[str, dict[str, list[int]]] = {video: {} for video in gone}
+    for file in search.forgotten:
+        files[hashes[file.path]][file.path] = [file.size, file.mtime_ns]
+    for video, one in gone.items():
+        if files[video] != one.files:
+            replace(one, files=files[video]).write(layout)
 
 
 def _keep_from_emptying(

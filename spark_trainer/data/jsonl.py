@@ -97,6 +97,16 @@ def parsed(text: bytes) -> dict[str, Any]:
     return value
 
 
+def is_of(line: bytes, name: str) -> bool:
+    """Tell whether a line holds an object whose `id` is this name."""
+    if name.encode() not in line:
+        return False
+    try:
+        return parsed(line).get("id") == name
+    except ValueError:
+        return False
+
+
 def shown(value: Any) -> str:
     """Return the beginning of a value, as JSON spells it."""
     text = json.dumps(value)

@@ -9,6 +9,7 @@ encoded/<encoders>/           what frozen encoders made, such as latents; see en
 manifest_v1.jsonl             the usable videos
 manifest_v1.features.json     the types of its keys, for Hugging Face datasets
 rejected_v1.jsonl             the others, with reasons
+report.html                   the page about all of it
 forgotten/<sha256>.json       a video that is not to be seen again; see forgotten.py
 .spark/                       the workflow's own state
     lock                      the build that is at work here
@@ -19,6 +20,10 @@ forgotten/<sha256>.json       a video that is not to be seen again; see forgotte
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
     parts/<manifest>.json     the parts that a manifest is joined from
+    manifests/<sha256>.json   a past manifest: its pieces, and who learnt from it; see past.py
+    manifests/pieces/…        lines of past manifests, compressed
+    report/last.json          what the last report showed
+    report/thumbnails.jsonl   the pictures in it
     sealed/<step>/…           markers: this step is done for this shard and fingerprint
     taken_back/<digest>.json  markers that go before the next call plans
 """
@@ -32,8 +37,14 @@ from spark_trainer.data.files import Broken, digest, read_state, sweep, write_js
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = (
-    *("encoded", "forgotten", "gallery.html", "manifest_v1.jsonl", "manifest_v1.features.json"),
-    "rejected_v1.jsonl",
+    *(
+        "encoded",
+        "forgotten",
+        "manifest_v1.jsonl",
+        "manifest_v1.features.json",
+        "rejected_v1.jsonl",
+    ),
+    "report.html",
 )
 
 SEALED = "sealed"  # the folder of the markers
@@ -69,8 +80,12 @@ class Shard:
     @cached_property
     def name(self) -> str:
         """`<bits>.<digest of the members>`: another member is another shard name."""
-        members = [[video.hash, video.folder] for video in self.videos]
-        return f"b{self.bits}.{digest(members)[:16]}"
+        return f"b{self.bits}.{digest(self.members)[:16]}"
+
+    @property
+    def members(self) -> list[list[str]]:
+        """Return the list that is kept of the shard."""
+        return [[video.hash, video.folder] for video in self.videos]
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,18 @@ class Layout:
     @property
     def rejected(self) -> Path:
         return self.root / "rejected_v1.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def last_report(self) -> Path:
+        return self.state / "report" / "last.json"
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.state / "report" / "thumbnails.jsonl"
 
     @property
     def forgotten(self) -> Path:
@@ -140,6 +167,12 @@ class Layout:
     def parts(self, manifest: str) -> Path:
         return self.state / "parts" / f"{manifest}.json"
 
+    def past(self, sha256: str) -> Path:
+        return self.state / "manifests" / f"{sha256}.json"
+
+    def past_piece(self, name: str) -> Path:
+        return self.state / "manifests/pieces" / f"{name}.gz"
+
     def marker_folder(self, step: str) -> Path:
         return self.state / SEALED / step
 
@@ -178,14 +211,20 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        names = ("index", "parts", "shards", "taken_back")
+        lists = ("index", "parts", "report", "seen", "shards", "taken_back", "videos")
+        past = self.past_piece("").parent
         # A captioner's lie one folder deeper.
         trees = (self.state / "settings", self.marker_folder(""))
         below = [
             folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
         ]
-        for folder in (self.root, self.state, *(self.state / name for name in names), *below):
+        places = (self.root, self.state, past.parent, past)
+        for folder in (*places, *(self.state / name for name in lists), *below):
             sweep(folder)
+
+    def write_shard(self, shard: Shard) -> None:
+        """Write the member list of a shard."""
+        write_json(self.shard(shard.name), shard.members)
 
     def read_shard(self, path: Path) -> Shard:
         """Read the member list of a shard.

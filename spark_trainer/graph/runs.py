@@ -5,9 +5,11 @@ from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.config.transcript import TRAINED
+from spark_trainer.data.files import read_json, write_json
 from spark_trainer.errors import UserError
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs import configured
+from spark_trainer.runs.folder import RunFolder, below, state
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.steps import manifest
 from spark_trainer.train import encode
@@ -51,6 +53,22 @@ class RunGraph:
     def summaries(self) -> dict[str, Path]:
         """Return name -> the summary of the finished run, in the folder that its id names."""
         return {run: spec.folder.summary for run, spec in self.specs.items()}
+
+    @property
+    def folders(self) -> list[RunFolder]:
+        """List every run that lies where the configured ones do."""
+        places = {spec.folder.path.parent for spec in self.specs.values()} | {Path("runs")}
+        return [run for place in sorted(places) for run in below(place)]
+
+    def outdated_report(self) -> list[Path]:
+        """Write a fresh file where runs went on since the report was made."""
+        marker, now = self.videos.report_marker, state(self.folders)
+        if not marker.exists() or read_json(marker, dict).get("runs") == now:
+            return []
+        outdated = self.videos.layout.state / "outdated.json"
+        # Of small files Snakemake compares the content, too: the same again would be nothing new.
+        write_json(outdated, {"report": now})
+        return [outdated]
 
     @property
     def transcriber(self) -> list[Path]:

@@ -41,9 +41,9 @@ class VideoGraph:
         return self.layout.marker_folder("join") / f"{self._manifest}.json"
 
     @cached_property
-    def gallery_marker(self) -> Path:
+    def report_marker(self) -> Path:
         """Name the marker of the page that shows the manifest."""
-        return self.layout.marker_folder("gallery") / f"{self._manifest}.json"
+        return self.layout.marker_folder("report") / f"{self._manifest}.json"
 
     @cached_property
     def _manifest(self) -> str:

@@ -1,1 +1,1 @@
-"""What a build tells its user: messages, failures, the summary at its end, the gallery."""
+"""What a build tells its user: messages, failures, the summary at its end; the report."""

@@ -77,9 +77,20 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
         ("audio", f"{minutes:.1f} minutes, {words:.0f} words"),
         *((f"run {name}", _trained(path)) for name, path in runs.items() if path.exists()),
         ("manifest", str(layout.manifest)),
+        ("report", _page(layout, runs.values())),
         ("log", os.path.relpath(os.environ.get(log.LOG_VARIABLE, "runs"))),
     ]
     return ["", *(f"{name:>10}  {text}" for name, text in rows if name)]
+
+
+def _page(layout: Layout, summaries: Iterable[Path]) -> str:
+    """Say where the page about all of it is, or what makes it."""
+    if not layout.report.exists():
+        return "`snakemake report` makes a page of all this"
+    shown = [path for path in (layout.manifest, *summaries) if path.exists()]
+    if layout.report.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in shown):
+        return f"{layout.report} is older than this; `snakemake report` makes it anew"
+    return str(layout.report)
 
 
 def _rejected(path: Path) -> list[str]:

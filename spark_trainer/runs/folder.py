@@ -18,9 +18,11 @@ trained.json            the summary, written last
 .holder                 who trains in the folder
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from spark_trainer.data.files import digest
 from spark_trainer.data.layout import RUN_CONFIG, RUN_FILE, RUN_LINEAGE
 
 
@@ -145,6 +147,13 @@ def step_name(step: int) -> str:
 def step_of(checkpoint: Path) -> int:
     """Return the update that a checkpoint's name says."""
     return int(checkpoint.name.removeprefix(STEP))
+
+
+def state(folders: Iterable[RunFolder]) -> str:
+    """Return what stands for how far runs are: another text as soon as one went on."""
+    kinds = ((run.run_file, run.metrics, run.summary, run.samples) for run in folders)
+    found = [(str(path), path.stat()) for paths in kinds for path in paths if path.exists()]
+    return digest([[name, said.st_size, said.st_mtime_ns] for name, said in found])
 
 
 def below(folder: Path) -> list[RunFolder]:

@@ -80,7 +80,7 @@ def read(run: RunFolder) -> FoundRun:
 
 def _read(run: RunFolder) -> FoundRun:
     parameters, lineage, measured = spec.settings(run), read_json(run.lineage), objective(run)
-    results, finished = _results(run.metrics, measured), run.summary.exists()
+    results, finished = _results(run, measured), run.summary.exists()
     if finished:
         told = read_json(run.summary)
         first = {score.first_key(name): one for name, one in told.get("first_scores", {}).items()}
@@ -130,11 +130,11 @@ def some(things: Iterable[str]) -> list[str]:
     return every[:NAMED] + more
 
 
-def _results(path: Path, objective: Objective) -> Values:
+def _results(run: RunFolder, objective: Objective) -> Values:
     """Return steps, values of the objective and scores, named as in the summary."""
     first, last, best = (objective.key(which) for which in ("first", "last", "best"))
     found: Values = {}
-    for line in _lines(path):
+    for line in metrics(run):
         found["steps"] = line["step"]
         scores = score.known(line)
         first_scores = {score.first_key(one): scores[one] for one in score.followed(scores)}
@@ -147,11 +147,11 @@ def _results(path: Path, objective: Objective) -> Values:
     return found
 
 
-def _lines(path: Path) -> Iterator[Values]:
-    """Read the lines that are whole: a crash may have cut the last one short."""
-    if not path.exists():
+def metrics(run: RunFolder) -> Iterator[Values]:
+    """Yield the lines of a run's metrics that are whole: a crash may cut the last one short."""
+    if not run.metrics.exists():
         return
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(run.metrics, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
                 yield json.loads(line)

@@ -37,9 +37,11 @@ class _Common:
 
     @property
     def base_run(self) -> str | None:
-        """Return the name of the run folder whose `final/` this run begins with, if it has one."""
-        here = self.settings
-        return None if here.base_run is None else Path(here.model_name).parent.name
+        """Return the name of the run folder whose weights this run begins with, if it has one."""
+        if self.settings.from_scratch:
+            return None
+        around = (RunFolder(path) for path in Path(self.settings.model_name).absolute().parents)
+        return next((run.name for run in around if run.exists()), None)
 
     @property
     def encode_fingerprint(self) -> str:

@@ -61,8 +61,8 @@ def _known(layout: Layout) -> dict[str, list[Path]]:
     links = layout.source("")
     for link in links.iterdir() if links.is_dir() else ():
         known.setdefault(link.name, [])
-    for video in forgotten.every(layout):
-        known.setdefault(video, [])
+    for video, one in forgotten.every(layout).items():
+        known.setdefault(video, [*map(Path, one.files)])
     return known
 
 
@@ -118,14 +118,7 @@ def lines(path: Path, video: str) -> list[bytes]:
     if not path.is_file():
         return []
     with open(path, "rb") as file:
-        return [line for line in file if video.encode() in line and _is_of(line, video)]
-
-
-def _is_of(line: bytes, video: str) -> bool:
-    try:
-        return jsonl.parsed(line).get("id") == video
-    except ValueError:
-        return False
+        return [line for line in file if jsonl.is_of(line, video)]
 
 
 def seen_by(runs: Iterable[RunFolder], video: str) -> list[RunFolder]:

@@ -18,6 +18,7 @@ from spark_trainer.store.sizes import Size
 
 BENCHMARKS = Path("benchmarks/jobs")  # below the folder that Snakemake works in
 ENCODE = "encode"
+SPREAD = 2  # between the videos of jobs that a line is fitted through, at least
 JOBS, RECORDS = 100, 20  # that are looked at of a step, the newest jobs first
 
 
@@ -49,8 +50,10 @@ class Costs:
 
     @cached_property
     def start_s(self) -> float:
-        """Return the seconds of the shortest job: what starting any of them takes."""
-        return min((s for found in self._jobs.values() for _, s in found), default=0.0)
+        """Return the seconds of the shortest job of any kind: what starting one takes."""
+        folders = {path.parent for path in self.benchmarks.rglob("*.tsv")}
+        seconds = (_seconds(path) for folder in folders for path in _newest(folder))
+        return min((one for one in seconds if one is not None), default=0.0)
 
     @cached_property
     def rates(self) -> dict[str, Rate]:
@@ -63,10 +66,8 @@ class Costs:
 
     def _past(self, kind: str) -> list[tuple[int, float]]:
         """List the videos and the seconds of past jobs whose markers still say what they did."""
-        folder = self.benchmarks / kind
-        listed = sorted(folder.glob("*.tsv"), key=lambda path: -path.stat().st_mtime)
         found = []
-        for path in listed[:JOBS]:
+        for path in _newest(self.benchmarks / kind):
             made = _made(self._marker(kind, path.stem))
             seconds = _seconds(path)
             if made is not None and seconds is not None:
@@ -124,6 +125,11 @@ class Training:
         return cls(max(0.0, seconds), Size.of([run.path]).bytes)
 
 
+def _newest(folder: Path) -> list[Path]:
+    """List what Snakemake noted of the newest jobs of a kind, the newest first."""
+    return sorted(folder.glob("*.tsv"), key=lambda path: -path.stat().st_mtime)[:JOBS]
+
+
 def _made(marker: Path) -> int | None:
     """Count the videos that a job made something of, as its marker tells."""
     try:
@@ -144,9 +150,12 @@ def _seconds(benchmark: Path) -> float | None:
 
 
 def _rate(past: list[tuple[int, float]], start_s: float) -> Rate:
-    """Fit a line through past jobs; where it can't be told, a job takes `start_s` by itself."""
+    """Fit a line through past jobs; where it can't be told, a job takes `start_s` by itself.
+
+    Jobs over nearly as many videos don't tell: noise would become what a job takes by itself.
+    """
     videos, seconds = zip(*past, strict=True)
-    if len({*videos}) > 1:
+    if max(videos) > SPREAD * min(videos):
         slope, at_zero = statistics.linear_regression(videos, seconds)
         if slope >= 0 and at_zero >= 0:
             return Rate(at_zero, slope)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from spark_trainer import steps
 from spark_trainer.config import Config
-from spark_trainer.data import jsonl
+from spark_trainer.data import jsonl, past
 from spark_trainer.data.files import Broken, canonical_json, digest, file_digest, read_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.joining import named_sources
@@ -26,10 +26,10 @@ HASHED = "[0-9a-f][0-9a-f]"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a file or folder.
+    """What is wrong with a file or folder, or only to be remarked.
 
-    `kind` is one of `source`, `record`, `missing`, `damaged`, `edited`, `foreign`, `orphan`,
-    `leftover`, `manifest`.
+    `kind` is one of `source`, `missing`, `damaged`, `edited`, `foreign`, `leftover`, `manifest`, or
+    `orphan`: what is kept of a video that is gone, until `gc` removes it.
     """
 
     kind: str
@@ -38,6 +38,11 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+    @property
+    def wrong(self) -> bool:
+        """Tell whether the store is not as it was written."""
+        return self.kind != "orphan"
 
     def json(self) -> str:
         """Return it as one line of JSON."""
@@ -129,12 +134,14 @@ class Store:
         if self.config.deterministic_layout:
             for folder in sorted(root.glob(f"{HASHED}/*")):
                 if folder.relative_to(root).as_posix() not in known:
-                    yield Finding("orphan", str(folder), "of no video of the last build")
+                    yield _of_none(folder)
         ours = {*OURS, self.layout.state.name, *(Path(name).parts[0] for name in known)}
         for path in sorted(root.iterdir()):
             shard = self.config.deterministic_layout and len(path.name) == 2 and path.is_dir()
             if path.name not in ours and not shard:
                 yield _unknown(path)
+        for path, why in past.problems(self.layout):
+            yield Finding("damaged" if path.exists() else "missing", str(path), why)
 
     def _manifest(self) -> Iterator[Finding]:
         """Yield the lines that say something else than the records do, or of no video."""
@@ -182,6 +189,13 @@ def _with_siblings(promised: Iterable[Path], home: Path) -> set[Path]:
     for folder, kind in {(path.parent, path.suffix) for path in found if path.parent != home}:
         found |= {path for path in folder.glob(f"*{kind}") if not path.name.startswith(".")}
     return found
+
+
+def _of_none(folder: Path) -> Finding:
+    """Tell what a folder is, among those of videos, that is of none of the last build."""
+    if len(folder.name) == 64 and folder.is_dir():
+        return Finding("orphan", str(folder), "of a video that is gone; `gc` removes it")
+    return _unknown(folder)
 
 
 def _unknown(path: Path) -> Finding:

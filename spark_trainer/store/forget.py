@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.data import forgotten
-from spark_trainer.data.files import read_json, replacing, sweep, write_json
+from spark_trainer.data import forgotten, hashing, past
+from spark_trainer.data.files import Broken, read_json, replacing, sweep, write_json
 from spark_trainer.data.forgotten import Tombstone
-from spark_trainer.data.layout import Layout, Video
+from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
-from spark_trainer.store import clips, lineage
+from spark_trainer.store import clips, gc, lineage
 from spark_trainer.store.clips import Clip
 from spark_trainer.store.sizes import Size
 from spark_trainer.train import holder
@@ -77,14 +77,18 @@ class Forgetting:
                 _clean(run, self.clip.hash, kept)
             for path in self._removed():
                 remove(path)
+            past.forget(self.layout, self.clip.hash)
             self._unlist()
+            self._regroup()
             done = replace(kept, finished=True)
             done.write(self.layout)
         return done
 
     def _tombstone(self, reason: str) -> Tombstone:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Tombstone(self.clip.hash, now, getpass.getuser(), reason)
+        rows = hashing.read_cache(self.layout.index_cache)
+        files = {path: [*row[:2]] for path, row in rows.items() if row[2] == self.clip.hash}
+        return Tombstone(self.clip.hash, now, getpass.getuser(), reason, files=files)
 
     def _removed(self) -> Iterator[Path]:
         """Yield what goes as a whole; what is found by means of other files goes before them."""
@@ -99,16 +103,49 @@ class Forgetting:
             if clips.lines(part, video):
                 yield part
         yield from (path for path in layout.root.glob("*.html") if _holds(path, video))
-        for made in ("join", "gallery"):
+        for made in ("join", "report"):
             yield from layout.marker_folder(made).glob("*.json")
 
     def _unlist(self) -> None:
         """Remove the video's lines from lists of many."""
-        video, seen = self.clip.hash, self.layout.seen(self.clip.hash)
-        for listed in (self.layout.manifest, self.layout.rejected):
+        video, layout = self.clip.hash, self.layout
+        seen = layout.seen(video)
+        for listed in (layout.manifest, layout.rejected, layout.thumbnails):
             _drop_lines(listed, clips.lines(listed, video))
         if seen.is_file() and video in (notes := read_json(seen, dict)):
             write_json(seen, {key: note for key, note in notes.items() if key != video})
+        rows = hashing.read_cache(layout.index_cache)
+        if left := {path: row for path, row in rows.items() if row[2] != video}:
+            write_json(layout.index_cache, left)
+        else:
+            layout.index_cache.unlink(missing_ok=True)
+        for root in {Path("runs"), *(run.path.parent for run in self.runs)}:
+            for log in gc.logs(root):
+                _drop_lines(log, _said(log, video))
+
+    def _regroup(self) -> None:
+        """Let the shards that held the video, and what is known of them, be those of the others.
+
+        A marker is as true of those that are left. The manifest's part is made again.
+        """
+        layout = self.layout
+        for listed in sorted(layout.shard("").parent.glob("*.json")):
+            try:
+                shard = layout.read_shard(listed)
+            except Broken:  # it is gone by now, and the next build writes it again
+                continue
+            left = tuple(video for video in shard.videos if video.hash != self.clip.hash)
+            if left == shard.videos:
+                continue
+            other = Shard(shard.bits, left)
+            if left:
+                layout.write_shard(other)
+            for marker in sorted(layout.marker_folder("").rglob(f"{shard.name}.*.jsonl")):
+                if left and marker.parent != layout.marker_folder("manifest"):
+                    marker.rename(marker.with_name(marker.name.replace(shard.name, other.name)))
+                else:
+                    marker.unlink()
+            listed.unlink()
 
 
 def unfinished(layout: Layout) -> list[Tombstone]:
@@ -151,6 +188,14 @@ def _drop_lines(path: Path, lines: Sequence[bytes]) -> None:
             new.writelines(line for line in old if line not in dropped)
 
 
+def _said(log: Path, video: str) -> list[bytes]:
+    """Return the lines of a log that name a video by its hash."""
+    if not log.is_file():
+        return []
+    with open(log, "rb") as lines:
+        return [line for line in lines if video[:SHORT].encode() in line]
+
+
 def _clean(run: RunFolder, video: str, kept: Tombstone) -> None:
     """Remove what a run's folder shows of a video; its id stays, with what became of it."""
     said = read_json(run.lineage, dict)
@@ -160,10 +205,7 @@ def _clean(run: RunFolder, video: str, kept: Tombstone) -> None:
     shown = [_clean_samples(run, listed, video) for listed in lists]
     if any(shown) and run.events.is_dir():
         shutil.rmtree(run.events)
-    if run.log.is_file():
-        with open(run.log, "rb") as log:
-            of_it = [line for line in log if video[:SHORT].encode() in line]
-        _drop_lines(run.log, of_it)
+    _drop_lines(run.log, _said(run.log, video))
     write_json(run.lineage, said)
     for listed in (run.manifest, run.rejected):
         _drop_lines(listed, clips.lines(listed, video))

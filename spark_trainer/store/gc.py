@@ -6,95 +6,22 @@ What this project did not write is never listed, and neither is a run's folder, 
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.data import encoded, manifest
+from spark_trainer.data import past
 from spark_trainer.data.files import Broken, read_json
-from spark_trainer.data.layout import SEALED, Layout, Video
-from spark_trainer.graph.runs import RunGraph
-from spark_trainer.graph.videos import VideoGraph
+from spark_trainer.data.layout import Layout, Video
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.runs.spec import LaunchedRun, RunSpec
 from spark_trainer.steps import promises
+from spark_trainer.store.reach import Reach
 
 DAY_S = 24 * 3600
 LOGS = re.compile(r"[0-9]{8}-[0-9]{6}")  # the name of a command's log folder begins so
 HASHED = "[0-9a-f]" * 2
-STATE = ("index", "parts", "settings", "shards", SEALED)  # below `.spark`
 
 Found = tuple[str, Path]  # what it is, and where
-
-
-@dataclass(frozen=True)
-class Reach:
-    """What reaches into a store.
-
-    Attributes:
-        graphs: one for each configuration of the store.
-        runs: every run's folder that is known.
-    """
-
-    graphs: Sequence[VideoGraph]
-    runs: Sequence[RunFolder]
-
-    @property
-    def layout(self) -> Layout:
-        """Return the store."""
-        return self.graphs[0].layout
-
-    @cached_property
-    def listed(self) -> dict[str, Video]:
-        """Return hash -> video, of those that the configurations find."""
-        return {name: one for graph in self.graphs for name, one in graph.index.videos.items()}
-
-    @cached_property
-    def kept(self) -> set[str]:
-        """Return the hashes of videos that only a manifest or a run still names."""
-        lists = [self.layout.manifest, *(run.manifest for run in self.runs)]
-        named = (entry["id"] for path in lists if path.is_file() for entry in manifest.read(path))
-        return set(named) - self.listed.keys()
-
-    @cached_property
-    def fingerprints(self) -> dict[str, set[str]]:
-        """Return step -> what names the results that the configurations ask for."""
-        found: dict[str, set[str]] = {}
-        for graph in self.graphs:
-            for step, fingerprint in graph.fingerprints.items():
-                found.setdefault(step, set()).add(fingerprint)
-        return found
-
-    @cached_property
-    def specs(self) -> list[RunSpec]:
-        """List the runs that the configurations ask for."""
-        return [spec for graph in self.graphs for spec in RunGraph(graph).specs.values()]
-
-    @cached_property
-    def launched(self) -> list[LaunchedRun]:
-        """List the runs that were launched, as far as this version can read them."""
-        found = []
-        for run in self.runs:
-            try:
-                found.append(LaunchedRun.read(run))
-            except (OSError, ValueError, KeyError):
-                continue
-        return found
-
-    @cached_property
-    def encoders(self) -> dict[Path, set[str]]:
-        """Return the folder of some encoders -> what names the clips that runs take from it."""
-        found: dict[Path, set[str]] = {}
-        for spec in self.specs:
-            found.setdefault(spec.encoded.absolute(), set()).add(spec.encode_fingerprint)
-        for run in self.launched:
-            taken = encoded.fingerprint(
-                run.settings, run.step_fingerprints, run.origin.get("references")
-            )
-            found.setdefault(run.encoded.absolute(), set()).add(taken)
-        return found
 
 
 def unreached(reach: Reach, logs_older_than_days: float) -> Iterator[Found]:
@@ -106,16 +33,16 @@ def unreached(reach: Reach, logs_older_than_days: float) -> Iterator[Found]:
     """
     yield from _videos(reach)
     yield from _state(reach)
+    named = past.unnamed(reach.layout, reach.manifests)
+    yield from (("past manifests", path) for path in named)
     yield from _encoded(reach)
     yield from _logs(reach, logs_older_than_days)
 
 
 def _videos(reach: Reach) -> Iterator[Found]:
     """Yield the folders of videos that are gone, and what other settings made of those here."""
-    known = {video.folder for video in reach.listed.values()}
     for folder in reach.layout.root.glob(f"{HASHED}/{HASHED}*"):
-        name = folder.relative_to(reach.layout.root).as_posix()
-        if name not in known and folder.name not in reach.kept and len(folder.name) == 64:
+        if len(folder.name) == 64 and not reach.has_folder(folder):
             yield "videos that are gone", folder
     for video in reach.listed.values():
         for path in _outdated(reach, video):
@@ -123,7 +50,10 @@ def _videos(reach: Reach) -> Iterator[Found]:
 
 
 def _outdated(reach: Reach, video: Video) -> Iterator[Path]:
-    """Yield a video's records that no configuration asks for, and the files that only they name."""
+    """Yield the files that only records name which no configuration asks for, then these records.
+
+    A record goes last: without it nobody would find its files.
+    """
     wanted, others = set[Path](), set[Path]()
     for record in reach.layout.folder(video).rglob("*.json"):
         step, fingerprint = _made_by(record)
@@ -134,7 +64,7 @@ def _outdated(reach: Reach, video: Video) -> Iterator[Path]:
             wanted |= named
         elif step not in reach.fingerprints:  # of a step that is asked for, the next build sees to
             others |= named
-    yield from sorted(others - wanted)
+    yield from sorted(others - wanted, key=lambda path: (path.suffix == ".json", path))
 
 
 def _made_by(record: Path) -> tuple[str | None, str | None]:
@@ -238,8 +168,13 @@ def _logs(reach: Reach, days: float) -> Iterator[Found]:
     roots |= {run.path.parent for run in reach.runs}
     oldest = time.time() - days * DAY_S
     for root in sorted(roots):
-        for folder in sorted(root.glob("*/")):
-            log = folder / "spark_trainer.log"
-            named = LOGS.match(folder.name) and not RunFolder(folder).exists()
-            if named and log.is_file() and log.stat().st_mtime < oldest:
-                yield "logs", folder
+        for log in logs(root):
+            if log.stat().st_mtime < oldest:
+                yield "logs", log.parent
+
+
+def logs(root: Path) -> Iterator[Path]:
+    """Yield the logs of commands below a folder of runs."""
+    for log in sorted(root.glob("*/spark_trainer.log")):
+        if LOGS.match(log.parent.name) and not RunFolder(log.parent).exists():
+            yield log

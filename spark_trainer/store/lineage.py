@@ -9,7 +9,7 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.config import Run
-from spark_trainer.data import forgotten, jsonl, manifest
+from spark_trainer.data import forgotten, jsonl, manifest, past
 from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
@@ -21,7 +21,8 @@ from spark_trainer.store.clips import Clip
 
 # How one run comes from another; the words that follow the later run's name.
 CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has transcripts by"
-WIDTH = 14  # characters of what stands before a line's facts
+DIGITS = 12  # of the SHA-256 of a manifest
+WIDTH = 15  # characters of what stands before a line's facts
 LONGEST = 200  # characters of a fact
 NAMING = ("step", "version", "video", "content", CHECKSUM)  # facts of a record about itself
 
@@ -36,6 +37,11 @@ class Link:
 
     def __str__(self) -> str:
         return f"{self.later} {self.how} {self.earlier}"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Return the names of both runs."""
+        return self.later, self.earlier
 
 
 class Runs:
@@ -165,6 +171,7 @@ def of_clip(clip: Clip, runs: Runs, layout: Layout) -> dict[str, Any]:
         "files": [str(path) for path in clip.files],
         "forgotten": None if gone is None else asdict(gone),
         "manifest": _listed(layout, clip.hash),
+        "past_manifests": _past(layout, clip.hash),
         "records": _records(layout, clip.hash),
         "encoded": sum(
             1 for f in clips.encoded(layout, clip.hash) for _ in f.glob("*.safetensors")
@@ -196,6 +203,12 @@ def _listed(layout: Layout, video: str) -> str:
     return "not in it"
 
 
+def _past(layout: Layout, video: str) -> list[str]:
+    """List the SHA-256 of the past manifests that have a video."""
+    holding = {path.stem for path in past.holding(layout, video)}
+    return [name for name, one in past.every(layout).items() if not holding.isdisjoint(one.pieces)]
+
+
 def _records(layout: Layout, video: str) -> dict[str, Any]:
     """Return step -> what it recorded of a video."""
     found = {}
@@ -220,7 +233,7 @@ def _run_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _listing("comes from", (str(Link(**link)) for link in said["before"]))
     yield from _listing("came of it", (str(Link(**link)) for link in said["after"]))
     counts = ", ".join(f"{count} {split}" for split, count in sorted(said["videos"].items()))
-    yield "videos", f"{counts}; manifest {said['manifest_sha256'][:16]}"
+    yield "videos", f"{counts}; manifest {said['manifest_sha256'][:DIGITS]}"
     for kind in ("captions", "transcripts"):
         yield from _listing(kind, (f"{count} by {who}" for who, count in said[kind].items()))
     yield from _listing("steps", (_step(*item) for item in said["made_by"].items()))
@@ -246,6 +259,7 @@ def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if said["forgotten"]:
         yield "forgotten", str(forgotten.Tombstone(**said["forgotten"]))
     yield "manifest", said["manifest"]
+    yield from _listing("past manifests", (one[:DIGITS] for one in said["past_manifests"]))
     for step, record in said["records"].items():
         yield step, _recorded(record)
     if said["encoded"]:

@@ -1,13 +1,18 @@
-"""What one manifest says otherwise than another, video by video."""
+"""Which manifest a user means, and what one says otherwise than another, video by video."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from spark_trainer.config import STEP_SECTIONS
-from spark_trainer.data import manifest, meta
+from spark_trainer.data import manifest, meta, past
 from spark_trainer.data.files import canonical_json, digest, file_digest
+from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import Entry
+from spark_trainer.data.past import Past
+from spark_trainer.errors import UserError
 
 NAME, PATHS = "name", "paths"  # what changes beside what the steps say
 # Key of `meta` -> the step that says it, the first of several.
@@ -15,6 +20,51 @@ SAID_BY = dict.fromkeys(meta.SOURCES, NAME) | {
     key: step for step, section in reversed(STEP_SECTIONS.items()) for key in section.MANIFEST
 }
 DIGITS = 12
+BEGINNING = re.compile(r"[0-9a-f]{6,64}")  # of a SHA-256, as a user gives it
+
+
+@dataclass(frozen=True)
+class Named:
+    """A manifest by its SHA-256, and its entries, which can be read once."""
+
+    sha256: str
+    entries: Iterable[Entry]
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        return cls(file_digest(path), manifest.read(path))
+
+
+def find(layout: Layout, wanted: str) -> Past | None:
+    """Find the past manifest that is meant by a run folder's name, or the beginning of a SHA-256.
+
+    Raises:
+        UserError: several are.
+    """
+    kept = past.every(layout)
+    found = [one for one in kept.values() if wanted in one.runs]
+    if not found and BEGINNING.fullmatch(wanted):
+        found = [one for name, one in kept.items() if name.startswith(wanted)]
+    if len(found) > 1:
+        listed = "".join(f"\n  {one.sha256}" for one in found)
+        raise UserError(f"{wanted!r} names {len(found)} manifests; expected one of:{listed}")
+    return found[0] if found else None
+
+
+def table(kept: Iterable[Past]) -> str:
+    """Return a line for each past manifest: its SHA-256, its videos, and who learnt from it."""
+    return "\n".join(map(_row, kept))
+
+
+def _row(one: Past) -> str:
+    less = f", {one.forgotten} forgotten" if one.forgotten else ""
+    by = f"; of {', '.join(one.runs)}" if one.runs else ""
+    return f"{one.sha256[:DIGITS]}  {one.videos:,} videos{less}{by}"
 
 
 @dataclass
@@ -53,7 +103,7 @@ class _Line:
     said: dict[str, str]
 
 
-def difference(a: Path, b: Path) -> Difference:
+def difference(a: Named, b: Named) -> Difference:
     """Compare two manifests; of a line a digest is held for each step.
 
     Args:
@@ -61,11 +111,11 @@ def difference(a: Path, b: Path) -> Difference:
         b: the later one.
 
     Raises:
-        Broken: one holds lines that are no entries.
+        Broken: one holds lines that are no entries, or a piece of it is gone.
         OSError: one can't be read.
     """
-    found = Difference(file_digest(a), file_digest(b))
-    before, after = _read(a), _read(b)
+    found = Difference(a.sha256, b.sha256)
+    before, after = _read(a.entries), _read(b.entries)
     found.added = [line.name for video, line in after.items() if video not in before]
     found.removed = [line.name for video, line in before.items() if video not in after]
     for video, line in after.items():
@@ -77,8 +127,8 @@ def difference(a: Path, b: Path) -> Difference:
     return found
 
 
-def _read(path: Path) -> dict[str, _Line]:
-    return {entry["id"]: _Line(_named(entry), _said(entry)) for entry in manifest.read(path)}
+def _read(entries: Iterable[Entry]) -> dict[str, _Line]:
+    return {entry["id"]: _Line(_named(entry), _said(entry)) for entry in entries}
 
 
 def _said(entry: Entry) -> dict[str, str]:

@@ -87,12 +87,14 @@ class Plan:
         jobs: as Snakemake plans them, each after those whose results it reads.
         folders: every run's folder that is known.
         machine: where the jobs would run.
+        planning_s: how long it took to plan them, as it will at the beginning of the build.
     """
 
     graph: VideoGraph
     jobs: Sequence[Job]
     folders: Sequence[RunFolder]
     machine: Machine
+    planning_s: float = 0.0
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -162,7 +164,8 @@ class Plan:
         shared = max(cores / self.machine.cores, gpus / max(1, self.machine.gpus))
         missing = (job for job in self.jobs if self._seconds(job, 0) is None)
         unknown = tuple(dict.fromkeys(map(_name, missing)))
-        return Taking(max(longest, shared), alone, gpus, self._bytes(), unknown)
+        seconds = self.planning_s + max(longest, shared) if alone else 0.0
+        return Taking(seconds, alone, gpus, self._bytes(), unknown)
 
     def _videos(self, job: Job) -> Shard:
         """Return the videos that a step's job looks at; that of a single one is a shard of one."""

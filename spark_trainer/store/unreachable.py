@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spark_trainer import steps
-from spark_trainer.data import manifest
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps.base import word
 from spark_trainer.store.costs import Costs
-from spark_trainer.store.gc import Reach
 from spark_trainer.store.last_build import LastBuild
+from spark_trainer.store.reach import Reach
 from spark_trainer.store.sizes import Size
 
 
@@ -37,40 +36,37 @@ def unreachable(
         runs: every run's folder that is known.
         costs: sizes of a video's results.
     """
-    yield from _removed(graph, last.removed(graph), runs)
-    for name in _switched_off(graph):
+    reach = Reach([graph], runs, built=True)
+    yield from _removed(reach, last.removed(graph))
+    for name in _switched_off(reach):
         made_by = steps.load(name)
         records = [made_by.path(graph.layout, video) for video in graph.index.videos.values()]
         made = sum(record.exists() for record in records)
         if made:
             size = round(made * (costs.bytes_of(name) or 0))
             yield Unreachable(f"results of {name} of {made:,} videos", (), size)
-    reach = Reach([graph], runs)
     for encoders in sorted(graph.layout.encoded("").glob("*/")):
         if encoders.absolute() not in reach.encoders:
             said = "encoded for no run any more"
             yield Unreachable(said, (str(encoders),), Size.of([encoders]).bytes)
 
 
-def _switched_off(graph: VideoGraph) -> list[str]:
+def _switched_off(reach: Reach) -> list[str]:
     """Name the steps whose settings were noted here, and which are not asked for."""
-    noted = graph.layout.settings("", "").parent
+    noted = reach.layout.settings("", "").parent
     paths = (path.relative_to(noted) for path in noted.rglob("*.json"))
     found = {path.with_name(path.stem.rpartition(".")[0]).as_posix() for path in paths}
     known = {name for name in found if word(name) in steps.STEPS}
-    return sorted(known - {*steps.enabled(graph.config)})
+    return sorted(known - reach.fingerprints.keys())
 
 
-def _removed(
-    graph: VideoGraph, removed: Mapping[str, Sequence[str]], runs: Sequence[RunFolder]
-) -> Iterator[Unreachable]:
-    """Yield the folders of removed videos that no run names either."""
-    if not removed or not graph.config.deterministic_layout:
-        return  # a folder that is named after a file may be another video's by now
-    lists = (run.manifest for run in runs if run.manifest.is_file())
-    named = {str(entry["id"]) for path in lists for entry in manifest.read(path)}
+def _removed(reach: Reach, removed: Mapping[str, Sequence[str]]) -> Iterator[Unreachable]:
+    """Yield the folders of removed videos that no run names either.
+
+    A folder that is named after a file may be another video's by now, and is none of these.
+    """
     for video, names in removed.items():
-        folder = graph.layout.root / video[:2] / video
-        if video not in named and folder.is_dir():
+        folder = reach.layout.root / video[:2] / video
+        if folder.is_dir() and not reach.has_folder(folder):
             size = Size.of([folder]).bytes
             yield Unreachable(f"results of {names[0]}", (str(folder),), size)

@@ -126,7 +126,7 @@ class Reasons:
         Args:
             step: whose.
             fingerprint: what its results were named by.
-            versions: those that the step may have had.
+            versions: those that the step may have had, the newest first.
         """
         made_by, chosen = steps.load(step), steps.section(self.graph.config, step)
         before = self._settings(step, fingerprint)
@@ -146,9 +146,9 @@ class Reasons:
                         newest = steps.load(name).VERSION
                         yield from self._differing(name, earlier, range(newest, 0, -1))
                 return
-        if [*versions] != [made_by.VERSION]:
-            yield from _raised(made_by, versions[0])
-        elif not own:
+        raised = [*_raised(made_by, versions[0])]
+        yield from raised
+        if not own and not raised:
             yield f"{step}: another model"
 
     def _known(self, step: str) -> list[str]:

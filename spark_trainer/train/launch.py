@@ -11,9 +11,10 @@ from pathlib import Path
 import yaml
 
 from spark_trainer.config import ConfigError, Run
-from spark_trainer.data import joining, manifest, questions
+from spark_trainer.data import joining, manifest, past, questions
 from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import write_json, write_text
+from spark_trainer.data.layout import Layout
 from spark_trainer.errors import MACHINE_STATUS, MachineError, Stopped, UserError
 from spark_trainer.runs import configured
 from spark_trainer.runs.folder import RunFolder
@@ -195,6 +196,7 @@ def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> Non
             raise LaunchError(str(error)) from None
         deepspeed = deepspeed_config.filled(values, run, topology.world_size)
     launched = LaunchedRun.of(spec, topology.nodes, topology.world_size, topology.device, deepspeed)
+    past.keep(Layout(spec.encoded.parents[1]), folder.manifest, folder.name)
     devices = {"devices": list(lease.devices) if lease else []}
     write_json(folder.lineage, lineage.of(launched, folder.manifest) | devices)
     folder.code_diff.unlink(missing_ok=True)

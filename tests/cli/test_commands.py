@@ -162,7 +162,7 @@ def test_train_knows_the_runs_that_others_begin_with(clone: Path) -> None:
         (["validate", "--config", "."], ".: expected a YAML file, not a folder"),
         (["train", "--config", ""], "argument --config: invalid file value: ''"),
         (["runs", "--output-dir", "none"], "--output-dir: no such folder: none"),
-        (["gallery", "--manifest", "."], ".: expected a manifest, not a folder"),
+        (["report", "--manifest", "."], ".: expected a manifest, not a folder"),
         (["runs", "diff", "a", "b"], "'a' is no run; expected one of: none is there"),
         (["step", "--settings", "none.json"], "No such file or directory: none.json"),
     ],
@@ -175,7 +175,7 @@ def test_what_goes_wrong_is_one_line(clone: Path, arguments: list[str], message:
 
 
 def test_a_manifest_that_is_none_is_said_line_by_line(clone: Path) -> None:
-    done = call(clone, "gallery", "--manifest", "Snakefile")
+    done = call(clone, "report", "--manifest", "Snakefile")
     assert done.returncode == 1
     assert done.stderr.startswith("spark_trainer: Snakefile:1: no JSON: ")
     assert len(done.stderr.splitlines()) == 21

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from spark_trainer.config import Config, ConfigError, load
-from spark_trainer.data import index
+from spark_trainer.data import forgotten, index
 from spark_trainer.data.files import file_digest, write_text
+from spark_trainer.data.forgotten import Tombstone
 from spark_trainer.data.search import find
 
 CLIPS = Path(__file__).resolve().parents[2] / "config/demo/clips"
@@ -72,6 +73,22 @@ def test_only_what_changed_is_read_again(config: Config) -> None:
     shutil.copy(CLIPS / "cup.mp4", dog)
     assert reads(config) == [(CLIPS / "cup.mp4").stat().st_size]
     assert reads(config) == []
+
+
+def test_a_forgotten_video_is_read_once_and_only_its_own_note_says_its_hash(config: Config) -> None:
+    layout = index.scan(config).layout
+    dog = file_digest(CLIPS / "dog.mp4")
+    Tombstone(dog, "2026-11-27", "me", "no consent", finished=True).write(layout)
+    assert [*index.scan(config).sources.values()] == [["title.mp4"]]
+    shutil.copy(CLIPS / "dog.mp4", videos_of(config) / "other name.mp4")
+    assert len(reads(config)) == 1
+    assert reads(config) == []
+    assert dog not in layout.index_cache.read_text()
+    noted = forgotten.every(layout)[dog].files
+    assert sorted(Path(path).name for path in noted) == ["dog.mp4", "other name.mp4"]
+    (videos_of(config) / "dog.mp4").unlink()
+    assert [*index.scan(config).sources.values()] == [["title.mp4"]]
+    assert len(forgotten.every(layout)[dog].files) == 1
 
 
 def test_touching_changes_nothing(config: Config) -> None:
@@ -255,7 +272,7 @@ def test_a_store_that_cannot_be_written_is_named(config: Config) -> None:
 
 def test_reserved_and_equal_names_of_files(config: Config) -> None:
     folder = videos_of(config)
-    for number, name in enumerate(["encoded.mp4", "gallery.html.mp4", "a/Dog.mp4"]):
+    for number, name in enumerate(["encoded.mp4", "report.html.mp4", "a/Dog.mp4"]):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(bytes([number]))
     named = load(config.model_dump() | {"deterministic_layout": False})
@@ -263,7 +280,7 @@ def test_reserved_and_equal_names_of_files(config: Config) -> None:
     assert folders.pop("title")
     assert {name.removesuffix(f"-{start}") for name, start in folders.items()} == {
         "encoded",
-        "gallery.html",
+        "report.html",
         "Dog",
         "dog",
     }

@@ -24,7 +24,7 @@ def test_a_shared_name_gets_the_start_of_the_hash() -> None:
     assert named("dog", "cat", "dog") == ["dog-" + "0" * 12, "cat", "dog-" + "2" * 12]
 
 
-@pytest.mark.parametrize("own", [*OURS, "Encoded", "GALLERY.HTML"])
+@pytest.mark.parametrize("own", [*OURS, "Encoded", "REPORT.HTML"])
 def test_our_own_files_are_nobodys_folder(own: str) -> None:
     assert named(own, "dog") == [f"{own}-{'0' * 12}", "dog"]
 

@@ -126,7 +126,7 @@ def store(folder: Path) -> None:
     """Lay out what builds of both layouts, training and encoding leave."""
     video_hash = "ab" + "0" * 62
     (folder / ".spark/videos").mkdir(parents=True)
-    for name in ("manifest_v1.jsonl", "rejected_v1.jsonl", "gallery.html"):
+    for name in ("manifest_v1.jsonl", "rejected_v1.jsonl", "report.html"):
         (folder / name).touch()
     for place in (folder / f"ab/{video_hash}", folder / "a name"):
         record(place / "frames.json")

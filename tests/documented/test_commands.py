@@ -16,6 +16,7 @@ import yaml
 from spark_trainer.config import Run
 from spark_trainer.system import gpu
 from tests.families import tiny
+from tests.report.page.read import Page
 from tests.whisper_weights import base as whisper_base
 
 from .clone import Clone
@@ -119,17 +120,27 @@ def lists_the_run(clone: Clone, line: str) -> None:
 
 
 @typed(
-    "snakemake gallery",
-    "snakemake --cores 8 gallery",
-    "python -m spark_trainer gallery --limit 2000",
+    "snakemake report",
+    "snakemake --cores 8 report",
+    "python -m spark_trainer report",
 )
 def shows_every_video(clone: Clone, line: str) -> None:
-    page = clone.folder / "data/processed/gallery.html"
+    page = clone.folder / "data/processed/report.html"
     clone.type(line)
-    text = page.read_text(encoding="utf-8")
-    assert all(f"{one['frames_dir']}/frame_000001.jpg" in text for one in clone.manifest())
-    assert "broken.mp4" in text
+    shown = Page(page)
+    assert set(shown.data("videos")["id"]) == {one["id"] for one in clone.manifest()}
+    assert shown.data("glance")["rejected"][0][0] == "broken.mp4"
+    (run,) = shown.data("runs")["runs"]
+    assert run["name"] == clone.trained().folder.name
     page.unlink()
+
+
+@typed("snakemake --report steps.html", "snakemake report --report steps.html")
+def tells_how_results_were_made(clone: Clone, line: str) -> None:
+    clone.type("snakemake report")
+    done = clone.type(line)
+    assert "Report created" in done.stderr
+    (clone.folder / "steps.html").unlink()
 
 
 @typed("python -m spark_trainer validate")
@@ -314,6 +325,19 @@ def tells_where_something_comes_from(clone: Clone, line: str) -> None:
 def tells_two_manifests_apart(clone: Clone, line: str) -> None:
     shutil.copy(clone.folder / "data/processed/manifest_v1.jsonl", clone.folder / "old.jsonl")
     assert f"{VIDEOS} videos are the same" in clone.type(line).stdout
+
+
+@typed(
+    "python -m spark_trainer manifest list",
+    "python -m spark_trainer manifest diff 3f9a1c slow",
+)
+def knows_past_manifests(clone: Clone, line: str) -> None:
+    listed = clone.type("python -m spark_trainer manifest list").stdout.splitlines()
+    [run] = clone.folder.glob("runs/slow-*")
+    learnt = next(one for one in listed if run.name in one)
+    assert f"{VIDEOS} videos" in learnt
+    told = clone.type(line.replace("3f9a1c", learnt[:6])).stdout
+    assert ("are the same" in told) == ("diff" in line)
 
 
 @typed("python -m spark_trainer gc --dry-run", "python -m spark_trainer gc")

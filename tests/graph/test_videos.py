@@ -40,7 +40,7 @@ def test_another_setting_is_another_marker_for_the_step_and_what_reads_it(ask: A
     assert moved == {"frames", "caption/blip", "select", "manifest"}
     assert before.markers("audio") == after.markers("audio")
     assert before.manifest_marker != after.manifest_marker
-    assert before.gallery_marker != after.gallery_marker
+    assert before.report_marker != after.report_marker
 
 
 def test_a_model_trained_anew_moves_transcripts_and_what_reads_them(

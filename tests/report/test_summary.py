@@ -1,6 +1,7 @@
 """What the summary of a build says of a run that hears."""
 
 import json
+import os
 from pathlib import Path
 
 from spark_trainer.config import Config
@@ -33,3 +34,19 @@ def test_a_run_that_hears(tmp_path: Path) -> None:
     assert "held-out loss 2.500 → 1.250, wer 66.7 → 0.0, cer 21.4 → 0.0 in 24 steps on cpu" in said
     heard = "held-out speech 'sore vex is down' → 'Zorvex is down' (reference: 'Zorvex is down')"
     assert heard in said
+
+
+def test_the_last_lines_name_the_page(tmp_path: Path) -> None:
+    config = Config(output_dir=str(tmp_path))
+    manifest.write(tmp_path / "manifest_v1.jsonl", [])
+
+    def row() -> str:
+        (line,) = (one for one in summary.lines(config, {}) if one.startswith("    report"))
+        return line.split(maxsplit=1)[1]
+
+    assert row() == "`snakemake report` makes a page of all this"
+    page = tmp_path / "report.html"
+    page.touch()
+    assert row() == str(page)
+    os.utime(page, (0, 0))
+    assert row() == f"{page} is older than this; `snakemake report` makes it anew"

@@ -19,9 +19,10 @@ from spark_trainer.data import joining
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.metrics.text import ClipScore, agreement
-from spark_trainer.report import gallery
+from spark_trainer.report import page as pages
 from spark_trainer.steps import manifest
 from tests.families import tokenizers
+from tests.report.page.read import Page
 
 Build = Callable[..., "Built"]  # noqa: F821  # tests/steps/conftest.py
 SAID = {
@@ -84,11 +85,10 @@ def test_the_page_shows_what_each_caption_scored(
     manifest.part(layout, layout.read_shard(listed), ("frames", "select"), "0" * 16, marker)
     write_json(output / "parts.json", [[str(marker), str(listed)]])
     joining.join(output / "parts.json", sources, layout.manifest, layout.rejected)
-    gallery.write(layout.manifest, output / "page.html", 1)
-    page = (output / "page.html").read_text(encoding="utf-8")
+    pages.write(layout.manifest, output / "page.html", [], 1)
+    (shown,) = Page(output / "page.html").data("texts-0")
     assert {one["score"] for one in record["captions"].values()} == {2.0, 7.0, 11.0}
-    for score in ("2.00", "7.00", "11.00"):
-        assert score in page
+    assert {score for _, _, _, score, _ in shown["captions"]} == {2.0, 7.0, 11.0}
 
 
 def test_a_captioner_that_says_nothing_is_never_selected(

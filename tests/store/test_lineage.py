@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prov.model import ProvDerivation, ProvDocument, ProvInvalidation, ProvMembership
 
 from spark_trainer.config import Run
-from spark_trainer.data import manifest
+from spark_trainer.data import forgotten, manifest
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs import folder
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.store import clips, lineage
+from spark_trainer.store import clips, lineage, prov
 from spark_trainer.store.lineage import Runs
 
 OLD, NEW, KEPT, HELD = (digit * 64 for digit in "abcd")
@@ -99,6 +100,28 @@ def test_a_video_is_traced_to_every_run(
     assert {name[:-9]: split for name, split in said["runs"].items()} == saw
     assert {name[:-9] for name in said["through"]} == through
     assert video in lineage.text(said)
+
+
+def test_it_is_told_in_the_words_of_prov(runs: Runs, tmp_path: Path) -> None:
+    """What another reader of PROV-JSON finds is what `lineage` tells, and is valid."""
+    run, layout = runs.folders["child-22222222"], Layout(tmp_path)
+    said = lineage.of_run(run, runs, layout)
+    videos = lineage.splits(run, lineage.described(run)["videos"])
+    document = ProvDocument.deserialize(content=prov.of_run(said, videos), format="json")
+    document.unified()  # which raises where a constraint of PROV doesn't hold
+    links = [lineage.Link(**link) for link in [*said["before"], *said["after"]]]
+    derived = {tuple(map(str, one.args[:2])) for one in document.get_records(ProvDerivation)}
+    assert derived == {(f"model:{one.later}", f"model:{one.earlier}") for one in links}
+    members = [str(one.args[1]) for one in document.get_records(ProvMembership)]
+    assert sorted(members) == [f"video:{video}" for video in sorted(videos)]
+    [held] = document.get_record(f"video:{HELD}")
+    assert [str(value) for _, value in held.attributes] == ["validation"]
+    forgotten.Tombstone(OLD, "2026-11-27T00:00:00+00:00", "me", "no consent").write(layout)
+    told = lineage.of_clip(clips.Clip(OLD, ()), runs, layout)
+    document = ProvDocument.deserialize(content=prov.of_clip(told, runs.links), format="json")
+    document.unified()
+    [gone] = document.get_records(ProvInvalidation)
+    assert str(gone.args[0]) == f"video:{OLD}"
 
 
 def test_a_damaged_lineage_is_named(runs: Runs, tmp_path: Path) -> None:

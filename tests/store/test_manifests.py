@@ -21,7 +21,7 @@ def compare(folder: Path, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> A
     paths = folder / "a.jsonl", folder / "b.jsonl"
     for path, entries in zip(paths, (a, b), strict=True):
         manifest.write(path, entries)
-    return manifests.difference(*paths)
+    return manifests.difference(*map(manifests.Named.of, paths))
 
 
 def test_each_change_is_told_by_the_step_that_says_it(tmp_path: Path) -> None:

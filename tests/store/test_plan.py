@@ -189,25 +189,44 @@ def shard_job(graph: VideoGraph, step: str) -> Job:
     return Job(f"{step}_shard", wildcards, read, (str(marker),), threads=8, gpus=0)
 
 
+def worked(graph: VideoGraph, step: str, past: list[tuple[int, float]]) -> None:
+    """Leave what jobs over so many videos leave that took so many seconds."""
+    for number, (videos, seconds) in enumerate(past):
+        name = f"b{number}.{'0' * 16}.{graph.fingerprints[step]}"
+        marker = graph.layout.marker_folder(step) / f"{name}.jsonl"
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        write_json(marker, {"ok": videos, "current": 3})
+        noted = Path("benchmarks/jobs") / step / f"{name}.tsv"
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.write_text(f"s\th:m:s\n{seconds}\t0:00:01\n")
+
+
+def test_jobs_of_one_size_do_not_tell_what_starting_them_takes(
+    made: VideoGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shortest job of any kind does; a line through them would be made of noise."""
+    monkeypatch.chdir(tmp_path)
+    worked(made, "frames", [(45, 9.1), (47, 8.9), (50, 9.0)])
+    worked(made, "audio", [(45, 1.0)])
+    rate = Costs(made, ["frames"]).rates["frames"]
+    assert (rate.job_s, rate.video_s) == pytest.approx((1.0, 24 / 142))
+
+
 def test_time_is_estimated_from_past_jobs(
     made: VideoGraph, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two seconds for a job and half a second for each video; what never ran is named."""
     monkeypatch.chdir(tmp_path)
-    for number, (videos, seconds) in enumerate([(0, 2.0), (10, 7.0), (4, 4.0)]):
-        name = f"b{number}.{'0' * 16}.{made.fingerprints['frames']}"
-        marker = made.layout.marker_folder("frames") / f"{name}.jsonl"
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        write_json(marker, {"ok": videos, "current": 3})
-        noted = tmp_path / "benchmarks/jobs/frames" / f"{name}.tsv"
-        noted.parent.mkdir(parents=True, exist_ok=True)
-        noted.write_text(f"s\th:m:s\n{seconds}\t0:00:01\n")
+    worked(made, "frames", [(0, 2.0), (10, 7.0), (4, 4.0)])
     rate = Costs(made, ["frames"]).rates["frames"]
     assert (rate.job_s, rate.video_s) == pytest.approx((2.0, 0.5))
     after = ask(frames={"frame_rate": 2}, audio={"sample_rate": 8000})
     jobs = [shard_job(after, "frames"), shard_job(after, "audio")]
     taking = Plan(after, jobs, [], Machine(cores=4, gpus=0)).taking
     assert taking.seconds == pytest.approx(2 + 2 * 0.5)
+    assert (
+        Plan(after, jobs, [], Machine(4, 0), planning_s=1.5).taking.seconds == taking.seconds + 1.5
+    )
     assert taking.unknown == ("audio",)
     told = plan_text.text(Plan(after, jobs, [], Machine(cores=4, gpus=0)))
     assert "frames.frame_rate: 1 → 2 → frames of 2 videos" in told.splitlines()

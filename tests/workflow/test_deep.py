@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Workspace
+from .conftest import REPO, Workspace
 
 
 def findings(workspace: Workspace) -> dict[str, str]:
-    """Path, from the workspace on -> kind of what is wrong there."""
+    """Path -> kind of what is wrong, or remarked, there."""
     done = workspace.call("validate", "--deep", "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert done.returncode == (1 if lines else 0), done.stderr
+    wrong = [one for one in lines if one["kind"] != "orphan"]
+    assert done.returncode == (1 if wrong else 0), done.stderr
     return {one["path"]: one["kind"] for one in lines}
 
 
@@ -44,35 +45,62 @@ def add(path: Path) -> None:
     path.write_text("what is this?")
 
 
-DAMAGE: dict[str, tuple[str, Callable[[Path], None], set[str]]] = {
-    "a byte of a frame": ("out/{dog}/frames/frame_000001.jpg", flip, {"damaged"}),
-    "a cut WAV": ("out/{dog}/audio.wav", cut, {"damaged"}),
-    "a record edited by hand": ("out/{cup}/frames.json", edit, {"edited"}),
-    "a removed file": ("out/{cup}/audio.wav", Path.unlink, {"missing"}),
-    "a foreign file": ("out/{bunny}/notes.txt", add, {"foreign"}),
-    "a foreign folder": ("out/old/notes.txt", add, {"foreign"}),
-    "an orphan": (f"out/ab/ab{62 * '0'}", Path.mkdir, {"orphan"}),
-    "what a kill left": ("out/{bunny}/.audio.wav.host-0-1.0a.tmp", add, {"leftover"}),
-    "a video that was overwritten": ("clips/bunny.mp4", flip, {"source"}),
-}
+# What is done to a file -> what is named, where it is another path, and its kind.
+DAMAGE: list[tuple[str, Callable[[Path], None], str, str]] = [
+    ("out/{dog}/frames/frame_000001.jpg", flip, "out/{dog}/frames", "damaged"),
+    ("out/{dog}/audio.wav", cut, "", "damaged"),
+    ("out/{cup}/frames.json", edit, "", "edited"),
+    ("out/{cup}/audio.wav", Path.unlink, "", "missing"),
+    ("out/{bunny}/notes.txt", add, "", "foreign"),
+    ("out/old/notes.txt", add, "out/old", "foreign"),
+    ("out/ab/old", add, "", "foreign"),
+    ("out/{bunny}/.audio.wav.host-0-1.0a.tmp", add, "", "leftover"),
+    ("clips/bunny.mp4", flip, "{clips}/bunny.mp4", "source"),
+    ("out/manifest_v1.jsonl", edit_line, "out/manifest_v1.jsonl:1", "manifest"),
+]
 
 
 @pytest.mark.long
 def test_each_kind_of_damage_is_named(built: Workspace) -> None:
-    built.build()  # which finds the clips of this copy
-    assert findings(built) == {}
+    """By its file and its kind, and nothing else is; a video that is gone is only remarked."""
+    (built.clips / "mug.mp4").write_bytes((built.clips / "cup.mp4").read_bytes() + bytes(8))
+    gone = built.place("mug")
+    built.build()
+    (built.clips / "mug.mp4").unlink()
+    built.build()
+    assert findings(built) == {f"out/{gone}": "orphan"}
     places = {name: built.place(name) for name in ("dog", "cup", "bunny")}
-    expected = {}
-    for where, damage, kinds in DAMAGE.values():
+    places["clips"] = str(built.clips)
+    # The second line is that of the video whose record is edited.
+    expected = {f"out/{gone}": "orphan", "out/manifest_v1.jsonl:2": "manifest"}
+    for where, damage, named, kind in DAMAGE:
         path = built.folder / where.format(**places)
         path.parent.mkdir(parents=True, exist_ok=True)
         damage(path)
-        expected[where.format(**places)] = kinds
-    manifest = built.output / "manifest_v1.jsonl"
-    edit_line(manifest)
-    found = findings(built)
-    for where, kinds in expected.items():
-        named = {kind for path, kind in found.items() if path.endswith(Path(where).name)
-                 or where.startswith(path) or path.startswith(where)}  # fmt: skip
-        assert kinds <= named, (where, found)
-    assert "manifest" in {kind for path, kind in found.items() if path.endswith(".jsonl:1")}
+        expected[(named or where).format(**places)] = kind
+    piece = next(built.output.glob(".spark/manifests/pieces/*.gz"))
+    piece.unlink()
+    expected[piece.relative_to(built.folder).as_posix()] = "missing"
+    assert findings(built) == expected
+
+
+@pytest.mark.long
+def test_it_checks_what_a_build_checks_before_its_first_job(
+    built: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Devices, models and the names in texts: the same lines, and the build runs nothing."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    built.configure("transcript", enabled=True, whisper_model="offline-tiny.en", device="cuda")
+    built.configure("caption", enabled=True, captioner_backend="qwen2-vl", model_name="no/model")
+    model = str(REPO / "config/demo/blip-small")
+    built.configure("train", model_name=model, from_scratch=True, text={"answer": "{colour}"})
+    refused = built.snakemake("train")
+    assert refused.jobs == {}
+    said = built.call("validate", "--deep")
+    assert said.returncode == 1
+    told = refused.stderr.rpartition("spark_trainer: ")[2].splitlines()
+    found = [line.strip() for line in said.stdout.splitlines()]
+    assert [line.removeprefix("WRONG  ") for line in found if line.startswith("WRONG")] == told
+    for key in ("transcript.device: ", "caption.model_name ", "train.runs.default.text.answer: "):
+        assert any(line.startswith(key) for line in told), told

@@ -292,7 +292,7 @@ def test_names_that_are_no_text_and_a_terminal_that_knows_only_ascii(
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-    outcome = fresh.snakemake("manifest", "gallery", "validate")
+    outcome = fresh.snakemake("manifest", "report", "validate")
     assert outcome.status == 0, outcome.stderr
     assert "Error" not in outcome.stderr
     rejected = (fresh.output / "rejected_v1.jsonl").read_text(encoding="utf-8")

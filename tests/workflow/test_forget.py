@@ -1,7 +1,9 @@
 """A video goes from a store and from the runs that saw it, and does not come back."""
 
+import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,14 @@ SMALL: dict[str, Any] = {
     "min_gpus": 0,
     "gpus": 0,
 }
-# Kills the process at its n-th removal or renaming of something.
+# Kills the process at its n-th removal or renaming of something, or says how many there were.
 KILLED = """
-import os, runpy, signal, sys
-left = int(sys.argv.pop(1))
+import atexit, os, runpy, signal, sys
+left = most = int(sys.argv.pop(1))
+atexit.register(lambda: print("removals:", most - left, file=sys.stderr))
 def hook(event, arguments):
     global left
-    if event in ("os.remove", "os.rmdir", "os.rename"):
+    if event in ("os.remove", "os.rmdir", "os.rename") and ".pyc" not in str(arguments[0]):
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -79,24 +82,39 @@ def contents(workspace: Workspace) -> dict[str, str]:
     }
 
 
+def traces(workspace: Workspace, what: str) -> set[str]:
+    """The files that hold some text, or are called so, what is compressed among them."""
+    found = set()
+    for path in files(workspace):
+        held = path.read_bytes()
+        content = gzip.decompress(held) if path.suffix == ".gz" else held
+        name = path.relative_to(workspace.folder).as_posix()
+        if what.encode() in content or what in name:
+            found.add(name)
+    return found
+
+
 def test_nothing_of_it_is_left(store: Workspace) -> None:
-    """Neither what derives from it nor its name; its hash alone says what not to take up."""
-    video = store.place("dog")[3:]
+    """Neither by hash nor by content, also after a build; what stays is listed here whole."""
+    video, digits = store.place("dog")[3:], 12  # as logs name it
+    [run] = (path.name for path in store.folder.glob("runs/first-*"))
     shown = [one for one in json.loads(sample_list(store).read_text()) if one["video"] == video]
     assert shown
     own = {digest for path, digest in contents(store).items() if video in path}
     beside = sample_list(store).parent.relative_to(store.folder)
     own |= {contents(store)[f"{beside}/{one['file']}"] for one in shown}
     assert len(own) > 5
-    told = forget(store, "--yes")
-    assert "first-" in told
+    kinds = {path.split("/")[2] for path in traces(store, video) if path.startswith("out/.spark")}
+    assert kinds == {"index", "index.json", "manifests", "sealed", "seen", "shards", "videos"}
+    assert run in forget(store, "--yes")
+    stays = {f"out/forgotten/{video}.json", f"runs/{run}/lineage.json"}
+    assert traces(store, video[:digits]) == stays
+    assert traces(store, "dog.mp4") <= {*stays, f"runs/{run}/config.yaml"}
+    assert store.snakemake("manifest").status == 0
+    assert traces(store, video[:digits]) == stays
     assert not [path for path, digest in contents(store).items() if digest in own]
-    named = {path for path in files(store) if b"dog.mp4" in path.read_bytes()}
-    assert {path.name for path in named} <= {"index.json", "spark_trainer.log", "config.yaml"}
-    hashed = {path for path in files(store) if video.encode() in path.read_bytes()}
-    kinds = {path.parent.name if path.parent.name == "shards" else path.name for path in hashed}
-    assert kinds <= {"index.json", f"{video}.json", "lineage.json", "shards", "spark_trainer.log"}
     assert (store.clips / "dog.mp4").is_file()
+    assert store.build() == {}
 
 
 def sample_list(workspace: Workspace) -> Path:
@@ -130,14 +148,21 @@ def test_saying_what_would_go_removes_nothing(store: Workspace) -> None:
     assert contents(store) == before
 
 
-@pytest.mark.parametrize("number", [1, 5, 9, 14, 22, 30])
+def killed(workspace: Workspace, whole: Workspace, share: float, *words: str) -> None:
+    """Call a command in both, and kill it in the first when it has removed this share of things."""
+    done = whole.call(str(10**6), *words, program=("-c", KILLED))
+    assert done.returncode == 0, done.stderr
+    number = 1 + int(share * int(re.findall(r"removals: (\d+)", done.stderr)[0]))
+    died = workspace.call(str(number), *words, program=("-c", KILLED))
+    assert died.returncode == -9
+
+
+@pytest.mark.parametrize("share", [0, 0.12, 0.3, 0.5, 0.7, 0.85, 0.97])
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    store: Workspace, tmp_path: Path, number: int
+    store: Workspace, tmp_path: Path, share: float
 ) -> None:
     whole = store.copy(tmp_path / "whole")
-    forget(whole, "--yes")
-    died = store.call(str(number), "forget", "clips/dog.mp4", "--yes", program=("-c", KILLED))
-    assert died.returncode == -9
+    killed(store, whole, share, "forget", "clips/dog.mp4", "--yes")
     assert store.call("forget", "clips/dog.mp4", "--yes").returncode == 0
 
     def kept(workspace: Workspace) -> dict[str, str]:

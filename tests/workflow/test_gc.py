@@ -1,11 +1,13 @@
 """What nothing reaches goes; what a configuration, a manifest or a run reaches stays."""
 
+import json
 from pathlib import Path
 
 import psutil
 import pytest
 
-from .conftest import Workspace
+from .conftest import Outcome, Workspace
+from .test_forget import contents, killed
 
 pytestmark = pytest.mark.long
 
@@ -14,6 +16,20 @@ def gc(workspace: Workspace, *words: str) -> str:
     done = workspace.call("gc", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory, first: tuple[Workspace, Outcome]) -> Workspace:
+    """A store after a video was removed, another renamed and a step switched off."""
+    workspace = first[0].copy(tmp_path_factory.mktemp("left"))
+    (workspace.clips / "dog.mp4").unlink()
+    (workspace.clips / "cup.mp4").rename(workspace.clips / "mug.mp4")
+    workspace.configure("audio", enabled=False)
+    said = json.loads(workspace.call("plan", "manifest", "--json").stdout)
+    results = {one["what"] for one in said["unreachable"]}
+    assert results == {"results of dog.mp4", "results of audio of 2 videos"}
+    workspace.build()
+    return workspace
 
 
 def test_a_fresh_store_has_nothing_to_remove(built: Workspace) -> None:
@@ -44,6 +60,21 @@ def test_what_is_left_of_earlier_states_goes(built: Workspace) -> None:
     after = built.digests()
     assert {path: before[path] for path in after} == after
     assert place not in "".join(built.manifest())
+
+
+@pytest.mark.parametrize("share", [0, 0.35, 0.6, 0.8, 0.95])
+def test_a_call_that_was_killed_is_finished_by_the_next(
+    left: Workspace, tmp_path: Path, share: float
+) -> None:
+    whole = left.copy(tmp_path / "whole")
+    cut = left.copy(tmp_path / "cut")
+    killed(cut, whole, share, "gc", "--yes")
+    assert {Path(name).name for name in whole.digests(r"/\w+\.(json|wav)$")} == {"frames.json"}
+    assert contents(cut) != contents(whole)
+    gc(cut, "--yes")
+    assert contents(cut) == contents(whole)
+    assert "nothing to remove" in gc(cut)
+    assert "frames_shard" not in cut.build()
 
 
 def test_nobody_removes_while_a_build_is_at_work(built: Workspace) -> None:

@@ -1,6 +1,5 @@
 """What happens to a store, which jobs follow, and which bytes are there in the end."""
 
-import html
 import re
 import shutil
 import wave
@@ -12,6 +11,7 @@ import pytest
 from spark_trainer import steps
 from spark_trainer.data import manifest
 from tests.families import tiny
+from tests.report.page.read import Page
 
 from .conftest import REPO, Clips, Outcome, Workspace, source_tree
 
@@ -220,17 +220,19 @@ def test_another_captioner(tmp_path: Path, described: Workspace) -> None:
     assert workspace.build() == jobs(1, "caption", "select")
     workspace.configure("select", by="longest")
     made = {"select_shard": 1, "manifest_part": 1, "manifest_join": 1}
-    assert workspace.build("gallery") == made | {"gallery_page": 1, "gallery": 1}
+    assert workspace.build("report") == made | {"report_page": 1, "report": 1}
     (entry,) = workspace.manifest().values()
     captions = entry["meta"]["captions"]
-    page = (workspace.output / "gallery.html").read_text(encoding="utf-8")
-    assert all(caption["caption"] in html.unescape(page) for caption in captions.values())
+    page = Page(workspace.output / "report.html")
+    (shown,) = page.data("texts-0")
+    said = {by: text for by, _, text, _, _ in shown["captions"]}
+    assert said == {by: one["caption"] for by, one in captions.items()}
     assert set(captions) == {"imagenet-tags", "qwen2-vl"}
     assert entry["meta"]["caption"] == captions[entry["meta"]["captioner"]]["caption"]
     workspace.configure("caption", captioner_backend="imagenet-tags", backends={})
     workspace.configure("select", by="first")
-    assert workspace.build("gallery") == made | {"gallery_page": 1, "gallery": 1}
-    assert workspace.build("gallery") == {}
+    assert workspace.build("report") == made | {"report_page": 1, "report": 1}
+    assert workspace.build("report") == {}
     assert workspace.manifest() == described.manifest()
     assert workspace.digests("caption/imagenet-tags") == tags
 

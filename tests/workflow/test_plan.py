@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.families import tiny
 
 from .conftest import REPO, Clips, Workspace, source_tree, without_training
 
@@ -135,6 +138,76 @@ def test_trouble_is_tried_again(built: Workspace, tmp_path: Path) -> None:
     built.tree = tree
     [(kind, version)] = reasons(holds(built, "manifest"), "audio")
     assert (kind, version.rpartition("→")[2]) == ("settings", " 99 of its results")
+
+
+def test_names_copies_and_folders_that_lose_their_videos(fresh: Workspace, clips: Clips) -> None:
+    """Two folders of videos, whose results lie in folders that are named after files."""
+    more = fresh.folder / "more"
+    more.mkdir()
+    (fresh.clips / "bunny.mp4").rename(more / "bunny.mp4")
+    fresh.config |= {"video_dir": ["clips", "more"], "deterministic_layout": False}
+    fresh.config |= {"audio": {"enabled": False}, "index": {"shard_size": 8}}
+    assert reasons(holds(fresh, "manifest"), "frames") == [("added",)]
+    for clip in (fresh.clips / "cup.mp4", more / "bunny.mp4"):
+        clip.touch()
+    assert plan(fresh, "manifest")["jobs"] == {}
+    shutil.copy(fresh.clips / "dog.mp4", more / "zoo.mp4")  # its folder stays that of the first
+    said = holds(fresh, "manifest")
+    assert list(said["renamed"].values()) == [["dog.mp4", "zoo.mp4"]]
+    assert said["steps"] == {}
+    fresh.add("cup", clips.content("bunny", "011"))
+    (fresh.clips / "dog.mp4").rename(more / "aged.mp4")  # which its folder is named after now
+    assert sorted(reasons(holds(fresh, "manifest"), "frames")) == [("added",), ("changed",)]
+    for clip in more.iterdir():
+        clip.unlink()
+    refused = fresh.call("plan", "manifest")  # as a build does: test_matrix.py::test_delete_all
+    assert "video_dir: no video in more, which held 3 in the last build" in refused.stderr
+    assert refused.returncode == 1
+    fresh.configure("index", allow_empty=True)
+    said = holds(fresh, "manifest")
+    assert sorted(said["removed"].values()) == [["aged.mp4", "zoo.mp4"], ["bunny.mp4"]]
+    assert said["steps"] == {}
+    assert fresh.call("forget", "clips/cup.mp4", "--yes").returncode == 0
+    shutil.copy(fresh.clips / "cup.mp4", more / "again.mp4")
+    fresh.add("wolf", clips.content("dog", "1"))
+    said = holds(fresh, "manifest")
+    assert reasons(said, "frames") == [("added",)]
+    assert [len(one["videos"]) for one in said["steps"]["frames"]] == [1]
+    assert [entry["meta"]["source_path"] for entry in fresh.manifest().values()] == ["wolf.mp4"]
+
+
+def test_steps_and_models_that_change(tmp_path: Path) -> None:
+    """Pose and transcripts with other settings, then other weights behind the same folder."""
+    workspace = Workspace(tmp_path)
+    workspace.add("speaker", (REPO / "tests/assets/speaker.mp4").read_bytes())
+    model = tiny.qwen2_vl(tmp_path / "qwen")
+    workspace.configure(
+        "transcript", enabled=True, backend="faster-whisper", whisper_model="offline-tiny.en"
+    )
+    workspace.configure("transcript", device="auto")
+    workspace.configure("caption", enabled=True, captioner_backend="qwen2-vl")
+    workspace.configure("caption", model_name=str(model), device="auto", max_new_tokens=2)
+    workspace.configure("pose", enabled=True, max_seconds=0.2)
+    holds(workspace, "manifest")
+    workspace.configure("transcript", silence_db=-1.0, batch_size=3)
+    workspace.configure("caption", device="cpu", batch_size=3)
+    workspace.configure("pose", max_seconds=0.1)
+    said = holds(workspace, "manifest")
+    told = {step: reasons(said, step) for step in said["steps"]}
+    assert told == {
+        "transcript": [("settings", "transcript.silence_db: -60 → -1")],
+        "pose": [("settings", "pose.max_seconds: 0.2 → 0.1")],
+    }
+    weights = model / "model.safetensors"
+    held = load_file(weights)
+    first = next(iter(held))
+    save_file(held | {first: held[first] * 2}, weights, {"format": "pt"})
+    workspace.configure("pose", enabled=False)
+    said = holds(workspace, "manifest")
+    told = {step: reasons(said, step) for step in said["steps"]}
+    another = [("settings", "caption/qwen2-vl: another model")]
+    assert told == {"caption/qwen2-vl": another, "select": another}
+    assert said["switched_off"] == ["pose"]
 
 
 def test_runs_that_their_data_or_settings_set_apart(built: Workspace, tmp_path: Path) -> None:

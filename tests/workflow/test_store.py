@@ -1,5 +1,6 @@
 """Kills, two builds at once, broken files: the next call mends all of it by itself."""
 
+import fcntl
 import itertools
 import json
 import os
@@ -115,7 +116,10 @@ def other(fresh: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspa
 
 def test_a_second_build_stops_at_once(fresh: Workspace, other: Workspace, before: Built) -> None:
     call = start(fresh, "manifest")
-    until((fresh.output / ".spark/lock").exists)
+    lock = fresh.output / ".spark/lock"
+    until(lambda: lock.exists() and lock.stat().st_size)
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # it is written, and let go
     os.kill(call.process.pid, signal.SIGSTOP)
     outcome = other.snakemake("manifest")
     assert outcome.status != 0
