@@ -146,8 +146,9 @@ def test_a_damaged_correction_is_found(built: Workspace) -> None:
     damaged, stray = folder / f"{built.place('dog')[3:]}.json", folder / f"{'0' * 64}.json"
     damaged.write_text("{")
     stray.write_text(json.dumps({"video": "0" * 64}))
-    found = built.call("validate", "--deep", "--json").stdout.splitlines()
-    kinds = {one["path"]: one["kind"] for one in map(json.loads, found) if "kind" in one}
+    lines = built.call("validate", "--deep", "--json").stdout.splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    kinds = {one["path"]: one["kind"] for one in found}
     assert kinds == {f"out/corrections/{path.name}": "damaged" for path in (damaged, stray)}
     outcome = built.snakemake("manifest")
     assert outcome.status != 0
