@@ -114,9 +114,8 @@ class Index:
 
     def _read_together(self) -> set[tuple[str, ...]]:
         """Return the kinds of corrections and labels that steps read, and the manifest."""
-        if not (self.notes or self.labels):
-            return set()
-        return corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *Labels.KINDS)}
+        every = corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *Labels.KINDS)}
+        return every if self.notes or self.labels else set()
 
     def told(self, shard: Shard, kinds: Sequence[str]) -> Shard:
         """Return a shard as a step reads it, to which these kinds of corrections and labels matter.
