@@ -14,7 +14,7 @@ rule audio:
         gpu=gpus("audio"),
     params:
         settings=settings_file("audio"),
-        videos=one_video,
+        videos=one_video("audio"),
     shell:
         RUN_STEP
 

@@ -14,7 +14,7 @@ rule caption:
         gpu=gpus("caption/{backend}"),
     params:
         settings=settings_file("caption/{backend}"),
-        videos=one_video,
+        videos=one_video("caption/{backend}"),
     shell:
         RUN_STEP
 

@@ -87,11 +87,11 @@ def of_video(name: str) -> Path:
     return LAYOUT.root / "{folder}" / name
 
 
-@plainly
-def one_video(wildcards) -> list[str]:
-    """Return the flags that name the video behind a folder; a params function."""
-    video = GRAPH.video(wildcards.folder)
-    return ["--folder", video.folder, "--video", video.hash]
+def one_video(step: str):
+    """Make the params function that returns the flags which name a step's one video."""
+    return plainly(
+        lambda wildcards: GRAPH.one_video(named(step, wildcards), wildcards.folder)
+    )
 
 
 def one_shard(wildcards, input, output) -> list[str]:

@@ -14,7 +14,7 @@ rule frames:
         gpu=gpus("frames"),
     params:
         settings=settings_file("frames"),
-        videos=one_video,
+        videos=one_video("frames"),
     shell:
         RUN_STEP
 

@@ -32,9 +32,10 @@ rule manifest_join:
     conda:
         "../envs/media.yaml"
     params:
+        settings=settings_file("manifest"),
         index=LAYOUT.index(INDEX.digest),
         parts=part_list,
     shell:
-        "python -m spark_trainer join --index {params.index:q} --manifest {output.manifest:q}"
-        " --rejected {output.rejected:q} --marker {output.marker:q} --log {log:q}"
-        " --parts {params.parts:q}"
+        "python -m spark_trainer join --settings {params.settings:q} --index {params.index:q}"
+        " --manifest {output.manifest:q} --rejected {output.rejected:q}"
+        " --marker {output.marker:q} --log {log:q} --parts {params.parts:q}"

@@ -14,7 +14,7 @@ rule pose:
         gpu=gpus("pose"),
     params:
         settings=settings_file("pose"),
-        videos=one_video,
+        videos=one_video("pose"),
     shell:
         RUN_STEP
 

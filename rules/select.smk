@@ -13,7 +13,7 @@ rule select:
         gpu=gpus("select"),
     params:
         settings=settings_file("select"),
-        videos=one_video,
+        videos=one_video("select"),
     shell:
         RUN_STEP
 

@@ -15,7 +15,7 @@ rule transcript:
         gpu=gpus("transcript"),
     params:
         settings=settings_file("transcript"),
-        videos=one_video,
+        videos=one_video("transcript"),
     shell:
         RUN_STEP
 

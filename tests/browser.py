@@ -107,16 +107,17 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, page: Path, mark: str = "") -> float:
-        """Open a page; returns the ms from the start of its loading until it was drawn."""
+    def open(self, page: Path | str, mark: str = "") -> float:
+        """Open a file or an address; returns the ms from its loading's start until it was drawn."""
         self.requests.clear()
         self.errors.clear()
         self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=page.resolve().as_uri() + mark)
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=address + mark)
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             ready = self.run(
-                "location.protocol === 'file:' && document.documentElement?.dataset.ready"
+                "location.protocol !== 'about:' && document.documentElement?.dataset.ready"
             )
             if ready:
                 return float(ready)

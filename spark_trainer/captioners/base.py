@@ -33,10 +33,14 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Shown:
-    """Frames of one video in the order of time; `times` are seconds from the video's start."""
+    """Frames of one video in the order of time; `times` are seconds from the video's start.
+
+    `label` is the caption that is given, for the backend that hands it on.
+    """
 
     frames: tuple[Path, ...]
     times: tuple[float, ...]
+    label: str | None = None
 
     def middle(self) -> "Shown":
         """Return the middle frame alone, for models that take one image."""
@@ -62,6 +66,7 @@ class Shown:
 class Captioner(ABC):
     """A loaded model. Videos are prepared on CPU cores and captioned on the device in batches."""
 
+    READS_FRAMES: ClassVar[bool] = True  # else nothing is prepared ahead, by other processes
     SIDE_BY_SIDE: ClassVar[bool] = False  # it captions each video by itself, many at the same time
 
     @abstractmethod

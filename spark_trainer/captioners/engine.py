@@ -81,10 +81,23 @@ def run(
         ConfigError: no picture can be captioned with these settings.
         MachineError: the device has stopped working, or a worker process was killed.
     """
-    if captioner.SIDE_BY_SIDE:
+    if not captioner.READS_FRAMES:
+        for number, shown in enumerate(videos):
+            yield number, captioner.caption([captioner.prepare(shown)])[0], 0.0
+    elif captioner.SIDE_BY_SIDE:
         at_once = AT_ONCE if batch_size == "auto" else batch_size
         yield from _side_by_side(captioner, videos, at_once, num_workers)
-        return
+    else:
+        yield from _in_batches(captioner, videos, batch_size, num_workers)
+
+
+def _in_batches(
+    captioner: Captioner,
+    videos: Sequence[Shown],
+    batch_size: Literal["auto"] | int,
+    num_workers: int,
+) -> Iterator[tuple[int, str | Trouble, float]]:
+    """Caption videos of similar length together; see `run`."""
     size = BatchSize(batch_size)
     waiting: list[tuple[int, Prepared]] = []
     ahead = LARGEST_WINDOW if batch_size == "auto" else 2 * batch_size

@@ -12,6 +12,7 @@ from spark_trainer.cli import (
     commands,
     given,
     gpus,
+    hand,
     jobs,
     memory,
     plan,
@@ -181,6 +182,7 @@ def _add_commands(
     commands.runs_flags(command(commands.runs))
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))
+    hand.correct_flags(command(hand.correct))
     store.forget_flags(command(store.forget))
     store.gc_flags(command(store.gc))
     gpus.gpus_flags(command(gpus.gpus, configured=False))

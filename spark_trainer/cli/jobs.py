@@ -21,7 +21,7 @@ def step(options: argparse.Namespace) -> int:
     if options.shard:
         videos = layout.read_shard(options.shard)
     else:
-        video = Video(options.video, options.folder)
+        video = Video(options.video, options.folder, options.correction or "", options.labels or "")
         videos = Shard(video.bits, (video,))
     settings = steps.load(job["step"]).SETTINGS(**job["settings"])
     context = Context(layout, settings, options.threads, options.gpus or 0)
@@ -39,20 +39,22 @@ def part(options: argparse.Namespace) -> int:
     job = read_state(options.settings, dict)
     layout = Layout(Path(job["output_dir"]))
     shard = layout.read_shard(options.shard)
-    manifest.part(layout, shard, job["settings"]["steps"], job["fingerprint"], options.marker)
+    read, keys = job["settings"]["steps"], job["settings"]["keys"]
+    manifest.part(layout, shard, read, job["fingerprint"], options.marker, keys)
     return 0
 
 
 def join(options: argparse.Namespace) -> int:
     """Join the manifest; called by the rules."""
     from spark_trainer.data import joining, meta, past
-    from spark_trainer.data.files import write_json
+    from spark_trainer.data.files import read_state, write_json
     from spark_trainer.data.layout import Layout
 
     log.start("manifest", options.log)
     withdraw(options.marker)
     counts = joining.join(options.parts, options.index, options.manifest, options.rejected)
-    write_json(options.manifest.with_suffix(".features.json"), meta.features())
+    keys = read_state(options.settings, dict)["settings"]["keys"]
+    write_json(options.manifest.with_suffix(".features.json"), meta.features(keys))
     past.keep(Layout(options.manifest.parent), options.manifest)
     write_json(options.marker, counts)
     return 0
@@ -90,12 +92,12 @@ def node(options: argparse.Namespace) -> int:
 
 
 FLAGS = {
-    step: "settings shard folder video marker threads gpus log",
+    step: "settings shard folder video correction labels marker threads gpus log",
     part: "settings shard marker log",
-    join: "index manifest rejected marker log parts",
+    join: "settings index manifest rejected marker log parts",
     encode: "spec marker gpus threads log data",
     fit: "spec gpus nodes threads log data",
     node: "folder threads",
 }
 NUMBERS = {"gpus", "nodes", "threads"}
-TEXTS = {"folder", "video"}
+TEXTS = {"correction", "folder", "labels", "video"}

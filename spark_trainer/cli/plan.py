@@ -25,6 +25,8 @@ JOB = "job_info"  # the event by which Snakemake tells of a job that it plans
 
 def plan(options: argparse.Namespace) -> int:
     """Tell what a build would do and why, and what it would take; nothing is run."""
+    import psutil  # type: ignore[import-untyped]
+
     from spark_trainer.data import index
     from spark_trainer.graph import trained
     from spark_trainer.graph.videos import VideoGraph
@@ -42,10 +44,9 @@ def plan(options: argparse.Namespace) -> int:
         "--dry-run",
         *snakemake.beside(),
     ]
-    began = time.monotonic()
     with _own_environment():
         jobs = _planned(words)
-        planning_s = time.monotonic() - began
+        planning_s = time.time() - psutil.Process().create_time()  # a build begins as this does
         graph = VideoGraph(settings, index.load(settings, os.environ[index.SNAPSHOT_VARIABLE]))
         forced = still_there(graph)
         if forced and not any("/" in target for target in options.targets):

@@ -1,7 +1,9 @@
 """The command that writes the page about a store and the runs on it."""
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from spark_trainer import config
@@ -17,6 +19,8 @@ def report(options: argparse.Namespace) -> int:
     """Write a page about the data and the runs: videos, curves, samples, origins, what changed."""
     from spark_trainer.report import page as pages
 
+    if options.serve:
+        return _serve(options)
     if options.marker:
         commands.withdraw(options.marker)
     path = options.manifest or Layout(Path(config.read(options.config).output_dir)).manifest
@@ -41,6 +45,39 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace) -> int:
+    """Serve the page to this machine's browser until Ctrl-C; videos play, and can be corrected."""
+    from spark_trainer.report import page as pages
+    from spark_trainer.report.page.served import ServedLinks
+    from spark_trainer.report.serve import Server
+    from spark_trainer.store import correct
+
+    if options.manifest or options.page:
+        raise UserError("--serve: expected neither --manifest nor --page: it serves the store's")
+    settings = config.read(options.config)
+    layout = Layout(Path(settings.output_dir))
+    if not layout.manifest.is_file():
+        raise UserError(f"no manifest yet: {layout.manifest}; build `manifest` first")
+    editor = correct.Editor(settings, options.author or correct.author())
+
+    def render(page: Path) -> Mapping[str, Path]:
+        links = ServedLinks(page.parent, layout.root.absolute(), editor.author)
+        runs, most = list(store.run_folders(options)), options.limit
+        pages.write(layout.manifest, page, runs, most, options.threads, links)
+        return links.files
+
+    try:
+        server = Server(editor, render, options.port)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"--port: {options.port} can't be had: {why}") from None
+    print(server.address, flush=True)
+    print("served to this machine alone; whoever has the address can edit", file=sys.stderr)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
 def gallery(options: argparse.Namespace) -> int:
     """Write the same page as `report`, whose middle is the gallery of videos."""
     return report(options)
@@ -56,5 +93,9 @@ def report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=flags.count, default=environment.cpus(), help=argparse.SUPPRESS
     )
+    serve = "serve the page to this machine's browser: videos play, and can be corrected by hand"
+    parser.add_argument("--serve", action="store_true", help=serve)
+    parser.add_argument("--port", type=int, default=0, help="to serve at (default: any free one)")
+    parser.add_argument("--author", help="who corrects (default: the user's name, as git has it)")
     parser.add_argument("--marker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import config
-from spark_trainer.data import lock
+from spark_trainer.data import corrections, lock
 from spark_trainer.data.files import canonical_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
@@ -25,13 +25,15 @@ def lineage(options: argparse.Namespace) -> int:
     from spark_trainer.store import clips
     from spark_trainer.store import lineage as told
 
-    layout = Layout(Path(config.read(options.config).output_dir))
+    settings = config.read(options.config)
+    layout = Layout(Path(settings.output_dir))
     runs = told.Runs(run_folders(options))
     chosen = _run(options.what, runs.folders.values())
     if chosen is not None:
         said = told.of_run(chosen, runs, layout)
     else:
-        said = told.of_clip(clips.find(layout, options.what), runs, layout)
+        clip = clips.find(layout, options.what)
+        said = told.of_clip(clip, runs, layout, corrections.find(settings.corrections, clip.hash))
     if options.prov:
         print(_prov(said, chosen, runs))
     else:
@@ -64,18 +66,19 @@ def forget(options: argparse.Namespace) -> int:
     from spark_trainer.store import clips
     from spark_trainer.store import forget as removal
 
-    layout = Layout(Path(config.read(options.config).output_dir))
+    settings = config.read(options.config)
+    layout, by_hand = Layout(Path(settings.output_dir)), settings.corrections
     runs = list(run_folders(options))
     clip = clips.find(layout, options.video)
-    due = removal.Forgetting(layout, clip, runs)
+    due = removal.Forgetting(layout, clip, runs, by_hand)
     print("\n".join(due.listed()))
     if options.dry_run:
         return 0
     _confirm("forget it", options.yes)
     lock.hold(layout.lock)
     for cut_short in removal.unfinished(layout):
-        removal.Forgetting(layout, clips.Clip(cut_short.video, ()), runs).carry_out("")
-    removal.Forgetting(layout, clip, runs).carry_out(options.reason)
+        removal.Forgetting(layout, clips.Clip(cut_short.video, ()), runs, by_hand).carry_out("")
+    removal.Forgetting(layout, clip, runs, by_hand).carry_out(options.reason)
     print("forgotten; the next build writes the manifest without it", file=sys.stderr)
     return 0
 

@@ -16,6 +16,7 @@ from spark_trainer.config.caption import Caption, Captioning
 from spark_trainer.config.dataset import Sampling, Split, Text
 from spark_trainer.config.frames import Frames
 from spark_trainer.config.index import Index
+from spark_trainer.config.labels import GIVEN, Labels
 from spark_trainer.config.model import Lora
 from spark_trainer.config.pose import Pose
 from spark_trainer.config.reading import validated
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigError",
     "Frames",
     "Index",
+    "Labels",
     "Lora",
     "Pose",
     "Rft",
@@ -68,12 +70,18 @@ class Config(Section):
         "videos", description="Folder or file, or a list of them, to search for videos."
     )
     output_dir: ResultText = Field("data/processed", description="Folder for the videos' results.")
+    corrections_dir: ResultText | None = Field(
+        None,
+        description="Folder for what is corrected by hand; without it `corrections` in output_dir. "
+        "It is yours, and has to be there: no build writes into it.",
+    )
     deterministic_layout: bool = Field(
         True,
         description="Name a video's folder by its content's hash; false names it after the source "
         "file.",
     )
     index: Index = Field(default_factory=Index)
+    labels: Labels = Field(default_factory=Labels)
     # The steps, in pipeline order: a field whose section is a `StepSection` makes its name one.
     frames: Frames = Field(default_factory=Frames)
     audio: Audio = Field(default_factory=Audio)
@@ -126,7 +134,7 @@ class Config(Section):
         Args:
             final: folder of the model, whether it is there yet or not.
         """
-        place = final / trained.CT2 if self.transcript.backend == "faster-whisper" else final
+        place = final / trained.CT2 if self.transcript.model_backend == "faster-whisper" else final
         model = {"whisper_model": f"{TRAINED}{place}"}
         return self.model_copy(update={"transcript": self.transcript.model_copy(update=model)})
 
@@ -135,6 +143,21 @@ class Config(Section):
         """Return the folders to search, in the given order."""
         folders = (self.video_dir,) if isinstance(self.video_dir, str) else self.video_dir
         return tuple(Path(folder) for folder in folders)
+
+    @property
+    def corrections(self) -> Path:
+        """Return the folder of what is corrected by hand."""
+        return Path(self.corrections_dir or Path(self.output_dir) / "corrections")
+
+    @property
+    def labelled(self) -> dict[str, tuple[str, ...]]:
+        """Return kind of labels -> where they are, of those that anything takes."""
+        taken = {
+            "captions": self.caption.enabled and GIVEN in self.caption.names,
+            "transcripts": self.transcript.enabled and self.transcript.given,
+        }
+        places = {kind: self.labels.places(kind) for kind in Labels.KINDS if taken.get(kind, True)}
+        return {kind: where for kind, where in places.items() if where}
 
     def switched_on(self, step: str) -> bool:
         """Tell whether a step is switched on."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from spark_trainer.config.labels import GIVEN
 from spark_trainer.config.reading import over, validated
 from spark_trainer.config.section import (
     DEVICE,
@@ -117,7 +118,8 @@ CHECKPOINT_KEYS = {
     *("model_name", "revision", "prompt", "max_new_tokens", "num_beams", "repetition_penalty"),
     *("no_repeat_ngram_size", "dtype", "quantization", "engine"),
 }
-WITHOUT_CHECKPOINT = ("imagenet-tags",)
+WITHOUT_CHECKPOINT = ("imagenet-tags", GIVEN)
+OF_FRAMES = {"num_frames", "choose", "max_side_px"}  # what a given caption does not depend on
 
 
 class Captioning(_Captioning):
@@ -130,6 +132,8 @@ class Captioning(_Captioning):
         unread = {key for key, readers in READ_BY.items() if self.captioner_backend not in readers}
         if self.captioner_backend in WITHOUT_CHECKPOINT:
             unread |= CHECKPOINT_KEYS
+        if self.captioner_backend == GIVEN:
+            unread |= OF_FRAMES
         if self.engine != "server" or self.server_input == "images":
             unread |= {"server_input"}  # a key that came later: captions made before stay
         return {key: value for key, value in super().results().items() if key not in unread}
@@ -160,12 +164,19 @@ class Caption(_Captioning, StepSection):
     """Captions of each video, by one captioner or by several."""
 
     UPSTREAM: ClassVar[tuple[str, ...]] = ("frames",)
+    CORRECTED: ClassVar[tuple[str, ...]] = ("captions",)
 
     enabled: bool = Field(True, description="Caption the frames.")
     captioner_backend: Backend | Annotated[tuple[Backend, ...], Field(min_length=1)] = Field(
         "blip",
         description="A captioner, or a list of them: each then captions every video. "
-        "`imagenet-tags` names objects, offline; it is no caption model.",
+        "`imagenet-tags` names objects, offline; it is no caption model. `sidecar` takes the "
+        "captions that `labels` names, and leaves the other videos to the others.",
+    )
+    also_labelled: bool = Field(
+        False,
+        description="Let models caption the videos too whose caption is given, to compare both.",
+        json_schema_extra=Runtime,
     )
     backends: dict[Backend, dict[str, Any]] = Field(
         default_factory=dict,
@@ -195,5 +206,7 @@ class Caption(_Captioning, StepSection):
             own = self.backends.get(name, {})
             where = f"backends.{name}" if own else ""
             keys = over(shared, own) | {"captioner_backend": name}
+            if name == GIVEN:  # what models share is none of its own
+                keys = {key: value for key, value in keys.items() if key not in CHECKPOINT_KEYS}
             found[name] = validated(Captioning, keys, where)
         return found

@@ -92,10 +92,12 @@ class StepSection(Section):
     UPSTREAM    the steps whose results it reads, which must be switched on as well
     SWITCH      the section whose `enabled` switches it on, where that is not its own
     MANIFEST    the keys that it adds to `meta` of a manifest's line, and their types
+    CORRECTED   what it reads of what was corrected by hand; see data/corrections.py
     SHARED      those of them that an earlier step has as well: its value stands, if it has any
     """
 
     UPSTREAM: ClassVar[tuple[str, ...]] = ()
     SWITCH: ClassVar[str | None] = None
     MANIFEST: ClassVar[dict[str, ValueType]] = {}
+    CORRECTED: ClassVar[tuple[str, ...]] = ()
     SHARED: ClassVar[tuple[str, ...]] = ()

@@ -29,6 +29,7 @@ class Select(StepSection):
 
     UPSTREAM: ClassVar[tuple[str, ...]] = ("caption",)
     SWITCH: ClassVar[str | None] = "caption"
+    CORRECTED: ClassVar[tuple[str, ...]] = ("caption", "captions")
     MANIFEST: ClassVar[dict[str, ValueType]] = {
         "caption": "text",
         "captioner": "text",

@@ -13,7 +13,8 @@ CT2 = "ct2"  # folder in `final/` of what faster-whisper reads
 def run_of(transcript: Transcript) -> str | None:
     """Return the run whose model transcribes; None where it is none of this configuration."""
     model = transcript.whisper_model
-    named = transcript.enabled and model.startswith(TRAINED)
+    heard = transcript.enabled and transcript.model_backend
+    named = heard and model.startswith(TRAINED)
     return model.removeprefix(TRAINED) if named else None
 
 
@@ -35,7 +36,7 @@ def check(transcript: Transcript, runs: Mapping[str, Run]) -> None:
         raise ConfigError(f"{KEY}: expected {where}.model_type: asr (got {run.model_type!r})")
     if run.manifest_path is None:
         raise ConfigError(f"{cycle(name)}; expected {where}.manifest_path, a manifest that exists")
-    if transcript.backend == "faster-whisper" and CT2 not in run.asr.export:
+    if transcript.model_backend == "faster-whisper" and CT2 not in run.asr.export:
         raise ConfigError(f"{KEY}: faster-whisper reads {CT2}; expected it in {where}.asr.export")
 
 

@@ -1,9 +1,10 @@
 """Speech to text."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from spark_trainer.config.labels import GIVEN
 from spark_trainer.config.section import (
     DEVICE,
     SHARE,
@@ -25,6 +26,8 @@ _CODES = (
 )
 WHISPER_LANGUAGES = frozenset(_CODES.split())
 
+Backend = Literal["openai-whisper", "faster-whisper", "sidecar"]
+
 TRAINED = "run:"  # before the name of a run, or the place of its model
 
 WORD: ValueType = {"text": "text", "start": "number", "end": "number"}
@@ -35,6 +38,7 @@ class Transcript(StepSection):
     """Speech to text."""
 
     UPSTREAM: ClassVar[tuple[str, ...]] = ("audio",)
+    CORRECTED: ClassVar[tuple[str, ...]] = ("transcripts",)
     MANIFEST: ClassVar[dict[str, ValueType]] = {
         "transcript": "text",
         "language": "text",
@@ -56,8 +60,11 @@ class Transcript(StepSection):
     }
 
     enabled: bool = Field(True, description="Transcribe the audio.")
-    backend: Literal["openai-whisper", "faster-whisper"] = Field(
-        "openai-whisper", description="Which implementation runs Whisper."
+    backend: Backend | Annotated[tuple[Backend, ...], Field(min_length=1)] = Field(
+        "openai-whisper",
+        description="Which implementation runs Whisper; or `sidecar`, which takes the transcripts "
+        "that `labels` names; or `[sidecar, faster-whisper]`, where Whisper hears the videos that "
+        "have none.",
     )
     whisper_model: str = Field(
         "base",
@@ -124,13 +131,40 @@ class Transcript(StepSection):
     gpu_fraction: Share = Field(1.0, description=SHARE, json_schema_extra=Runtime)
 
     @property
+    def given(self) -> bool:
+        """Tell whether transcripts that are given are taken."""
+        return GIVEN in self._backends
+
+    @property
+    def model_backend(self) -> str:
+        """Return what runs Whisper; no text where nothing does."""
+        return next((one for one in self._backends if one != GIVEN), "")
+
+    @property
+    def _backends(self) -> tuple[str, ...]:
+        return self.backend if isinstance(self.backend, tuple) else (self.backend,)
+
+    def results(self) -> dict[str, Any]:
+        """Return the settings that texts depend on: of what is given, none of Whisper's.
+
+        A list has the fingerprint of its model: which videos have a transcript is told of each.
+        """
+        if not self.model_backend:
+            return {"enabled": self.enabled, "backend": GIVEN}
+        return super().results() | {"backend": self.model_backend}
+
+    @property
     def beams(self) -> int:
         """Return `beam_size`, else the backend's default."""
-        return self.beam_size or (5 if self.backend == "faster-whisper" else 1)
+        return self.beam_size or (5 if self.model_backend == "faster-whisper" else 1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Transcript":
-        if self.backend == "openai-whisper" and self.compute_type == "int8":
+        if len(self._backends) > 1 and (len(self._backends) > 2 or self._backends[0] != GIVEN):
+            raise ConfigError(f"backend: expected one, or a list of {GIVEN} and another")
+        if len(set(self._backends)) < len(self._backends):
+            raise ConfigError("backend: expected each once")
+        if self.model_backend == "openai-whisper" and self.compute_type == "int8":
             raise ConfigError("compute_type: expected float16 or float32 with openai-whisper")
         if self.language is not None and self.language not in WHISPER_LANGUAGES:
             known = ", ".join(sorted(WHISPER_LANGUAGES))

@@ -5,12 +5,14 @@ no build takes the video up meanwhile, under whatever name it lies.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
 from spark_trainer.data.files import Broken, read_json, write_json
+from spark_trainer.data.hashing import Cache
 from spark_trainer.data.layout import Layout
+from spark_trainer.data.search import Search
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,30 @@ def every(layout: Layout) -> dict[str, Tombstone]:
     """
     found = map(Tombstone.read, sorted(layout.forgotten.glob("*.json")))
     return {one.video: one for one in found}
+
+
+def rows(gone: dict[str, Tombstone]) -> Cache:
+    """Return the rows of the files whose content is not to be seen again."""
+    files = (
+        (path, video, noted) for video, one in gone.items() for path, noted in one.files.items()
+    )
+    return {path: (size, mtime_ns, video) for path, video, (size, mtime_ns) in files}
+
+
+def leave_out(search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]) -> None:
+    """Take what is not to be seen again out of what was found."""
+    why = {file: gone[hashes[file.path]] for file in search.files if hashes[file.path] in gone}
+    search.forgotten |= {file: str(one) for file, one in why.items()}
+    search.files = [file for file in search.files if file not in why]
+
+
+def note(
+    layout: Layout, search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
+) -> None:
+    """Note where what is not to be seen again lies, so that the next call need not read it."""
+    files: dict[str, dict[str, list[int]]] = {video: {} for video in gone}
+    for file in search.forgotten:
+        files[hashes[file.path]][file.path] = [file.size, file.mtime_ns]
+    for video, one in gone.items():
+        if files[video] != one.files:
+            replace(one, files=files[video]).write(layout)

@@ -8,16 +8,19 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from spark_trainer.config import Config, ConfigError, shard_bits
-from spark_trainer.data import forgotten, hashing, names, sources
-from spark_trainer.data.files import digest, read_json, write_json
-from spark_trainer.data.forgotten import Tombstone
+from spark_trainer.data import corrected, corrections, emptied, forgotten, hashing, names, sources
+from spark_trainer.data.corrected import Notes
+from spark_trainer.data.corrections import Correction
+from spark_trainer.data.files import Broken, digest, read_json, write_json
 from spark_trainer.data.hashing import Cache, Progress
+from spark_trainer.data.labels import kept
+from spark_trainer.data.labels.given import CAPTIONED, KINDS, Given
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.search import Found, Search, find
 
@@ -32,6 +35,8 @@ class Index:
         sources: hash -> names of the files with this content.
         config: the validated configuration.
         search: what else was found beside the videos; empty where the snapshot was read.
+        notes: hash -> what was corrected of the video by hand.
+        labels: what the user's files say of videos.
     """
 
     def __init__(
@@ -40,16 +45,31 @@ class Index:
         sources: dict[str, list[str]],
         config: Config,
         search: Search | None = None,
+        notes: Mapping[str, Notes] | None = None,
+        labels: Given | None = None,
     ) -> None:
         self.layout = layout
         self.sources = sources
         self.search = search or Search()
+        self.notes = {video: said for video, said in (notes or {}).items() if video in sources}
+        self.labels = labels or Given()
+        self._corrected: dict[tuple[str, tuple[str, ...]], Shard] = {}
         self._config = config
 
     @cached_property
     def digest(self) -> str:
         """Return the name of this state of the video folders, file names included."""
         return digest(self.sources)[:16]
+
+    @cached_property
+    def corrected(self) -> str:
+        """Return the name of what was corrected by hand of these videos; empty without any."""
+        return corrected.state(self.notes)
+
+    @property
+    def snapshot(self) -> str:
+        """Return what `load` takes: the names of the three states."""
+        return f"{self.digest}.{self.corrected}.{self.labels.name}".rstrip(".")
 
     @cached_property
     def videos(self) -> dict[str, Video]:
@@ -81,9 +101,49 @@ class Index:
 
     def write_shards(self) -> None:
         """Write the member lists that are not there yet, or are broken."""
-        for shard in self.shards:
+        for shard in self.lists():
             if not _whole(self.layout.shard(shard.name), shard.name.split(".")[1]):
                 self.layout.write_shard(shard)
+
+    def lists(self) -> Iterator[Shard]:
+        """Yield the shards as each step reads them."""
+        yield from self.shards
+        for kinds in self._read_together():
+            yield from (self.told(shard, kinds) for shard in self.shards)
+
+    def _read_together(self) -> set[tuple[str, ...]]:
+        """Return the kinds of corrections and labels that steps read, and the manifest."""
+        if not (self.notes or self.labels):
+            return set()
+        return corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *KINDS)}
+
+    def told(self, shard: Shard, kinds: Sequence[str]) -> Shard:
+        """Return a shard as a step reads it, to which these kinds of corrections and labels matter.
+
+        Args:
+            shard: as any step reads it, also one of an earlier snapshot. A video of it that is gone
+                is left out where something was said of it: nothing says how it is now.
+            kinds: that the step reads.
+        """
+        if shard.plain and not self._says(kinds):
+            return shard
+        key = (shard.name, (*kinds,))
+        if key not in self._corrected:
+            here = [one for one in shard.videos if one.plain or one.hash in self.sources]
+            told = Shard(shard.bits, tuple(self.told_of(video, kinds) for video in here))
+            self._corrected[key] = self._named_shards.setdefault(told.name, told)
+        return self._corrected[key]
+
+    def told_of(self, video: Video, kinds: Sequence[str]) -> Video:
+        """Return a video as a step knows it, to which these kinds matter."""
+        correction = corrected.name(self.notes.get(video.hash, {}), kinds)
+        labels = self.labels.of(video.hash, kinds)
+        same = (correction, labels) == (video.correction, video.labels)
+        return video if same else replace(video, correction=correction, labels=labels)
+
+    def _says(self, kinds: Sequence[str]) -> bool:
+        """Tell whether something of these kinds is said of any video."""
+        return bool(self.notes) or any(self.labels.known.get(kind) for kind in kinds)
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
         """Return the marker that says that `step` is done for `shard`, or its path to be.
@@ -94,7 +154,7 @@ class Index:
         exact = self.layout.marker(step, shard.name, fingerprint)
         if exact.exists():
             return exact
-        members = {(video.hash, video.folder) for video in shard.videos}
+        members = {*shard.members}
         for marker in self._existing[step].get((shard.bits, fingerprint), ()):
             listed = self.layout.shard(marker.name.rsplit(".", 2)[0])
             whole = _whole(listed, listed.name.split(".")[1])
@@ -156,25 +216,34 @@ def scan(config: Config, progress: Progress | None = None) -> Index:
         ConfigError: a folder is missing or has lost all its videos, more than
             `index.max_hash_gb` would be read, or `output_dir` can't be written.
         Broken: it can't be told which videos are not to be seen again.
+        Unreadable: what was corrected by hand is damaged.
     """
     layout = Layout(Path(config.output_dir))
     search, gone = find(config), forgotten.every(layout)
     cache = hashing.read_cache(layout.index_cache)
-    known = cache | _rows(gone)
+    known = cache | forgotten.rows(gone)
     hashes = hashing.hashes(config.index, search, known, progress)
-    _leave_out_forgotten(search, hashes, gone)
-    _keep_from_emptying(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
+    forgotten.leave_out(search, hashes, gone)
+    if config.corrections_dir and not config.corrections.is_dir():
+        raise ConfigError(f"corrections_dir: no such folder: {config.corrections}")
+    by_hand = corrections.every(config.corrections)
+    emptied.refuse(config, layout, search, cache, {*hashes.values(), *gone}, hashes)
     hashing.name_emptied(config.video_dirs, search, cache, hashes)
     try:
-        _note_forgotten(layout, search, hashes, gone)
-        return _write(config, layout, search, cache, hashes)
+        forgotten.note(layout, search, hashes, gone)
+        return _write(config, layout, search, cache, hashes, by_hand)
     except OSError as error:
         message = f"output_dir: can't write {error.filename or layout.state}: {error.strerror}"
         raise ConfigError(message) from None
 
 
 def _write(
-    config: Config, layout: Layout, search: Search, cache: Cache, hashes: dict[str, str]
+    config: Config,
+    layout: Layout,
+    search: Search,
+    cache: Cache,
+    hashes: dict[str, str],
+    by_hand: Mapping[str, Correction],
 ) -> Index:
     """Write all that jobs read; the cache comes last, as files that it knows are not read again."""
     named: dict[str, list[str]] = defaultdict(list)
@@ -183,7 +252,11 @@ def _write(
         named[hashes[file.path]].append(file.name)
         first.setdefault(hashes[file.path], file)
     sources.write(layout, first)
-    index = Index(layout, dict(named), config, search)
+    search.strays += sorted(by_hand.keys() - named.keys())
+    here = {video: said for video, said in by_hand.items() if video in named}
+    labels = kept.collect(config, layout, search, hashes, named)
+    index = Index(layout, dict(named), config, search, corrected.notes(here), labels)
+    corrected.write(layout, here, index.notes)
     if not _whole(layout.index(index.digest), index.digest):
         write_json(layout.index(index.digest), index.sources)
     index.write_shards()
@@ -194,17 +267,22 @@ def _write(
     return index
 
 
-def load(config: Config, index_digest: str) -> Index:
+def load(config: Config, snapshot: str) -> Index:
     """Read the snapshot that the main process wrote.
 
     Raises:
         ConfigError: it is gone or broken.
     """
     layout = Layout(Path(config.output_dir))
+    index_digest, by_hand, labelled = [*snapshot.split("."), "", ""][:3]
     path = layout.index(index_digest)
     if not _whole(path, index_digest):
         raise ConfigError(f"{path}: missing or broken; run snakemake again")
-    return Index(layout, read_json(path), config)
+    try:
+        notes, labels = corrected.load(layout, by_hand), kept.load(layout, labelled)
+    except (FileNotFoundError, Broken) as error:
+        raise ConfigError(f"{error}; run snakemake again") from None
+    return Index(layout, read_json(path), config, notes=notes, labels=labels)
 
 
 def open_index(config: Config, main_process: bool) -> Index:
@@ -214,81 +292,5 @@ def open_index(config: Config, main_process: bool) -> Index:
     index = scan(config)
     for line in index.search.notes():
         print(line, file=sys.stderr)
-    os.environ[SNAPSHOT_VARIABLE] = index.digest
+    os.environ[SNAPSHOT_VARIABLE] = index.snapshot
     return index
-
-
-def _rows(gone: dict[str, Tombstone]) -> Cache:
-    """Return the rows of the files whose content is not to be seen again."""
-    files = (
-        (path, video, noted) for video, one in gone.items() for path, noted in one.files.items()
-    )
-    return {path: (size, mtime_ns, video) for path, video, (size, mtime_ns) in files}
-
-
-def _leave_out_forgotten(
-    search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
-) -> None:
-    """Take what is not to be seen again out of what was found."""
-    why = {file: gone[hashes[file.path]] for file in search.files if hashes[file.path] in gone}
-    search.forgotten |= {file: str(one) for file, one in why.items()}
-    search.files = [file for file in search.files if file not in why]
-
-
-def _note_forgotten(
-    layout: Layout, search: Search, hashes: dict[str, str], gone: dict[str, Tombstone]
-) -> None:
-    """Note where what is not to be seen again lies, so that the next call need not read it."""
-    files: dict[str, dict[str, list[int]]] = {video: {} for video in gone}
-    for file in search.forgotten:
-        files[hashes[file.path]][file.path] = [file.size, file.mtime_ns]
-    for video, one in gone.items():
-        if files[video] != one.files:
-            replace(one, files=files[video]).write(layout)
-
-
-def _keep_from_emptying(
-    config: Config,
-    layout: Layout,
-    search: Search,
-    cache: Cache,
-    left: set[str],
-    hashes: dict[str, str],
-) -> None:
-    """Refuse a folder that has lost all of its videos: it may not be mounted.
-
-    Args:
-        config: the validated configuration.
-        layout: paths below `output_dir`.
-        search: what was found.
-        cache: the hashes that the last call knew.
-        left: those of the videos that are here, or forgotten.
-        hashes: of each file that was found.
-
-    Raises:
-        ConfigError: a folder has, and `index.allow_empty` is not set.
-    """
-    if config.index.allow_empty:
-        return
-    for folder in config.video_dirs:
-        below = os.path.join(folder, "")
-        if any(path.startswith(below) or path == str(folder) for path in hashes):
-            continue
-        had = [row[2] for path, row in cache.items() if path.startswith(below)]
-        had = [each for each in had if each not in left]
-        if had:
-            _refuse(search, f"no video in {folder}, which held {len(had):,} in the last build")
-    if not left and (cache or _entries(layout.manifest)):
-        places = ", ".join(map(str, config.video_dirs))
-        _refuse(search, f"no video in {places}, but {config.output_dir} was built from some")
-
-
-def _refuse(search: Search, found: str) -> None:
-    advice = "; is it mounted? `index.allow_empty: true` lets the manifest lose them"
-    for line in replace(search, empty=[]).notes():
-        print(line, file=sys.stderr)
-    raise ConfigError(f"video_dir: {found}{advice}")
-
-
-def _entries(manifest: Path) -> bool:
-    return manifest.is_file() and manifest.stat().st_size > 0

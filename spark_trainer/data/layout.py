@@ -11,11 +11,14 @@ manifest_v1.features.json     the types of its keys, for Hugging Face datasets
 rejected_v1.jsonl             the others, with reasons
 report.html                   the page about all of it
 forgotten/<sha256>.json       a video that is not to be seen again; see forgotten.py
+corrections/<sha256>.json     what was corrected by hand, unless it lies elsewhere; corrections.py
 .spark/                       the workflow's own state
     lock                      the build that is at work here
     index.json                cache: path, size, time -> hash
     index/<digest>.json       one state of the video folders
     videos/<sha256>           link to one of the video's sources
+    corrected/                corrections as builds read them; see corrected.py
+    labels/ labels.json       labels as builds read them; see labels/kept.py
     seen/<ab>.json            hash -> size and time of that source, as indexed
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
@@ -37,14 +40,8 @@ from spark_trainer.data.files import Broken, digest, read_state, sweep, write_js
 
 # What lies in `output_dir` beside the videos' folders and `.spark`.
 OURS = (
-    *(
-        "encoded",
-        "forgotten",
-        "manifest_v1.jsonl",
-        "manifest_v1.features.json",
-        "rejected_v1.jsonl",
-    ),
-    "report.html",
+    *("corrections", "encoded", "forgotten", "manifest_v1.jsonl", "manifest_v1.features.json"),
+    *("rejected_v1.jsonl", "report.html"),
 )
 
 SEALED = "sealed"  # the folder of the markers
@@ -54,10 +51,16 @@ RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
 
 @dataclass(frozen=True)
 class Video:
-    """One content: its SHA-256, and the folder below `output_dir` of what derives from it."""
+    """One content: its SHA-256, and the folder below `output_dir` of what derives from it.
+
+    `correction` names what a step reads of what was corrected by hand, if anything was; `labels`
+    what it reads of the user's files, kind=digest and commas between.
+    """
 
     hash: str
     folder: str
+    correction: str = ""
+    labels: str = ""
 
     @property
     def bits(self) -> str:
@@ -68,6 +71,19 @@ class Video:
         """
         named = self.hash if self.folder.endswith(self.hash) else digest(self.folder)
         return f"{int(named, 16):0256b}"
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether nothing is said of it, by hand or in the user's files."""
+        return not (self.correction or self.labels)
+
+    @property
+    def member(self) -> tuple[str, ...]:
+        """Return it as it stands in the list of a shard."""
+        plain = (self.hash, self.folder)
+        if self.labels:
+            return (*plain, self.correction, self.labels)
+        return (*plain, self.correction) if self.correction else plain
 
 
 @dataclass(frozen=True)
@@ -82,10 +98,15 @@ class Shard:
         """`<bits>.<digest of the members>`: another member is another shard name."""
         return f"b{self.bits}.{digest(self.members)[:16]}"
 
+    @cached_property
+    def plain(self) -> bool:
+        """Tell whether nothing is said of its videos, by hand or in the user's files."""
+        return all(video.plain for video in self.videos)
+
     @property
-    def members(self) -> list[list[str]]:
-        """Return the list that is kept of the shard."""
-        return [[video.hash, video.folder] for video in self.videos]
+    def members(self) -> list[tuple[str, ...]]:
+        """Return its list."""
+        return [video.member for video in self.videos]
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,18 @@ class Layout:
     @property
     def forgotten(self) -> Path:
         return self.root / "forgotten"
+
+    @property
+    def corrected(self) -> Path:
+        return self.state / "corrected"
+
+    @property
+    def labels(self) -> Path:
+        return self.state / "labels"
+
+    @property
+    def labels_cache(self) -> Path:
+        return self.state / "labels.json"
 
     @property
     def index_cache(self) -> Path:
@@ -211,10 +244,13 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        lists = ("index", "parts", "report", "seen", "shards", "taken_back", "videos")
+        lists = (
+            *("corrected", "index", "labels", "parts", "report", "seen", "shards", "taken_back"),
+            "videos",
+        )
         past = self.past_piece("").parent
         # A captioner's lie one folder deeper.
-        trees = (self.state / "settings", self.marker_folder(""))
+        trees = (self.labels, self.state / "settings", self.marker_folder(""))
         below = [
             folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
         ]

@@ -19,9 +19,17 @@ from spark_trainer.data.jsonl import shown
 Check = Callable[[Any], bool]
 
 SOURCES: dict[str, ValueType] = {"source_path": "text", "sources": ["text"]}
-KEYS: dict[str, ValueType] = SOURCES | {
-    key: kind for section in STEP_SECTIONS.values() for key, kind in section.MANIFEST.items()
+SIGNED: ValueType = {"author": "text", "time": "text"}
+# What people said; see corrections.py.
+BY_HAND: dict[str, ValueType] = {
+    "flag": "text",
+    "corrected": dict.fromkeys(("caption", "transcript", "flag"), SIGNED),
 }
+KEYS: dict[str, ValueType] = (
+    SOURCES
+    | {key: kind for section in STEP_SECTIONS.values() for key, kind in section.MANIFEST.items()}
+    | BY_HAND
+)
 NEEDED = ("dir", "fps", "frames")  # of a pose
 FOLDERS = ("pose_dir", "face_dir", "background_dir", "mask_dir")  # of a user's own videos
 CHECKED: dict[str, ValueType] = KEYS | dict.fromkeys(FOLDERS, "path")
@@ -119,9 +127,14 @@ def path_problem(value: str) -> str | None:
     return None
 
 
-def features() -> dict[str, Any]:
-    """Return the types of our own lines, as `datasets.Features.from_dict` takes them."""
-    line: dict[str, ValueType] = {"id": "text", "frames_dir": "text", "audio": "text", "meta": KEYS}
+def features(keys: Mapping[str, ValueType]) -> dict[str, Any]:
+    """Return the types of our own lines, as `datasets.Features.from_dict` takes them.
+
+    Args:
+        keys: that the user's files add to `meta`, and their types.
+    """
+    line: dict[str, ValueType] = dict.fromkeys(("id", "frames_dir", "audio"), "text")
+    line |= {"meta": KEYS | dict(keys)}
     return {name: _feature(kind) for name, kind in line.items()}
 
 

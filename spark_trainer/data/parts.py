@@ -117,7 +117,7 @@ def _current(part: Path, shard: Path | None) -> Iterator[Entry]:
     if shard is None or part.name.startswith(f"{shard.stem}."):
         yield from read(part)
         return
-    members = {video_hash for video_hash, _ in read_state(shard, list)}
+    members = {video_hash for video_hash, *_ in read_state(shard, list)}
     for entry in read(part):
         if entry["id"] in members:
             members.remove(entry["id"])

@@ -10,11 +10,12 @@ An array of objects, or an object on each line:
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from spark_trainer.data import jsonl, manifest
 from spark_trainer.data.jsonl import Broken
+from spark_trainer.data.labels.matching import Named
 from spark_trainer.data.sample import Unusable
 from spark_trainer.system import log
 
@@ -47,7 +48,7 @@ def join(file: Path, own: Path, max_bad: float) -> None:
         Broken: the file holds no rows, more of them are bad, or none is about a video here.
         OSError: it can't be read.
     """
-    videos = _Videos(own)
+    videos, count = _named(own)
     found: dict[str, list[dict[str, Any]]] = {}
     bad: list[str] = []
     total = elsewhere = 0
@@ -75,7 +76,7 @@ def join(file: Path, own: Path, max_bad: float) -> None:
         log.logger.warning("left out of train.text.questions: %s", line)
     kept = sum(map(len, found.values()))
     text = "%s: %d questions about %d videos, %d rows about none of them; %d videos are not asked"
-    log.logger.info(text, file, kept, len(found), elsewhere, videos.count - len(found))
+    log.logger.info(text, file, kept, len(found), elsewhere, count - len(found))
     manifest.write(own, _asked(own, found))
 
 
@@ -183,42 +184,12 @@ def _path(row: Mapping[str, Any]) -> str:
     return paths[0]
 
 
-class _Videos:
-    """The videos of a manifest, found by a path that ends as one of theirs, or by id."""
-
-    def __init__(self, own: Path) -> None:
-        self._by_name: dict[str, set[tuple[str, PurePosixPath]]] = {}
-        self.count = 0
-        for entry in manifest.read(own):
-            self.count += 1
-            meta, video = entry["meta"], entry["id"]
-            for name in {video, *(meta.get("sources") or ()), meta.get("source_path") or video}:
-                path = PurePosixPath(name)
-                self._by_name.setdefault(path.name, set()).add((video, path))
-
-    def find(self, wanted: str) -> str | None:
-        """Return the id of the video whose path has most of its last parts in common.
-
-        Raises:
-            Unusable: several have as many.
-        """
-        path = PurePosixPath(wanted)
-        common = {
-            (video, known): _common_end(path.parts, known.parts)
-            for video, known in self._by_name.get(path.name, ())
-        }
-        most = max(common.values(), default=0)
-        best = {video for (video, _), count in common.items() if count == most}
-        if len(best) > 1:
-            raise Unusable(f"{wanted} is {len(best)} videos: {', '.join(sorted(best)[:2])} …")
-        return next(iter(best), None)
-
-
-def _common_end(some: tuple[str, ...], others: tuple[str, ...]) -> int:
-    """Count the last parts of two paths that are the same."""
-    count = 0
-    for one, other in zip(reversed(some), reversed(others), strict=False):
-        if one != other:
-            break
+def _named(own: Path) -> tuple[Named, int]:
+    """Find the names of a manifest's videos, and count these."""
+    names, count = list[tuple[str, str]](), 0
+    for entry in manifest.read(own):
         count += 1
-    return count
+        meta, video = entry["meta"], entry["id"]
+        every = [*(meta.get("sources") or ()), meta.get("source_path") or video]
+        names += ((video, name) for name in every)
+    return Named(names, whole=False), count

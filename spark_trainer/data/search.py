@@ -4,6 +4,8 @@ Files of this project are known by what their folder holds, never by its name al
 run folder of another configuration is no source of videos either.
 """
 
+import contextlib
+import itertools
 import os
 import re
 import stat
@@ -14,6 +16,7 @@ from typing import NamedTuple
 
 from spark_trainer.config import Config, ConfigError
 from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.labels import contents
 from spark_trainer.data.layout import OURS, RUN_CONFIG, RUN_FILE, RUN_LINEAGE, Layout
 
 SHOWN = 10  # items of one kind in a message
@@ -53,6 +56,9 @@ class Search:
     ours: Counter[str] = field(default_factory=Counter)  # folder -> this project's folders in it
     empty: list[str] = field(default_factory=list)  # configured folders without any video
     forgotten: dict[Found, str] = field(default_factory=dict)  # what is not to be seen again: why
+    strays: list[str] = field(default_factory=list)  # hashes of corrections without a video here
+    beside: list[Found] = field(default_factory=list)  # files beside videos that say of them
+    remarks: list[str] = field(default_factory=list)  # what labels lack
 
     def notes(self) -> list[str]:
         """Return lines that say what was left out, one or more for each kind."""
@@ -68,7 +74,11 @@ class Search:
         gone = [Trouble(file.path, why) for file, why in self.forgotten.items()]
         lines += _first("left out", gone)
         lines += _first("left out this time", self.troubles)
-        return [f"video_dir: {line}" for line in lines]
+        lines = [f"video_dir: {line}" for line in lines]
+        if self.strays:
+            named = ", ".join(one[:12] for one in self.strays[:SHOWN])
+            lines.append(f"corrections of no video here: {len(self.strays):,} ({named})")
+        return [*lines, *self.remarks]
 
 
 def _first(words: str, troubles: list[Trouble]) -> list[str]:
@@ -92,7 +102,7 @@ def find(config: Config) -> Search:
     Raises:
         ConfigError: a folder doesn't exist, or can't be listed.
     """
-    search = Search()
+    search, endings = Search(), contents.endings(config.labelled)
     for folder in config.video_dirs:
         before = len(search.files)
         try:
@@ -103,14 +113,40 @@ def find(config: Config) -> Search:
             raise ConfigError(f"video_dir: can't read {folder}: {error.strerror}") from None
         if stat.S_ISREG(status.st_mode):
             search.files.append(_found(str(folder), folder.name, os.path.abspath(folder), status))
+            _look_beside(folder, endings, search)
         elif stat.S_ISDIR(status.st_mode):
-            _Walk(folder, config.index.extensions, search).run()
+            _Walk(folder, config.index.extensions, search, endings).run()
         else:
             raise ConfigError(f"video_dir: expected a folder or a file: {folder}")
         if len(search.files) == before:
             search.empty.append(str(folder))
     search.files.sort(key=lambda file: (file.name, file.path))
     return search
+
+
+def files(folder: Path, endings: tuple[str, ...], key: str) -> list[Found]:
+    """Find the files with these endings below a folder, in the order of their names.
+
+    Args:
+        folder: the folder.
+        endings: in lower case.
+        key: the setting that names it.
+
+    Raises:
+        ConfigError: it can't be listed.
+    """
+    search = Search()
+    _Walk(folder, (), search, endings, key).run()
+    return sorted(search.beside, key=lambda file: file.name)
+
+
+def _look_beside(file: Path, endings: tuple[str, ...], search: Search) -> None:
+    """Note the files beside a single video that is configured, by their names alone."""
+    for before, ending in itertools.product((file.stem, file.name), endings):
+        path = file.with_name(f"{before}{ending}")
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(path)
+            search.beside.append(_found(str(path), path.name, os.path.abspath(path), status))
 
 
 def _found(path: str, name: str, absolute: str, status: os.stat_result) -> Found:
@@ -120,8 +156,17 @@ def _found(path: str, name: str, absolute: str, status: os.stat_result) -> Found
 class _Walk:
     """A walk through one configured folder and all folders below it."""
 
-    def __init__(self, folder: Path, extensions: tuple[str, ...], search: Search) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        extensions: tuple[str, ...],
+        search: Search,
+        beside: tuple[str, ...],
+        key: str = "video_dir",
+    ) -> None:
         self._folder = folder
+        self._beside = beside
+        self._key = key
         self._root = os.path.join(os.path.abspath(folder), "")
         self._extensions = extensions
         self._search = search
@@ -137,7 +182,7 @@ class _Walk:
                     entries = list(listing)
             except OSError as error:
                 if not prefix:
-                    message = f"video_dir: can't read {self._folder}: {error.strerror}"
+                    message = f"{self._key}: can't read {self._folder}: {error.strerror}"
                     raise ConfigError(message) from None
                 self._trouble(path, error)
                 continue
@@ -168,6 +213,10 @@ class _Walk:
         elif video:
             absolute = self._root + prefix + name
             self._search.files.append(_found(entry.path, prefix + name, absolute, status))
+        elif self._beside and name.lower().endswith(self._beside):
+            self._search.beside.append(
+                _found(entry.path, prefix + name, self._root + prefix + name, status)
+            )
         elif not (store and name in OURS):
             self._search.endings[_ending(name)] += 1
 

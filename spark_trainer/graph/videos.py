@@ -33,7 +33,7 @@ class VideoGraph:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Return step -> what names its results, the manifest's among them."""
-        return manifest.fingerprints(self.config)
+        return manifest.fingerprints(self.config, self.index.labels.keys)
 
     @cached_property
     def manifest_marker(self) -> Path:
@@ -47,11 +47,17 @@ class VideoGraph:
 
     @cached_property
     def _manifest(self) -> str:
-        return manifest.identity(self.index.digest, self.fingerprints[manifest.NAME])
+        named = self.fingerprints[manifest.NAME]
+        given = self.index.labels.name
+        return manifest.identity(self.index.digest, named, self.index.corrected, given)
+
+    def told(self, step: str, shard: Shard) -> Shard:
+        """Return a shard with the corrections and labels that a step, or the manifest, reads."""
+        return self.index.told(shard, manifest.corrected(step))
 
     def marker(self, step: str, shard: Shard) -> Path:
         """Name the marker of a step over a shard."""
-        return self.index.marker(step, self.fingerprints[step], shard)
+        return self.index.marker(step, self.fingerprints[step], self.told(step, shard))
 
     def markers(self, step: str) -> list[Path]:
         """Name the markers of a step over every shard."""
@@ -85,9 +91,9 @@ class VideoGraph:
         return path
 
     def _chosen(self, step: str) -> dict[str, Any]:
-        """Return a step's settings; the manifest has none, but is told which steps it reads."""
+        """Return a step's settings; the manifest has none, but is told what it reads."""
         if step == manifest.NAME:
-            return {"steps": self._read_by(step)}
+            return {"steps": self._read_by(step), "keys": self.index.labels.keys}
         return steps.section(self.config, step).model_dump(mode="json")
 
     def gpus(self, step: str) -> int:
@@ -97,26 +103,33 @@ class VideoGraph:
     def part_list(self) -> Path:
         """Write the list of the manifest's parts; thousands don't fit on a command line."""
         path = self.layout.parts(self._manifest)
-        shards = self.index.shards
+        shards = [self.told(manifest.NAME, shard) for shard in self.index.shards]
         write_json(
             path,
             [[str(self.marker(manifest.NAME, s)), str(self.layout.shard(s.name))] for s in shards],
         )
         return path
 
-    def video(self, folder: str) -> Video:
-        """Find the video that a folder below `output_dir` belongs to.
+    def video(self, folder: str, step: str = "") -> Video:
+        """Find the video that a folder below `output_dir` belongs to, as a step knows it.
 
         Raises:
             UserError: none does.
         """
         if folder not in self.index.by_folder:
             raise UserError(f"no video has the folder {self.layout.root / folder}")
-        return self.index.by_folder[folder]
+        return self.index.told_of(self.index.by_folder[folder], manifest.corrected(step))
+
+    def one_video(self, step: str, folder: str) -> list[str]:
+        """Return the flags that name the video behind a folder to the job of a step."""
+        video = self.video(folder, step)
+        said = {"--correction": video.correction, "--labels": video.labels}
+        flags = [word for flag, told in said.items() if told for word in (flag, told)]
+        return ["--folder", video.folder, "--video", video.hash, *flags]
 
     def outdated(self, step: str, folder: str) -> list[Path]:
         """Write a fresh file where a record failed, or is of other settings or content."""
-        made_by, video = steps.load(step), self.video(folder)
+        made_by, video = steps.load(step), self.video(folder, step)
         path = made_by.path(self.layout, video)
         record = made_by.RECORD.find(path)
         if not path.exists() or promises.fresh(record, video, self.fingerprints[step]):

@@ -209,7 +209,7 @@ def _templates(config: Config, due: Due) -> Iterator[str]:
             yield f"train.runs.{name}.model_type: asr learns from sound; expected audio.enabled"
         if wanted.kind == "speech" and wanted.asr.references:
             continue  # they say what is learnt
-        known = templates.known(wanted, steps.reported(config))
+        known = templates.known(wanted, steps.reported(config), config.labels)
         if known is not None:
             for line in templates.problems(wanted.texts, known, wanted.manifest_path is None):
                 yield f"train.runs.{name}.{line}"

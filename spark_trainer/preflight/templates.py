@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Formatter
 
-from spark_trainer.config import STEP_SECTIONS, Run, Text
+from spark_trainer.config import STEP_SECTIONS, Labels, Run, Text
 from spark_trainer.data import manifest, meta, questions
 
 WIDEST = 100_000  # largest width or precision in a template
@@ -19,18 +19,24 @@ NUMBERS = {"duration", "fps", "width", "height", "audio_duration", "agreement"} 
 }
 
 
-def known(wanted: Run, reported: Iterable[str]) -> set[str] | None:
+def known(wanted: Run, reported: Iterable[str], labels: Labels) -> set[str] | None:
     """Return the names that lines of the run's manifest may have.
 
     Args:
         wanted: the run; a manifest that it names is read for its first lines.
         reported: the steps whose records the manifest of this build reads.
+        labels: what the user's files tell.
 
     Returns:
-        The names; None where a given manifest can't be read, which its readers report.
+        The names; None where a given manifest can't be read, which its readers report, or where
+        files of labels alone tell the names.
     """
     found = SOURCES | ({questions.ITEMS} if wanted.text.questions else set())
     if wanted.manifest_path is None:
+        if labels.meta is not None and labels.meta_keys is None:
+            return None
+        found |= {*(labels.meta_keys or ())} if labels.meta else set()
+        found |= {questions.ITEMS} if labels.questions else set()
         return found.union(*(STEP_SECTIONS[name].MANIFEST for name in reported))
     try:
         for entry in itertools.islice(manifest.read(Path(wanted.manifest_path)), LINES):

@@ -10,6 +10,7 @@ from spark_trainer import families
 from spark_trainer.config import Config, ConfigError, Run, chain
 from spark_trainer.config.rewards import FUNCTION
 from spark_trainer.data import encoded, models
+from spark_trainer.data.corrected import learnt
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.files import digest, file_digest
 from spark_trainer.data.index import Index
@@ -26,8 +27,10 @@ ORIGIN_DIGITS = 16
 def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict[str, RunSpec]:
     """Return the spec of every configured run, by name.
 
-    A run on the manifest built here is named by the videos' hashes and the fingerprint of all
-    steps, not by the manifest's bytes: a renamed video trains nothing again.
+    A run on the manifest built here is named by the videos' hashes, the fingerprint of all steps
+    what was corrected by hand and what the
+    user's files say, not by the manifest's bytes: a renamed video trains nothing
+    again, nor does a flag.
 
     Raises:
         ConfigError: a run's `manifest_path` does not exist, or it can't go on from the run that it
@@ -37,7 +40,9 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
     for name in chain.order(config.runs):
         run, key = config.runs[name], f"train.runs.{name}"
         if run.manifest_path is None:
-            data = [list(index.videos), fingerprints["manifest"], *_held_out(index, run)]
+            by_hand = filter(None, [learnt(index.notes), index.labels.name])
+            held_out = _held_out(index, run)
+            data = [list(index.videos), fingerprints["manifest"], *held_out, *by_hand]
             spec = _spec(name, run, data, index.layout, key, found)
             found[name] = replace(
                 spec,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from spark_trainer.config.transcript import WHISPER_LANGUAGES
 from spark_trainer.data.jsonl import shown
-from spark_trainer.speech.files import CONTROL, NO_TEXT
+from spark_trainer.data.plain import NO_TEXT
+from spark_trainer.speech.files import CONTROL
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from spark_trainer.config.transcript import WHISPER_LANGUAGES
 from spark_trainer.data.jsonl import Broken
+from spark_trainer.data.labels.contents import language
 from spark_trainer.speech import subtitles
 from spark_trainer.speech.cues import Cue
 
@@ -42,8 +42,8 @@ class Folder:
             for number, file in enumerate(self._files):
                 name = self.name(number)
                 if of_language:
-                    name = name.removesuffix(f".{_language(file)}")
-                if not of_language or _language(file):
+                    name = name.removesuffix(f".{language(file.name)}")
+                if not of_language or language(file.name):
                     self._numbers.setdefault(name, []).append(number)
 
     def __len__(self) -> int:
@@ -62,8 +62,8 @@ class Folder:
         """
         file = self._files[number]
         cues = subtitles.read(file, self._key)
-        language = _language(file)
-        return [replace(cue, language=language) for cue in cues] if language else cues
+        code = language(file.name)
+        return [replace(cue, language=code) for cue in cues] if code else cues
 
     def name(self, number: int) -> str:
         """Return a file's name below the folder, without its ending."""
@@ -99,9 +99,3 @@ def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
         yield Path(folder), [name for name in names if not name.startswith(".")]
-
-
-def _language(file: Path) -> str | None:
-    """Return the code of a language that stands before the ending, as in `talk.en.srt`."""
-    code = Path(file.stem).suffix.removeprefix(".")
-    return code if code in WHISPER_LANGUAGES else None

@@ -3,14 +3,15 @@
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spark_trainer.data import manifest
 from spark_trainer.data.jsonl import Broken, shown
+from spark_trainer.data.plain import lines
 from spark_trainer.speech.cues import Cue
-from spark_trainer.speech.files import lines
 
 CLOCK = r"(?:(\d{1,6}):)?([0-5]?\d):([0-5]\d)[.,](\d{1,3})"
 TIMES = re.compile(rf"\s*{CLOCK}\s*-->\s*{CLOCK}(?:\s.*)?")  # VTT's settings may follow
@@ -36,14 +37,56 @@ def read(path: Path, key: str) -> list[Cue]:
         Broken: something in it is wrong; the message names each place.
         OSError: it can't be read.
     """
+    return said(lines(path, key), path.suffix.lower(), f"{key}: {path}")
+
+
+def said(texts: list[str], ending: str, where: str) -> list[Cue]:
+    """Return the cues of a file's lines.
+
+    Args:
+        texts: the lines.
+        ending: of the file's name, one of `FORMATS`.
+        where: what the file is called in messages.
+
+    Raises:
+        Broken: as `read`.
+    """
     wrong: list[str] = []
-    cues = list(FORMATS[path.suffix.lower()](path, key, wrong))
+    cues = list(FORMATS[ending](texts, where, wrong))
     wrong += [problem for cue in cues for problem in cue.problems()]
     if not cues and not wrong:
-        wrong = [f"{key}: {path}: nothing is said in it"]
+        wrong = [f"{where}: nothing is said in it"]
     if wrong:
         raise Broken("\n".join(manifest.some(wrong)))
     return cues
+
+
+def parsed(text: str, where: str) -> list[Cue]:
+    """Return the cues of a text that is SRT or VTT.
+
+    Args:
+        text: the whole of it.
+        where: what it is called in messages.
+
+    Raises:
+        Broken: something in it is wrong; the message names each place.
+    """
+    wrong: list[str] = []
+    cues = list(_cues(text.splitlines(), where, wrong, text.startswith(NO_CUES[0])))
+    wrong += [problem for cue in cues for problem in cue.problems()]
+    if wrong:
+        raise Broken("\n".join(manifest.some(wrong)))
+    return cues
+
+
+def spelled(cues: Iterable[Cue]) -> str:
+    """Return cues as SRT."""
+    timed = ((cue.start or 0.0, cue.end or 0.0, cue.text) for cue in cues)
+    blocks = (
+        f"{number}\n{_spelled_clock(start)} {ARROW} {_spelled_clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(timed, start=1)
+    )
+    return "\n".join(blocks)
 
 
 def plain(text: str) -> str:
@@ -51,26 +94,26 @@ def plain(text: str) -> str:
     return BREAKS.sub(" ", html.unescape(STYLES.sub("", text))).strip()
 
 
-def _subtitles(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
+def _cues(texts: list[str], where: str, wrong: list[str], vtt: bool = False) -> Iterator[Cue]:
     """Yield the cues of SRT or VTT that have a text, and note blocks that are no cues."""
-    for block in _blocks(lines(path, key)):
+    for block in _blocks(texts):
         first = block[0][1]
-        if path.suffix.lower() == ".vtt" and first.split()[0] in NO_CUES:
+        if vtt and first.split()[0] in NO_CUES:
             timed = [number for number, line in block if TIMES.fullmatch(line)]
-            wrong += (f"{key}: {path}:{number}: {UNDIVIDED}" for number in timed)
+            wrong += (f"{where}:{number}: {UNDIVIDED}" for number in timed)
             continue
         # By its number, or any name in VTT.
         named = ARROW not in first and len(block) > 1 and ARROW in block[1][1]
         number, line = block[named]
         times = TIMES.fullmatch(line)
         inside = [n for n, line in block[named + 1 :] if ARROW in line]
-        place = f"{key}: {path}:{number}"
+        place = f"{where}:{number}"
         if times is None:
             wrong.append(
                 f"{place}: expected times such as 00:00:01.000 --> 00:00:02.500 (got {shown(line)})"
             )
         elif inside:
-            wrong.append(f"{key}: {path}:{inside[0]}: {UNDIVIDED}")
+            wrong.append(f"{where}:{inside[0]}: {UNDIVIDED}")
         elif text := plain(" ".join(line for _, line in block[named + 1 :])):
             yield Cue(place, text, _clock(*times.groups()[:4]), _clock(*times.groups()[4:]))
 
@@ -94,12 +137,17 @@ def _clock(hours: str | None, minutes: str, seconds: str, fraction: str) -> floa
     return round(whole + float(f"0.{fraction}"), 3)
 
 
-def _json(path: Path, key: str, wrong: list[str]) -> Iterator[Cue]:
+def _spelled_clock(seconds: float) -> str:
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d},{milliseconds:03d}"
+
+
+def _json(texts: list[str], where: str, wrong: list[str]) -> Iterator[Cue]:
     """Yield the segments of a transcript as `whisper` and `whisperx` write it."""
-    where = f"{key}: {path}"
     try:
         # Whole numbers as others: Python reads none of more than 4300 digits.
-        said = json.loads("\n".join(lines(path, key)), parse_int=float)
+        said = json.loads("\n".join(texts), parse_int=float)
     except (json.JSONDecodeError, RecursionError) as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise Broken(f"{where}{line}: no JSON: {error}") from None
@@ -128,8 +176,8 @@ def _is_segment(value: Any) -> bool:
     )
 
 
-FORMATS: dict[str, Callable[[Path, str, list[str]], Iterator[Cue]]] = {
-    ".srt": _subtitles,
-    ".vtt": _subtitles,
+FORMATS: dict[str, Callable[[list[str], str, list[str]], Iterator[Cue]]] = {
+    ".srt": _cues,
+    ".vtt": partial(_cues, vtt=True),
     ".json": _json,
 }

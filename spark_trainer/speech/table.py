@@ -3,11 +3,9 @@
 The index keeps 25 bytes of each line, so that memory hardly grows with the texts.
 """
 
-import csv
 import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,8 +13,8 @@ import numpy as np
 
 from spark_trainer.data import manifest
 from spark_trainer.data.jsonl import Broken, shown
+from spark_trainer.data.plain import Line, Text, separated
 from spark_trainer.speech.cues import Cue
-from spark_trainer.speech.files import decoded, head
 
 NAMES = ("id", "path")
 COLUMNS = (*NAMES, "text", "start", "end", "language")
@@ -40,7 +38,7 @@ class Table:
         hashes, offsets, numbers, timed = array("Q"), array("q"), array("q"), array("b")
         wrong: list[str] = []
         with open(path, "rb") as file:
-            lines = _lines_of(_Text(file, self._where))
+            lines = separated(Text(file, self._where))
             self._columns = self._header(next(lines, None))
             for line in lines:
                 try:
@@ -95,9 +93,9 @@ class Table:
     def _read(self, file: BinaryIO, place: int) -> tuple[str, Cue]:
         offset, number = int(self._offset_L[place]), int(self._number_L[place])
         file.seek(offset)
-        return self._cue(next(_lines_of(_Text(file, self._where, offset, number - 1))))
+        return self._cue(next(separated(Text(file, self._where, offset, number - 1))))
 
-    def _header(self, line: "_Line | None") -> list[str]:
+    def _header(self, line: Line | None) -> list[str]:
         if line is None:
             raise Broken(f"{self._where}:1: expected {EXPECTED} (the file is empty)")
         names = [field.strip() for field in line.fields]
@@ -106,7 +104,7 @@ class Table:
             raise Broken(f"{line.place}: expected {EXPECTED} (got {shown(','.join(names))})")
         return names
 
-    def _cue(self, line: "_Line") -> tuple[str, Cue]:
+    def _cue(self, line: Line) -> tuple[str, Cue]:
         """Return the name of a line's video, and what is said there.
 
         Raises:
@@ -133,59 +131,6 @@ class Table:
                     f"{self._where}:{self._number_L[first + 1]}: its video is that of line "
                     f"{self._number_L[first]}; expected start and end in both, or one line"
                 )
-
-
-@dataclass(frozen=True)
-class _Line:
-    """The fields of a video in a CSV file, the place for messages, and the byte of their start.
-
-    A field in quotes may go over several lines of the file; `number` is the first one.
-    """
-
-    fields: list[str]
-    place: str
-    number: int
-    offset: int
-
-
-class _Text:
-    """The decoded lines of a file, which knows how far it was read: bytes and lines."""
-
-    def __init__(self, file: BinaryIO, where: str, offset: int = 0, number: int = 0) -> None:
-        self.where, self.offset, self.number = where, offset, number
-        self._file = file
-
-    def __iter__(self) -> "_Text":
-        return self
-
-    def __next__(self) -> str:
-        raw = self._file.readline()
-        if not raw:
-            raise StopIteration
-        mark = 0 if self.offset else head(raw, self.where)
-        self.offset += len(raw)
-        self.number += 1
-        return decoded(raw[mark:], f"{self.where}:{self.number}")
-
-
-def _lines_of(text: _Text) -> Iterator[_Line]:
-    """Yield the lines that hold something.
-
-    Raises:
-        Broken: the file is no CSV, or no UTF-8.
-    """
-    reader = csv.reader(text, strict=True)
-    while True:
-        offset, number = text.offset, text.number + 1
-        place = f"{text.where}:{number}"
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise Broken(f"{place}: no CSV: {error}") from None
-        if fields is None:
-            return
-        if fields:
-            yield _Line(fields, place, number, offset)
 
 
 def _seconds(values: dict[str, str], key: str, place: str) -> float | None:

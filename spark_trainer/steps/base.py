@@ -105,15 +105,21 @@ class Step(ABC, Generic[Settings, Said]):
         """Name the steps whose results it reads; `caption` stands for every captioner."""
         return STEP_SECTIONS[self.word].UPSTREAM
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Return the kinds of corrections and labels that it reads."""
+        return STEP_SECTIONS[self.word].CORRECTED
+
     def reads(self, settings: Settings) -> tuple[str, ...]:
         """Name the steps whose records a job reads."""
         return self.upstream
 
-    def skips(self, upstream: Sequence[Record]) -> str | None:
+    def skips(self, upstream: Sequence[Record], video: Video) -> str | None:
         """Tell why a video gets nothing from this step; None where it is due.
 
         Args:
             upstream: the video's records of the steps that this one reads, in their order.
+            video: the video.
         """
         empty = [record for record in upstream if not record.ok]
         return empty[0].reason or empty[0].status.value if empty else None

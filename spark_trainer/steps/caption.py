@@ -8,6 +8,9 @@ from pathlib import Path
 from spark_trainer import captioners
 from spark_trainer.captioners import Captioner, Shown, Trouble, engine, vllm
 from spark_trainer.config import Captioning, Config, ConfigError
+from spark_trainer.config.labels import GIVEN
+from spark_trainer.data.labels import given, kept
+from spark_trainer.data.labels.given import CAPTIONED
 from spark_trainer.data.layout import Layout, Video, frame_name
 from spark_trainer.data.meta import HALVES
 from spark_trainer.errors import MachineError
@@ -20,6 +23,9 @@ from spark_trainer.system import environment, log
 from spark_trainer.system.memory import OutOfMemory, fitting
 
 PACKAGES = ("bitsandbytes", "efficientnet-lite-pytorch", "pillow", "torch", "transformers", "vllm")
+
+
+IS_GIVEN = "its caption is given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,17 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
         if settings.engine != "server" and model:
             yield at_hub(captioners.key(settings), model, settings.revision)
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Return that captions are read where they are handed on, else that there is one."""
+        return super().told if self.name == f"caption/{GIVEN}" else (CAPTIONED,)
+
+    def skips(self, upstream: Sequence[Record], video: Video) -> str | None:
+        """Leave a video to the one who captioned it; what is given needs no frames."""
+        if CAPTIONED in given.parsed(video.labels):
+            return IS_GIVEN
+        return None if video.labels else super().skips(upstream, video)
+
     def produce(
         self, videos: list[Video], context: Context[Captioning]
     ) -> Iterator[tuple[Video, CaptionRecord]]:
@@ -92,12 +109,15 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
         Raises:
             ConfigError: no GPU where one is wanted, or a checkpoint that can't be loaded.
             OutOfMemory: a single video does not fit.
+            Broken: the copy of a caption that is given is gone.
         """
         layout = context.layout
         shown = []
         for video in videos:
             times = FramesRecord.read(layout.record(video, "frames")).times
-            shown.append((video, choose(layout, video, times, context.settings)))
+            label = kept.find(layout, video, "captions")
+            frames_of = choose(layout, video, times, context.settings)
+            shown.append((video, replace(frames_of, label=label.content if label else None)))
         yield from _caption(shown, context, self.wanted(context.settings))
 
 

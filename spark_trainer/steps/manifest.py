@@ -5,30 +5,55 @@ A part is the shard's own marker, so one added video re-reads the records of one
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.config import STEP_SECTIONS, Config
+from spark_trainer.config.section import ValueType
+from spark_trainer.data import corrected as by_hand
 from spark_trainer.data import manifest, meta, parts
+from spark_trainer.data.corrections import HAND, KINDS, Correction
 from spark_trainer.data.files import digest
+from spark_trainer.data.labels import given, kept
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.data.questions import ITEMS as QUESTIONS
 from spark_trainer.errors import MachineError, UserError
 from spark_trainer.steps.base import word
 from spark_trainer.steps.promises import settled, withdraw
 from spark_trainer.steps.record import Facts, Record, Status
 
-NAME, VERSION = "manifest", 5
+NAME, VERSION = "manifest", 6
+NO_KEYS: Mapping[str, ValueType] = MappingProxyType({})
 
 
-def fingerprints(config: Config) -> dict[str, str]:
-    """Return the fingerprint of each step, and of `manifest`, which reads those that report."""
+def corrected(name: str) -> tuple[str, ...]:
+    """Return what a step, or the manifest, reads of what people say: corrections and labels."""
+    if name == NAME:
+        return (*KINDS, *given.KINDS)
+    return steps.load(name).told if word(name) in STEP_SECTIONS else ()
+
+
+def fingerprints(config: Config, keys: Mapping[str, ValueType] = NO_KEYS) -> dict[str, str]:
+    """Return the fingerprint of each step, and of `manifest`, which reads those that report.
+
+    Args:
+        config: the configuration.
+        keys: that the user's files add to `meta`, and their types.
+    """
     found = steps.fingerprints(config)
     read = {name: found[name] for name in steps.reported(config)}
-    value = {"step": NAME, "version": VERSION, "upstream": read}
+    value = {"step": NAME, "version": VERSION, "upstream": read} | ({"keys": keys} if keys else {})
     return found | {NAME: digest(value)[: steps.FINGERPRINT_DIGITS]}
 
 
 def part(
-    layout: Layout, shard: Shard, names: Iterable[str], fingerprint: str, marker: Path
+    layout: Layout,
+    shard: Shard,
+    names: Iterable[str],
+    fingerprint: str,
+    marker: Path,
+    keys: Mapping[str, ValueType] = NO_KEYS,
 ) -> None:
     """Write the entries of one shard, accepted and rejected, sources still open.
 
@@ -38,6 +63,7 @@ def part(
         names: the steps whose records are read.
         fingerprint: names the lines.
         marker: the part to write.
+        keys: that the user's files add to `meta`, and their types.
 
     Raises:
         MachineError: a record, or what it promises, is gone; the next call makes it again.
@@ -46,7 +72,10 @@ def part(
     read, entries, gone = tuple(names), [], []
     for video in shard.videos:
         try:
-            entries.append(line(video, {name: settled(layout, video, name) for name in read}))
+            records = {name: settled(layout, video, name) for name in read}
+            entries.append(
+                line(video, records, by_hand.of(layout, video), told(layout, video, keys))
+            )
         except MachineError as error:
             gone.append(str(error))
     if gone:
@@ -54,19 +83,40 @@ def part(
     parts.write(marker, entries)
 
 
-def identity(index_digest: str, fingerprint: str) -> str:
-    """Name one manifest: the state of the video folders and every step's fingerprint."""
-    return digest([index_digest, fingerprint])[:16]
+def told(layout: Layout, video: Video, keys: Mapping[str, ValueType]) -> Facts:
+    """Return what the user's files tell of a video for `meta`: every key, null without a word.
+
+    Raises:
+        Broken: the copy of what they tell is gone; the next call writes it again.
+    """
+    facts = kept.find(layout, video, "meta")
+    asked = kept.find(layout, video, QUESTIONS)
+    said = (facts.content if facts else {}) | ({QUESTIONS: asked.content} if asked else {})
+    return {key: meta.typed(key, said.get(key), kind) for key, kind in keys.items()}
 
 
-def line(video: Video, records: Mapping[str, Record]) -> manifest.Entry:
+def identity(index_digest: str, fingerprint: str, corrections: str = "", labels: str = "") -> str:
+    """Name one manifest: the video folders, every step's fingerprint, corrections and labels."""
+    said = [corrections, labels] if labels else filter(None, [corrections])
+    return digest([index_digest, fingerprint, *said])[:16]
+
+
+def line(
+    video: Video,
+    records: Mapping[str, Record],
+    correction: Correction | None = None,
+    told: Mapping[str, Any] = NO_KEYS,
+) -> manifest.Entry:
     """Return one video's line, or the reason why it has none.
 
-    Of a key that several steps know, the value of the first one that has any stands.
+    Of a key that several steps know, the value of the first one that has any stands; what was said
+    by hand stands before all.
 
     Args:
         video: the video.
         records: step -> what it recorded, in pipeline order.
+        correction: what was said by hand.
+        told: what the user's files tell for `meta`.
 
     Raises:
         UserError: a step says something else than its section declares.
@@ -77,10 +127,14 @@ def line(video: Video, records: Mapping[str, Record]) -> manifest.Entry:
             return {"id": video.hash, "step": name, "reason": record.reason, "meta": {}}
         facts = _facts(name, video, record)
         said |= {key: value for key, value in facts.items() if said.get(key) is None}
+    if correction and correction.exclude:
+        return {"id": video.hash, "step": HAND, "reason": correction.exclude.text, "meta": {}}
+    corrected_facts = by_hand.facts(correction) if correction else {}
+    said |= {key: meta.typed(key, fact, meta.KEYS[key]) for key, fact in corrected_facts.items()}
     return {
         "id": video.hash,
         **{key: said.get(key) for key in manifest.PATHS},
-        "meta": {key: said.get(key) for key in meta.KEYS if key not in meta.SOURCES},
+        "meta": {key: said.get(key) for key in meta.KEYS if key not in meta.SOURCES} | dict(told),
     }
 
 

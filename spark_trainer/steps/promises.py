@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.data.files import digest, file_digest
+from spark_trainer.data.files import Broken, digest, file_digest
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.errors import MachineError
 from spark_trainer.steps.base import Step, word
@@ -33,12 +33,12 @@ def fresh(record: Record | None, video: Video, fingerprint: str) -> bool:
 
 
 def same(record: Record | None, video: Video, fingerprint: str) -> bool:
-    """Tell whether a record is of this video and has this fingerprint.
+    """Tell whether a record is of this video, with what is said of it, and has this fingerprint.
 
     A folder named after a file may still hold the record of that file's earlier content.
     """
-    made = record and (record.video, record.fingerprint)
-    return made == (video.hash, fingerprint)
+    made = record and (record.video, record.correction, record.labels, record.fingerprint)
+    return made == (video.hash, video.correction, video.labels, fingerprint)
 
 
 def promised(
@@ -132,6 +132,18 @@ def withdraw(folder: Path, bits: str, fingerprint: str, keep: Path | None) -> No
     for marker in _overlapping(folder, bits):
         made_by = marker.name.split(".")[2]
         if marker != keep and (keep or made_by != fingerprint):
+            marker.unlink(missing_ok=True)
+
+
+def withdraw_uncorrected(layout: Layout, name: str, video: Video) -> None:
+    """Remove the markers of a step that speak of a video as it was corrected otherwise, or not."""
+    for marker in _overlapping(layout.marker_folder(name), video.bits):
+        try:
+            members = layout.read_shard(layout.shard(marker.name.rsplit(".", 2)[0])).videos
+            untrue = any(one.hash == video.hash and one != video for one in members)
+        except (Broken, FileNotFoundError):
+            untrue = True  # as far as can be told
+        if untrue:
             marker.unlink(missing_ok=True)
 
 

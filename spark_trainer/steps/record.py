@@ -6,6 +6,8 @@ On disk a record is one JSON object. Beside the step's own facts it holds
     why            of status `none`: why there is nothing
     reason         why the video is `rejected`, or why it `failed`; else what the log warns of
     step, version, fingerprint, video    what made it, and of what
+    correction     digest of what was corrected by hand, where the step read any
+    labels         kinds and digests of what the user's files say, where the step read any
     content        digest of the files that it promises
     checksum       digest of all the above and of the facts
 """
@@ -54,6 +56,8 @@ class Record:
     version: int = 0
     fingerprint: str = ""
     video: str = ""
+    correction: str = ""
+    labels: str = ""
     content: str | None = None
     more: Facts = field(default_factory=dict)
 

@@ -101,6 +101,9 @@ class Job:
         name, layout, bits = self.step.name, self.layout, self.shard.bits
         if due or marker:
             promises.withdraw(layout.marker_folder(name), bits, self.fingerprint, keep=marker)
+        if not marker:
+            for video in due:
+                promises.withdraw_uncorrected(layout, name, video)
         before = {video: self.step.RECORD.find(self.path(video)) for video in due}
         if not all(promises.same(made, video, self.fingerprint) for video, made in before.items()):
             promises.withdraw_downstream(layout, name, bits)
@@ -131,7 +134,9 @@ class Job:
             upstream = [promises.settled(self.layout, video, name) for name in self.reads]
         except MachineError as error:
             return record.failed(str(error))
-        reason = self.step.skips(upstream)
+        if video.correction:  # a person knows what the earlier steps do not
+            return None
+        reason = self.step.skips(upstream, video)
         return None if reason is None else record.nothing(reason)
 
     def _checked(self, video: Video, record: Record) -> Record:
@@ -160,6 +165,8 @@ class Job:
             version=self.step.VERSION,
             fingerprint=self.fingerprint,
             video=video.hash,
+            correction=video.correction,
+            labels=video.labels,
         )
         stamped.write(self.path(video))
         return stamped

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_trainer.config import Config, Select
-from spark_trainer.data import models
+from spark_trainer.data import corrected, models
+from spark_trainer.data.corrections import HAND
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.data.sample import Unusable
-from spark_trainer.errors import of_machine, unexpected
+from spark_trainer.errors import MachineError, of_machine, told, unexpected
 from spark_trainer.steps import frames
 from spark_trainer.steps.base import Checkpoint, Context, Step, at_hub
 from spark_trainer.steps.caption import CaptionRecord
@@ -33,6 +34,8 @@ class SelectRecord(Record):
     revision: str | None = None
     prompt: str | None = None
     frames: Sequence[str] | None = None  # names of files
+    author: str | None = None  # who wrote it, where a person did
+    made: str | None = None  # when, then
     agreement: float | None = None  # mean ROUGE-L of each caption with the others
     captions: dict[str, Facts | None] | None = None  # captioner -> what it said, with its score
 
@@ -75,7 +78,7 @@ class SelectStep(Step[Select, SelectRecord]):
         """Name the captioners among whose captions one is selected."""
         return tuple(f"caption/{name}" for name in settings.captioners)
 
-    def skips(self, upstream: Sequence[Record]) -> str | None:
+    def skips(self, upstream: Sequence[Record], video: Video) -> str | None:
         """Skip a video only if no captioner said anything; the first one's reason stands."""
         return None if any(record.ok for record in upstream) else upstream[0].reason
 
@@ -87,9 +90,11 @@ class SelectStep(Step[Select, SelectRecord]):
         self, videos: list[Video], context: Context[Select]
     ) -> Iterator[tuple[Video, SelectRecord]]:
         """Select a caption of each video."""
+        yield from (_by_hand(video, context) for video in videos if video.correction)
+        videos = [video for video in videos if not video.correction]
         settings = context.settings
-        if settings.by != "score":
-            scorer = {"first": _first, "longest": _longest, "agreement": _agreement}[settings.by]
+        if settings.by != "score" or not videos:
+            scorer = SCORERS.get(settings.by, _first)
             yield from (_select(video, context, scorer) for video in videos)
             return
         from spark_trainer.metrics.text import ClipScore
@@ -124,13 +129,39 @@ class SelectStep(Step[Select, SelectRecord]):
 STEP = SelectStep
 
 
+def _by_hand(video: Video, context: Context[Select]) -> tuple[Video, SelectRecord]:
+    """Take what a person wrote, whatever the captioners said."""
+    try:
+        correction = corrected.of(context.layout, video)
+    except (MachineError, OSError) as error:
+        return video, SelectRecord.failed(told(error))
+    assert correction is not None
+    assert correction.caption is not None
+    said = correction.caption
+    records = _captions(video, context)
+    every = {name: _kept(one) if one.ok else None for name, one in records.items()}
+    record = SelectRecord(
+        caption=said.text,
+        by=HAND,
+        backend=HAND,
+        author=said.author,
+        made=said.time,
+        captions=every if len(every) > 1 else None,
+    )
+    return video, record
+
+
+def _captions(video: Video, context: Context[Select]) -> Captions:
+    """Read what each captioner said, or why it said nothing."""
+    return {
+        name: CaptionRecord.read(context.layout.record(video, f"caption/{name}"))
+        for name in context.settings.captioners
+    }
+
+
 def _select(video: Video, context: Context[Select], scorer: Scorer) -> tuple[Video, SelectRecord]:
     """Take the caption that scores best, the first of equals."""
-    settings = context.settings
-    records: Captions = {
-        name: CaptionRecord.read(context.layout.record(video, f"caption/{name}"))
-        for name in settings.captioners
-    }
+    settings, records = context.settings, _captions(video, context)
     captions = {name: record for name, record in records.items() if record.ok}
     try:
         scored = scorer(video, captions)
@@ -179,3 +210,6 @@ def _agreement(video: Video, captions: Captions) -> list[float]:
     from spark_trainer.metrics import text as scores
 
     return scores.agreement([record.caption or "" for record in captions.values()])
+
+
+SCORERS = {"first": _first, "longest": _longest, "agreement": _agreement}

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from spark_trainer import transcribers
 from spark_trainer.config import ConfigError, Transcript
+from spark_trainer.config.labels import GIVEN
+from spark_trainer.data.jsonl import Broken
+from spark_trainer.data.labels.gathering import Label
 from spark_trainer.data.layout import Video
 from spark_trainer.errors import MachineError, of_machine, unexpected
 from spark_trainer.media.source import Unreadable
@@ -18,7 +21,7 @@ from spark_trainer.steps.base import Context
 from spark_trainer.steps.device import device
 from spark_trainer.steps.record import ALWAYS, NESTED, Facts, Record, Status
 from spark_trainer.system import environment, log
-from spark_trainer.transcribers import SAMPLE_RATE, Heard, Sound, filters
+from spark_trainer.transcribers import SAMPLE_RATE, Heard, Sound, filters, sidecar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +149,32 @@ class Model(contextlib.ExitStack):
         for key in ("enabled", "backend", "whisper_model"):
             del decoding[key]
         return {
-            "backend": settings.backend,
+            "backend": settings.model_backend,
             "model": settings.whisper_model,
             "revision": digest or self.loaded.revision,
             "decoding": decoding,
-            "packages": environment.versions(transcribers.PACKAGES[settings.backend]),
+            "packages": environment.versions(transcribers.PACKAGES[settings.model_backend]),
             "device": self.loaded.device,
         }
+
+
+def as_given(label: Label) -> TranscriptRecord:
+    """Return the record of what the user's files say is said, or that they can't be read."""
+    try:
+        cues = sidecar.cues(label.content, label.place)
+    except Broken as error:
+        return TranscriptRecord(status=Status.NONE, reason=str(error).partition("\n")[0])
+    timed = [
+        {"text": cue.text} | _times(cue.start, cue.end)
+        for cue in cues
+        if cue.start is not None and cue.end is not None
+    ]
+    return TranscriptRecord(
+        text=" ".join(cue.text for cue in cues),
+        segments=timed,
+        language=cues[0].language,
+        backend=GIVEN,
+    )
 
 
 def unheard(track: Track, error: Exception) -> TranscriptRecord:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from spark_trainer import transcribers
 from spark_trainer.config import Transcript
+from spark_trainer.data.labels import kept
 from spark_trainer.data.layout import Video
 from spark_trainer.steps import audio
 from spark_trainer.steps.audio import AudioRecord
 from spark_trainer.steps.base import Checkpoint, Context, Step
 from spark_trainer.steps.device import Wanted
 from spark_trainer.steps.record import Facts, Record
-from spark_trainer.steps.transcribing import Model, Track, TranscriptRecord, unheard
-from spark_trainer.transcribers import Sound, listening, weights
+from spark_trainer.steps.transcribing import Model, Track, TranscriptRecord, as_given, unheard
+from spark_trainer.transcribers import Sound, listening, sidecar, weights
 
+LABELS = "transcripts"
 MAX_LISTENERS = 2  # threads that read and look for voices while the model works
 
 
@@ -27,28 +29,33 @@ class TranscriptStep(Step[Transcript, TranscriptRecord]):
     RECORD = TranscriptRecord
 
     def wanted(self, settings: Transcript) -> Wanted:
-        """Ask for what is configured."""
-        return settings.device
+        """Ask for what is configured, where a model hears."""
+        return settings.device if settings.model_backend else "cpu"
 
-    def identity(self, settings: Transcript, cache: Path) -> str:
+    def identity(self, settings: Transcript, cache: Path) -> str | None:
         """Identify the weights, by content where they are local."""
-        return transcribers.identity(settings, cache)
+        return transcribers.identity(settings, cache) if settings.model_backend else None
 
     def packages(self, settings: Transcript) -> tuple[str, Sequence[str]]:
         """Name the backend's."""
-        return f"transcript.backend: {settings.backend}", transcribers.PACKAGES[settings.backend]
+        backend = settings.model_backend
+        key = f"transcript.backend: {backend}"
+        return key, transcribers.PACKAGES[backend] if backend else ()
 
     def checkpoints(self, settings: Transcript) -> Iterator[Checkpoint]:
         """Yield Whisper's weights."""
-        yield Checkpoint(
-            weights.KEY, settings.whisper_model, partial(weights.unavailable, settings)
-        )
+        if settings.model_backend:
+            unavailable = partial(weights.unavailable, settings)
+            yield Checkpoint(weights.KEY, settings.whisper_model, unavailable)
 
-    def skips(self, upstream: Sequence[Record]) -> str | None:
-        """Skip a video without a track; one of which only other tracks can be used is due."""
+    def skips(self, upstream: Sequence[Record], video: Video) -> str | None:
+        """Skip a video without a track; one of which only other tracks can be used is due.
+
+        So is one whose transcript is given.
+        """
         (heard,) = upstream
         others = isinstance(heard, AudioRecord) and heard.others
-        return None if others else super().skips(upstream)
+        return None if others or video.labels else super().skips(upstream, video)
 
     def produce(
         self, videos: list[Video], context: Context[Transcript]
@@ -126,7 +133,11 @@ def _transcribed(
     settings = context.settings
     batch: list[tuple[Track, Sound]] = []
 
-    def listen(track: Track) -> Sound | str | Exception:
+    def listen(track: Track) -> Sound | TranscriptRecord | str | Exception:
+        if track.number is None and (said := kept.find(context.layout, track.video, LABELS)):
+            return as_given(said)
+        if not settings.model_backend:
+            return sidecar.NONE
         if why := _silent(track.audio, settings):
             return why
         try:
@@ -142,6 +153,8 @@ def _transcribed(
         for track, sound in listening.ahead(listen, tracks, seconds, listeners):
             if isinstance(sound, Exception):
                 yield track, unheard(track, sound)
+            elif isinstance(sound, TranscriptRecord):
+                yield track, sound
             elif isinstance(sound, str):
                 yield track, TranscriptRecord.nothing(sound)
             elif sound.speech == ():

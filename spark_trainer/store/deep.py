@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from spark_trainer import steps
 from spark_trainer.config import Config
-from spark_trainer.data import jsonl, past
+from spark_trainer.data import corrected, jsonl, past
 from spark_trainer.data.files import Broken, canonical_json, digest, file_digest, read_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.joining import named_sources
@@ -57,6 +57,7 @@ class Store:
     layout: Layout
     sources: dict[str, list[str]]  # hash -> names of the files with this content
     folders: dict[str, str]  # hash -> folder below `output_dir`
+    index: Index
 
     @classmethod
     def read(cls, config: Config) -> Self:
@@ -70,8 +71,9 @@ class Store:
         sources = {video: list(names) for video, names in last.sources.items()}
         if not sources:
             raise UserError(f"output_dir: no manifest was built in {layout.root}")
-        index = Index(layout, sources, config)
-        return cls(config, layout, sources, {h: v.folder for h, v in index.videos.items()})
+        index = Index(layout, sources, config, notes=last.notes, labels=last.labels)
+        folders = {name: video.folder for name, video in index.videos.items()}
+        return cls(config, layout, sources, folders, index)
 
     def findings(self, workers: int | None = None) -> Iterator[Finding]:
         """Yield what is wrong: of videos by their hashes, then of the rest, then of the manifest.
@@ -140,6 +142,11 @@ class Store:
             shard = self.config.deterministic_layout and len(path.name) == 2 and path.is_dir()
             if path.name not in ours and not shard:
                 yield _unknown(path)
+        by_hand = corrected.problems(
+            self.layout, self.config.corrections, self.index.notes, self.folders
+        )
+        for path, why in by_hand:
+            yield Finding("damaged" if path.exists() else "missing", str(path), why)
         for path, why in past.problems(self.layout):
             yield Finding("damaged" if path.exists() else "missing", str(path), why)
 
@@ -176,10 +183,16 @@ class Store:
             record = step.RECORD.find(step.path(self.layout, video))
             if record is None or record.status is Status.FAILED:
                 return None
-            if record.fingerprint != fingerprints[name]:
+            told = self.index.told_of(video, manifest.corrected(name))
+            if not promises.same(record, told, fingerprints[name]):
                 return None
             records[name] = record
-        made = manifest.line(video, records)
+        try:
+            told = self.index.told_of(video, manifest.corrected(manifest.NAME))
+            facts = manifest.told(self.layout, told, self.index.labels.keys)
+            made = manifest.line(video, records, corrected.of(self.layout, told), facts)
+        except Broken:
+            return None  # its copy is named as that
         return made | {"meta": named_sources(self.sources[video.hash]) | made["meta"]}
 
 

@@ -16,8 +16,10 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.data import forgotten, hashing, past
+from spark_trainer.data.corrections import path_of
 from spark_trainer.data.files import Broken, read_json, replacing, sweep, write_json
 from spark_trainer.data.forgotten import Tombstone
+from spark_trainer.data.labels.kept import holding
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
@@ -36,6 +38,7 @@ class Forgetting:
     layout: Layout
     clip: Clip
     runs: Sequence[RunFolder]  # all that there are
+    corrections: Path  # the folder of what was corrected by hand
 
     @cached_property
     def seen_by(self) -> list[RunFolder]:
@@ -97,6 +100,10 @@ class Forgetting:
         yield from clips.encoded(layout, video)
         for folder in clips.folders(layout, video):
             yield from _results(layout, folder, video)
+        yield path_of(self.corrections, video)
+        yield from layout.corrected.glob(f"{video}.*.json")
+        yield from (one for one in layout.corrected.glob("*.json") if _holds(one, video))
+        yield from holding(layout, video)
         yield layout.source(video)
         yield from (one for one in layout.index("").parent.glob("*.json") if _holds(one, video))
         for part in layout.marker_folder("manifest").glob("*.jsonl"):

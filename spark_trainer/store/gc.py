@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.data import past
+from spark_trainer.data import corrected, past
 from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.labels.kept import unused
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
@@ -91,7 +92,7 @@ def _state(reach: Reach) -> Iterator[Found]:
     for path in sorted(old):
         yield kind, path
     in_use = {path.name.rsplit(".", 2)[0] for path in markers - old}
-    in_use |= {shard.name for graph in reach.graphs for shard in graph.index.shards}
+    in_use |= {shard.name for graph in reach.graphs for shard in graph.index.lists()}
     for path in sorted(layout.shard("").parent.glob("*.json")):
         if path.stem not in in_use:
             yield kind, path
@@ -99,6 +100,13 @@ def _state(reach: Reach) -> Iterator[Found]:
     for path in sorted(layout.index("").parent.glob("*.json")):
         if path.stem not in digests:
             yield kind, path
+    by_hand = {
+        path for graph in reach.graphs for path in corrected.copies(layout, graph.index.notes)
+    }
+    for path in sorted({*layout.corrected.glob("*.json")} - by_hand):
+        yield kind, path
+    for path in sorted(unused(layout, [graph.index.labels for graph in reach.graphs])):
+        yield kind, path
     for path in sorted(layout.settings("", "").parent.rglob("*.json")):
         if not _named_by_a_run(reach, path):
             yield kind, path

@@ -3,11 +3,18 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Self
 
 from spark_trainer import steps
+from spark_trainer.config import Labels
+from spark_trainer.data import corrected
 from spark_trainer.data import manifest as entries
+from spark_trainer.data.corrected import Note, Notes
+from spark_trainer.data.corrections import KINDS
 from spark_trainer.data.files import read_json
+from spark_trainer.data.labels import kept
+from spark_trainer.data.labels.given import Given
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.steps import manifest
 
@@ -22,10 +29,14 @@ class LastBuild:
     Attributes:
         sources: hash -> names of the files with this content.
         steps: those that the manifest read, if it is known.
+        notes: hash -> what was corrected of the video by hand.
+        labels: what the user's files said of videos.
     """
 
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     steps: Sequence[str] = ()
+    notes: Mapping[str, Notes] = field(default_factory=dict)
+    labels: Given = field(default_factory=Given)
 
     @classmethod
     def find(cls, graph: VideoGraph) -> Self:
@@ -38,13 +49,16 @@ class LastBuild:
         layout = graph.layout
         named = {path.stem for path in layout.marker_folder("join").glob("*.json")}
         listed = layout.settings(manifest.NAME, "*")
-        for settings in listed.parent.glob(listed.name):
+        every = listed.parent.glob(listed.name), layout.index("*").parent.glob("*.json")
+        said_of = ["", *corrected.states(layout)], ["", *kept.states(layout)]
+        for settings, index, by_hand, given in product(*every, *said_of):
             fingerprint = settings.stem.rpartition(".")[2]
-            for index in layout.index("*").parent.glob("*.json"):
-                if manifest.identity(index.stem, fingerprint) in named:
-                    with contextlib.suppress(*UNREADABLE):
-                        said = read_json(settings, dict)["settings"]
-                        return cls(read_json(index, dict), said["steps"])
+            if manifest.identity(index.stem, fingerprint, by_hand, given) in named:
+                with contextlib.suppress(*UNREADABLE):
+                    said = read_json(settings, dict)["settings"]
+                    notes = corrected.load(layout, by_hand)
+                    labels = kept.load(layout, given)
+                    return cls(read_json(index, dict), said["steps"], notes, labels)
         with contextlib.suppress(*UNREADABLE):
             return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
         return cls()
@@ -64,6 +78,30 @@ class LastBuild:
         here = graph.index.sources
         both = self.sources.keys() & here.keys()
         return {v: here[v] for v in sorted(both) if list(self.sources[v]) != list(here[v])}
+
+    def edited(self, graph: VideoGraph) -> dict[str, dict[str, Note | None]]:
+        """Return hash -> kind -> what was corrected by hand since; None of what was taken back."""
+        found: dict[str, dict[str, Note | None]] = {}
+        now = graph.index.notes
+        for video in sorted((self.notes.keys() | now.keys()) & graph.index.sources.keys()):
+            old, new = self.notes.get(video, {}), now.get(video, {})
+            kinds = [kind for kind in KINDS if old.get(kind) != new.get(kind)]
+            found |= {video: {kind: new.get(kind) for kind in kinds}} if kinds else {}
+        return found
+
+    def relabelled(self, graph: VideoGraph) -> dict[str, dict[str, str]]:
+        """Return kind -> hash -> what became of the label since: added, changed or removed."""
+        found: dict[str, dict[str, str]] = {}
+        for kind in Labels.KINDS:
+            old, new = (one.known.get(kind, {}) for one in (self.labels, graph.index.labels))
+            here = (old.keys() | new.keys()) & graph.index.sources.keys()
+            differing = {one: (old.get(one), new.get(one)) for one in sorted(here)}
+            found[kind] = {
+                video: "changed" if before and now else "added" if now else "removed"
+                for video, (before, now) in differing.items()
+                if before != now
+            }
+        return {kind: videos for kind, videos in found.items() if videos}
 
     def switched_off(self, graph: VideoGraph) -> list[str]:
         """Name the steps that the manifest read, and reads no more."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.config import Run
-from spark_trainer.data import forgotten, jsonl, manifest, past
+from spark_trainer.data import corrected, forgotten, jsonl, manifest, past
+from spark_trainer.data.corrections import Correction
 from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
@@ -24,7 +25,8 @@ CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has tr
 DIGITS = 12  # of the SHA-256 of a manifest
 WIDTH = 15  # characters of what stands before a line's facts
 LONGEST = 200  # characters of a fact
-NAMING = ("step", "version", "video", "content", CHECKSUM)  # facts of a record about itself
+# Facts of a record about itself.
+NAMING = ("step", "version", "video", "correction", "labels", "content", CHECKSUM)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def of_run(run: RunFolder, runs: Runs, layout: Layout) -> dict[str, Any]:
         "made_by": _steps(layout, launched.get("versions") or {}),
         "captions": _counted(said, "captioner", "captioner_model"),
         "transcripts": _counted(said, "transcriber_model"),
+        "corrected": corrected.counted(said["videos"].values()),
         **{key: said.get(key) for key in ("spark_trainer", "code", "python", "packages")},
         "code_diff": str(run.code_diff) if run.code_diff.exists() else None,
         **{key: said.get(key) for key in ("machine", "nodes", "processes", "device", "gpus")},
@@ -155,13 +158,16 @@ def _steps(layout: Layout, fingerprints: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def of_clip(clip: Clip, runs: Runs, layout: Layout) -> dict[str, Any]:
+def of_clip(
+    clip: Clip, runs: Runs, layout: Layout, correction: Correction | None = None
+) -> dict[str, Any]:
     """Tell everything that derives from a video, and every run that saw it.
 
     Args:
         clip: the video.
         runs: all that may have seen it.
         layout: the store.
+        correction: what was said of it by hand.
     """
     gone = forgotten.every(layout).get(clip.hash)
     saw = {run.name: split(run, clip.hash) for run in _seen(runs, clip.hash)}
@@ -171,6 +177,7 @@ def of_clip(clip: Clip, runs: Runs, layout: Layout) -> dict[str, Any]:
         "files": [str(path) for path in clip.files],
         "forgotten": None if gone is None else asdict(gone),
         "manifest": _listed(layout, clip.hash),
+        "corrected": correction.told() if correction else {},
         "past_manifests": _past(layout, clip.hash),
         "records": _records(layout, clip.hash),
         "encoded": sum(
@@ -236,6 +243,7 @@ def _run_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "videos", f"{counts}; manifest {said['manifest_sha256'][:DIGITS]}"
     for kind in ("captions", "transcripts"):
         yield from _listing(kind, (f"{count} by {who}" for who, count in said[kind].items()))
+    yield from _listing("corrected", (f"{n} {what}" for what, n in said["corrected"].items()))
     yield from _listing("steps", (_step(*item) for item in said["made_by"].items()))
     diff = f", with the changes in {said['code_diff']}" if said["code_diff"] else ""
     yield "code", f"SparkTrainer {said['spark_trainer']}, {said['code'] or 'no checkout'}{diff}"
@@ -258,6 +266,7 @@ def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _listing("files", said["files"])
     if said["forgotten"]:
         yield "forgotten", str(forgotten.Tombstone(**said["forgotten"]))
+    yield from _listing("corrected", (_edited(*item) for item in said["corrected"].items()))
     yield "manifest", said["manifest"]
     yield from _listing("past manifests", (one[:DIGITS] for one in said["past_manifests"]))
     for step, record in said["records"].items():
@@ -268,6 +277,10 @@ def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _listing("through them", said["through"].values())
     if not said["runs"]:
         yield "seen by", "no run"
+
+
+def _edited(kind: str, one: Mapping[str, Any]) -> str:
+    return f"{kind} by {one['author']} on {one['time']}: {one['text'][:LONGEST]}"
 
 
 def _recorded(record: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from spark_trainer.config import STEP_SECTIONS
 from spark_trainer.data import manifest, meta, past
+from spark_trainer.data.corrections import HAND
 from spark_trainer.data.files import canonical_json, digest, file_digest
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import Entry
@@ -16,9 +17,11 @@ from spark_trainer.errors import UserError
 
 NAME, PATHS = "name", "paths"  # what changes beside what the steps say
 # Key of `meta` -> the step that says it, the first of several.
-SAID_BY = dict.fromkeys(meta.SOURCES, NAME) | {
-    key: step for step, section in reversed(STEP_SECTIONS.items()) for key in section.MANIFEST
-}
+SAID_BY = (
+    dict.fromkeys(meta.SOURCES, NAME)
+    | dict.fromkeys(meta.BY_HAND, HAND)
+    | {key: step for step, section in reversed(STEP_SECTIONS.items()) for key in section.MANIFEST}
+)
 DIGITS = 12
 BEGINNING = re.compile(r"[0-9a-f]{6,64}")  # of a SHA-256, as a user gives it
 

@@ -171,7 +171,7 @@ class Plan:
         """Return the videos that a step's job looks at; that of a single one is a shard of one."""
         if "shard" in job.wildcards:
             return self.graph.index.shard_of(job.wildcards["shard"])
-        video = self.graph.video(job.wildcards["folder"])
+        video = self.graph.video(job.wildcards["folder"], job.step or "")
         return Shard(video.bits, (video,))
 
     @cached_property

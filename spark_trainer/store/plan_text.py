@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
+from spark_trainer.data.corrected import told
 from spark_trainer.data.files import canonical_json
 from spark_trainer.data.layout import Video
 from spark_trainer.runs.table import printable
+from spark_trainer.steps import manifest
 from spark_trainer.store.due_runs import DueRun
 from spark_trainer.store.plan import Plan, Taking
 from spark_trainer.store.sizes import spelled
@@ -35,6 +37,11 @@ def json(plan: Plan) -> str:
             },
             "removed": plan.last.removed(plan.graph),
             "renamed": plan.last.renamed(plan.graph),
+            "corrected": {
+                video: {kind: None if note is None else str(note) for kind, note in kinds.items()}
+                for video, kinds in plan.last.edited(plan.graph).items()
+            },
+            "labels": plan.last.relabelled(plan.graph),
             "switched_off": plan.last.switched_off(plan.graph),
             "manifest": plan.manifest,
             "runs": [asdict(run) for run in plan.runs],
@@ -72,6 +79,8 @@ def _manifest(plan: Plan) -> Iterator[str]:
     gone = [name for names in last.removed(graph).values() for name in names if name not in now]
     if gone:
         yield f"{_named(gone)} removed"
+    yield from _corrected(plan)
+    yield from _relabelled(plan)
     if renamed := last.renamed(graph):
         every = [name for names in renamed.values() for name in names]
         yield f"under other names: {_named(every)}"
@@ -79,6 +88,29 @@ def _manifest(plan: Plan) -> Iterator[str]:
         yield f"{', '.join(off)}: not asked for any more"
     if plan.manifest:
         yield "then the manifest"
+
+
+def _corrected(plan: Plan) -> Iterator[str]:
+    """Yield what was corrected by hand that no step reads that is due."""
+    read = {kind for step, due in plan.steps.items() if due for kind in manifest.corrected(step)}
+    same: dict[tuple[str, str | None], list[str]] = {}
+    for video, kinds in plan.last.edited(plan.graph).items():
+        for kind, note in kinds.items():
+            if kind not in read:
+                name = plan.graph.index.sources[video][0]
+                said = None if note is None else str(note)
+                same.setdefault((kind, said), []).append(name)
+    yield from (told(kind, _named(names), note) for (kind, note), names in same.items())
+
+
+def _relabelled(plan: Plan) -> Iterator[str]:
+    """Yield what became of labels that no step reads that is due, but the manifest."""
+    read = {kind for step, due in plan.steps.items() if due for kind in manifest.corrected(step)}
+    for kind, videos in plan.last.relabelled(plan.graph).items():
+        for done in sorted({*videos.values()}) if kind not in read else ():
+            named = (name for name, became in videos.items() if became == done)
+            names = _named(plan.graph.index.sources[one][0] for one in named)
+            yield f"label of {names} {done} ({kind})"
 
 
 def _run(run: DueRun) -> str:

@@ -8,16 +8,19 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.config import Section
+from spark_trainer.data import corrected
 from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.labels.given import changed
 from spark_trainer.data.layout import Shard, Video
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.difference import changes
 from spark_trainer.runs.record import flat
 from spark_trainer.runs.table import printable, spelled
-from spark_trainer.steps import promises
+from spark_trainer.steps import manifest, promises
 from spark_trainer.steps.base import Step
 from spark_trainer.steps.record import Record
 
+CORRECTED, TAKEN_BACK, LABELS = "corrected", "taken back", "labels"
 GUESSES = 500  # combinations of earlier fingerprints that are tried to explain one
 
 
@@ -26,8 +29,10 @@ class Why:
     """Why videos are due.
 
     `kind` is one of `added`, `changed` (the file has other content), `first` (the step made
-    nothing of them yet), `settings`, `failed`, `gone`, `damaged`. `details` are the settings with
-    their old and new values, the reason of a failure, or the file that is gone.
+    nothing of them yet), `settings`, `corrected`, `taken back`, `labels`, `failed`, `gone`,
+    `damaged`.
+    `details` are the settings with their old and new values, what was corrected by hand and by
+    whom, what became of a label, the reason of a failure, or the file that is gone.
     """
 
     kind: str
@@ -35,12 +40,16 @@ class Why:
 
     def text(self, videos: str) -> str:
         """Say it in a line, given the videos' names."""
+        if self.kind in (CORRECTED, TAKEN_BACK):
+            what, *note = self.details
+            return corrected.told(what, videos, note[0] if note else None)
         told = ", ".join(self.details)
         return {
             "added": f"{videos} added",
             "changed": f"{videos} changed",
             "first": "not made yet",
             "settings": told,
+            "labels": f"label of {videos} {told}",
             "failed": f"failed, and is tried again: {told}",
             "gone": f"{told} is gone",
             "damaged": f"{told} is damaged",
@@ -98,6 +107,10 @@ class Reasons:
             return Why("changed")
         if record.fingerprint != wanted:
             return self._other(step.name, record.fingerprint, record.version)
+        if record.correction != video.correction:
+            return self._corrected(step, video)
+        if record.labels != video.labels:
+            return Why(LABELS, (changed(record.labels, video.labels),))
         if not record.settled:
             return Why("failed", (printable(record.reason or ""),))
         gone = next(file for file in named if not file.exists())
@@ -113,6 +126,14 @@ class Reasons:
         files = self.graph.index.sources[video.hash]
         changed = any(self.built.get(file, video.hash) != video.hash for file in files)
         return Why("changed" if changed else "added")
+
+    def _corrected(self, step: Step[Any, Any], video: Video) -> Why:
+        """Say what that a step reads was corrected by hand, or was and is no more."""
+        said, kinds = self.graph.index.notes.get(video.hash, {}), manifest.corrected(step.name)
+        for kind in kinds:
+            if kind in said:
+                return Why(CORRECTED, (kind, str(said[kind])))
+        return Why(TAKEN_BACK, kinds[:1])
 
     def _other(self, step: str, fingerprint: str, version: int) -> Why:
         key = (step, fingerprint, version)

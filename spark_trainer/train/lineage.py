@@ -22,6 +22,7 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
             "captioner": entry["meta"].get("captioner"),
             "captioner_model": entry["meta"].get("captioner_model"),
             "transcriber_model": entry["meta"].get("transcriber_model"),
+            **({"corrected": by_hand} if (by_hand := entry["meta"].get("corrected")) else {}),
         }
         for entry in manifest.read(data)
     }

@@ -123,7 +123,7 @@ def load(settings: Transcript, device: str = "cpu", threads: int = 1) -> Transcr
         ConfigError: the weights or the device can't be used.
         MachineError: the disk, the network or the hub fails, or the memory is too small.
     """
-    module = importlib.import_module(f"{__name__}.{settings.backend.replace('-', '_')}")
+    module = importlib.import_module(f"{__name__}.{settings.model_backend.replace('-', '_')}")
     model = weights.offline(settings.whisper_model)
     try:
         loaded: Transcriber = module.load(settings, model, device, threads)
@@ -132,7 +132,8 @@ def load(settings: Transcript, device: str = "cpu", threads: int = 1) -> Transcr
             raise
         if is_out_of_memory(error):
             raise too_small(settings) from error
-        where = f"transcript.whisper_model: {settings.backend} can't load {settings.whisper_model}"
+        backend, model_name = settings.model_backend, settings.whisper_model
+        where = f"transcript.whisper_model: {backend} can't load {model_name}"
         raise models.unusable(f"{where}: {error}", error) from error
     return loaded
 

@@ -61,11 +61,11 @@ def check(settings: Transcript) -> None:
     """
     model, path = settings.whisper_model, Path(settings.whisper_model).expanduser()
     if path.is_dir() and model not in OFFLINE:
-        _check_folder(path, settings.backend)
+        _check_folder(path, settings.model_backend)
     elif path.is_file():
-        _check_file(path, settings.backend)
+        _check_file(path, settings.model_backend)
     elif model not in OFFLINE and not model.startswith(TRAINED):
-        _check_name(model, settings.backend)
+        _check_name(model, settings.model_backend)
     if settings.language not in (None, "en") and english_only(model):
         raise ConfigError(
             f"transcript.language: expected en, {model} is English-only (got {settings.language!r})"
@@ -82,7 +82,7 @@ def unavailable(settings: Transcript) -> str | None:
             return str(error).removeprefix(f"{model} ")
     if model in OFFLINE or model.startswith(TRAINED) or is_local(model):
         return None
-    if settings.backend == "faster-whisper":
+    if settings.model_backend == "faster-whisper":
         from faster_whisper.utils import _MODELS
 
         return models.unavailable(_MODELS.get(model, model))

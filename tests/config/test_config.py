@@ -50,7 +50,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"caption": {"captioner_backend": "clip"}},
         "caption.captioner_backend",
-        "'internvl' or 'qwen2-vl' or a list (got 'clip')",
+        "'qwen2-vl' or 'sidecar' or a list (got 'clip')",
     ),
     ({"audio": {"enabled": False}}, "transcript.enabled", "expected audio.enabled to be true"),
     ({"frames": {"enabled": False}}, "caption.enabled", "expected frames.enabled to be true"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.data import manifest, meta
+from spark_trainer.data.corrections import Correction, Remark
 from spark_trainer.data.joining import named_sources
 from spark_trainer.data.layout import Video
 from spark_trainer.steps import manifest as ours
@@ -20,6 +21,10 @@ from spark_trainer.steps.transcript import TranscriptRecord
 SEGMENT = {"text": "a", "start": 1, "end": 2.5, "words": [{"text": "a", "start": 1, "end": 2}]}
 CAPTION = {"caption": "c", "model": "m", "revision": "r", "prompt": None, "score": 1}
 VIDEO = Video("0" * 64, "00")
+FLAGGED = Correction(
+    video=VIDEO.hash,
+    flag=Remark(text="look again", author="Ada", time="2026-11-27T09:30:00+00:00"),
+)
 RECORDS: dict[str, Record] = {
     "frames": FramesRecord(
         duration=6,
@@ -65,7 +70,7 @@ RECORDS: dict[str, Record] = {
 
 def line(number: int, records: dict[str, Record]) -> manifest.Entry:
     """A line of our own, from records of the steps."""
-    made = ours.line(VIDEO, records)
+    made = ours.line(VIDEO, records, FLAGGED if records else None)
     facts = made["meta"] | named_sources(["x" * 300])
     return {"id": f"{number:064x}", "frames_dir": None, "audio": None, "meta": facts}
 
@@ -105,7 +110,7 @@ def test_datasets_loads_our_lines_at_any_size(tmp_path: Path) -> None:
     loaded = datasets.load_dataset(
         "json",
         data_files=str(path),
-        features=datasets.Features.from_dict(meta.features()),
+        features=datasets.Features.from_dict(meta.features({})),
         split="train",
         cache_dir=str(tmp_path),
     )

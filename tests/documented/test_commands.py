@@ -387,6 +387,17 @@ ELSEWHERE = {
     "snakemake --profile slurm manifest": (CLUSTER, "def test_the_demo"),
     "python -m spark_trainer plan": ("tests/workflow/test_plan.py", "def test_"),
     "python -m spark_trainer plan manifest": ("tests/workflow/test_plan.py", "def test_"),
+    **dict.fromkeys(
+        (
+            "python -m spark_trainer report --serve",
+            'python -m spark_trainer correct dog.mp4 --caption "A dog runs through the snow."',
+            "python -m spark_trainer correct dog.mp4 --transcript @dog.srt",
+            'python -m spark_trainer correct dog.mp4 --flag "is this one dog or two?"',
+            'python -m spark_trainer correct dog.mp4 --exclude "no consent"',
+            "python -m spark_trainer correct dog.mp4 --clear",
+        ),
+        ("tests/workflow/test_corrections.py", "def test_"),
+    ),
     "snakemake plan": ("tests/workflow/test_plan.py", "def test_"),
     "uv run python -m spark_trainer.config.schema --fix": (
         "tests/config/test_schema.py",

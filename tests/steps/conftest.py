@@ -11,7 +11,7 @@ from spark_trainer import config, steps
 from spark_trainer.data import index
 from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Shard, Video
-from spark_trainer.steps import audio, frames, runner
+from spark_trainer.steps import audio, frames, manifest, runner
 from spark_trainer.steps.base import Context
 from spark_trainer.steps.record import Facts
 from tests import ffmpeg
@@ -49,7 +49,8 @@ def run_steps(folder: Path, output: Path, names: tuple[str, ...], settings: dict
     videos = Shard("", tuple(found.videos.values()))
     for name in names:
         context = Context(found.layout, steps.section(chosen, name), workers=2)
-        runner.run(name, steps.fingerprint(chosen, name), videos, context)
+        told = found.told(videos, manifest.corrected(name))
+        runner.run(name, steps.fingerprint(chosen, name), told, context)
     return Built(found)
 
 

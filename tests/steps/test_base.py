@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spark_trainer import config, steps
+from spark_trainer.data.layout import Video
 from spark_trainer.errors import UserError
 from spark_trainer.steps.audio import AudioRecord
 from spark_trainer.steps.base import Step
@@ -34,7 +35,7 @@ SAID, UNSAID = CaptionRecord(caption="a dog"), CaptionRecord.nothing("the model 
 def test_a_video_gets_nothing_where_what_is_read_is_nothing(
     step: str, upstream: Sequence[Record], why: str | None
 ) -> None:
-    assert steps.load(step).skips(upstream) == why
+    assert steps.load(step).skips(upstream, Video("ab", "ab")) == why
 
 
 def test_each_captioner_is_a_step_and_the_selection_reads_them() -> None:

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from spark_trainer.config import ConfigError
-from spark_trainer.data import joining
+from spark_trainer.data import corrections, joining
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.metrics.text import ClipScore, agreement
@@ -36,7 +36,9 @@ SAID = {
 def said(build: Build, videos: Path, clips: Path) -> Callable[..., dict[str, Any]]:
     """The selected record of a video about which three captioners wrote."""
 
-    def run(captions: dict[str, str | None], **select: Any) -> dict[str, Any]:
+    def run(
+        captions: dict[str, str | None], by_hand: str | None = None, **select: Any
+    ) -> dict[str, Any]:
         shutil.copy(clips / "dog.mp4", videos)
         section = {"captioner_backend": list(captions)}
         built = build("frames", caption=section)
@@ -47,6 +49,10 @@ def said(build: Build, videos: Path, clips: Path) -> Callable[..., dict[str, Any
             path = built.index.layout.record(video, f"caption/{name}")
             facts |= {"video": video.hash, "status": "ok" if text else "none"}
             write_json(path, facts)
+        if by_hand:
+            layout = built.index.layout
+            folder = layout.root / "corrections"
+            corrections.edit(folder, layout, video.hash, {"caption": by_hand}, "Ada")
         built = build("select", caption=section, select=select)
         return dict(built.record("dog.mp4", "select"))
 
@@ -101,6 +107,23 @@ def test_a_captioner_that_says_nothing_is_never_selected(
 def test_without_any_caption_the_reason_is_kept(said: Callable[..., dict[str, Any]]) -> None:
     nothing = said({"blip": None, "blip2": None})
     assert (nothing["status"], nothing["why"]) == ("none", "nothing said")
+
+
+def test_what_a_person_wrote_is_taken_whatever_captioners_said(
+    said: Callable[..., dict[str, Any]],
+) -> None:
+    """No model is loaded for it, and the captioners' words stay beside it."""
+    record = said({"blip": "a dog", "blip2": None}, "a hound", by="score", model_name="not/there")
+    assert (record["caption"], record["backend"], record["by"]) == ("a hound", "hand", "hand")
+    assert record["author"] == "Ada"
+    assert record["captions"]["blip"]["caption"] == "a dog"
+    assert record["captions"]["blip2"] is None
+
+
+def test_what_a_person_wrote_needs_no_captioner(said: Callable[..., dict[str, Any]]) -> None:
+    record = said({"blip": None}, "a hound")
+    assert (record["status"], record["caption"]) == ("ok", "a hound")
+    assert "captions" not in record
 
 
 def test_a_single_caption_has_nothing_beside_it(said: Callable[..., dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from spark_trainer import steps
 from spark_trainer.config import load
-from spark_trainer.data import index, manifest
+from spark_trainer.data import corrections, index, manifest
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Shard
 from spark_trainer.graph.runs import RunGraph
@@ -148,6 +148,29 @@ def test_failures_and_damage_are_told(made: VideoGraph) -> None:
     assert why(made, "frames") == {("damaged", "frames.json")}
     record(made, "frames", video="0" * 64)
     assert why(made, "frames") == {("changed",)}
+
+
+def test_a_correction_by_hand_is_told(made: VideoGraph, ask: Ask) -> None:
+    """Of the step that reads it, as long as the last build has not."""
+
+    def due(graph: VideoGraph) -> list[str]:
+        [shard] = graph.index.shards
+        found = Reasons(graph).due("select", graph.told("select", shard))
+        return [why.text("dog.mp4") for why in found.values()]
+
+    video = next(iter(made.index.videos))
+    folder, layout = made.config.corrections, made.layout
+    corrections.edit(folder, layout, video, {"transcript": "wuff"}, "Ada")
+    assert due(ask()) == []
+    corrections.edit(folder, layout, video, {"caption": "a dog", "flag": "?"}, "Ada")
+    graph = ask()
+    day = str(graph.index.notes[video]["caption"])[-10:]
+    assert due(graph) == [f"caption of dog.mp4 corrected by hand (Ada, {day})"]
+    read = graph.told("select", graph.index.shards[0]).videos[0].correction
+    record(graph, "select", correction=read)
+    assert len(due(graph)) == 1  # of the other, which is not corrected
+    corrections.edit(folder, layout, video, {"caption": None}, "Ada")
+    assert due(ask()) == ["correction of the caption of dog.mp4 taken back"] * 2
 
 
 def test_settings_that_are_not_known_any_more(made: VideoGraph) -> None:

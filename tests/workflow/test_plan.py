@@ -31,7 +31,9 @@ def plan(workspace: Workspace, *words: str) -> dict[str, Any]:
 
 def state(workspace: Workspace) -> list[str]:
     """The files that no dry run writes: all but the lists that planning needs."""
-    lists = r"out/\.spark/(index|models|outdated|shards|settings|parts|videos|seen)"
+    lists = (
+        r"out/\.spark/(corrected|labels|index|models|outdated|shards|settings|parts|videos|seen)"
+    )
     listed = rf"{lists}|config\.yaml|\.snakemake|.*__pycache__"
     files = (path for path in workspace.folder.rglob("*") if path.is_file())
     names = (path.relative_to(workspace.folder).as_posix() for path in files)

@@ -8,6 +8,7 @@ glance.py      what is counted over the whole manifest
 runs.py        curves, held-out samples and settings of runs
 origins.py     who made what, and which run comes from which
 since.py       what changed since the report before
+served.*       what it has where it is served: an editor
 
 What is said about videos is data, never markup: it reaches the page as JSON in which no `<` stands,
 and the script makes text of it. The page loads nothing but the files that it links to; its
@@ -31,6 +32,7 @@ from spark_trainer.data.files import file_digest, replacing
 from spark_trainer.data.layout import Layout
 from spark_trainer.report.page import origins, runs, since, videos
 from spark_trainer.report.page.glance import Glance
+from spark_trainer.report.page.served import ServedLinks
 from spark_trainer.report.page.thumbnails import Thumbnails
 from spark_trainer.report.page.videos import Links
 from spark_trainer.runs.folder import RunFolder
@@ -39,8 +41,9 @@ PER_BLOCK = 100  # videos whose texts, or pictures, the browser decodes together
 STYLE = ("page.css", "gallery.css", "runs.css")
 SCRIPT = (
     *("elements.js", "data.js", "player.js", "video.js", "gallery.js", "glance.js", "curves.js"),
-    *("samples.js", "runs.js", "lineage.js", "since.js", "page.js"),
+    *("samples.js", "runs.js", "lineage.js", "since.js"),
 )
+DRAWING = "page.js"  # for which all others are ready
 # No `<` in a block of JSON, so no tag and no comment can begin or end there.
 UNSEEN = {ord("<"): "\\u003c", ord("\u2028"): "\\u2028", ord("\u2029"): "\\u2029"}
 
@@ -64,7 +67,12 @@ class Written:
 
 
 def write(
-    manifest_path: Path, page: Path, folders: Iterable[RunFolder], limit: int, threads: int = 1
+    manifest_path: Path,
+    page: Path,
+    folders: Iterable[RunFolder],
+    limit: int,
+    threads: int = 1,
+    served: ServedLinks | None = None,
 ) -> Written:
     """Write the page.
 
@@ -74,26 +82,21 @@ def write(
         folders: the runs that it shows.
         limit: the most videos of its gallery; those whose captions agree least come first.
         threads: that make thumbnails.
+        served: where a server answers the page's links; they are noted there.
 
     Raises:
         Broken: a line of the manifest is no entry.
         OSError: the manifest can't be read, or the page not be written.
     """
     layout = Layout(manifest_path.parent)
-    links = Links.of(page, layout)
+    links = served or Links.of(page, layout)
     glance = Glance(layout)
     chosen = heapq.nsmallest(limit, map(glance.add, manifest.read(manifest_path)), videos.doubt)
     glance.reject(manifest.rejected(layout.rejected), limit)
     shown = runs.Shown.read(folders, links)
     pictures = Thumbnails(layout).of(videos.middles(chosen, layout.root), threads)
     sha256 = file_digest(manifest_path)
-    told: dict[str, Any] = {
-        "name": manifest_path.resolve().parent.name,
-        "made": time.time(),
-        "manifest": sha256,
-        "per_block": PER_BLOCK,
-        "total": glance.videos,
-    }
+    told = _info(manifest_path, sha256, glance.videos)
     blocks = {
         "info": told,
         "glance": glance.told(),
@@ -101,17 +104,26 @@ def write(
         "videos": videos.columns(chosen),
         "runs": shown.told(),
         "lineage": origins.told(glance.makers, shown.folders, layout),
+        **({"served": served.told(layout)} if served else {}),
     }
     seen_by = origins.seen_by(shown.folders)
     details = (videos.details(entry, links, layout, seen_by) for entry in chosen)
-    numbered = {
-        "texts": _numbered("texts", details),
-        "pictures": _numbered("pictures", (pictures.get(entry["id"], "") for entry in chosen)),
-    }
+    small = (pictures.get(entry["id"], "") for entry in chosen)
+    numbered = {"texts": _numbered("texts", details), "pictures": _numbered("pictures", small)}
     with replacing(page) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        _render(told["name"], [blocks.items(), *numbered.values()], file)
+        _render(told["name"], [blocks.items(), *numbered.values()], file, editable=bool(served))
     missing = sum(entry["id"] not in pictures for entry in chosen)
     return Written(len(chosen), glance.videos, len(shown.folders), missing, shown.complaints)
+
+
+def _info(manifest_path: Path, sha256: str, total: int) -> dict[str, Any]:
+    return {
+        "name": manifest_path.resolve().parent.name,
+        "made": time.time(),
+        "manifest": sha256,
+        "per_block": PER_BLOCK,
+        "total": total,
+    }
 
 
 def _many(number: int, one: str) -> str:
@@ -128,13 +140,17 @@ def _numbered(name: str, values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         yield f"{name}-{number}", some
 
 
-def _render(name: str, blocks: Sequence[Iterable[tuple[str, Any]]], file: Any) -> None:
+def _render(
+    name: str, blocks: Sequence[Iterable[tuple[str, Any]]], file: Any, editable: bool
+) -> None:
     """Write the page piece by piece: it may be larger than what one wants in memory twice."""
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_part("page.html"))
-    style, script = ("\n".join(map(_part, names)) for names in (STYLE, SCRIPT))
+    more = ("served.css",) if editable else (), ("served.js",) if editable else ()
+    names = (*STYLE, *more[0]), (*SCRIPT, *more[1], DRAWING)
+    style, script = ("\n".join(map(_part, some)) for some in names)
     every = ((key, embedded(value)) for some in blocks for key, value in some)
     told = {"name": name, "style": style, "script": script, "blocks": every}
     allowed = {"style_hash": _hash(style), "script_hash": _hash(script)}

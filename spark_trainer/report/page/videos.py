@@ -14,7 +14,7 @@ from spark_trainer.data.manifest import Entry
 FRAMES = 12  # named of a video
 FACTS = (  # of `meta` that are told of a video as they are
     *("fps", "motion", "dynamic_range", "interlaced", "damaged", "no_caption", "transcriber"),
-    *("transcriber_model", "transcriber_revision"),
+    *("transcriber_model", "transcriber_revision", "flag"),
 )
 
 
@@ -38,6 +38,11 @@ class Links:
         """Return the link to what a line of the manifest names."""
         return None if path is None else self.to(self.store / path)
 
+    def own_file(self, layout: Layout, video: str) -> str | None:
+        """Return the link to the video's own file, as the last build found it."""
+        path = layout.located(video)
+        return None if path == layout.source(video) else self.to(path)
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -56,15 +61,15 @@ def captions(meta: Mapping[str, Any]) -> list[Caption]:
     """List the selected caption, then the others by their captioners' names."""
     chosen = meta.get("captioner")
     every: dict[str, dict[str, Any]] = dict(meta.get("captions") or {})
-    if not every and meta.get("caption") is not None:
+    if chosen not in every and meta.get("caption") is not None:
         made = {
             "caption": meta["caption"],
             "model": meta.get("captioner_model"),
             "revision": meta.get("captioner_revision"),
             "prompt": meta.get("caption_prompt"),
         }
-        every = {chosen or "caption": made}
         chosen = chosen or "caption"
+        every = {chosen: made} | every
     found = [
         Caption(
             *(name, said.get("model"), said.get("revision"), said.get("prompt")),
@@ -160,7 +165,7 @@ def details(
         "segments": _segments(meta),
         "no_transcript": None if meta.get("transcript") else meta.get("no_transcript"),
         "size": [meta["width"], meta["height"]] if meta.get("width") else None,
-        "file": _own_file(layout, entry["id"], links),
+        "file": links.own_file(layout, entry["id"]),
         "audio": links.inside(entry.get("audio")),
         "frames": links.inside(entry["frames_dir"]),
         "num_frames": len(every),
@@ -178,9 +183,3 @@ def _segments(meta: Mapping[str, Any]) -> list[tuple[float | None, str]]:
     parts = [(_rounded(start), text.strip()) for start, text in told if text]
     text = meta.get("transcript") or ""
     return parts or ([(None, text)] if text else [])
-
-
-def _own_file(layout: Layout, video: str, links: Links) -> str | None:
-    """Link to the video's own file, as the last build found it."""
-    path = layout.located(video)
-    return None if path == layout.source(video) else links.to(path)

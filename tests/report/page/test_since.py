@@ -69,7 +69,7 @@ def test_a_forgotten_video_leaves_the_report(layout: Layout) -> None:
     layout.thumbnails.parent.mkdir(parents=True, exist_ok=True)
     report(layout, {OLD: "secret words", KEPT: "y"})
     layout.thumbnails.write_text(f'{{"id":"{OLD}"}}\n{{"id":"{KEPT}"}}\n')
-    forget.Forgetting(layout, Clip(OLD, ()), []).carry_out("")
+    forget.Forgetting(layout, Clip(OLD, ()), [], layout.root).carry_out("")
     assert not layout.report.exists()
     assert layout.thumbnails.read_text() == f'{{"id":"{KEPT}"}}\n'
     left = [path.read_bytes() for path in layout.state.rglob("*") if path.is_file()]
