@@ -1,0 +1,65 @@
+"""Processes that train a run with attention as on a GPU, stopped after an update, and go on.
+
+`python -m tests.train.compiled FOLDER`, started as the training processes are. Each writes how many
+graphs torch has compiled until the stop, and how many from there to the end.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._dynamo.utils import counters
+from torch.distributed import PrefixStore
+from torch.distributed.distributed_c10d import _get_default_store
+
+from spark_trainer.data.files import write_json
+from spark_trainer.errors import Stopped
+from spark_trainer.train import setup, writer
+from spark_trainer.train.loop import Trainer
+from spark_trainer.train.stop import Asked
+
+from .conftest import fresh
+from .matrix import attend_as_on_gpu
+
+
+def stop(model: torch.nn.Module, *_: Any) -> None:
+    """Ask for a stop, as Slurm does."""
+    if model.training:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def compiled_graphs(folder: Path, stopped: bool) -> int:
+    """Train, to the first update or to the last; returns how many graphs that took."""
+    torch.compiler.reset()
+    counters.clear()
+    fresh()
+    start = setup.prepare(folder)
+    attend_as_on_gpu(start)
+    trainer = Trainer.build(start, Asked())
+    if stopped:
+        start.loaded.model.register_forward_hook(stop)
+    try:
+        trainer.train()
+        assert not stopped
+    except Stopped:
+        assert stopped
+    return counters["stats"]["unique_graphs"]
+
+
+def main() -> None:
+    folder, counts = Path(sys.argv[1]), list[int]()
+    for stopped in (True, False):
+        # As in processes of its own: checkpoints of a run meet by the keys of a new store.
+        store = PrefixStore(str(stopped), _get_default_store())
+        writer._get_default_store = lambda store=store: store
+        counts.append(compiled_graphs(folder, stopped))
+    write_json(folder / f"graphs_{os.environ['RANK']}.json", counts)
+    sys.stderr.flush()
+    os._exit(0)  # as the training processes leave: Gloo's threads may outlive Python
+
+
+if __name__ == "__main__":
+    main()
