@@ -53,9 +53,11 @@ def main() -> None:
     folder, counts = Path(sys.argv[1]), list[int]()
     for stopped in (True, False):
         # As in processes of its own: checkpoints of a run meet by the keys of a new store.
-        store = PrefixStore(str(stopped), _get_default_store())
-        writer._get_default_store = lambda store=store: store
+        name = f"stopped {stopped}"
+        writer._get_default_store = lambda name=name: PrefixStore(name, _get_default_store())
+        import time; t = time.time()
         counts.append(compiled_graphs(folder, stopped))
+        print("WENT", stopped, time.time() - t, time.process_time(), flush=True)
     write_json(folder / f"graphs_{os.environ['RANK']}.json", counts)
     sys.stderr.flush()
     os._exit(0)  # as the training processes leave: Gloo's threads may outlive Python
