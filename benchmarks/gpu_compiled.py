@@ -16,7 +16,8 @@ from unittest import mock
 
 import torch
 from torch._dynamo.device_interface import CudaInterface
-from torch._functorch.aot_autograd import aot_function, make_boxed_func
+from torch._functorch._aot_autograd.utils import make_boxed_func
+from torch._functorch.aot_autograd import aot_function
 from torch._inductor import compile_fx, scheduler
 from torch._inductor.debug import DebugContext
 from torch._inductor.decomposition import select_decomp_table
@@ -96,7 +97,7 @@ class Call:
         with self._inputs() as inputs:
             graphs = _traced(self._plain, inputs)
         with _as_with_gpu():
-            both = [_bytes(graph, backward) for backward, graph in enumerate(graphs)]
+            both = [_bytes(graph, bool(number)) for number, graph in enumerate(graphs)]
         return Moved(*[*both, 0][:2])
 
     def backward(self, watch: Any) -> None:
@@ -186,7 +187,8 @@ def _traced(plain: Plain, inputs: list[torch.Tensor]) -> list[torch.fx.GraphModu
         found.extend(map(copy.deepcopy, parts))
         return parts
 
-    aot_function(
+    trace: Any = aot_function
+    trace(
         plain,
         fw_compiler=lambda graph, _: make_boxed_func(graph.forward),
         inference_compiler=keep,

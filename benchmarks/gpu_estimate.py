@@ -33,6 +33,8 @@ from torch.utils.flop_counter import flop_registry
 
 from spark_trainer.config import Run
 from spark_trainer.families.kinds import loading
+from spark_trainer.families.kinds.attention import use_varlen
+from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.train import flops
 from spark_trainer.train.topology import Topology
 
@@ -186,6 +188,8 @@ def row(run: Run) -> dict[str, float | None]:
 
     def counted(method: Any, *given: Any) -> None:
         nonlocal compiled_bytes
+        if isinstance(method.family, ChatModel):  # the plan knows no GPU
+            use_varlen(method.loaded.model, method.family.tells_lengths, loading.dtype(run))
         layers = method.family.layers_to_compile(method.loaded) if run.compile else []
         calls.watch(layers)
         with traffic, needed:

@@ -1,12 +1,14 @@
 """Processes that train a run with attention as on a GPU, stopped after an update, and go on.
 
-`python -m tests.train.compiled FOLDER`, started as the training processes are. Each writes how many
-graphs torch has compiled until the stop, and how many from there to the end.
+`python -m tests.train.compiled FOLDER BACKEND`, started as the training processes are. BACKEND is
+one of torch's, such as `inductor`. Each process writes how many graphs were compiled until the
+stop, and how many from there to the end.
 """
 
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,8 @@ def stop(model: torch.nn.Module, *_: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def compiled_graphs(folder: Path, stopped: bool) -> int:
+def train(folder: Path, stopped: bool) -> int:
     """Train, to the first update or to the last; returns how many graphs that took."""
-    torch.compiler.reset()
     counters.clear()
     fresh()
     start = setup.prepare(folder)
@@ -46,18 +47,19 @@ def compiled_graphs(folder: Path, stopped: bool) -> int:
         assert not stopped
     except Stopped:
         assert stopped
-    return counters["stats"]["unique_graphs"]
+    return int(counters["stats"]["unique_graphs"])
 
 
 def main() -> None:
-    folder, counts = Path(sys.argv[1]), list[int]()
+    folder, backend = Path(sys.argv[1]), sys.argv[2]
+    torch.compile = partial(torch.compile, backend=backend)
+    counts = []
     for stopped in (True, False):
         # As in processes of its own: checkpoints of a run meet by the keys of a new store.
         name = f"stopped {stopped}"
         writer._get_default_store = lambda name=name: PrefixStore(name, _get_default_store())
-        import time; t = time.time()
-        counts.append(compiled_graphs(folder, stopped))
-        print("WENT", stopped, time.time() - t, time.process_time(), flush=True)
+        torch.compiler.reset()
+        counts.append(train(folder, stopped))
     write_json(folder / f"graphs_{os.environ['RANK']}.json", counts)
     sys.stderr.flush()
     os._exit(0)  # as the training processes leave: Gloo's threads may outlive Python

@@ -1,4 +1,4 @@
-"""What is encoded ahead: the same training, and made again exactly when it must be."""
+"""What is encoded ahead: the same training; what fails, is harmed or killed is made again."""
 
 import errno
 import json
