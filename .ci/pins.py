@@ -2,6 +2,7 @@
 
 uv run python .ci/pins.py          exit 1 if an installed version is not the pinned one
 uv run python .ci/pins.py --fix    write the installed versions into pyproject.toml
+python .ci/pins.py --list          print the pinned versions, for `--constraints` of pip and uv
 
 To move to newer versions: empty the list, `uv sync --all-groups --upgrade`, then --fix.
 """
@@ -34,6 +35,9 @@ def main() -> None:
         PROJECT.write_text(BLOCK.sub(lambda _: block, text), encoding="utf-8")
         return
     match = BLOCK.search(text)
+    if "--list" in sys.argv:
+        print("\n".join(re.findall(r'"(.+?)"', match.group(1) if match else "")))
+        return
     pinned = dict(re.findall(r'"(.+?)==(.+?)"', match.group(1) if match else ""))
     wrong = [
         f"{name}: installed {version}, pinned {pinned.get(name)}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ffmpeg
 import measure
 import torch
 import train_setup
@@ -75,12 +76,11 @@ class Pass:
 def pictures(folder: Path) -> list[Path]:
     """Frames of the demo's clips, in one row of numbers."""
     folder.mkdir()
-    scale = f"fps=15,scale={SIZE[0]}:{SIZE[1]}"
     for clip in CLIPS:
         source = measure.REPOSITORY / "config/demo/clips" / clip
-        first = ("-start_number", str(len(list(folder.iterdir()))))
-        target = str(folder / "%06d.jpg")
-        measure.ffmpeg("-i", str(source), "-vf", scale, "-q:v", "2", *first, target)
+        shown = ffmpeg.input(str(source)).filter("fps", 15).filter("scale", *SIZE)
+        options = {"q:v": 2, "start_number": len(list(folder.iterdir()))}
+        measure.write(shown.output(str(folder / "%06d.jpg"), **options))
     return sorted(folder.iterdir())
 
 
@@ -174,8 +174,9 @@ def loops(folder: Path, frames: list[Path], load: Load, pairs: int) -> dict[str,
 def _film(window: tuple[Path, ...], target: Path) -> None:
     """Make a video that shows each frame for a second."""
     pattern = window[0].with_name("%06d.jpg")
-    first = ("-framerate", "1", "-start_number", window[0].stem, "-i", str(pattern))
-    measure.ffmpeg(*first, "-frames:v", str(FRAMES), "-c:v", "mpeg4", "-q:v", "2", str(target))
+    shown = ffmpeg.input(str(pattern), framerate=1, start_number=window[0].stem)
+    options = {"vframes": FRAMES, "vcodec": "mpeg4", "q:v": 2}
+    measure.write(shown.output(str(target), **options))
 
 
 class Store:

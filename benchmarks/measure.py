@@ -76,16 +76,17 @@ def options(doc: str, **sizes: tuple[Any, Any, str]) -> Options:
     return found
 
 
-def ffmpeg(*arguments: str) -> None:
-    """Run FFmpeg's own program, of the imageio-ffmpeg wheel.
+def write(output: Any) -> None:
+    """Run a graph of ffmpeg-python by FFmpeg's own program, of the imageio-ffmpeg wheel.
 
     Raises:
         CalledProcessError: it failed.
     """
     import imageio_ffmpeg
 
-    start = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "error", "-y"]
-    subprocess.run([*start, *arguments], capture_output=True, check=True)
+    quiet = output.global_args("-hide_banner", "-nostdin", "-v", "error", "-y")
+    command = quiet.compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    subprocess.run(command, capture_output=True, check=True)
 
 
 def run(command: list[str], folder: Path) -> tuple[Cost, str]:

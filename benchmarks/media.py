@@ -20,9 +20,10 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import ffmpeg
 import measure
 import yaml
-from measure import Cost, Measured, Options, Target, ffmpeg
+from measure import Cost, Measured, Options, Target, write
 
 from spark_trainer import config as settings
 from spark_trainer.config import Config
@@ -54,14 +55,11 @@ def _make_clip(folder: Path, number: int, size: str) -> None:
     source = CLIPS / SOURCES[number % len(SOURCES)]
     target = folder / f"{number:04d}.mp4"
     temporary = folder / f".{number:04d}.mp4"
-    arguments = [
-        *("-stream_loop", "-1", "-i", str(source), "-ss", f"{number % 7 * 0.4:.1f}"),
-        *("-t", str(8 + number % 4), "-map", "0:v:0", "-map", "0:a:0?"),
-        *("-vf", f"scale={size},setsar=1"),
-        *("-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-threads", "1"),
-        *("-c:a", "aac", "-y", str(temporary)),
-    ]
-    ffmpeg(*arguments)
+    clip = ffmpeg.input(str(source), stream_loop=-1)
+    shown = clip["v:0"].filter("scale", *size.split(":")).filter("setsar", 1)
+    part = {"ss": f"{number % 7 * 0.4:.1f}", "t": 8 + number % 4}
+    codecs = {"vcodec": "libx264", "preset": "superfast", "pix_fmt": "yuv420p", "acodec": "aac"}
+    write(shown.output(clip["a:0?"], str(temporary), threads=1, **part, **codecs))
     temporary.rename(target)
 
 
@@ -85,14 +83,15 @@ def program(clip: Path, folder: Path, config: Config) -> None:
     """Make as many frames, and the sound, of a clip with FFmpeg's own program."""
     rate = config.frames.frame_rate
     grid = f"isnan(prev_selected_t)+gt(floor(t*{rate}),floor(prev_selected_t*{rate}))"
-    read = ("-threads", "1", "-i", str(clip))
-    chosen = ("-fps_mode", "passthrough", "-vf", f"select='{grid}'", "-filter_threads", "1")
-    jpeg = ("-q:v", str(config.frames.jpeg_qscale), "-threads", "1")
-    ffmpeg(*read, *chosen, *jpeg, str(folder / "frame_%06d.jpg"))
+    source = ffmpeg.input(str(clip), threads=1)
+    chosen = source.video.filter("select", grid)
+    jpeg = {"q:v": config.frames.jpeg_qscale, "fps_mode": "passthrough", "threads": 1}
+    shown = chosen.output(str(folder / "frame_%06d.jpg"), **jpeg)
+    write(shown.global_args("-filter_complex_threads", "1"))
     if sound.tracks(str(clip)):
-        rate, channels = str(config.audio.sample_rate), str(config.audio.channels)
-        wav = ("-af", "aresample=async=1:first_pts=0", "-ac", channels, "-ar", rate)
-        ffmpeg(*read, *wav, "-threads", "1", str(folder / "audio.wav"))
+        heard = source.audio.filter("aresample", **{"async": 1, "first_pts": 0})
+        wav = {"ac": config.audio.channels, "ar": config.audio.sample_rate, "threads": 1}
+        write(heard.output(str(folder / "audio.wav"), **wav))
 
 
 def functions(clip: Path, folder: Path, config: Config) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ffmpeg
 import measure
 import train_setup
 import transformers
@@ -60,8 +61,10 @@ def spoken(folder: Path, count: int, by_sentence: bool) -> Path:
         for number, said in enumerate([[cue] for cue in cues] if by_sentence else [cues]):
             wav = folder / f"{len(entries)}.wav"
             start, end = said[0].start, said[-1].end
-            part = ("-ss", f"{start}", "-to", f"{end}", "-ar", "16000", "-ac", "1")
-            measure.ffmpeg("-i", str(video), *part, str(wav))
+            heard = ffmpeg.input(str(video)).audio.output(
+                str(wav), ss=start, to=end, ar=16000, ac=1
+            )
+            measure.write(heard)
             segments = [
                 {"start": one.start - start, "end": one.end - start, "text": one.text}
                 for one in said

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import ffmpeg
 import measure
 import numpy as np
 from measure import Measured, Options, Target
@@ -45,7 +46,8 @@ def clips(base: Path, count: int) -> list[Video]:
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, listening.SAMPLE_RATE, 0, "NONE", ""))
             file.writeframes((samples * 32767).astype("<i2").tobytes())
-        measure.ffmpeg("-i", str(path), "-c", "copy", str(base / f"videos/{number:04d}.mkv"))
+        target = str(base / f"videos/{number:04d}.mkv")
+        measure.write(ffmpeg.input(str(path)).output(target, c="copy"))
     chosen = config.load({"video_dir": str(base / "videos"), "output_dir": str(base / "out")})
     found = index.scan(chosen)
     [part] = found.shards

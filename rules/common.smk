@@ -9,9 +9,8 @@ from spark_trainer import config as settings
 from spark_trainer.system import log as journal
 from spark_trainer.report import console, failures, summary
 from spark_trainer.system import environment, slurm
-from spark_trainer.data import lock
 from spark_trainer.preflight import needs
-from spark_trainer.data import files, index
+from spark_trainer.data import files, index, lock
 from spark_trainer.data.layout import Layout
 from spark_trainer.graph import trained
 from spark_trainer.graph.runs import RunGraph
@@ -20,6 +19,7 @@ from spark_trainer.runs.folder import RunFolder
 
 environment.prefer_this_interpreter()
 environment.prefer_huge_pages()
+environment.keep_bytecode()
 environment.collect_seldom()
 
 with console.one_line():

@@ -87,7 +87,7 @@ HEAVY_FILES = {PACKAGE / "families/kinds/attention.py"}  # imported as a model i
 # the same checkpoints, and transcribers read those of one; all steps but `select` are words of the
 # manifest as well.
 COMPONENTS = ("unet", "transformer", "motion_adapter", "vae", "image_encoder")
-STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/")
+STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/", "system/extras.py")
 MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/", "speech/")
 FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/", "speech/", "transcribers/")
 COMPONENTS_AT_HOME = ("families/",)
@@ -306,7 +306,7 @@ def test_only_the_command_line_starts_snakemake() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and node.value == "snakemake"
     ]
-    assert starters == ["cli/commands.py", "cli/plan.py"]
+    assert starters == ["cli/snakemake.py"]
 
 
 def test_parsing_the_rules_imports_nothing_heavy() -> None:

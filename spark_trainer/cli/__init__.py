@@ -3,35 +3,58 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spark_trainer.cli import commands, flags, gpus, hand, jobs, memory, plan, report, store
+import spark_trainer
+from spark_trainer.cli import (
+    commands,
+    given,
+    gpus,
+    hand,
+    jobs,
+    memory,
+    plan,
+    report,
+    start,
+    store,
+    workflow,
+)
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
 from spark_trainer.report import console, failures
-from spark_trainer.system import log
+from spark_trainer.system import environment, log
 
 USER_STATUS = 1
 BUG_STATUS = 70  # EX_SOFTWARE
+PROGRAM, MODULE = "spark-trainer", "python -m spark_trainer"
+OF_A_STORE = {"diff", "list"}  # words that make `manifest` tell, not build
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, program: str = MODULE) -> None:
     """Run one command. A failure is one line on the terminal, and the exit status tells its cause.
 
     1 is an error of the user or the settings, 75 of the machine, 130 is Ctrl-C, and 70 a bug of
     SparkTrainer, whose trace goes to the log.
+
+    Args:
+        arguments: the words after the program's name; those of this process by default.
+        program: what the user typed. `train` asks Snakemake under one name, and trains on the
+            manifest that is there under the other, as in a rule.
     """
     console.prepare_streams()
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    environment.keep_bytecode()
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments, program))
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], program: str) -> int:
     options = argparse.Namespace(log=None)
     try:
-        options = _parser().parse_args(arguments)
+        options = _read(arguments, program)
         if options.log:
             failures.begin(log.name_file().parent, options.log)
-        status = int(options.command(options))
+        with given.laid_over(options):
+            status = int(options.command(options))
     except KeyboardInterrupt:
         console.say("interrupted")
         status = console.INTERRUPTED
@@ -89,26 +112,69 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m spark_trainer", description=__doc__)
+def _read(arguments: list[str], program: str) -> argparse.Namespace:
+    """Read the command line; what the workflow's commands don't know is Snakemake's."""
+    parser = _parser(program, about_a_store=bool(OF_A_STORE.intersection(arguments)))
+    options, passed_on = parser.parse_known_args(arguments)
+    if passed_on and "passed_on" not in options:
+        parser.error(f"unrecognized arguments: {' '.join(passed_on)}")
+    options.passed_on = passed_on
+    return options
+
+
+def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParser:
+    """Make the parser of every command.
+
+    Args:
+        program: its name, as the user typed it.
+        about_a_store: whether `manifest` is the command that tells of manifests that are there.
+    """
+    parser = _Parser(prog=program, description=spark_trainer.__doc__)
     parser.set_defaults(log=None)
+    version = "show the version, and the commit where it is known"
+    parser.add_argument("--version", action=start.Version, nargs=0, help=version)
+    shells = "show what a shell reads to complete commands and flags"
+    completion = "--print-completion"
+    parser.add_argument(completion, action=start.Completion, choices=start.SHELLS, help=shells)
     known = parser.add_subparsers(required=True, metavar="command")
 
     def command(
         function: Any, shown: bool = True, configured: bool = True
     ) -> argparse.ArgumentParser:
         text = (function.__doc__ or "").strip().partition("\n")[0]
+        asks = function.__module__ == workflow.__name__
+        made: dict[str, Any] = {"description": text, "allow_abbrev": not asks}
         if shown:
-            added = known.add_parser(function.__name__, description=text, help=text)
-        else:
-            added = known.add_parser(function.__name__, description=text)
+            made["help"] = text
+        if asks:
+            made["epilog"] = workflow.PASSED_ON
+        added = known.add_parser(function.__name__, **made)
         added.set_defaults(command=function)
+        if asks:
+            added.set_defaults(passed_on=[])
         if shown and configured:
-            added.add_argument("--config", type=flags.path, default=Path("config/config.yaml"))
+            given.set_flags(added)
         return added
 
+    _add_commands(command, program == PROGRAM, about_a_store)
+    return parser
+
+
+def _add_commands(
+    command: Callable[..., Any], through_snakemake: bool, about_a_store: bool
+) -> None:
+    start.init_flags(command(start.init, configured=False))
+    start.settings_flags(command(start.settings, configured=False))
+    command(workflow.build)
+    if about_a_store:
+        store.manifest_flags(command(store.manifest))
+    else:
+        command(workflow.manifest)
+    if through_snakemake:
+        command(workflow.train)
+    else:
+        commands.train_flags(command(commands.train))
     commands.preprocess_flags(command(commands.preprocess))
-    commands.train_flags(command(commands.train))
     commands.validate_flags(command(commands.validate))
     command(commands.index)
     report.report_flags(command(report.report))
@@ -116,7 +182,6 @@ def _parser() -> argparse.ArgumentParser:
     commands.runs_flags(command(commands.runs))
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))
-    store.manifest_flags(command(store.manifest))
     hand.correct_flags(command(hand.correct))
     store.forget_flags(command(store.forget))
     store.gc_flags(command(store.gc))
@@ -127,4 +192,3 @@ def _parser() -> argparse.ArgumentParser:
         for name in names.split():
             kind = int if name in jobs.NUMBERS else str if name in jobs.TEXTS else Path
             job.add_argument(f"--{name}", type=kind)
-    return parser

@@ -1,7 +1,6 @@
 """The commands for users, each with its flags."""
 
 import argparse
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from spark_trainer import config
-from spark_trainer.cli import flags
+from spark_trainer.cli import flags, snakemake
+from spark_trainer.config import described
 from spark_trainer.errors import UserError
 from spark_trainer.system import log
 
@@ -40,9 +40,7 @@ def preprocess(options: argparse.Namespace) -> int:
     effective = log.name_file().with_name("config.yaml")
     effective.parent.mkdir(parents=True, exist_ok=True)
     effective.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "manifest", "--configfile", str(effective)]
-    # It replaces this process, so a signal reaches Snakemake itself, and it can end in order.
-    os.execv(sys.executable, [*command, "--cores", str(options.cores)])  # noqa: S606
+    snakemake.ask(("manifest",), effective, ("--cores", str(options.cores)))
 
 
 # Flag of `preprocess` -> where its value goes in the configuration.
@@ -61,17 +59,15 @@ PREPROCESS_FLAGS = {
 
 def preprocess_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `preprocess`."""
-    switch = argparse.BooleanOptionalAction
-    parser.add_argument("--video-dir")
-    parser.add_argument("--output-dir")
-    parser.add_argument("--extract-frames", action=switch)
-    parser.add_argument("--frame-rate", type=float)
-    parser.add_argument("--extract-audio", action=switch)
-    parser.add_argument("--transcribe", action=switch)
-    parser.add_argument("--whisper-model")
-    parser.add_argument("--generate-captions", action=switch)
-    parser.add_argument("--captioner-backend", nargs="+", help="one, or several to choose from")
-    parser.add_argument("--cores", default="all")
+    kinds: dict[str, dict[str, Any]] = {
+        **{name: {"action": argparse.BooleanOptionalAction} for name in flags.SWITCHES},
+        "frame_rate": {"type": float},
+        "captioner_backend": {"nargs": "+"},
+    }
+    for name, key in PREPROCESS_FLAGS.items():
+        text = described.described(*key)
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text, **kinds.get(name, {}))
+    parser.add_argument("--cores", default="all", help="used at once (default: all)")
 
 
 # Flags of `train`, each named after its key of the run.
@@ -151,8 +147,10 @@ def _tell(lines: list[str]) -> None:
 def train_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `train`."""
     for name in TRAIN_FLAGS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=TRAIN_KINDS.get(name, str))
-    parser.add_argument("--threads", type=flags.count, default=1)
+        kind, text = TRAIN_KINDS.get(name, str), described.described("train", name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    threads = "of the processor, for each process (default: 1)"
+    parser.add_argument("--threads", type=flags.count, default=1, help=threads)
 
 
 def validate(options: argparse.Namespace) -> int:

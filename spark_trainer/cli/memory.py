@@ -32,8 +32,6 @@ def memory(options: argparse.Namespace) -> int:
         if data is None:
             text = f"{manifest}: no such file yet; grey frames stand in for the samples"
             print(text, file=sys.stderr)
-        if missing := [file for file in memory_plan.SHIPPED if not Path(file).exists()]:
-            print(f"no line for {', '.join(missing)}: no such file here", file=sys.stderr)
         planner = memory_plan.Planner(topology, data)
         auto = run.gradient_checkpointing == "auto"
         chosen_from = memory_choice.choices(run) if auto else []

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import config
+from spark_trainer.cli import snakemake
 from spark_trainer.errors import UserError
 from spark_trainer.system import gpu, log
 
 if TYPE_CHECKING:
     from spark_trainer.store.plan import Job
 
-SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
-PROGRAM = "snakemake"
-BESIDE = ("--dry-run", "--snakefile", str(SNAKEFILE))
 JOB = "job_info"  # the event by which Snakemake tells of a job that it plans
 
 
 def plan(options: argparse.Namespace) -> int:
     """Tell what a build would do and why, and what it would take; nothing is run."""
+    import psutil  # type: ignore[import-untyped]
+
     from spark_trainer.data import index
     from spark_trainer.graph import trained
     from spark_trainer.graph.videos import VideoGraph
@@ -37,11 +37,16 @@ def plan(options: argparse.Namespace) -> int:
     if options.log:
         log.start("plan", options.log)
     settings = trained.located(config.read(options.config))
-    words = [*options.targets, "--configfile", str(options.config), *BESIDE]
-    began = time.monotonic()
+    words = [
+        *options.targets,
+        "--configfile",
+        str(options.config),
+        "--dry-run",
+        *snakemake.beside(),
+    ]
     with _own_environment():
         jobs = _planned(words)
-        planning_s = time.monotonic() - began
+        planning_s = time.time() - psutil.Process().create_time()  # a build begins as this does
         graph = VideoGraph(settings, index.load(settings, os.environ[index.SNAPSHOT_VARIABLE]))
         forced = still_there(graph)
         if forced and not any("/" in target for target in options.targets):
@@ -87,13 +92,17 @@ def _planned(words: Sequence[str]) -> "list[Job]":
         jobs.append(_job(vars(record)))
         return False
 
-    logger, printed, given = logging.getLogger(f"{PROGRAM}.logging"), io.StringIO(), sys.argv
+    logger, printed, given = (
+        logging.getLogger(f"{snakemake.PROGRAM}.logging"),
+        io.StringIO(),
+        sys.argv,
+    )
     status: Any = 0
     try:
-        sys.argv = [PROGRAM, *words]
+        sys.argv = [snakemake.PROGRAM, *words]
         logger.addFilter(collect)
         with contextlib.redirect_stdout(printed):
-            runpy.run_module(PROGRAM, run_name="__main__")
+            runpy.run_module(snakemake.PROGRAM, run_name="__main__")
     except SystemExit as ended:
         status = ended.code
     finally:

@@ -79,13 +79,13 @@ def _path(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
         if inside is not None:
             path.append(str(part))
             field = inside.model_fields.get(str(part))
-            inside = _section_of(field.annotation) if field else None
+            inside = section_of(field.annotation) if field else None
         elif isinstance(part, int) or path[-1] == "runs":
             path.append(str(part))
     return path
 
 
-def _section_of(annotation: Any) -> type[Section] | None:
+def section_of(annotation: Any) -> type[Section] | None:
     """Return the section that a field holds; None where it holds a value."""
     for option in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(option, type) and issubclass(option, Section):
@@ -95,7 +95,7 @@ def _section_of(annotation: Any) -> type[Section] | None:
 
 def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        inner = _section_of(model.model_fields[str(part)].annotation)
+        inner = section_of(model.model_fields[str(part)].annotation)
         assert inner is not None
         model = inner
     return [*model.model_fields, *model.flat_keys]

@@ -133,8 +133,11 @@ def problems(
                 yield path, "of no video of the last build"
         except corrections.Unreadable as error:
             yield path, str(error).removeprefix(f"{path}: ")
-    gone = (path for path in sorted(copies(layout, known)) if not path.is_file())
-    yield from ((path, "gone; the last build read it") for path in gone)
+    for path in sorted(copies(layout, known)):
+        try:
+            load(layout, path.stem) if len(path.stem) == DIGITS else _copied(path)
+        except (Broken, FileNotFoundError):
+            yield path, "gone or damaged; the last build read it"
 
 
 def counted(videos: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -182,14 +185,26 @@ def of(layout: Layout, video: Video) -> Correction | None:
         return None
     path = copy(layout, video.hash, video.correction)
     try:
+        return _copied(path)
+    except Broken:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _copied(path: Path) -> Correction:
+    """Read a copy.
+
+    Raises:
+        Broken: it is gone, or not what its name stands for.
+    """
+    try:
         found = corrections.read(path)
     except FileNotFoundError:
         raise Broken(path, "gone") from None
     except corrections.Unreadable as error:
-        path.unlink(missing_ok=True)
         raise Broken(path, str(error)) from None
-    if name(notes({video.hash: found})[video.hash], KINDS) != video.correction:
-        path.unlink(missing_ok=True)
+    [(video, said)] = notes({found.video: found}).items()
+    if path.name != f"{video}.{name(said, KINDS)}.json":
         raise Broken(path, "not what its name stands for")
     return found
 

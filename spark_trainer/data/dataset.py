@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from spark_trainer.config import Run, Sampling, Split
 from spark_trainer.data import sample, sampling, video
+from spark_trainer.data.batches import SHAPE
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
@@ -171,11 +172,11 @@ class VideoFrameDataset(Samples):
         counts = np.concatenate([ends[:1], ends[1:] - ends[:-1]])
         lengths = np.frombuffer(self._lengths, np.int32)
         buckets = np.frombuffer(self._buckets, np.int16).astype(np.int64)
-        return np.repeat(lengths + (buckets << 32), counts)
+        return np.repeat(lengths + buckets * SHAPE, counts)
 
     def work(self) -> "np.ndarray":
         """See `Samples`; in characters: a frame counts as the text that takes as many tokens."""
-        return self.lengths() & 0xFFFFFFFF  # without the shape that `lengths` sorts by first
+        return self.lengths() % SHAPE  # without the shape that `lengths` sorts by first
 
     def answers(self) -> Iterator[str]:
         """Yield the answer of each sample, as `plan` has it; each line is read once."""

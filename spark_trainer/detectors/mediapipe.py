@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import ConfigError, Pose
 from spark_trainer.detectors import POINTS, Detector, Follow, Person
+from spark_trainer.system import extras
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,8 @@ def identity(settings: Pose, cache: Path) -> dict[str, Any]:
     except metadata.PackageNotFoundError:
         raise ConfigError(
             "pose.enabled: mediapipe is not installed; expected mediapipe==0.10.21, whose wheels "
-            "are for Python up to 3.12, on Linux for x86_64 only"
+            "are for Python up to 3.12, on Linux for x86_64 only: "
+            f"{extras.installs(PACKAGES[0])}"
         ) from None
     files = {file.as_posix(): file.hash for file in package.files or ()}
     digests = {name: files.get(f"mediapipe/modules/{name}") for name in MODELS}

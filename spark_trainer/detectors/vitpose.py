@@ -19,6 +19,7 @@ from spark_trainer.data import models
 from spark_trainer.data.files import read_json
 from spark_trainer.detectors import POINTS, Detector, Follow, Person, mediapipe, wholebody
 from spark_trainer.detectors.box import follow, inside
+from spark_trainer.system import extras
 from spark_trainer.system.memory import fitting
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def identity(settings: Pose, cache: Path) -> dict[str, Any]:
     if importlib.util.find_spec("scipy") is None:
         raise ConfigError(
             "pose.detector: vitpose needs scipy, with which transformers crops people and reads "
-            "heatmaps, and which is not installed"
+            f"heatmaps, and which is not installed: {extras.installs('scipy')}"
         )
     found: dict[str, Any] = {}
     for key, (_, _, types) in CHECKPOINTS.items():

@@ -68,5 +68,17 @@ def followed(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def known(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Return the scores among the metrics of an evaluation; without those that are no number."""
-    return {name: value for name, value in values.items() if value is not None and is_score(name)}
+    """Return the scores among the metrics of an evaluation; without those that are no number.
+
+    They come in the order of `SCORES`: a run that went on from a checkpoint has its metrics in
+    another one, and its card is that of a run that was never interrupted.
+    """
+    found = {name: value for name, value in values.items() if value is not None and is_score(name)}
+    return {name: found[name] for name in sorted(found, key=_place)}
+
+
+def _place(name: str) -> tuple[bool, int, str]:
+    """Return where a score stands among others; that of one language is behind that of all."""
+    own = name.removeprefix(FORGETTING)
+    kind = own if own in SCORES else own.partition("_")[0]
+    return name != own, list(SCORES).index(kind), own

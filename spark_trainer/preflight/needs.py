@@ -19,7 +19,7 @@ from spark_trainer.errors import told
 from spark_trainer.preflight import asr, templates
 from spark_trainer.speech.formats import names
 from spark_trainer.steps.base import Checkpoint, at_hub
-from spark_trainer.system import environment, gpu
+from spark_trainer.system import environment, extras, gpu
 from spark_trainer.train.strategies import deepspeed_config
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
@@ -84,10 +84,11 @@ def _packages(config: Config, due: Due) -> Iterator[str]:
     for package, key in dict(_needed(config, due)).items() if due.here else ():
         wanted = Requirement(package)
         version = environment.versions([wanted.name]).get(wanted.name)
+        needed = f"{key} needs the package {package}"
         if version is None:
-            yield f"{key} needs the package {package}, which is not installed here"
+            yield f"{needed}, which is not installed here: {extras.installs(package)}"
         elif not wanted.specifier.contains(version, prereleases=True):
-            yield f"{key} needs the package {package}; {version} is installed here"
+            yield f"{needed}; {version} is installed here: {extras.installs(package)}"
 
 
 def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
@@ -108,6 +109,7 @@ def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
         ".finetune: qlora": ("bitsandbytes", wanted.finetune == "qlora"),
         f".optimizer: {wanted.optimizer}": ("bitsandbytes", wanted.optimizer != "adamw"),
         ".use_deepspeed": ("deepspeed", wanted.use_deepspeed),
+        ".ema_decay": ("diffusers", wanted.ema_decay is not None),
         ".wandb_project": ("wandb", wanted.wandb_project is not None),
         ".attention: flash_attention_2": ("flash-attn", wanted.attention == "flash_attention_2"),
         ".attention: flash_attention_3": ("flash-attn-3", wanted.attention == "flash_attention_3"),

@@ -79,8 +79,7 @@ class CaptionStep(Step[Captioning, CaptionRecord]):
         if backend.MODEL_TYPES and settings.engine == "server":
             return "caption.engine: server", ("httpx2",)
         if backend.MODEL_TYPES and settings.engine == "vllm":
-            needed = vllm.REQUIREMENT
-            return f"caption.engine: vllm (uv pip install {needed!r})", (needed,)
+            return "caption.engine: vllm", (vllm.REQUIREMENT,)
         if backend.MODEL_TYPES and settings.quantization != "none":
             return f"caption.quantization: {settings.quantization}", ("bitsandbytes",)
         return f"captioner_backend: {name}", backend.PACKAGES

@@ -13,7 +13,7 @@ from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Video
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.steps import promises
+from spark_trainer.steps import manifest, promises
 from spark_trainer.store.sizes import Size
 
 BENCHMARKS = Path("benchmarks/jobs")  # below the folder that Snakemake works in
@@ -50,10 +50,14 @@ class Costs:
 
     @cached_property
     def start_s(self) -> float:
-        """Return the seconds of the shortest job of any kind: what starting one takes."""
+        """Return what starting a job takes: what those of the manifest do, who make little else.
+
+        Where none is noted yet, it is the shortest of any kind.
+        """
+        if parts := _noted(self.benchmarks / manifest.NAME):
+            return statistics.median(parts)
         folders = {path.parent for path in self.benchmarks.rglob("*.tsv")}
-        seconds = (_seconds(path) for folder in folders for path in _newest(folder))
-        return min((one for one in seconds if one is not None), default=0.0)
+        return min((one for folder in folders for one in _noted(folder)), default=0.0)
 
     @cached_property
     def rates(self) -> dict[str, Rate]:
@@ -128,6 +132,11 @@ class Training:
 def _newest(folder: Path) -> list[Path]:
     """List what Snakemake noted of the newest jobs of a kind, the newest first."""
     return sorted(folder.glob("*.tsv"), key=lambda path: -path.stat().st_mtime)[:JOBS]
+
+
+def _noted(folder: Path) -> list[float]:
+    """List the seconds of the newest jobs of a kind."""
+    return [one for one in map(_seconds, _newest(folder)) if one is not None]
 
 
 def _made(marker: Path) -> int | None:

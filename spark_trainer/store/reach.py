@@ -1,5 +1,6 @@
 """What reaches into a store: its configurations, its manifest, and the runs that are known."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from spark_trainer import steps
 from spark_trainer.data import encoded, manifest
-from spark_trainer.data.files import file_digest, read_json
+from spark_trainer.data.files import Broken, file_digest, read_json
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
@@ -58,9 +59,12 @@ class Reach:
 
     @cached_property
     def manifests(self) -> set[str]:
-        """Return the SHA-256 of the store's manifest, and of those that runs were trained on."""
+        """Return the SHA-256 of the store's manifest, and of those of runs and the last report."""
         here = self.layout.manifest
         found = {file_digest(here)} if here.is_file() else set()
+        with contextlib.suppress(FileNotFoundError, Broken):
+            shown = read_json(self.layout.last_report, dict).values()
+            found |= {str(one["manifest"]) for one in shown if one}
         for run in self.runs:
             if run.lineage.is_file():
                 found.add(str(read_json(run.lineage, dict).get("manifest_sha256")))

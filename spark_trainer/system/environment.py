@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ SIGNAL_AT_PARENTS_DEATH = 1  # prctl's PR_SET_PDEATHSIG
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h, mallopt(3)
 SLURM_CPUS = "SLURM_CPUS_PER_TASK"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time, in so many of the clock
+NO_BYTECODE, BYTECODE = "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"
 PARENT_VARIABLE = "SPARK_TRAINER_PARENT"  # id of the process that started this one
 
 
@@ -37,6 +39,32 @@ def prefer_huge_pages() -> None:
     1.4 times faster on two cores.
     """
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+
+
+def keep_bytecode() -> None:
+    """Let processes keep what they compile in a cache of ours, where they are told to keep nothing.
+
+    Containers often set PYTHONDONTWRITEBYTECODE, and uv installs packages uncompiled: then each
+    process compiles torch and transformers anew. Beside the packages nothing is written.
+    """
+    if not os.environ.get(NO_BYTECODE) or _compiled("torch"):
+        return
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = Path(os.environ.get(BYTECODE) or home / "spark-trainer/bytecode")
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # there is no home, or none of ours
+        return
+    if os.access(cache, os.W_OK):
+        del os.environ[NO_BYTECODE]
+        os.environ[BYTECODE] = sys.pycache_prefix = str(cache)
+        sys.dont_write_bytecode = False
+
+
+def _compiled(package: str) -> bool:
+    """Tell whether a package is installed compiled, or not at all."""
+    spec = importlib.util.find_spec(package)
+    return spec is None or spec.cached is None or Path(spec.cached).exists()
 
 
 def keep_freed_memory() -> None:

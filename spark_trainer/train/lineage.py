@@ -1,7 +1,6 @@
 """What a run is made of: clips, who captioned and transcribed them, code, packages, hardware."""
 
 import platform
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from spark_trainer import __version__, methods
 from spark_trainer.data import manifest
 from spark_trainer.data.files import file_digest
 from spark_trainer.runs.spec import LaunchedRun
-from spark_trainer.system import environment, gpu
+from spark_trainer.system import environment, gpu, origin
 
 PACKAGES = ("accelerate", "deepspeed", "diffusers", "peft", "torch", "torchvision", "transformers")
 
@@ -36,7 +35,7 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
         "model_name": launched.settings.model_name,
         "videos": videos,
         "spark_trainer": __version__,
-        "code": _revision(),
+        "code": origin.commit(),
         "packages": environment.versions(PACKAGES),
         "python": platform.python_version(),
         "machine": platform.platform(),
@@ -50,21 +49,4 @@ def of(launched: LaunchedRun, data: Path) -> dict[str, Any]:
 
 def code_diff() -> str:
     """Return what the code differs by from its commit; nothing outside a checkout."""
-    return _git("diff", "HEAD", "--", ".") or ""
-
-
-def _revision() -> str | None:
-    """Name the commit of the code, marked when files were edited; None outside a checkout."""
-    described = _git("describe", "--always", "--dirty", "--abbrev=40")
-    return described and described.strip()
-
-
-def _git(*words: str) -> str | None:
-    """Return what git says of the folder of the package; None where it says nothing."""
-    command = ["git", *words]
-    here = Path(__file__).parents[1]
-    try:
-        done = subprocess.run(command, cwd=here, capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.decode(errors="replace") or None
+    return origin.git("diff", "HEAD", "--", ".") or ""

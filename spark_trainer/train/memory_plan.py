@@ -22,7 +22,6 @@ evaluations, which bring frozen encoders to the GPU.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Run
@@ -271,8 +270,7 @@ def _strategies(run: Run, world_size: int) -> dict[str, Run]:
     alone = {"use_deepspeed": False, "deepspeed_config": None, "fsdp": False}
     changes: dict[str, dict[str, Any]] = {"DDP" if world_size > 1 else "one process": {}}
     for file in SHIPPED:
-        if Path(file).exists():
-            changes[file] = {"use_deepspeed": True, "deepspeed_config": file}
+        changes[file] = {"use_deepspeed": True, "deepspeed_config": file}
     changes["FSDP2"] = {"fsdp": True}
     made = {name: changed(run, alone | change) for name, change in changes.items()}
     return {name: one for name, one in made.items() if one}

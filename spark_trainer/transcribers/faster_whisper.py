@@ -24,6 +24,7 @@ from spark_trainer.transcribers import (
     compression,
     usable,
 )
+from spark_trainer.transcribers.rounds import Rounds, instead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,7 @@ FRAMES_PER_S = 100  # of the spectrogram
 SHORTEST_REST_S = 0.5
 # Over a window, which take one or two: a model that goes on by less than 0.5 s a time is stuck.
 MOST_ROUNDS = 60
+SPLIT = "_split_segments_by_timestamps"  # a method of `WhisperModel`
 
 Language = tuple[str, float | None]
 
@@ -162,10 +164,21 @@ class FasterWhisper:
                 vad_filter=False,
                 clip_timestamps=",".join(clips) or "0",
             )
-            return [[_segment(said) for said in segments]]
+            with instead(self._model, SPLIT, self._split(sound)):
+                return [[_segment(said) for said in segments]]
 
         (found,) = batched(decode, [sound], 1, settings)
         return Heard(*language, found)
+
+    def _split(self, sound: Sound) -> Callable[..., Any]:
+        """Return what finds a window's segments, and passes over its rest once a model is stuck."""
+        rounds, split = Rounds(sound), getattr(self._model, SPLIT)
+
+        def found(*, seek: int, segment_size: int, **window: Any) -> Any:
+            parts, end, ended = split(seek=seek, segment_size=segment_size, **window)
+            return (parts, seek + segment_size, True) if rounds.over() else (parts, end, ended)
+
+        return found
 
     def _batches(
         self, sounds: Sequence[Sound], windows: list[Window], language: str

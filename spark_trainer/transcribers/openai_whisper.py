@@ -1,6 +1,7 @@
 """Whisper by OpenAI's own package, the documented default."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from spark_trainer.transcribers import (
     openai_weights,
     usable,
 )
+from spark_trainer.transcribers.rounds import Rounds, instead, to_the_end
 
 FRAME = 160  # samples of a spectrogram's frame
 FRAMES_S = SAMPLE_RATE // FRAME
@@ -63,23 +65,39 @@ class OpenaiWhisper:
         if language is None:
             language, probability = self._language(sound)
         torch.manual_seed(0)  # a temperature above 0 draws at random
-        result: dict[str, Any] = self._model.transcribe(
-            sound.samples,
-            language=language,
-            initial_prompt=settings.initial_prompt,
-            carry_initial_prompt=settings.initial_prompt is not None,
-            condition_on_previous_text=False,
-            clip_timestamps=_clips(sound) or "0",
-            word_timestamps=settings.word_timestamps,
-            temperature=settings.temperatures,
-            beam_size=settings.beams if settings.beams > 1 else None,
-            best_of=5,
-            compression_ratio_threshold=settings.compression_ratio_threshold,
-            logprob_threshold=settings.log_prob_threshold,
-            no_speech_threshold=None,  # here it would drop windows without counting them
-            fp16=self._half,
-        )
+        with instead(self._model, "decode", self._decode(sound)):
+            result: dict[str, Any] = self._model.transcribe(
+                sound.samples,
+                language=language,
+                initial_prompt=settings.initial_prompt,
+                carry_initial_prompt=settings.initial_prompt is not None,
+                condition_on_previous_text=False,
+                clip_timestamps=_clips(sound) or "0",
+                word_timestamps=settings.word_timestamps,
+                temperature=settings.temperatures,
+                beam_size=settings.beams if settings.beams > 1 else None,
+                best_of=5,
+                compression_ratio_threshold=settings.compression_ratio_threshold,
+                logprob_threshold=settings.log_prob_threshold,
+                no_speech_threshold=None,  # here it would drop windows without counting them
+                fp16=self._half,
+            )
         return Heard(language, probability, [_segment(s) for s in result["segments"]])
+
+    def _decode(self, sound: Sound) -> Callable[..., Any]:
+        """Return what decodes a window, and passes over the rest of it once a model is stuck."""
+        from whisper.tokenizer import get_tokenizer
+
+        begin = get_tokenizer(self._model.is_multilingual).timestamp_begin
+        rounds, decode = Rounds(sound, len(self._settings.temperatures)), self._model.decode
+
+        def decoded(*window: Any) -> Any:
+            result = decode(*window)
+            if rounds.over():
+                result = replace(result, tokens=to_the_end(result.tokens, begin))
+            return result
+
+        return decoded
 
     def _language(self, sound: Sound) -> tuple[str, float | None]:
         """Detect the likeliest language of the first 30 s of speech, and its probability."""

@@ -29,8 +29,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, found = tmp_path_factory.mktemp("pictures"), {}
     for clip in ("dog", "title", "cup", "bunny"):
         found[clip] = folder / f"{clip}.jpg"
-        command = [ffmpeg.binary(), "-v", "error", "-i", str(CLIPS / f"{clip}.mp4")]
-        subprocess.run([*command, "-frames:v", "1", str(found[clip])], check=True)
+        ffmpeg.write(ffmpeg.read(CLIPS / f"{clip}.mp4").output(str(found[clip]), vframes=1))
     return found
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,9 +45,8 @@ def test_both_caption_clips_and_adding_a_key_makes_no_other_captions_again(
 ) -> None:
     workspace = Workspace(tmp_path, tree)
     shutil.copytree(cut(tmp_path, ("dog",)).folder, workspace.clips)
-    red = ["-f", "lavfi", "-i", "color=red:size=64x64:rate=8:duration=2"]
-    command = [ffmpeg.binary(), "-v", "error", *red, str(workspace.clips / "red.mp4")]
-    subprocess.run(command, check=True)
+    red = ffmpeg.drawn("color=red:size=64x64:rate=8:duration=2")
+    ffmpeg.write(red.output(str(workspace.clips / "red.mp4")))
     model = tiny.llava_onevision(tmp_path / "llava")
     workspace.configure("index", shard_size=8)
     workspace.configure("audio", enabled=False)

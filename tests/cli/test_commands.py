@@ -160,7 +160,7 @@ def test_train_knows_the_runs_that_others_begin_with(clone: Path) -> None:
         (["train", "--threads", "0"], "argument --threads: invalid count value: '0'"),
         (["preprocess", "--frame-rate", "x"], "argument --frame-rate: invalid float value: 'x'"),
         (["validate", "--config", "."], ".: expected a YAML file, not a folder"),
-        (["train", "--config", ""], "argument --config: invalid path value: ''"),
+        (["train", "--config", ""], "argument --config: invalid file value: ''"),
         (["runs", "--output-dir", "none"], "--output-dir: no such folder: none"),
         (["report", "--manifest", "."], ".: expected a manifest, not a folder"),
         (["runs", "diff", "a", "b"], "'a' is no run; expected one of: none is there"),

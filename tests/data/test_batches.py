@@ -10,9 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spark_trainer.data.batches import batches, dealt
-
-SHAPE = 1 << 32  # what a shape adds to a length
+from spark_trainer.data.batches import SHAPE, batches, dealt
 
 
 class Asked(NamedTuple):
@@ -110,6 +108,16 @@ def test_buckets_hold_the_same_samples_closer_together(total: int, size: int) ->
         return float(np.mean([np.ptp(some.lengths[np.array(u) % total]) for u in some.first()]))
 
     assert spread(True) < spread(False) / 4
+
+
+def test_an_update_does_not_hold_one_answer_only() -> None:
+    """Answers of two words, a letter longer or shorter, are no reason to part samples."""
+    lengths = np.array([808, 810] * 64)
+    longer = [
+        np.mean(lengths[np.array(update) % 128] == 810)
+        for update in islice(batches(lengths, 16, 3, True), 80)
+    ]
+    assert 0.05 < min(longer) < max(longer) < 0.95
 
 
 def test_clips_of_one_shape_come_together() -> None:

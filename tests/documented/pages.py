@@ -14,7 +14,7 @@ PAGES = [
 ]
 SETTINGS = sorted([*(ROOT / "config").glob("*_example.yaml"), *ROOT.glob("config/examples/*.yaml")])
 
-PROGRAM = r"(?:uv|pip|snakemake|python|pytest|tests/slurm/cluster\.py)"
+PROGRAM = r"(?:uv|pip|snakemake|spark-trainer|python|pytest|tests/slurm/cluster\.py)"
 LINE = re.compile(rf"^(?: {{4}}|# +)({PROGRAM} .*|\.ci/\w+.*)$", re.MULTILINE)
 INLINE = re.compile(rf"`((?!uv run`){PROGRAM} [^`]+)`")
 COMMENT = re.compile(r"\s{2,}#.*")

@@ -411,9 +411,44 @@ ELSEWHERE = {
         "def test_",
     ),
 }
+ANYWHERE = ("tests/cli/test_workflow.py", "def test_a_manifest_from_any_folder")
+FIRST = ("tests/cli/test_start.py", "def test_init_writes_a_configuration")
+ELSEWHERE |= {
+    "spark-trainer init": FIRST,
+    "spark-trainer init films": FIRST,
+    "uv tool install .": ANYWHERE,
+    "python .ci/pins.py --list > pins.txt": (".ci/style", "python .ci/pins.py"),
+    "spark-trainer init --slurm": ("tests/cli/test_start.py", '"init", "--slurm"'),
+    "spark-trainer validate": ("tests/cli/test_commands.py", '"validate"'),
+    "spark-trainer manifest": ANYWHERE,
+    "spark-trainer train": ("tests/cli/test_workflow.py", "def test_a_set_key_counts"),
+    "spark-trainer train --resources gpu=8": ("tests/cli/test_workflow.py", '"train", "-n"'),
+    "spark-trainer train --set train.learning_rate=1e-4 --set train.lora.rank=32": (
+        "tests/cli/test_workflow.py",
+        "train.learning_rate=1e-4",
+    ),
+    "spark-trainer train --profile slurm": (CLUSTER, "def test_the_demo"),
+    "spark-trainer runs": ("tests/cli/test_workflow.py", '"runs"'),
+    "spark-trainer manifest -n": ("tests/cli/test_workflow.py", '"-n"'),
+    "spark-trainer build --dag | dot -Tsvg": ("tests/cli/test_workflow.py", '"build", "--dag"'),
+    "spark-trainer build --unlock": ("tests/cli/test_workflow.py", '"build", "--unlock"'),
+    "spark-trainer --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
+    "spark-trainer train --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
+    "spark-trainer --print-completion bash"
+    " > ~/.local/share/bash-completion/completions/spark-trainer": (
+        "tests/cli/test_start.py",
+        '"--print-completion", "bash"',
+    ),
+}
 NOBODY = {
     "snakemake --sdm conda": "needs conda and its channels; the versions are compared in a test",
     "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
+    "uv sync --no-dev --extra demo": "needs the package index",
+    "uv tool install '.[openai-whisper,slurm]'": "needs the package index",
+    "uv tool install --torch-backend cpu .": "needs PyTorch's index",
+    "uv venv && uv pip install --torch-backend cpu -e '.[demo]'": "needs PyTorch's index",
+    "uv run --no-sync snakemake --cores all": "the demo, after the line above it",
+    "pip install .": "needs the package index",
     "uv pip install wandb": "needs the package index",
     "uv pip install 'vllm>=0.32'": "needs the package index",
 }

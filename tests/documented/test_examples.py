@@ -6,7 +6,6 @@ Tiny checkpoints stand in for those of the hub, and a CPU gets smaller clips and
 import json
 import math
 import struct
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -146,19 +145,18 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone with videos, and with what stands in for the models that prepare them."""
     made = Clone.of(tmp_path_factory.mktemp("clone"))
     for name in CLIPS:
-        write_copies(made, ROOT / f"config/demo/clips/{name}.mp4", "-vf", "scale=160:-2")
+        write_copies(made, ROOT / f"config/demo/clips/{name}.mp4", vf="scale=160:-2")
     made.stand_in(BLIP, tiny.blip)
     made.stand_in("Systran/faster-whisper-base", whisper_base)
     return made
 
 
-def write_copies(clone: Clone, source: Path, *options: str, copies: int = COPIES) -> None:
+def write_copies(clone: Clone, source: Path, copies: int = COPIES, **options: str) -> None:
     """Write the beginning of a clip several times, with another hash each."""
     (clone.folder / "videos").mkdir(exist_ok=True)
     path = clone.folder / "videos" / f"{source.stem}.mp4"
-    command = [ffmpeg.binary(), "-v", "error", "-stream_loop", "-1", "-i", str(source)]
-    command += ["-t", str(SECONDS), *options, "-c:v", "mpeg4", "-c:a", "aac", str(path)]
-    subprocess.run(command, check=True)
+    again = ffmpeg.read(source, stream_loop=-1)
+    ffmpeg.write(again.output(str(path), t=SECONDS, vcodec="mpeg4", acodec="aac", **options))
     for number in range(1, copies):
         free = struct.pack(">I4sI", 12, b"free", number)  # a box that players skip
         path.with_stem(f"{path.stem}-{number}").write_bytes(path.read_bytes() + free)

@@ -20,7 +20,9 @@ MOMENTS = ["0 to 2", "2 to 4", "4 to 6"]  # seconds, of clips with a frame a sec
 Said = Callable[[str, int], str]
 
 
-def write(folder: Path, count: int, said: Said | None = None, dark: bool = False) -> Path:
+def write(
+    folder: Path, count: int, said: Said | None = None, dark: bool = False, first: int = 0
+) -> Path:
     """Write the manifest of so many clips of two frames.
 
     Args:
@@ -28,25 +30,27 @@ def write(folder: Path, count: int, said: Said | None = None, dark: bool = False
         count: clips; their shades and places differ.
         said: what the manifest says of a colour and a number; without it the colour.
         dark: all frames are black.
+        first: the number of the first, by which clips differ.
     """
     entries = []
-    for number in range(count):
+    for number in range(first, first + count):
         name = list(COLOURS)[number % len(COLOURS)]
         caption = said(name, number) if said else name
         entries.append(_clip(folder, f"square {number}", [name] * 2, dark, caption, colour=name))
     return _manifest(folder, entries)
 
 
-def write_moments(folder: Path, count: int, said: Said | None = None) -> Path:
+def write_moments(folder: Path, count: int, said: Said | None = None, first: int = 0) -> Path:
     """Write the manifest of so many clips of six frames, in which a blue square is red for 2 s.
 
     Args:
         folder: of the data.
         count: clips; their shades and places differ.
         said: what the manifest says of a moment and a number; without it the moment.
+        first: the number of the first, by which clips differ.
     """
     entries = []
-    for number in range(count):
+    for number in range(first, first + count):
         at = number % len(MOMENTS)
         seen = ["red" if frame // 2 == at else "blue" for frame in range(6)]
         moment = MOMENTS[at]

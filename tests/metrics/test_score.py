@@ -25,3 +25,9 @@ def test_a_second_manifest_has_scores_too() -> None:
 def test_error_rates_are_followed() -> None:
     assert score.followed({"wer": 48.0, "bleu": 3.0, "insertions": 2.0}) == {"wer": 48.0}
     assert score.first_key("wer") == "first_wer"
+
+
+def test_scores_come_in_one_order() -> None:
+    """A checkpoint holds metrics sorted by name, so the card of a run that went on had others."""
+    ordered = ["wer", "wer_de", "cer", "wer_raw", "deletions", "forgetting_wer"]
+    assert list(score.known(dict.fromkeys(sorted(ordered), 1.0))) == ordered

@@ -1,8 +1,8 @@
 """What is prepared of a person: files that fit each other, and honest words where nobody is."""
 
 import shutil
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,17 +21,19 @@ from .conftest import CLIPS, Built, run_steps
 
 SPEAKER = Path(__file__).parents[1] / "assets/speaker.mp4"
 FRAMES = 28
-SHOWN_AGAIN = "trim=end_frame=16,setpts=PTS-STARTPTS"
-# The speaker for 16 frames of 30 a second, black for as many, then the speaker again.
-LOST = (
-    f"[0:v]{SHOWN_AGAIN},split[a][b];color=black:s=252x252:r=30000/1001,{SHOWN_AGAIN}[c];"
-    "[a][c][b]concat=n=3"
-)
-HALF = f"[0:v]{SHOWN_AGAIN}[a];color=black:s=252x252:r=30000/1001,{SHOWN_AGAIN}[c];[a][c]concat=n=2"
+BLACK = "color=black:s=252x252:r=30000/1001"
 
 
-def encode(path: Path, *arguments: str) -> None:
-    subprocess.run([ffmpeg.binary(), "-v", "error", "-y", *arguments, str(path)], check=True)
+def beginning(stream: Any) -> Any:
+    """Its first 16 frames, of 30 a second."""
+    return stream.video.filter("trim", end_frame=16).filter("setpts", "PTS-STARTPTS")
+
+
+def write_lost(path: Path, back: bool) -> None:
+    """Show the speaker, then as much black, then, where it is wanted, the speaker again."""
+    speaker, black = beginning(ffmpeg.read(SPEAKER)).split(), beginning(ffmpeg.drawn(BLACK))
+    parts = [speaker[0], black, speaker[1]] if back else [beginning(ffmpeg.read(SPEAKER)), black]
+    ffmpeg.write(ffmpeg.joined(*parts).output(str(path)))
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     shutil.copy(SPEAKER, folder)
     shutil.copy(CLIPS / "dog.mp4", folder)
     shutil.copy(CLIPS / "hello.mpeg", folder)
-    encode(folder / "half.mp4", "-i", str(SPEAKER), "-filter_complex", HALF)
-    encode(folder / "lost.mp4", "-i", str(SPEAKER), "-filter_complex", LOST)
-    encode(folder / "sound.mp4", "-i", str(CLIPS / "cup.mp4"), "-vn", "-c", "copy")
+    write_lost(folder / "half.mp4", back=False)
+    write_lost(folder / "lost.mp4", back=True)
+    cup = ffmpeg.read(CLIPS / "cup.mp4")
+    ffmpeg.write(cup.audio.output(str(folder / "sound.mp4"), c="copy"))
     (folder / "broken.mp4").write_bytes(b"\0" * 5000)
     return build(folder, tmp_path_factory.mktemp("out"))
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import py_compile
 import signal
 import subprocess
 import sys
@@ -94,3 +95,27 @@ def test_memory_that_is_kept_is_not_asked_for_again(how: str, again: bool) -> No
     """Of the second 100 MB no page is new to the process."""
     said = subprocess.run([sys.executable, "-c", AGAIN, how], capture_output=True, check=True)
     assert (int(said.stdout) > 10_000) == again
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_bytecode_is_kept_where_it_is_forbidden(tmp_path: Path, compiled: bool) -> None:
+    """In a cache of its own, unless the packages are installed compiled."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("")
+    if compiled:
+        py_compile.compile(str(tmp_path / "torch/__init__.py"))
+    code = """
+import os, subprocess, sys
+from spark_trainer.system import environment
+environment.keep_bytecode()
+subprocess.run([sys.executable, "-c", "import torch"], check=True)
+import torch
+    """
+    given = {"PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    path = f"{tmp_path}:{Path(environment.__file__).parents[2]}"
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **given, "PYTHONPATH": path}, check=True
+    )
+    kept = [file.name for file in (tmp_path / "cache").rglob("torch/*.pyc")]
+    assert bool(kept) != compiled
+    assert (tmp_path / "torch/__pycache__").exists() == compiled

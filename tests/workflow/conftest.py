@@ -168,9 +168,9 @@ def cut(folder: Path, names: Iterable[str] = CUTS, width_px: int = 160) -> Clips
     """Cut the demo's clips into a folder."""
     for name in names:
         source, target = REPO / f"config/demo/clips/{name}.mp4", folder / f"{name}.mp4"
-        command = [ffmpeg.binary(), "-v", "error", "-i", str(source), "-t", "2"]
-        command += ["-vf", f"scale={width_px}:-2", "-c:v", "mpeg4", "-c:a", "aac", str(target)]
-        subprocess.run(command, check=True)
+        clip = ffmpeg.read(source)
+        shown, heard = clip.video.filter("scale", width_px, -2), clip["a?"]  # sound if there is any
+        ffmpeg.write(shown.output(heard, str(target), t=2, vcodec="mpeg4", acodec="aac"))
     return Clips(folder)
 
 

@@ -100,12 +100,15 @@ def test_nothing_of_it_is_left(store: Workspace) -> None:
     [run] = (path.name for path in store.folder.glob("runs/first-*"))
     shown = [one for one in json.loads(sample_list(store).read_text()) if one["video"] == video]
     assert shown
+    assert store.call("report").returncode == 0
     own = {digest for path, digest in contents(store).items() if video in path}
     beside = sample_list(store).parent.relative_to(store.folder)
     own |= {contents(store)[f"{beside}/{one['file']}"] for one in shown}
     assert len(own) > 5
     kinds = {path.split("/")[2] for path in traces(store, video) if path.startswith("out/.spark")}
-    assert kinds == {"index", "index.json", "manifests", "sealed", "seen", "shards", "videos"}
+    lists = {"index", "index.json", "manifests", "report", "sealed", "seen", "shards", "videos"}
+    assert kinds == lists
+    assert "out/report.html" in traces(store, video)
     assert run in forget(store, "--yes")
     stays = {f"out/forgotten/{video}.json", f"runs/{run}/lineage.json"}
     assert traces(store, video[:digits]) == stays

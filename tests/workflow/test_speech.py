@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +87,9 @@ def readings(folder: Path) -> Workspace:
     )
     workspace.clips.mkdir()
     for wav in (REPO / "tests/assets").glob("librivox-*.wav"):
-        picture = ["-f", "lavfi", "-i", "color=s=64x64:r=5"]
-        command = [ffmpeg.binary(), "-v", "error", *picture, "-i", str(wav), "-shortest"]
-        subprocess.run([*command, str(workspace.clips / f"{wav.stem}.mp4")], check=True)
+        shown, said = ffmpeg.drawn("color=s=64x64:r=5"), ffmpeg.read(wav)
+        target = str(workspace.clips / f"{wav.stem}.mp4")
+        ffmpeg.write(shown.output(said, target, shortest=None))
     return workspace
 
 

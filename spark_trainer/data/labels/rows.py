@@ -10,11 +10,12 @@ from spark_trainer.config.labels import HUB
 from spark_trainer.data import models, questions
 from spark_trainer.data.jsonl import UTF8, Broken, shown
 from spark_trainer.data.plain import Text, separated
+from spark_trainer.system import extras
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 COLUMNAR = (".parquet", ".arrow")
 TABLES = (*SEPARATORS, ".json", ".jsonl", ".ndjson", *COLUMNAR)
-NEEDED = "which is not installed here (`uv pip install 'spark-trainer[datasets]'`)"
+NEEDED = f"which is not installed here: {extras.installs('datasets')}"
 BATCH = 1000  # rows that are held at once
 
 

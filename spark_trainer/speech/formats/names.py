@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from spark_trainer.data.files import file_digest
+from spark_trainer.system import extras
 
 Format = Literal["hf", "ct2", "openai"]
 
@@ -46,7 +47,10 @@ def wheel(name: str) -> Path:
     package, folder, expected = OFFLINE[name]
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ValueError(f"{name} needs the package {package}")
+        distribution = package.replace("_", "-")
+        raise ValueError(
+            f"{name} needs the package {distribution}: {extras.installs(distribution)}"
+        )
     path = Path(spec.origin).parent / folder
     found = file_digest(path / "model.bin")
     if found != expected:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import ConfigError, Run
+from spark_trainer.system import origin
 
 AUTO = "auto"
 STAGES = (1, 2, 3)
@@ -29,6 +30,8 @@ FREE = {
 def read(run: Run, key: str = "train") -> dict[str, Any]:
     """Read the file of a run that uses DeepSpeed, and check it.
 
+    A name such as `config/deepspeed_zero2.json` is the shipped file where there is no other.
+
     Args:
         run: the settings.
         key: where they stand in the configuration.
@@ -40,7 +43,7 @@ def read(run: Run, key: str = "train") -> dict[str, Any]:
     path = Path(run.deepspeed_config or "")
     name = f"{key}.deepspeed_config: {path}"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(origin.shipped(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{key}.deepspeed_config: no such file: {path}") from None
     except OSError as error:

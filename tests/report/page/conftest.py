@@ -1,6 +1,5 @@
 """Frames of the demo's clips, and pages over made-up lines about them."""
 
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ def frames(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         inside = folder / f"a #1%20 {name}" / "frames"
         inside.mkdir(parents=True)
-        command = [ffmpeg.binary(), "-v", "error", "-i", str(clips / f"{name}.mp4"), "-vf", "fps=2"]
-        subprocess.run([*command, "frame_%06d.jpg"], cwd=inside, check=True)
+        shown = ffmpeg.read(clips / f"{name}.mp4").filter("fps", 2)
+        ffmpeg.write(shown.output(f"{str(inside).replace('%', '%%')}/frame_%06d.jpg"))
     return folder
 
 

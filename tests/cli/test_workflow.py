@@ -1,0 +1,132 @@
+"""`spark-trainer` from a folder that holds no workflow: the one inside the wheel does the work."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CALL = "from spark_trainer.__main__ import main; main()"
+QUIET = ("--set", "transcript.enabled=false", "--set", "caption.enabled=false")
+
+
+@dataclass(frozen=True)
+class User:
+    """A user's folder, and the packages that are installed there."""
+
+    folder: Path
+    packages: Path
+
+    def type(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Type `spark-trainer …`, whatever comes of it."""
+        kept = {key: value for key, value in os.environ.items() if "SPARK_TRAINER" not in key}
+        return subprocess.run(
+            [sys.executable, "-P", "-c", CALL, *words],
+            cwd=self.folder,
+            env=kept | {"PYTHONPATH": str(self.packages)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the wheel puts among a user's packages."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(folder / "packages")
+    return folder / "packages"
+
+
+@pytest.fixture
+def user(tmp_path: Path, installed: Path) -> User:
+    (tmp_path / "videos").mkdir()
+    shutil.copy(ROOT / "config/demo/clips/dog.mp4", tmp_path / "videos")
+    found = User(tmp_path, installed)
+    assert found.type("init").returncode == 0
+    return found
+
+
+def test_a_manifest_from_any_folder(user: User) -> None:
+    """With the rules of the wheel; what `--set` gives stands beside the log."""
+    assert "spark_trainer/workflow" in str(next(user.packages.glob("*/workflow")))
+    done = user.type(
+        "manifest", *QUIET, "--set", "frame_rate=2", "--cores", "1", "--quiet", "rules"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{user.packages}/spark_trainer/workflow" in done.stderr
+    text = (user.folder / "data/processed/manifest_v1.jsonl").read_text(encoding="utf-8")
+    times = json.loads(text)["meta"]["frame_times"]
+    assert times[1] - times[0] == pytest.approx(0.5, abs=0.1)
+    [kept] = user.folder.glob("runs/*/config.yaml")
+    assert yaml.safe_load(kept.read_text())["frames"] == {"frame_rate": 2}
+    assert kept.with_name("spark_trainer.log").is_file()
+
+    planned = user.type("plan", "manifest", *QUIET, "--set", "frame_rate=2")
+    assert planned.stdout.startswith("nothing to do"), planned.stderr
+
+
+@pytest.mark.long
+def test_what_else_snakemake_does(user: User) -> None:
+    """Its flags reach it, alone on the standard output; a lock is freed."""
+    graph = user.type("build", "--dag", *QUIET)
+    assert graph.stdout.startswith("digraph snakemake_dag {"), graph.stderr
+    assert user.type("build", "--unlock", *QUIET).returncode == 0
+
+
+def run_ids(text: str) -> set[str]:
+    """The runs that a dry run names."""
+    return set(re.findall(r"runs/(default-[0-9a-f]{8})", text))
+
+
+def test_a_set_key_counts_as_one_of_the_file(user: User) -> None:
+    """The same run id, by Snakemake's own dry run, which an unknown flag asked for."""
+    words = ("train", "-n", *QUIET, "--set", "train.allow_cpu=true")
+    by_flag = user.type(*words, "--set", "train.learning_rate=1e-4")
+    with open(user.folder / "config/config.yaml", "a", encoding="utf-8") as file:
+        file.write("train: {learning_rate: 0.0001}\n")
+    by_file, other = user.type(*words), user.type(*words, "--set", "train.learning_rate=1e-5")
+    assert by_flag.returncode == 0, by_flag.stderr
+    asked, written, changed = (
+        run_ids(done.stdout + done.stderr) for done in (by_flag, by_file, other)
+    )
+    assert asked == written
+    assert len(asked | changed) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["train", "--learning-rate", "1"],
+            "--learning-rate: expected --set train.learning_rate=…",
+        ),
+        (["manifest", "--frame-rate=1"], "--frame-rate: expected --set frames.frame_rate=…"),
+        (["train", "--config", "a=1"], "argument --config: expected a file (got 'a=1'); a key is "),
+        (
+            ["train", "--config", "none.yaml"],
+            "none.yaml: no such file in this folder; `spark-trainer",
+        ),
+        (["train", "--set", "train.gpus=x"], "--set train.gpus: expected a whole number (got 'x')"),
+        (["runs", "--cores", "1"], "unrecognized arguments: --cores; see spark-trainer --help"),
+        (["manifest", "diff"], "manifest: expected"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(user: User, words: list[str], message: str) -> None:
+    done = user.type(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"spark_trainer: {message}")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (user.folder / "runs").exists()
