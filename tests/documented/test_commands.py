@@ -350,7 +350,7 @@ def removes_what_is_out_of_use(clone: Clone, line: str) -> None:
 
 @typed("python -m spark_trainer validate --deep")
 def reads_the_store_whole(clone: Clone, line: str) -> None:
-    assert f"{VIDEOS + 1} videos read whole: 0 findings" in clone.type(line).stderr
+    assert f"{VIDEOS + 1} videos read whole: 0 wrong" in clone.type(line).stderr
 
 
 @typed(
