@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer.config import Config, ConfigError, Labels, shard_bits
+from spark_trainer.config import Config, ConfigError, shard_bits
 from spark_trainer.data import corrected, corrections, emptied, forgotten, hashing, names, sources
 from spark_trainer.data.corrected import Notes
 from spark_trainer.data.corrections import Correction
 from spark_trainer.data.files import Broken, digest, read_json, write_json
 from spark_trainer.data.hashing import Cache, Progress
 from spark_trainer.data.labels import kept
-from spark_trainer.data.labels.given import CAPTIONED, Given
+from spark_trainer.data.labels.given import CAPTIONED, KINDS, Given
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.search import Found, Search, find
 
@@ -114,7 +114,7 @@ class Index:
 
     def _read_together(self) -> set[tuple[str, ...]]:
         """Return the kinds of corrections and labels that steps read, and the manifest."""
-        every = corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *Labels.KINDS)}
+        every = corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *KINDS)}
         return every if self.notes or self.labels else set()
 
     def told(self, shard: Shard, kinds: Sequence[str]) -> Shard:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from spark_trainer.config import Config
-from spark_trainer.config.labels import GIVEN
+from spark_trainer.config.labels import GIVEN, Labels
 from spark_trainer.config.section import ValueType
 from spark_trainer.data.files import digest
 
 DIGITS = 16
 # What captioners by a model read: that a caption is given, not which.
 CAPTIONED, YES = "captioned", "yes"
+KINDS = (*Labels.KINDS, CAPTIONED)
 
 
 @dataclass(frozen=True)
