@@ -29,7 +29,7 @@ class Select(StepSection):
 
     UPSTREAM: ClassVar[tuple[str, ...]] = ("caption",)
     SWITCH: ClassVar[str | None] = "caption"
-    CORRECTED: ClassVar[tuple[str, ...]] = ("caption", "captions")
+    CORRECTED: ClassVar[tuple[str, ...]] = ("caption", "captions", "captioned")
     MANIFEST: ClassVar[dict[str, ValueType]] = {
         "caption": "text",
         "captioner": "text",

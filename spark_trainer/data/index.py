@@ -9,7 +9,6 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +52,7 @@ class Index:
         self.search = search or Search()
         self.notes = {video: said for video, said in (notes or {}).items() if video in sources}
         self.labels = labels or Given()
+        self._plain: dict[str, Shard] = {}  # name of one as a step reads it -> as it is without
         self._corrected: dict[tuple[str, tuple[str, ...]], Shard] = {}
         self._config = config
 
@@ -107,15 +107,15 @@ class Index:
 
     def lists(self) -> Iterator[Shard]:
         """Yield the shards as each step reads them."""
-        yield from self.shards
+        listed = {shard.name: shard for shard in self.shards}
         for kinds in self._read_together():
-            yield from (self.told(shard, kinds) for shard in self.shards)
+            listed |= {told.name: told for told in (self.told(one, kinds) for one in self.shards)}
+        yield from listed.values()
 
     def _read_together(self) -> set[tuple[str, ...]]:
         """Return the kinds of corrections and labels that steps read, and the manifest."""
-        if not (self.notes or self.labels):
-            return set()
-        return corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *KINDS)}
+        every = corrected.read_together() | {(CAPTIONED,), (*corrections.KINDS, *KINDS)}
+        return every if self.notes or self.labels else set()
 
     def told(self, shard: Shard, kinds: Sequence[str]) -> Shard:
         """Return a shard as a step reads it, to which these kinds of corrections and labels matter.
@@ -125,25 +125,29 @@ class Index:
                 is left out where something was said of it: nothing says how it is now.
             kinds: that the step reads.
         """
-        if shard.plain and not self._says(kinds):
-            return shard
-        key = (shard.name, (*kinds,))
+        plain = self._plain.get(shard.name, shard)
+        said = tuple(kind for kind in kinds if kind in self._said)
+        if plain.plain and not said:
+            return plain
+        key = (plain.name, said)
         if key not in self._corrected:
-            here = [one for one in shard.videos if one.plain or one.hash in self.sources]
-            told = Shard(shard.bits, tuple(self.told_of(video, kinds) for video in here))
+            here = [one for one in plain.videos if one.plain or one.hash in self.sources]
+            told = Shard(plain.bits, tuple(self.told_of(video, said) for video in here))
             self._corrected[key] = self._named_shards.setdefault(told.name, told)
+            if plain.plain:
+                self._plain[told.name] = plain
         return self._corrected[key]
+
+    @cached_property
+    def _said(self) -> set[str]:
+        """Return the kinds of which something is said of any video."""
+        labels = {kind for kind, known in self.labels.known.items() if known}
+        return labels.union(*self.notes.values())
 
     def told_of(self, video: Video, kinds: Sequence[str]) -> Video:
         """Return a video as a step knows it, to which these kinds matter."""
         correction = corrected.name(self.notes.get(video.hash, {}), kinds)
-        labels = self.labels.of(video.hash, kinds)
-        same = (correction, labels) == (video.correction, video.labels)
-        return video if same else replace(video, correction=correction, labels=labels)
-
-    def _says(self, kinds: Sequence[str]) -> bool:
-        """Tell whether something of these kinds is said of any video."""
-        return bool(self.notes) or any(self.labels.known.get(kind) for kind in kinds)
+        return Video(video.hash, video.folder, correction, self.labels.of(video.hash, kinds))
 
     def marker(self, step: str, fingerprint: str, shard: Shard) -> Path:
         """Return the marker that says that `step` is done for `shard`, or its path to be.
@@ -254,8 +258,8 @@ def _write(
     sources.write(layout, first)
     search.strays += sorted(by_hand.keys() - named.keys())
     here = {video: said for video, said in by_hand.items() if video in named}
-    labels = kept.collect(config, layout, search, hashes, named)
-    index = Index(layout, dict(named), config, search, corrected.notes(here), labels)
+    index = Index(layout, dict(named), config, search, corrected.notes(here))
+    index.labels = kept.collect(config, search, hashes, index.sources, layout, index.digest)
     corrected.write(layout, here, index.notes)
     if not _whole(layout.index(index.digest), index.digest):
         write_json(layout.index(index.digest), index.sources)

@@ -40,6 +40,8 @@ class _Common:
         """Return the name of the run folder whose weights this run begins with, if it has one."""
         if self.settings.from_scratch:
             return None
+        if self.settings.base_run:  # its `final/`, which may not be there yet
+            return Path(self.settings.model_name).parent.name
         around = (RunFolder(path) for path in Path(self.settings.model_name).absolute().parents)
         return next((run.name for run in around if run.exists()), None)
 

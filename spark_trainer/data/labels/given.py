@@ -6,10 +6,10 @@ a table re-does one video. A step is told of the kinds that it reads alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
-from spark_trainer.config import Config, Labels
+from spark_trainer.config import Config
+from spark_trainer.config.labels import GIVEN, Labels
 from spark_trainer.config.section import ValueType
 from spark_trainer.data.files import digest
 
@@ -26,18 +26,22 @@ class Given:
     Attributes:
         known: kind -> hash of a video -> digest of what is said of it.
         keys: of the facts for `meta`, with their types.
+        name: what names this state; empty where nothing is given.
     """
 
     known: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     keys: Mapping[str, ValueType] = field(default_factory=dict)
+    name: str = ""
+
+    @classmethod
+    def of_all(cls, known: Mapping[str, Mapping[str, str]], keys: Mapping[str, ValueType]) -> Self:
+        """Name a state."""
+        if not any(known.values()):
+            return cls()
+        return cls(known, keys, digest({"known": known, "keys": keys})[:DIGITS])
 
     def __bool__(self) -> bool:
-        return any(self.known.values())
-
-    @cached_property
-    def name(self) -> str:
-        """Return what names this state; empty where nothing is given."""
-        return digest(self.spelled())[:DIGITS] if self else ""
+        return bool(self.name)
 
     def spelled(self) -> dict[str, Any]:
         """Return it as it is written."""
@@ -45,16 +49,8 @@ class Given:
 
     def of(self, video: str, kinds: Sequence[str]) -> str:
         """Return what a step that reads these kinds is told of a video; see `parsed`."""
-        said = ((kind, self.known.get(kind, {}).get(video)) for kind in kinds)
-        return ",".join(f"{kind}={named}" for kind, named in said if named)
-
-    def only(self, videos: Mapping[str, object]) -> "Given":
-        """Return the labels of these videos."""
-        known = {
-            kind: {video: named for video, named in found.items() if video in videos}
-            for kind, found in self.known.items()
-        }
-        return Given(known, self.keys)
+        known = ((kind, self.known[kind].get(video)) for kind in kinds if kind in self.known)
+        return ",".join([f"{kind}={named}" for kind, named in known if named])
 
 
 def parsed(told: str) -> dict[str, str]:
@@ -64,8 +60,10 @@ def parsed(told: str) -> dict[str, str]:
 
 def marked(known: Mapping[str, Mapping[str, str]], config: Config) -> dict[str, Any]:
     """Return what is known, and which videos models need not caption."""
-    captions = {} if config.caption.also_labelled else known.get("captions", {})
-    return {**known, CAPTIONED: dict.fromkeys(captions, YES)}
+    chosen = config.caption
+    if chosen.also_labelled or set(chosen.names) == {GIVEN}:
+        return dict(known)
+    return {**known, CAPTIONED: dict.fromkeys(known.get("captions", {}), YES)}
 
 
 def changed(before: str, now: str) -> str:

@@ -8,6 +8,8 @@ Nothing is read again while no file of labels has another size or time.
 """
 
 import contextlib
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -30,10 +32,11 @@ Digests = dict[str, str]  # hash of a video -> digest of what is said of it
 
 def collect(
     config: Config,
-    layout: Layout,
     search: Search,
     hashes: Mapping[str, str],
     sources: Mapping[str, list[str]],
+    layout: Layout,
+    index: str,
 ) -> Given:
     """Find the labels of a build's videos, and keep them where jobs read them.
 
@@ -41,10 +44,11 @@ def collect(
 
     Args:
         config: the validated configuration.
-        layout: paths below `output_dir`.
         search: the files that were found.
         hashes: path -> hash.
         sources: hash -> names.
+        layout: paths below `output_dir`.
+        index: what names the state of the video folders.
 
     Raises:
         ConfigError, Broken: labels are not there, or can't be read; see `Videos.gather`.
@@ -61,8 +65,8 @@ def collect(
         }
         for kind in kinds
     }
-    chosen = config.labels.model_dump(mode="json"), config.caption.also_labelled
-    key = digest([VERSION, chosen, seen, sources])
+    captions = config.caption.names, config.caption.also_labelled
+    key = digest([VERSION, config.labels.model_dump(mode="json"), captions, seen, index])
     with contextlib.suppress(FileNotFoundError, Broken, KeyError, TypeError):
         last = read_json(layout.labels_cache, dict)
         if last["key"] == key:
@@ -95,7 +99,7 @@ def _kept(
             keys |= facts.typed_questions(gathered.found)
         remarks += gathered.remarks(kind, sources)
         known[kind] = _write(layout, kind, gathered.found)
-    given = Given(marked(known, config), keys)
+    given = Given.of_all(marked(known, config), keys)
     if given and not _state(layout, given.name).is_file():
         write_json(_state(layout, given.name), given.spelled())
         _thin(layout.labels.glob("*.json"), STATES)
@@ -145,15 +149,12 @@ def load(layout: Layout, named: str) -> Given:
     if not named:
         return Given()
     path = _state(layout, named)
-    said = read_json(path, dict)
-    try:
-        given = Given(dict(said["known"]), dict(said["keys"]))
-    except (KeyError, TypeError, ValueError):
-        given = Given()
-    if given.name != named:
+    content = path.read_bytes()
+    if not hashlib.sha256(content.removesuffix(b"\n")).hexdigest().startswith(named):
         path.unlink(missing_ok=True)
         raise Broken(path, "not the labels that its name stands for")
-    return given
+    said = json.loads(content)
+    return Given(said["known"], said["keys"], named)
 
 
 def unused(layout: Layout, given: Sequence[Given]) -> set[Path]:
