@@ -2,11 +2,13 @@
 
     s = computed FLOPs / rate of matrix products + bytes of all other kernels / rate of memory
 
-Bytes are counted in two ways, and a GPU is somewhere between:
+Bytes are counted in three ways:
 
-    eager   each kernel reads its inputs and writes its outputs, as without a compiler
-    fused   what comes from one such kernel and goes into others is never written, unless a product
-            or the backward pass wants it: no compiler does better, and none across layers
+    eager     each kernel reads its inputs and writes its outputs, as without a compiler
+    compiled  the repeated layers' kernels are those that torch's compiler fuses for a GPU, forward
+              and backward (`gpu_compiled.py`), all others as before
+    fused     what comes from one such kernel and goes into others is never written, unless a
+              product or the backward pass wants it: no compiler does better, and none across layers
 
 Not in it: the optimizer, the time of launches, which a GPU hides behind kernels that take longer,
 and waiting for data.
@@ -20,6 +22,7 @@ from typing import Any
 from unittest import mock
 from weakref import WeakKeyDictionary
 
+import gpu_compiled
 import gpu_training
 import torch
 from pydantic import ValidationError
@@ -29,6 +32,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from spark_trainer.config import Run
+from spark_trainer.families.kinds import loading
+from spark_trainer.families.kinds.attention import use_varlen
+from spark_trainer.families.kinds.chat import ChatModel
 from spark_trainer.train import flops
 from spark_trainer.train.topology import Topology
 
@@ -43,6 +49,7 @@ ESTIMATED = (
     "svd, temporal layers",
     "wan-animate-14b, LoRA",
 )
+WAYS = ("eager", "compiled", "fused")  # in which bytes are counted
 NOTHING_DONE = {"detach", "alias", "lift_fresh", "_unsafe_view", "_reshape_alias"}
 EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 CHOOSING = {"embedding", "index", "index_select", "gather"}  # read no more than they give
@@ -80,9 +87,11 @@ class Stored:
 class Traffic(TorchDispatchMode):
     """Counts kernels, the FLOPs of matrix products, and the bytes of all other kernels."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: gpu_compiled.Calls | None = None) -> None:
         super().__init__()
         self.kernels = self.eager_bytes = self.computed = 0
+        self.layer_bytes = 0  # of layers on their way forward, without a compiler
+        self._calls = calls
         self._unfused_bytes = 0  # of kernels that stay alone
         self._stored: list[Stored] = []
         self._of: WeakKeyDictionary[Any, Stored] = WeakKeyDictionary()
@@ -108,6 +117,7 @@ class Traffic(TorchDispatchMode):
             moved = _size(read) + _size(given_back)
             self.eager_bytes += moved
             self._unfused_bytes += 0 if fused else moved
+            self.layer_bytes += moved if self._calls and self._calls.inside else 0
         self._follow(given, given_back, fused)
         return made
 
@@ -152,42 +162,67 @@ def rows(names: Iterable[str]) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory(prefix="spark-estimate-") as folder:
             settings = gpu_training.settings(name, Path(folder), False, CLIPS)
             for recomputed in RECOMPUTED:
-                change = {"gradient_checkpointing": recomputed, "compile": False}
-                try:
-                    run = Run(**settings | change)
-                except ValidationError:  # of a version that knows all or nothing
-                    continue
-                yield {"part": name, "recomputed": recomputed} | row(run)
+                run = _run(settings | {"gradient_checkpointing": recomputed})
+                if run:
+                    yield {"part": name, "recomputed": recomputed} | row(run)
 
 
-def row(run: Run) -> dict[str, float]:
+def _run(settings: dict[str, Any]) -> Run | None:
+    """Return a run that compiles layers if it may; None where its settings are refused."""
+    for compiled in ("layers", False):
+        try:
+            return Run(**settings | {"compile": compiled})
+        except ValidationError:
+            continue
+    return None
+
+
+def row(run: Run) -> dict[str, float | None]:
     """Return what an update of a run takes; the plan of its memory is the trainer's own."""
     from spark_trainer.train import memory_pass
     from spark_trainer.train.memory_plan import Planner
 
-    plain, traffic, needed = memory_pass.there_and_back, Traffic(), flops.Counter()
+    plain, calls, needed = memory_pass.there_and_back, gpu_compiled.Calls(), flops.Counter()
+    traffic = Traffic(calls)
+    compiled_bytes: int | None = None
 
-    def counted(*given: Any) -> None:
+    def counted(method: Any, *given: Any) -> None:
+        nonlocal compiled_bytes
+        if isinstance(method.family, ChatModel):  # the plan knows no GPU
+            use_varlen(method.loaded.model, method.family.tells_lengths, loading.dtype(run))
+        layers = method.family.layers_to_compile(method.loaded) if run.compile else []
+        calls.watch(layers)
         with traffic, needed:
-            plain(*given)
+            plain(method, *given)
+        if layers:
+            with torch.autocast("cpu", loading.dtype(run)):
+                apart = traffic.eager_bytes - traffic.layer_bytes - calls.backward(Traffic)
+                compiled_bytes = apart + calls.compiled()
 
     manifest = Path(run.manifest_path or "")
     planner = Planner(Topology(1, 1, "cuda"), memory_pass.Data(manifest, manifest.parent))
     with mock.patch.object(memory_pass, "there_and_back", counted):
         plan = planner.plan(run)
+    ways = {
+        "eager": traffic.eager_bytes,
+        "compiled": compiled_bytes,
+        "fused": traffic.fused_bytes,
+    }
     products_s = traffic.computed / PRODUCTS_PER_S
-    eager_s = products_s + traffic.eager_bytes / BYTES_PER_S
-    fused_s = products_s + traffic.fused_bytes / BYTES_PER_S
+    seconds = {
+        way: None if moved is None else products_s + moved / BYTES_PER_S
+        for way, moved in ways.items()
+    }
     return {
         "needed_tflop": needed.total / 1e12,
         "computed_tflop": traffic.computed / 1e12,
         "kernels": traffic.kernels,
-        "eager_gb": traffic.eager_bytes / 1e9,
-        "fused_gb": traffic.fused_bytes / 1e9,
-        "eager_s": eager_s,
-        "fused_s": fused_s,
-        "eager_mfu": needed.total / eager_s / PEAK_PER_S,
-        "fused_mfu": needed.total / fused_s / PEAK_PER_S,
+        **{f"{way}_gb": None if moved is None else moved / 1e9 for way, moved in ways.items()},
+        **{f"{way}_s": took for way, took in seconds.items()},
+        **{
+            f"{way}_mfu": None if took is None else needed.total / took / PEAK_PER_S
+            for way, took in seconds.items()
+        },
         "planned_gib": plan.peak / 2**30,
     }
 
@@ -195,17 +230,23 @@ def row(run: Run) -> dict[str, float]:
 def table(found: Iterable[dict[str, Any]]) -> str:
     """Return a line for each row, and what the figures rest on."""
     title = f"{'estimated, not measured; recomputed':<38}"
-    heads = ("TFLOP needed", "computed", "kernels", "GB, fused", "s, fused", "MFU, fused", "GiB")
-    lines = [title + "".join(f"{head:>14}" for head in heads)]
+    heads = ("TFLOP needed", "computed", "kernels", "GiB")
+    ways = ("GB", "s", "MFU")
+    lines = [f"{title}" + "".join(f"{head:>14}" for head in heads)]
+    lines[0] += "".join(f"{head + ' ' + '/'.join(WAYS):>28}" for head in ways)
     for one in found:
-        cells = (
-            *(f"{one[key]:.0f}" for key in ("needed_tflop", "computed_tflop", "kernels")),
-            f"{one['eager_gb']:.0f}, {one['fused_gb']:.0f}",
-            f"{one['eager_s']:.2f}, {one['fused_s']:.2f}",
-            f"{one['eager_mfu']:.1%}, {one['fused_mfu']:.1%}",
-            f"{one['planned_gib']:.1f}",
-        )
+        cells = [f"{one[key]:.0f}" for key in ("needed_tflop", "computed_tflop", "kernels")]
+        cells.append(f"{one['planned_gib']:.1f}")
+        wide = [
+            " / ".join(_cell(one[f"{way}_{unit}"], form) for way in WAYS)
+            for unit, form in (("gb", "{:.0f}"), ("s", "{:.2f}"), ("mfu", "{:.0%}"))
+        ]
         label = f"{one['part']}; {one['recomputed']}"
-        lines.append(f"{label:<38}" + "".join(f"{cell:>14}" for cell in cells))
+        line = f"{label:<38}" + "".join(f"{cell:>14}" for cell in cells)
+        lines.append(line + "".join(f"{cell:>28}" for cell in wide))
     rates = f"{PRODUCTS_PER_S / 1e12:g} TFLOP/s of matrix products, {BYTES_PER_S / 1e12:g} TB/s"
     return "\n".join([*lines, f"at {rates}; MFU of {PEAK_PER_S / 1e12:g} TFLOP/s"])
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)

@@ -136,10 +136,15 @@ class Whisper(Speech):
     def logits(
         self, loaded: Loaded, model: Any, batch: Batch
     ) -> "tuple[torch.Tensor, torch.Tensor]":
-        """See `Speech`; upstream's own shift of the labels can't begin with the text before."""
+        """See `Speech`; upstream's own shift of the labels can't begin with the text before.
+
+        Places are the same in all rows. Upstream looks each one up for every row, and on a CPU sums
+        their gradients in the order in which threads come: two runs would differ.
+        """
         import torch
 
         inputs, labels = dict(batch.inputs), batch.tensors["labels"].flatten()
+        places_1L = torch.arange(batch.tensors["labels"].shape[1], device=labels.device)[None]
         if (states := inputs.pop(STATES, None)) is not None:
             inputs["encoder_outputs"] = (states,)
         # Their number is known, so that the host doesn't wait for a GPU to count them.
@@ -147,7 +152,9 @@ class Whisper(Speech):
         last = loaded.model.model.decoder.layer_norm
         last.scored_N = learnt_N
         try:
-            made: torch.Tensor = model(**inputs, use_cache=False).logits
+            made: torch.Tensor = model(
+                **inputs, decoder_position_ids=places_1L, use_cache=False
+            ).logits
         finally:
             last.scored_N = None
         return made, labels[None, learnt_N]

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from spark_trainer.data.files import canonical_json, naming, write_json, write_text
 from spark_trainer.families.kinds.generated import Animation, Generated, page, sheet
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.system import log
+from spark_trainer.train.events import Events
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,8 +27,6 @@ class Tracker:
     def __init__(
         self, folder: RunFolder, resumed_step: int, wandb_project: str | None = None
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self._folder = folder
         self._path = folder.metrics
         if self._path.exists():
@@ -36,8 +34,7 @@ class Tracker:
             kept = [line for line in lines if _step(line) <= resumed_step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        with naming(folder.events):
-            self._events = SummaryWriter(str(folder.events), purge_step=resumed_step + 1)
+        self._events = Events(folder.events, resumed_step)
         self._wandb = _wandb(folder, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -45,9 +42,7 @@ class Tracker:
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with naming(self._path):
             self._metrics.write(canonical_json({"step": step, **known}) + "\n")
-        with naming(self._folder.events):
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
+        self._events.numbers(step, values)
         if self._wandb:
             self._wandb.log(known, step=step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -101,32 +96,20 @@ class Tracker:
         image.save(buffer, "PNG")
         with naming(path):
             path.write_bytes(buffer.getvalue())
-        with naming(self._folder.events):
-            self._events.add_image("samples", np.asarray(image), step, dataformats="HWC")
+        self._events.picture(step, "samples", buffer.getvalue(), image.size)
 
     def _animation(self, tag: str, step: int, moving: Animation) -> None:
         """Record a GIF in TensorBoard, which is how it shows videos."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        buffer, (width, height) = io.BytesIO(), moving.images[0].size
-        first, *others = moving.images
+        buffer, (first, *others) = io.BytesIO(), moving.images
         pause_ms = round(1000 / moving.fps)
         first.save(buffer, "GIF", save_all=True, append_images=others, duration=pause_ms, loop=0)
-        image = Summary.Image(
-            height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue()
-        )
-        value = Summary.Value(tag=tag, image=image)
-        with naming(self._folder.events):
-            self._events._get_file_writer().add_summary(  # type: ignore[no-untyped-call]
-                Summary(value=[value]), step
-            )
+        self._events.picture(step, tag, buffer.getvalue(), first.size)
 
     def close(self) -> None:
         """Flush everything."""
         with naming(self._path):
             self._metrics.close()
-        with naming(self._folder.events):
-            self._events.close()
+        self._events.close()
         if self._wandb:
             self._wandb.finish()
 

@@ -449,6 +449,7 @@ NOBODY = {
     "uv venv && uv pip install --torch-backend cpu -e '.[demo]'": "needs PyTorch's index",
     "uv run --no-sync snakemake --cores all": "the demo, after the line above it",
     "pip install .": "needs the package index",
+    "uv pip install 'spark-trainer[datasets]'": "needs the package index",
     "uv pip install wandb": "needs the package index",
     "uv pip install 'vllm>=0.32'": "needs the package index",
 }

@@ -130,6 +130,18 @@ def test_gradients_are_where_the_run_wants_them(family: Whisper, loaded: Loaded)
     assert still == {"model.encoder.embed_positions.weight"}
 
 
+def test_places_are_looked_up_once_for_all_rows(family: Whisper, loaded: Loaded) -> None:
+    """For each row, two threads would sum a place's gradient in another order each time."""
+    batch, places = batch_of(family, loaded, 0, 1, 2), list[list[list[int]]]()
+
+    def note(_: Any, __: Any, given: dict[str, torch.Tensor]) -> None:
+        places.append(given["position_ids"].tolist())
+
+    loaded.model.model.decoder.embed_positions.register_forward_pre_hook(note, with_kwargs=True)
+    family.loss(loaded, loaded.model, batch)
+    assert places == [[[*range(batch.tensors["labels"].shape[1])]]]
+
+
 def test_weights_that_can_not_be_read_name_the_setting(family: Whisper, tmp_path: Path) -> None:
     (tmp_path / "tiny.pt").write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"^train\.model_name: .*tiny\.pt: no PyTorch checkpoint"):

@@ -122,7 +122,7 @@ def rewards(tmp_path: Path) -> Callable[..., tuple[float, float]]:
 def test_squares_are_called_by_their_colour(rewards: Any, colours: Path, tmp_path: Path) -> None:
     clips = squares.write(tmp_path / "clips", NEW, first=TOLD)
     first, last = rewards(colours, clips, "{colour}", "exact")
-    assert last > first + 0.1
+    assert last > max(first + 0.1, 0.85)
 
 
 def test_chance_rewards_teach_nothing(rewards: Any, colours: Path, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
-def _attend_as_on_gpu(start: Setup) -> None:
+def attend_as_on_gpu(start: Setup) -> None:
     """Let what packs attend by torch's kernel for a GPU, computed here by matrix products."""
     family = start.method.family
     if isinstance(family, ChatModel):
@@ -277,7 +277,7 @@ def run(store: Store, cell: Cell) -> None:
     """
     start = store.prepare(cell)
     if cell.strategy != "ddp":
-        _attend_as_on_gpu(start)
+        attend_as_on_gpu(start)
     model, told = start.loaded.model, start.folder.path / "metrics.jsonl"
     with watched(model) as watch:
         Trainer.build(start).train()

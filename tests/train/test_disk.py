@@ -4,16 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 
-from spark_trainer.errors import MachineError, of_machine, told
+from spark_trainer.errors import MACHINE_STATUS, MachineError, of_machine, told
 from spark_trainer.runs.spec import RunSpec
+from spark_trainer.system import gpu
 from spark_trainer.train import encode
 from tests.mounted import small
 
 from .conftest import metrics, train, write_run
 from .test_diffusion import Make, folders, manifest
 from .test_diffusion import make as make_film
+from .test_stop import start
 
 __all__ = ["folders", "make_film", "manifest"]  # fixtures
 
@@ -62,6 +65,24 @@ def test_each_call_has_more_room_and_the_last_leaves_what_a_calm_one_does(
     print("\n".join(said))
     assert any("step_00000002: the checkpoint can't be written: " in text for text in said)
     assert any("/final: the weights can't be written: " in text for text in said)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(gpu.visible()), reason="this machine has a GPU")
+def test_a_disk_that_takes_no_events_ends_the_command_without_a_trace(
+    make: Any, tmp_path: Path
+) -> None:
+    made = make("full")
+    events = made.folder.events
+    events.parent.mkdir(parents=True)
+    with small(events) as disk:
+        disk.fill(PAGE)
+        (events / "of others").write_bytes(bytes(PAGE))
+        process = start(made, tmp_path / "state")
+        _, said = process.communicate()
+    assert process.returncode == MACHINE_STATUS
+    assert f"No space left on device: {events}/events" in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
 
 
 def test_a_full_disk_rejects_no_clip(make_film: Make, tmp_path: Path) -> None:

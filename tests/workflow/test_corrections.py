@@ -110,8 +110,8 @@ def test_an_edit_in_the_page_is_one_videos_select(captioned: Workspace, tmp_path
     assert meta(workspace, "dog")["caption"] == "a dog in the snow"
     assert workspace.build() == {}
 
-    lineage = workspace.call("lineage", "clips/dog.mp4").stdout
-    assert f"corrected     caption by Bob on {today}" in lineage
+    lineage = " ".join(workspace.call("lineage", "clips/dog.mp4").stdout.split())
+    assert f"corrected caption by Bob on {today}" in lineage
     deep = workspace.call("validate", "--deep", "--json")
     assert '"kind"' not in deep.stdout
     assert "nothing to remove" in workspace.call("gc", "--dry-run").stdout
@@ -146,8 +146,9 @@ def test_a_damaged_correction_is_found(built: Workspace) -> None:
     damaged, stray = folder / f"{built.place('dog')[3:]}.json", folder / f"{'0' * 64}.json"
     damaged.write_text("{")
     stray.write_text(json.dumps({"video": "0" * 64}))
-    found = built.call("validate", "--deep", "--json").stdout.splitlines()
-    kinds = {one["path"]: one["kind"] for one in map(json.loads, found) if "kind" in one}
+    lines = built.call("validate", "--deep", "--json").stdout.splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    kinds = {one["path"]: one["kind"] for one in found}
     assert kinds == {f"out/corrections/{path.name}": "damaged" for path in (damaged, stray)}
     outcome = built.snakemake("manifest")
     assert outcome.status != 0
@@ -198,5 +199,5 @@ def test_a_run_trains_on_what_was_corrected(built: Workspace, tmp_path: Path) ->
     workspace.build("train")
     runs = sorted((workspace.folder / "runs").glob("slow-*"))
     assert len(runs) == 2
-    told = [workspace.call("lineage", run.name).stdout for run in runs]
-    assert sorted("corrected     1 caption by Ada" in one for one in told) == [False, True]
+    told = [" ".join(workspace.call("lineage", run.name).stdout.split()) for run in runs]
+    assert sorted("corrected 1 caption by Ada" in one for one in told) == [False, True]

@@ -10,13 +10,30 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from torch.distributed.fsdp._fully_shard._fsdp_collectives import foreach_reduce
 
+from spark_trainer.data.files import read_json
+from spark_trainer.train import processes
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.strategies.base import STORE_VARIABLE
 from spark_trainer.train.topology import Topology
-from tests.train.conftest import fresh
+from tests.train.conftest import fresh, metrics, write_run
 from tests.train.matrix import Cell, Store
+from tests.train.strategies.test_strategies import (
+    ABSOLUTE,
+    Make,
+    alone,
+    close,
+    films,
+    of,
+    strategy,
+    weights,
+)
+
+__all__ = ["films", "of", "strategy"]  # fixtures
 
 NUM_PASSES = 3
+# All of torch's compiler but the making of code; `inductor`, by which it passes too, takes a minute
+# and more to compile C++.
+BACKEND = "aot_eager_decomp_partition"
 GROUP = "torch.distributed.fsdp._fully_shard._fsdp_param_group"
 
 
@@ -73,3 +90,21 @@ def test_weights_are_gathered_around_a_compiled_layer(store: Store, graphs: Comp
     assert 0 < graphs.frame_count <= 3
     assert len(compiled) == len(plain) > 0
     assert all(map(torch.equal, compiled, plain))
+
+
+@pytest.mark.long
+def test_two_that_compile_equal_one_that_does_not(of: Make, strategy: Any) -> None:
+    """Stopped in between; rows are of several lengths."""
+    adapters = {"finetune": "lora", "lora": {"rank": 2}, "gradient_checkpointing": True}
+    one = alone(of("one", "qwen2_vl", **adapters))
+    two = of("two", "qwen2_vl", compile="layers", **adapters, **strategy("fsdp"))
+    folder = write_run(two, processes=2)
+    program = ["-m", "tests.train.compiled", str(folder), BACKEND]
+    assert processes.start(program, two.settings, Topology(1, 2, "cpu"), 2, None).status == 0
+    close(metrics(one.folder.path), metrics(folder))
+    ours, exact = weights(two), weights(one)
+    assert ours.keys() == exact.keys()
+    assert max((ours[key] - exact[key]).abs().max().item() for key in exact) < ABSOLUTE
+    for rank in range(2):
+        for count in read_json(folder / f"graphs_{rank}.json"):
+            assert 0 < count <= 3 * 2  # layers that see, and layers that write
