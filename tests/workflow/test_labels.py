@@ -108,8 +108,9 @@ def test_a_model_fills_up_what_is_not_given(fresh: Workspace) -> None:
     assert not any(holds(workspace, "manifest")["steps"].values())
     assert plan(workspace, "manifest")["jobs"] == {}
     place = workspace.place("dog")
-    (workspace.output / place / "caption/sidecar.json").unlink()
-    workspace.build(f"out/{place}/caption.json")
+    for name in ("caption/sidecar.json", "caption.json"):
+        (workspace.output / place / name).unlink()
+    assert workspace.build(f"out/{place}/caption.json") == {"caption": 1, "select": 1}
     assert meta(workspace, "dog")["caption"] == "A white dog."
     found = workspace.call("validate", "--deep")
     assert found.returncode == 0, found.stdout + found.stderr
