@@ -123,7 +123,7 @@ def _bucketed(
 
     found = []
     for window in np.array_split(updates, math.ceil(len(updates) / BUCKETS)):
-        known = lengths[window.ravel()]
+        known = lengths[window.ravel()].astype(np.int64)  # above which shapes stand
         blurred = known + draw.random(known.shape) * BLUR * (known % SHAPE)
         alike = _sorted(window.ravel(), blurred).reshape(window.shape)
         found.append(draw.permutation(alike).ravel())

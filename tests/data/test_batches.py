@@ -112,7 +112,7 @@ def test_buckets_hold_the_same_samples_closer_together(total: int, size: int) ->
 
 def test_an_update_does_not_hold_one_answer_only() -> None:
     """Answers of two words, a letter longer or shorter, are no reason to part samples."""
-    lengths = np.array([808, 810] * 64)
+    lengths = np.array([808, 810] * 64, np.int32)
     longer = [
         np.mean(lengths[np.array(update) % 128] == 810)
         for update in islice(batches(lengths, 16, 3, True), 80)
