@@ -24,7 +24,7 @@ from spark_trainer.steps.base import word
 from spark_trainer.steps.promises import settled, withdraw
 from spark_trainer.steps.record import Facts, Record, Status
 
-NAME, VERSION = "manifest", 6
+NAME, VERSION = "manifest", 5
 NO_KEYS: Mapping[str, ValueType] = MappingProxyType({})
 
 
@@ -132,10 +132,12 @@ def line(
         return {"id": video.hash, "step": HAND, "reason": correction.exclude.text, "meta": {}}
     corrected_facts = by_hand.facts(correction) if correction else {}
     said |= {key: meta.typed(key, fact, meta.KEYS[key]) for key, fact in corrected_facts.items()}
+    # What nobody said by hand is left out, so that manifests of stores without it stay as they were.
+    unsaid = {*meta.SOURCES, *(key for key in meta.BY_HAND if said.get(key) is None)}
     return {
         "id": video.hash,
         **{key: said.get(key) for key in manifest.PATHS},
-        "meta": {key: said.get(key) for key in meta.KEYS if key not in meta.SOURCES} | dict(told),
+        "meta": {key: said.get(key) for key in meta.KEYS if key not in unsaid} | dict(told),
     }
 
 
