@@ -443,6 +443,7 @@ ELSEWHERE |= {
 NOBODY = {
     "snakemake --sdm conda": "needs conda and its channels; the versions are compared in a test",
     "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
+    "uv sync --no-dev": "needs the package index",
     "uv sync --no-dev --extra demo": "needs the package index",
     "uv tool install '.[openai-whisper,slurm]'": "needs the package index",
     "uv tool install --torch-backend cpu .": "needs PyTorch's index",
