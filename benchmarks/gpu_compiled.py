@@ -134,7 +134,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.inside = False  # a layer, on its way forward
-        self._known = dict[str, Call]()
+        self.known = dict[str, Call]()
         self._forward, self._backward = Counter[str](), Counter[str]()
 
     def watch(self, layers: Iterable[torch.nn.Module]) -> None:
@@ -144,7 +144,7 @@ class Calls:
     def _watched(self, plain: Plain) -> Plain:
         def forward(layer: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
             call = Call(layer, plain, args, kwargs)
-            self._known.setdefault(call.kind, call)
+            self.known.setdefault(call.kind, call)
             self._forward[call.kind] += 1
             if torch._C._current_graph_task_id() == -1:  # else it is computed again
                 self._backward[call.kind] += 1
@@ -158,7 +158,7 @@ class Calls:
 
     def compiled(self) -> int:
         """Add up what compiled layers move."""
-        moved = {kind: call.compiled() for kind, call in self._known.items()}
+        moved = {kind: call.compiled() for kind, call in self.known.items()}
         return sum(
             self._forward[kind] * one.forward + self._backward[kind] * one.backward
             for kind, one in moved.items()
@@ -167,7 +167,7 @@ class Calls:
     def backward(self, watch: Callable[[], Any]) -> int:
         """Add up what the layers move on their way back without a compiler."""
         total = 0
-        for kind, call in self._known.items():
+        for kind, call in self.known.items():
             mode = watch()
             call.backward(mode)
             total += self._backward[kind] * mode.eager_bytes

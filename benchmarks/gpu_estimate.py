@@ -140,7 +140,7 @@ def _phase() -> int:
     """Tell a pass forward (0) from a backward one (1) and what that recomputes (2)."""
     if torch._C._current_graph_task_id() == -1:
         return 0
-    return 1 + torch.is_grad_enabled()
+    return 1 + flops.computed_again()
 
 
 def _fake(values: Any) -> list[FakeTensor]:
@@ -184,20 +184,14 @@ def row(run: Run) -> dict[str, float | None]:
 
     plain, calls, needed = memory_pass.there_and_back, gpu_compiled.Calls(), flops.Counter()
     traffic = Traffic(calls)
-    compiled_bytes: int | None = None
 
     def counted(method: Any, *given: Any) -> None:
-        nonlocal compiled_bytes
         if isinstance(method.family, ChatModel):  # the plan knows no GPU
             use_varlen(method.loaded.model, method.family.tells_lengths, loading.dtype(run))
-        layers = method.family.layers_to_compile(method.loaded) if run.compile else []
-        calls.watch(layers)
+        if run.compile:
+            calls.watch(method.family.layers_to_compile(method.loaded))
         with traffic, needed:
             plain(method, *given)
-        if layers:
-            with torch.autocast("cpu", loading.dtype(run)):
-                apart = traffic.eager_bytes - traffic.layer_bytes - calls.backward(Traffic)
-                compiled_bytes = apart + calls.compiled()
 
     manifest = Path(run.manifest_path or "")
     planner = Planner(Topology(1, 1, "cuda"), memory_pass.Data(manifest, manifest.parent))
@@ -205,7 +199,7 @@ def row(run: Run) -> dict[str, float | None]:
         plan = planner.plan(run)
     ways = {
         "eager": traffic.eager_bytes,
-        "compiled": compiled_bytes,
+        "compiled": _compiled_bytes(traffic, calls, run),
         "fused": traffic.fused_bytes,
     }
     products_s = traffic.computed / PRODUCTS_PER_S
@@ -225,6 +219,15 @@ def row(run: Run) -> dict[str, float | None]:
         },
         "planned_gib": plan.peak / 2**30,
     }
+
+
+def _compiled_bytes(traffic: Traffic, calls: gpu_compiled.Calls, run: Run) -> int | None:
+    """Put what compiled layers move in the place of what they moved; None where there are none."""
+    if not calls.known:
+        return None
+    with torch.autocast("cpu", loading.dtype(run)):
+        layers = traffic.layer_bytes + calls.backward(Traffic)
+        return traffic.eager_bytes - layers + calls.compiled()
 
 
 def table(found: Iterable[dict[str, Any]]) -> str:

@@ -84,19 +84,22 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         formula = flop_registry.get(getattr(func, "_overloadpacket", func))
         if formula:
             number = formula(*args, **kwargs, out_val=out)
-            if _again():
+            if computed_again():
                 self.recomputed += number
             else:
                 self.total += number
         return out
 
 
-def _again() -> bool:
-    """Tell whether checkpointing computes something again.
+def computed_again() -> bool:
+    """Tell whether checkpointing computes something a second time.
 
-    Only then does a backward pass build what another one could go through.
+    Only then does a backward pass catch what another one could go through. Whether gradients are
+    on tells nothing: attention of any lengths is computed with none.
     """
-    return torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
+    if torch._C._current_graph_task_id() == -1:
+        return False
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 class Meter:

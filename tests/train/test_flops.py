@@ -66,15 +66,19 @@ def test_causal_attention_counts_in_full() -> None:
     assert counter.total == 2 * 4 * (2 * 16 * 16 * 8) * 2
 
 
-def test_varlen_attention_counts_segment_by_segment() -> None:
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_varlen_attention_counts_segment_by_segment(recomputed: bool) -> None:
     """Two products forward and five backward, of each query's heads with those that share a key."""
     query, key, value = (torch.randn(8, heads, 16, requires_grad=True) for heads in (4, 2, 2))
     ends, longest = torch.tensor([0, 3, 8], dtype=torch.int32), 5
+    given = query, key, value, ends, ends, longest, longest
+    attend: Any = partial(varlen_attn, enable_gqa=True)
     with flops.Counter() as counter:
-        seen = varlen_attn(query, key, value, *(ends, ends), *(longest, longest), enable_gqa=True)
+        seen = checkpoint(attend, *given, use_reentrant=False) if recomputed else attend(*given)
         seen.sum().backward()
     product = 2 * 4 * 16 * (3 * 3 + 5 * 5)
     assert counter.total == (2 + 5) * product
+    assert counter.recomputed == (2 * product if recomputed else 0)
 
 
 def test_each_shape_of_clip_is_counted_once() -> None:
