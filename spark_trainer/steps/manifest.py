@@ -132,7 +132,7 @@ def line(
         return {"id": video.hash, "step": HAND, "reason": correction.exclude.text, "meta": {}}
     corrected_facts = by_hand.facts(correction) if correction else {}
     said |= {key: meta.typed(key, fact, meta.KEYS[key]) for key, fact in corrected_facts.items()}
-    # What nobody said by hand is left out, so that manifests of stores without it stay as they were.
+    # What nobody said by hand is left out: manifests of earlier versions stay as they were.
     unsaid = {*meta.SOURCES, *(key for key in meta.BY_HAND if said.get(key) is None)}
     return {
         "id": video.hash,
