@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.attention.varlen  # registers its kernels
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -46,6 +47,41 @@ PEAK_TFLOPS = {
     "RTX 3090": 71.0,
 }
 PARTS = r"\b(MIG|Laptop)\b"  # of a card, or slower ones of its name
+
+
+def _varlen_forward(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    *others: Any,
+    **out: Any,
+) -> int:
+    """Return the FLOPs of torch's attention inside segments: two products of each pair."""
+    pairs = int((cu_seq_q.diff().long() * cu_seq_k.diff().long()).sum())
+    return 2 * pairs * query.shape[1] * (query.shape[2] + value.shape[2])
+
+
+def _varlen_backward(
+    grad_out: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    *others: Any,
+    **result: Any,
+) -> int:
+    """Return the FLOPs of its backward pass: five products, as the sums are computed again."""
+    return _varlen_forward(query, key, value, cu_seq_q, cu_seq_k) * 5 // 2
+
+
+# torch counts these itself, but 2.11 doesn't.
+flop_registry.setdefault(torch.ops.torch_attn._varlen_attn, _varlen_forward)
+flop_registry.setdefault(torch.ops.torch_attn._varlen_attn_backward, _varlen_backward)
 
 
 def peak_tflops(device: torch.device, given: float | None) -> float | None:

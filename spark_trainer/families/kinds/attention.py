@@ -9,6 +9,7 @@ mask of L × L: for 8 samples of 500 tokens that is an eighth of the work.
   the lengths of its frames or windows only if the name has "flash" in it.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from spark_trainer.system import log
 SEGMENTS = "segments"
 VARLEN = "flash_varlen"
 MAX_HEAD_DIM = 256  # of torch's kernel, which wants a multiple of 8
+# torch 2.11 takes fewer heads of keys than of queries without being told.
+_TOLD = "enable_gqa" in inspect.signature(varlen_attn).parameters
+FEWER_KEYS: dict[str, Any] = {"enable_gqa": True} if _TOLD else {}
 
 
 def segments(
@@ -96,7 +100,7 @@ def varlen(
         max_k=max_length_q,
         scale=options.get("scaling"),
         window_size=(-1, 0) if (module.is_causal if causal is None else causal) else (-1, -1),
-        enable_gqa=True,
+        **FEWER_KEYS,
     )
     assert isinstance(seen, torch.Tensor)  # with its sums only on demand
     return seen.reshape(query.shape[0], query.shape[2], *seen.shape[1:]), None

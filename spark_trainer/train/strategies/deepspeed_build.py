@@ -26,6 +26,9 @@ def limited() -> Iterator[None]:
     from torch.utils import cpp_extension
 
     module: Any = cpp_extension
+    if not hasattr(module, "FileLock"):  # torch 2.11 waits by other means, which know no end
+        yield
+        return
     plain = module.FileLock
     module.FileLock = partial(plain, timeout=LIMIT_SECONDS)
     try:
