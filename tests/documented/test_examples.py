@@ -251,7 +251,7 @@ def test_wan_animate_from_raw_video(tmp_path: Path) -> None:
 
 def test_whisper_from_videos_and_subtitles(tmp_path: Path) -> None:
     clone = Clone.of(tmp_path)
-    write_copies(clone, READING, "-vf", "scale=160:-2")
+    write_copies(clone, READING, vf="scale=160:-2")
     subtitles = clone.folder / "data/subtitles"
     subtitles.mkdir(parents=True)
     for video in (clone.folder / "videos").iterdir():
