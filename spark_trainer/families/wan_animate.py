@@ -246,13 +246,14 @@ def _given(
     num_frames, height, width = video_1CSHW.shape[2:]
     if not guidance_frames and "background" not in clip.conditions:
         return _nothing_given(pipe, num_frames, height, width)
+    device = pipe.vae.device  # where upstream makes what is not given, and moves nothing to
     background_1CSHW = mask_11SHW = None
     if replaces := "background" in clip.conditions:
-        background_1CSHW = _video(pipe, clip.conditions["background"], (width, height))
+        background_1CSHW = _video(pipe, clip.conditions["background"], (width, height)).to(device)
         masks = list(video.fitted(clip.conditions["mask"], (width, height)))
-        mask_11SHW = pipe.video_processor_for_mask.preprocess_video(masks, height, width)
+        mask_11SHW = pipe.video_processor_for_mask.preprocess_video(masks, height, width).to(device)
     made: torch.Tensor = pipe.prepare_prev_segment_cond_latents(
-        video_1CSHW[:, :, :guidance_frames] if guidance_frames else None,
+        video_1CSHW[:, :, :guidance_frames].to(device) if guidance_frames else None,
         background_video=background_1CSHW,
         mask_video=mask_11SHW,
         segment_frame_length=num_frames,
@@ -261,7 +262,7 @@ def _given(
         width=width,
         prev_segment_cond_frames=guidance_frames or 1,
         task="replace" if replaces else "animate",
-        device=pipe.vae.device,
+        device=device,
     )
     return made
 

@@ -231,6 +231,17 @@ def test_a_video_of_which_nothing_is_given_is_encoded_once(
     assert not FAMILY.encode(loaded, material(2), SIZE, 1)["given"].equal(first["given"])
 
 
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("guidance_frames", wan_animate.GUIDANCE_FRAMES)
+def test_a_clip_is_encoded_where_the_encoders_are(
+    loaded: Loaded, guidance_frames: int, replace: bool
+) -> None:
+    """Upstream's pipeline moves only some of what it is given."""
+    with tiny_pipelines.on_a_fake_gpu(loaded):
+        encoded = FAMILY.encode(loaded, material(1, replace=replace), SIZE, guidance_frames)
+    assert {value.device.type for value in encoded.values()} == {"cpu"}
+
+
 def test_chances(loaded: Loaded) -> None:
     batch = {"latents": torch.zeros(MANY, 1, 1, 1, 1), "reference": torch.zeros(MANY, 5, 1, 1, 1)}
     draws = FAMILY.draw(loaded, batch, seeded(*range(MANY)))

@@ -3,12 +3,18 @@
 The function is called like the family's file.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import diffusers
 import torch
 import transformers
+from diffusers.image_processor import VaeImageProcessor
+from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds.loading import Loaded
@@ -224,3 +230,32 @@ def _save(folder: Path, pipeline: Any) -> Path:
     """The folder holds what upstream's `from_pretrained` needs."""
     pipeline.save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def on_a_fake_gpu(loaded: Loaded) -> Iterator[None]:
+    """Let a pipeline stand on a GPU that isn't there: torch checks where its tensors are.
+
+    Nothing has content; what meets a tensor on another device raises RuntimeError, as on a GPU.
+    """
+    parts = loaded.processor.components.values()
+    networks = [part for part in parts if isinstance(part, torch.nn.Module)]
+    read = VaeImageProcessor.preprocess
+
+    def preprocess(*args: Any, **options: Any) -> torch.Tensor:
+        with unset_fake_temporarily():  # it asks for the least value of the pixels
+            return read(*args, **options)
+
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        mock.patch.object(VaeImageProcessor, "preprocess", preprocess),
+    ):
+        for module in (module for network in networks for module in network.modules()):
+            for held in (module._parameters, module._buffers):
+                held |= {name: _moved(value) for name, value in held.items() if value is not None}
+        yield
+
+
+def _moved(value: torch.Tensor) -> torch.Tensor:
+    there = torch.empty(value.shape, dtype=value.dtype, device="cuda")
+    return torch.nn.Parameter(there, False) if isinstance(value, torch.nn.Parameter) else there
