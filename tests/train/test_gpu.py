@@ -23,8 +23,9 @@ from .matrix import DIFFUSION, FAMILIES, WRITES, Cell, Store
 
 DEVICE = os.environ.get("SPARK_TRAINER_TEST_DEVICE", "cuda")
 # How far a loss may be from that of float32 on the CPU, of it. A CPU's bf16 was at most 2.5e-3 off;
-# a GPU rounds what goes into convolutions to TF32, which has as many bits as fp16, three more.
-APART = {"no": 1e-3, "fp16": 3e-3, "bf16": 1e-2}
+# a GPU rounds what goes into convolutions to TF32, which has as many bits as fp16, three more. Of
+# fp16 the first updates may be left out until the loss is scaled right: 7.3e-3 on an H200.
+APART = {"no": 1e-3, "fp16": 1e-2, "bf16": 1e-2}
 TUNES = ("full", "lora", "qlora")
 
 
