@@ -132,11 +132,17 @@ def test_what_fits_or_nobody_knows_is_told(
     assert values[0] == spec.name
 
 
-@pytest.mark.parametrize(("sharded", "margin"), [(False, 0.05), (True, 0.15)])
+@pytest.mark.parametrize(
+    ("settings", "margin"), [({}, 0.05), ({"fsdp": True}, 0.15), ({"compile": True}, 0.28)]
+)
 def test_nothing_is_refused_within_the_margin(
-    sharded: bool, margin: float, make: Any, manifest: Path, capsys: pytest.CaptureFixture[str]
+    settings: dict[str, bool],
+    margin: float,
+    make: Any,
+    manifest: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    spec = make(fsdp=sharded)
+    spec = make(**settings)
     run = write_run(spec)
     peak = planner(manifest).plan(spec.settings).peak
     assert memory_check.main([str(run), str(int(peak / (0.99 + margin)))]) == 0
