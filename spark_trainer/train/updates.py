@@ -76,13 +76,13 @@ class Updates:
         targets, tokens, stopping = self._totals(read, batches)
         total = self._backward(batches, targets)
         rate = float(self.schedule.get_last_lr()[0])  # before it moves on to the next update's
-        norm = self._move()
+        moved = self._move(step)
         needed = torch.tensor(self.meter.take(), device=self.accelerator.device)
         total, needed = self.accelerator.reduce(torch.stack([total, needed]))
         mean = float(total / targets)
         self._check(step, mean)
         took = time.perf_counter() - began
-        values = {"loss": mean, "learning_rate": rate, "grad_norm": norm}
+        values = {"loss": mean, "learning_rate": rate} | moved
         values |= self.method.metrics(update)
         self.progress.remembered = self.method.remembered()
         return values | self._speed(float(needed), float(tokens), waited, took), stopping
@@ -120,14 +120,21 @@ class Updates:
             self.strategy.backward(loss * self.accelerator.num_processes / targets, last)
         return loss.detach()
 
-    def _move(self) -> float:
-        """Update the weights, the schedule and the average; returns the norm of the gradients."""
+    def _move(self, step: int) -> dict[str, float]:
+        """Update the weights, the schedule and the average.
+
+        Returns:
+            The norm of the gradients, and `overflowed`: 1 where they went beyond fp16, as at the
+            start of most runs. Then nothing moves, and the loss is scaled by half from now on.
+        """
         norm, moved = self.strategy.step(self.weights)
-        if moved:
-            self.schedule.step()
-            if self.average:
-                self.average.step(self.weights)
-        return norm
+        if not moved:
+            log.logger.warning("update %d changed nothing: its gradients went beyond fp16", step)
+            return {"grad_norm": norm, "overflowed": 1.0}
+        self.schedule.step()
+        if self.average:
+            self.average.step(self.weights)
+        return {"grad_norm": norm}
 
     def _speed(self, needed: float, tokens: float, waited: float, took: float) -> dict[str, float]:
         values = {

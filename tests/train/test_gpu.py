@@ -23,9 +23,8 @@ from .matrix import DIFFUSION, FAMILIES, WRITES, Cell, Store
 
 DEVICE = os.environ.get("SPARK_TRAINER_TEST_DEVICE", "cuda")
 # How far a loss may be from that of float32 on the CPU, of it. A CPU's bf16 was at most 2.5e-3 off;
-# a GPU rounds what goes into convolutions to TF32, which has as many bits as fp16, three more. Of
-# fp16 the first updates may be left out until the loss is scaled right: 7.3e-3 on an H200.
-APART = {"no": 1e-3, "fp16": 1e-2, "bf16": 1e-2}
+# a GPU rounds what goes into convolutions to TF32, which has as many bits as fp16, three more.
+APART = {"no": 1e-3, "fp16": 3e-3, "bf16": 1e-2}
 TUNES = ("full", "lora", "qlora")
 
 
@@ -56,7 +55,11 @@ class Losses:
         fresh()
         lines = [json.loads(line) for line in start.folder.metrics.read_text().splitlines()]
         names = ("loss", "held_out_loss")
-        return [line[name] for line in lines for name in names if name in line]
+        found = [line[name] for line in lines for name in names if name in line]
+        assert len(found) == 4
+        # What comes after an update that fp16 had to leave out is learnt from one update less.
+        overflowed = [number for number, line in enumerate(lines) if "overflowed" in line]
+        return found[: overflowed[0] + 1] if overflowed else found
 
     def expected(self, cell: Cell) -> list[float]:
         """Of the same run on a CPU in float32."""
@@ -90,8 +93,7 @@ def test_losses_are_those_of_a_cpu(cell: Cell, device: str, losses: Losses) -> N
     precision = str(cell.settings["mixed_precision"])
     _skip_what_cannot_run(cell, device)
     expected, found = losses.expected(cell), losses.of(cell, device)
-    assert len(found) == 4
-    apart = max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
+    apart = max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=False))
     print(f"{cell} on {device}: {apart:.1e} of {expected}")
     assert apart <= APART[precision], (found, expected)
 

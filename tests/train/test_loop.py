@@ -192,6 +192,22 @@ def test_the_rate_of_a_line_is_the_one_that_its_update_was_made_with(
     assert moved == [False, True]
 
 
+def test_an_update_that_fp16_left_out_is_told(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU has no scaler of losses: the first step answers as one does that found no numbers."""
+    folder = write_run(make(schedule="linear"))
+    trainer = Trainer.build(setup.prepare(folder))
+    step, answers = trainer.updates.strategy.step, [(float("inf"), False)]
+    monkeypatch.setattr(
+        trainer.updates.strategy, "step", lambda learnt: answers.pop() if answers else step(learnt)
+    )
+    trainer.train()
+    first, second, *others = [line for line in metrics(folder) if "loss" in line]
+    assert (first["overflowed"], first["grad_norm"]) == (1, None)
+    assert second["learning_rate"] == first["learning_rate"] > others[0]["learning_rate"]
+    assert not any("overflowed" in line for line in (second, *others))
+    assert "update 1 changed nothing" in (folder / "train.log").read_text()
+
+
 def test_a_warm_up_that_never_ends_is_said(make: Any) -> None:
     folder = write_run(make(warmup_steps=50))
     lines = train(folder)
