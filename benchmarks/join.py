@@ -70,8 +70,10 @@ def join(folder: Path, count: int, bits: int, scattered: bool) -> Cost:
     writer = multiprocessing.Process(target=write, args=(folder, count, bits, scattered))
     writer.start()
     writer.join()
-    layout = Layout(folder)
-    command = [sys.executable, "-m", "spark_trainer", "join", "--index", str(layout.index("i"))]
+    layout, settings = Layout(folder), folder / "settings.json"
+    write_json(settings, {"settings": {"keys": {}}})  # none is said of the videos
+    command = [sys.executable, "-m", "spark_trainer", "join", "--settings", str(settings)]
+    command += ["--index", str(layout.index("i"))]
     command += ["--manifest", str(layout.manifest), "--rejected", str(layout.rejected)]
     command += [
         "--marker",
