@@ -270,9 +270,8 @@ def _given(
 @functools.lru_cache(maxsize=8)
 def _nothing_given(pipe: Any, num_frames: int, height: int, width: int) -> "torch.Tensor":
     """Return what `_given` does of zeros alone; they are encoded once for each size."""
-    made: torch.Tensor = pipe.prepare_prev_segment_cond_latents(
-        segment_frame_length=num_frames, height=height, width=width, device=pipe.vae.device
-    )
+    size = {"segment_frame_length": num_frames, "height": height, "width": width}
+    made: torch.Tensor = pipe.prepare_prev_segment_cond_latents(**size, device=pipe.vae.device)
     return made
 
 
