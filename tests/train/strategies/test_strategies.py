@@ -29,9 +29,11 @@ SMALL = {"batch_size": 1, "global_batch_size": 4, "max_steps": 3, "eval_steps": 
 SAME = {"step", "loss", "held_out_loss", "learning_rate", "grad_norm", "bleu"}
 RELATIVE = 2e-4  # of losses and norms: sums in another order
 ABSOLUTE = 5e-5  # of weights: an update is up to 1e-3, whatever the size of its gradient
-# Two of SVD's 637,616 weights, biases in front of a norm: their gradient is rounding alone, and
-# Adam makes an update of it all the same.
-OTHERWISE = {"svd": 2e-4}
+# Biases of SVD that the norm behind them takes out again, but for what differs inside its groups:
+# what is left of their gradient is rounding, and Adam makes an update of it all the same. Six of
+# them were up to 1.05e-4 apart, of all other weights none more than 2.3e-5.
+TAKEN_OUT = ("temporal_res_block.conv1.bias", "temporal_res_block.time_emb_proj.bias")
+UPDATE = 1e-3
 # Two samples make a row or two: of the third update one process has two rows, the other one.
 UNEVEN = {"qwen2_vl": {"batch_size": 2, "max_length": 128, "packing_length": 153}}
 
@@ -226,10 +228,11 @@ def check_all_learnt(name: str, variant: str, one: RunSpec, made: RunSpec) -> No
     close(metrics(one.folder.path), metrics(made.folder.path))
     ours, exact, [whole] = weights(made), weights(one), held(one)
     assert ours.keys() == exact.keys()
-    apart = max((ours[key] - exact[key]).abs().max().item() for key in exact)
-    shares = held(made)
+    each = {key: (ours[key] - exact[key]).abs().max().item() for key in exact}
+    shares, apart = held(made), max(each.values())
     print(variant, name, "weights apart", apart, "bytes", shares, "of", whole)  # for docs
-    assert apart < OTHERWISE.get(variant, ABSOLUTE)
+    assert apart < UPDATE
+    assert max(far for key, far in each.items() if not key.endswith(TAKEN_OUT)) < ABSOLUTE
     assert len(shares) == 2
     assert max(shares) < 0.55 * whole
     assert sum(shares) == pytest.approx(whole, rel=0.02)
