@@ -225,12 +225,12 @@ def _beat(path: Path, ours: Holder) -> None:
         time.sleep(BEAT_SECONDS)
         with contextlib.suppress(OSError), _opened(path) as descriptor:
             now = _read(descriptor)
-            if now != ours:
-                if now:
-                    _say(f"stopping: this process was taken for gone by {now}")
-                    os.kill(os.getpid(), signal.SIGTERM)
+            if now == ours:
+                os.utime(path)
+            elif now:  # otherwise another is writing it, or the user has freed it
+                _say(f"stopping: this process was taken for gone by {now}")
+                os.kill(os.getpid(), signal.SIGTERM)
                 return
-            os.utime(path)
 
 
 def _processes(call: str) -> list[int]:

@@ -145,6 +145,8 @@ def test_a_holder_gives_signs_of_life_and_stops_when_taken_for_gone(
         os.utime(path, (0, 0))
         time.sleep(1)
         assert path.stat().st_mtime > time.time() - 10
+        path.write_text("")  # as another leaves it for an instant while it writes
+        time.sleep(0.5)
         wrote(path)
         process.wait(timeout=20)
         assert process.stderr is not None
