@@ -8,7 +8,7 @@ what it holds, and there once.
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -138,18 +138,39 @@ def unnamed(layout: Layout, named: Iterable[str]) -> Iterator[Path]:
 
 def problems(layout: Layout) -> Iterator[tuple[Path, str]]:
     """Yield the files that are not as they were written, each with what is wrong."""
-    known = every(layout)
+    known, lines = every(layout), dict[str, int]()
     for path in sorted(layout.past("").parent.glob("*.json")):
         if path.stem not in known:
             yield path, "no list of the pieces of a manifest"
     for path in _pieces(layout):
         try:
-            _content(path)
+            lines[path.stem] = _content(path).count(b"\n")
         except Broken as error:
-            yield path, str(error)
+            yield path, str(error).removeprefix(f"{path}: ")
     for piece in sorted({piece for one in known.values() for piece in one.pieces}):
         if not layout.past_piece(piece).is_file():
             yield layout.past_piece(piece), "gone; a past manifest has it"
+    for one in known.values():
+        if lines.keys() >= {*one.pieces} and not _as_kept(layout, one, lines):
+            yield layout.past(one.sha256), "its pieces are not the manifest of its name"
+
+
+def _as_kept(layout: Layout, one: Past, lines: Mapping[str, int]) -> bool:
+    """Tell whether a manifest has its lines, and is what its SHA-256 says if none was forgotten.
+
+    Args:
+        layout: the store that keeps it.
+        one: the manifest.
+        lines: piece -> how many it has.
+    """
+    if sum(lines[piece] for piece in one.pieces) != one.videos:
+        return False
+    if one.forgotten:
+        return True
+    whole = hashlib.sha256()
+    for piece in one.pieces:
+        whole.update(_content(layout.past_piece(piece)))
+    return whole.hexdigest() == one.sha256
 
 
 def _cut(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

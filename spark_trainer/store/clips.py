@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spark_trainer.data import forgotten, hashing, jsonl
+from spark_trainer.data.encoded import SHARED
 from spark_trainer.data.files import Broken, file_digest, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
@@ -109,7 +110,7 @@ def _named(records: Iterable[Path]) -> set[str]:
             named = read_json(record, dict).get("files") or ()
         except (Broken, FileNotFoundError):
             continue
-        found |= {name for name in named if Path(name).parts[0] in ("texts", "clips")}
+        found |= {name for name in named if Path(name).parts[0] in SHARED}
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.data import corrected, past
+from spark_trainer.data.encoded import SHARED
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.labels.kept import unused
 from spark_trainer.data.layout import Layout, Video
@@ -158,9 +159,6 @@ def _untaken(reach: Reach, folder: Path, taken: set[str]) -> Iterator[Path]:
     for kept in sorted(folder.rglob("*.safetensors")):
         if kept not in named and (kept.parent.name in here or kept.parents[1].name in SHARED):
             yield kept
-
-
-SHARED = ("texts", "clips")  # of the folders of an encoder, those that are no video's own
 
 
 def _files(record: Path) -> Sequence[str]:

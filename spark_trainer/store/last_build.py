@@ -31,12 +31,19 @@ class LastBuild:
         steps: those that the manifest read, if it is known.
         notes: hash -> what was corrected of the video by hand.
         labels: what the user's files said of videos.
+        fingerprint: of the manifest; empty where a build that began since has not ended.
     """
 
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     steps: Sequence[str] = ()
     notes: Mapping[str, Notes] = field(default_factory=dict)
     labels: Given = field(default_factory=Given)
+    fingerprint: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether all that it made is there, its manifest as well."""
+        return bool(self.fingerprint)
 
     @classmethod
     def find(cls, graph: VideoGraph) -> Self:
@@ -57,8 +64,9 @@ class LastBuild:
                 with contextlib.suppress(*UNREADABLE):
                     said = read_json(settings, dict)["settings"]
                     notes = corrected.load(layout, by_hand)
-                    labels = kept.load(layout, given)
-                    return cls(read_json(index, dict), said["steps"], notes, labels)
+                    labels = kept.look_up(layout, given)
+                    found = read_json(index, dict)
+                    return cls(found, said["steps"], notes, labels, fingerprint)
         with contextlib.suppress(*UNREADABLE):
             return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
         return cls()
