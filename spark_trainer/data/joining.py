@@ -69,7 +69,7 @@ def joined(entry: manifest.Entry, names: list[str]) -> manifest.Entry:
         entry: what its records say; see `steps.manifest.line`.
         names: of the files with its content.
     """
-    meta = named_sources(names) | entry["meta"]
+    meta: dict[str, Any] = named_sources(names) | entry["meta"]
     if "reason" in entry:
         return {key: entry[key] for key in ("id", "reason", "step")} | meta
     return entry | {"meta": meta}

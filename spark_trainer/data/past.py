@@ -5,6 +5,7 @@ their pieces in common, wherever these lines stand. A piece is compressed, named
 what it holds, and there once.
 """
 
+import contextlib
 import gzip
 import hashlib
 import zlib
@@ -98,6 +99,18 @@ def every(layout: Layout) -> dict[str, Past]:
     return found
 
 
+def digests(layout: Layout) -> set[str]:
+    """Return the SHA-256 of each past manifest, without the lines that were forgotten.
+
+    One of which a piece is gone or damaged is left out.
+    """
+    found = set()
+    for one in every(layout).values():
+        with contextlib.suppress(Broken):
+            found.add(_joined(layout, one) if one.forgotten else one.sha256)
+    return found
+
+
 def forget(layout: Layout, video: str) -> None:
     """Remove a video's lines from all that is kept; a call that was cut short can be repeated."""
     others: dict[str, tuple[str, int]] = {}  # piece -> what stands for it, and the lines it lacks
@@ -167,10 +180,15 @@ def _as_kept(layout: Layout, one: Past, lines: Mapping[str, int]) -> bool:
         return False
     if one.forgotten:
         return True
+    return _joined(layout, one) == one.sha256
+
+
+def _joined(layout: Layout, one: Past) -> str:
+    """Return the SHA-256 of what the pieces of a manifest hold together."""
     whole = hashlib.sha256()
     for piece in one.pieces:
         whole.update(_content(layout.past_piece(piece)))
-    return whole.hexdigest() == one.sha256
+    return whole.hexdigest()
 
 
 def _cut(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

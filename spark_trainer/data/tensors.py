@@ -49,7 +49,7 @@ def seal(tensors: "Mapping[str, torch.Tensor]") -> dict[str, str]:
     import torch
 
     held = (
-        (name, tensor.shape, [memoryview(tensor.cpu().reshape(-1).view(torch.uint8).numpy())])
+        (name, tensor.shape, [tensor.cpu().reshape(-1).view(torch.uint8).numpy().data])
         for name, tensor in tensors.items()
     )
     return {SEAL: _digest(held)}

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from spark_trainer import families
+from spark_trainer import families, steps
 from spark_trainer.config import Config, ConfigError, Run, chain
 from spark_trainer.config.rewards import FUNCTION
 from spark_trainer.data import encoded, models
@@ -48,6 +48,7 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
                 spec,
                 data_root=index.layout.root,
                 index=index.layout.index(index.digest),
+                made_by={step: fingerprints[step] for step in steps.enabled(config)},
                 step_fingerprints={
                     step: fingerprints[step]
                     for step in (encoded.HEARD if run.kind == "speech" else encoded.READ)

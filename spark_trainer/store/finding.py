@@ -1,4 +1,4 @@
-"""What is found wrong with a store, or only remarked; and what a file is that nothing accounts for."""
+"""What is wrong with a store, or only remarked; and what a file is that nothing accounts for."""
 
 import os
 from collections.abc import Iterator
@@ -44,7 +44,6 @@ def is_leftover(path: Path) -> bool:
     """Tell whether something was being written by a process that has ended, or may have."""
     named = path.name.startswith(".") and path.name.endswith(".tmp")
     return named and holder.parse(path.name) is not None
-
 
 
 def unknown(path: Path, why: str = "not written by SparkTrainer") -> Finding:

@@ -33,8 +33,8 @@ def unreached(reach: Reach, logs_older_than_days: float) -> Iterator[Found]:
         reach: what does.
         logs_older_than_days: the age from which a command's logs are listed.
     """
+    yield from _state(reach)  # markers go before what they speak of
     yield from _videos(reach)
-    yield from _state(reach)
     named = past.unnamed(reach.layout, reach.manifests)
     yield from (("past manifests", path) for path in named)
     yield from _encoded(reach)
@@ -88,6 +88,10 @@ def _promised(layout: Layout, video: Video, name: str, record: Path) -> set[Path
 def _state(reach: Reach) -> Iterator[Found]:
     """Yield what the workflow noted of states that no configuration has."""
     layout, kind = reach.layout, "notes of earlier states"
+    # First, as Snakemake makes nothing anew that goes missing behind a manifest's marker.
+    joined = {graph.manifest_marker for graph in reach.graphs}
+    for path in sorted({*layout.marker_folder("join").glob("*.json")} - joined):
+        yield kind, path
     markers = set(layout.marker_folder("").rglob("b*.jsonl"))
     old = {path for path in markers if not _current(reach, path)}
     for path in sorted(old):

@@ -37,49 +37,39 @@ class Lines:
     index: Index
 
     @cached_property
-    def _reported(self) -> list[str]:
-        return list(steps.reported(self.config))
-
-    @cached_property
     def _fingerprints(self) -> dict[str, str]:
         return manifest.fingerprints(self.config)
 
-    @cached_property
-    def _unlabelled(self) -> bool:
-        """Tell whether nothing says which labels the manifest has.
-
-        So it is where a single video was made again since.
-        """
-        return not self.index.labels and bool(kept.states(self.layout))
-
     def findings(self) -> Iterator[Finding]:
-        """Yield lines that say something else than the records, or are of no video, and lists that
-        are not as they were written."""
-        lists, found = (self.layout.manifest, self.layout.rejected), list[Finding]()
-        for path, refused in zip(lists, (False, True), strict=True):
-            found += self._list(path, refused)
-        features = self.layout.manifest.with_suffix(".features.json")
-        if self.last.whole:
-            found += self._written(features)
-            found += self._unkept() if not found else ()
-        yield from found
+        """Yield lines that say something else than the records, and lists that nobody built.
 
-    def _written(self, features: Path) -> Iterator[Finding]:
+        Where the last build has not ended, records may be newer than the lists.
+        """
+        found = list[Finding]()
+        if self.last.whole:
+            for path, refused in ((self.layout.manifest, False), (self.layout.rejected, True)):
+                found += self._list(path, refused)
+            found += self._types(self.layout.manifest.with_suffix(".features.json"))
+        yield from found or self._bytes()
+
+    def _types(self, features: Path) -> Iterator[Finding]:
         if not features.is_file():
             yield Finding("missing", str(features), "the last build wrote it")
         elif not holds(features, meta.features(self.index.labels.keys)):
             yield Finding("edited", str(features), "not the types of the manifest's keys")
 
-    def _unkept(self) -> Iterator[Finding]:
-        """Compare the bytes of a manifest whose lines are right with those that were kept."""
+    def _bytes(self) -> Iterator[Finding]:
+        """Compare the manifest with those that were kept."""
         path = self.layout.manifest
-        if file_digest(path) not in past.every(self.layout):
-            yield Finding(KIND, str(path), "not the bytes of any build; see `manifest list`")
+        try:
+            if path.is_file() and file_digest(path) not in past.digests(self.layout):
+                yield Finding(KIND, str(path), "not what any build wrote; see `manifest list`")
+        except OSError as error:
+            yield unreadable(error, path)
 
     def _list(self, path: Path, refused: bool) -> Iterator[Finding]:
         if not path.is_file():
-            if self.last.whole:
-                yield Finding("missing", str(path), "the last build wrote it")
+            yield Finding("missing", str(path), "the last build wrote it")
             return
         left = {video.hash: video for video in self.index.videos.values()}
         try:
@@ -91,7 +81,7 @@ class Lines:
         except OSError as error:
             yield unreadable(error, path)
             return
-        for video in left.values() if self.last.whole or not refused else ():
+        for video in left.values():
             wanted = self._find(video)
             if wanted is not None and ("reason" in wanted) == refused:
                 yield Finding(KIND, str(path), f"no line of {video.hash}")
@@ -104,8 +94,7 @@ class Lines:
             entry = jsonl.parsed(text)
             video = left.pop(str(entry["id"]))
         except (ValueError, KeyError):
-            if self.last.whole or not refused:
-                yield Finding(KIND, where, "no line of a video of the last build")
+            yield Finding(KIND, where, "no line of a video of the last build")
             return
         try:
             wanted = self._made(video)
@@ -117,10 +106,7 @@ class Lines:
         if ("reason" in wanted) != refused:
             why = "rejected" if "reason" in wanted else "not rejected"
             yield Finding(KIND, where, f"the records say that the video is {why}")
-            return
-        if self._unlabelled and not refused and isinstance(entry.get("meta"), dict):
-            wanted["meta"] = entry["meta"] | wanted["meta"]
-        if canonical_json(wanted) != canonical_json(entry):
+        elif canonical_json(wanted) != canonical_json(entry):
             keys = ", ".join(_differing(wanted, entry))
             yield Finding(KIND, where, f"differs from the records in {keys}")
 
@@ -137,7 +123,7 @@ class Lines:
             Unlike: they make none.
         """
         records: dict[str, Record] = {}
-        for name in self._reported:
+        for name in self.last.steps:
             step = steps.load(name)
             path = step.path(self.layout, video)
             try:
@@ -147,7 +133,7 @@ class Lines:
             if record is None or record.status is Status.FAILED:
                 return None
             told = self.index.told_of(video, manifest.corrected(name))
-            if not promises.same(record, told, self._fingerprints[name]):
+            if not promises.same(record, told, self._fingerprints.get(name, "")):
                 return None
             records[name] = record
         try:

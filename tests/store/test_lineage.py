@@ -13,7 +13,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs import folder
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.store import clips, lineage, prov
+from spark_trainer.store import clips, lineage, lineage_text, prov
 from spark_trainer.store.lineage import Runs
 
 OLD, NEW, KEPT, HELD = (digit * 64 for digit in "abcd")
@@ -68,20 +68,20 @@ def named(links: list[lineage.Link]) -> list[str]:
 
 
 def test_a_run_is_traced_to_all_before_and_after(runs: Runs, tmp_path: Path) -> None:
-    grand = lineage.of_run(runs.folders["grand-33333333"], runs, Layout(tmp_path))
+    grand = lineage.of_run(runs.folders["grand-33333333"], runs)
     assert [lineage.Link(**link).earlier for link in grand["before"]] == [
         "child-22222222",
         "first-11111111",
     ]
     assert grand["after"] == []
     assert grand["videos"] == {"train": 1, "validation": 1}
-    first = lineage.of_run(runs.folders["first-11111111"], runs, Layout(tmp_path))
+    first = lineage.of_run(runs.folders["first-11111111"], runs)
     assert set(named([lineage.Link(**link) for link in first["after"]])) == {
         "child-22222222 begins with the weights of first-11111111",
         "deaf-44444444 has transcripts by first-11111111",
         "grand-33333333 goes on from child-22222222",
     }
-    assert "grand-33333333 goes on from child-22222222" in lineage.text(first)
+    assert "grand-33333333 goes on from child-22222222" in lineage_text.text(first)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_a_video_is_traced_to_every_run(
     said = lineage.of_clip(clips.Clip(video, ()), runs, Layout(tmp_path))
     assert {name[:-9]: split for name, split in said["runs"].items()} == saw
     assert {name[:-9] for name in said["through"]} == through
-    assert video in lineage.text(said)
+    assert video in lineage_text.text(said)
 
 
 def test_it_is_told_in_the_words_of_prov(runs: Runs, tmp_path: Path) -> None:
     """What another reader of PROV-JSON finds is what `lineage` tells, and is valid."""
     run, layout = runs.folders["child-22222222"], Layout(tmp_path)
-    said = lineage.of_run(run, runs, layout)
+    said = lineage.of_run(run, runs)
     videos = lineage.splits(run, lineage.described(run)["videos"])
     document = ProvDocument.deserialize(content=prov.of_run(said, videos), format="json")
     document.unified()  # which raises where a constraint of PROV doesn't hold

@@ -103,7 +103,7 @@ def write(
         "since": since.told(layout, sha256, glance.videos, shown.found),
         "videos": videos.columns(chosen),
         "runs": shown.told(),
-        "lineage": origins.told(glance.makers, shown.folders, layout),
+        "lineage": origins.told(glance.makers, shown.folders),
         **({"served": served.told(layout)} if served else {}),
     }
     seen_by = origins.seen_by(shown.folders)

@@ -5,26 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from spark_trainer.data.layout import Layout
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.store import lineage
 
 
-def told(
-    makers: Counter[tuple[str, ...]], folders: Sequence[RunFolder], layout: Layout
-) -> dict[str, Any]:
+def told(makers: Counter[tuple[str, ...]], folders: Sequence[RunFolder]) -> dict[str, Any]:
     """Return who made the manifest's texts, and all that is known of each run's origin.
 
     Args:
         makers: what was made, by whom, model, revision and prompt -> videos.
         folders: the runs.
-        layout: the store that keeps the settings of the steps behind their data.
     """
     runs = lineage.Runs(folders)
     return {
         "makers": [[*made, count] for made, count in makers.most_common()],
         "links": [asdict(link) for link in runs.links],
-        "runs": [_run(lineage.of_run(run, runs, layout)) for run in folders],
+        "runs": [_run(lineage.of_run(run, runs)) for run in folders],
     }
 
 
