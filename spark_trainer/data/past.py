@@ -17,6 +17,7 @@ from spark_trainer.data import jsonl
 from spark_trainer.data.files import Broken, flush, holds, read_json, replacing, write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import Entry
+from spark_trainer.errors import told
 
 LINES = 64  # of a piece, in the mean; 256 keep twice as much where 21 of 20,000 lines change
 LEVEL = 4  # of gzip; 9 takes three times as long, for 7 % less
@@ -158,8 +159,8 @@ def problems(layout: Layout) -> Iterator[tuple[Path, str]]:
     for path in _pieces(layout):
         try:
             lines[path.stem] = _content(path).count(b"\n")
-        except Broken as error:
-            yield path, str(error).removeprefix(f"{path}: ")
+        except (Broken, OSError) as error:
+            yield path, told(error).removeprefix(f"{path}: ")
     for piece in sorted({piece for one in known.values() for piece in one.pieces}):
         if not layout.past_piece(piece).is_file():
             yield layout.past_piece(piece), "gone; a past manifest has it"

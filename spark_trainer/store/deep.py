@@ -82,11 +82,16 @@ class Store:
             workers: threads that read; as many as there are cores without.
         """
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            for found in pool.map(lambda video: list(self._video(video)), self.videos):
+            for found in pool.map(self._all_of, self.videos):
                 yield from found
             yield from encoders.findings(self.layout, pool)
-        yield from self._rest()
-        yield from Lines(self.config, self.layout, self.last, self.index).findings()
+        root, lines = self.layout.root, Lines(self.config, self.layout, self.last, self.index)
+        for part in (self._folders(), self._forgotten(), self._by_hand(), self._state()):
+            yield from finding.told_of(part, root)
+        yield from finding.told_of(lines.findings(), root)
+
+    def _all_of(self, video: Video) -> list[Finding]:
+        return list(finding.told_of(self._video(video), self.layout.folder(video)))
 
     def _video(self, video: Video) -> Iterator[Finding]:
         yield from self._source(video)
@@ -184,7 +189,7 @@ class Store:
                 where = min(roots)
                 yield Finding("damaged", str(where), f"not the bytes that {step.name} wrote")
 
-    def _rest(self) -> Iterator[Finding]:
+    def _folders(self) -> Iterator[Finding]:
         """Yield what no video of the last build accounts for."""
         root, known = self.layout.root, {video.folder for video in self.videos}
         for folder in sorted(root.glob(f"{HASHED}/*")):
@@ -195,15 +200,19 @@ class Store:
             shard = len(path.name) == 2 and path.is_dir() and path.match(HASHED)
             if path.name not in ours and not shard:
                 yield _of_none(path)
-        yield from self._forgotten()
-        by_hand = corrected.problems(
+
+    def _by_hand(self) -> Iterator[Finding]:
+        """Look into corrections, and into what builds made of them."""
+        found = corrected.problems(
             self.layout, self.config.corrections, self.index.notes, self.index.videos
         )
-        for path, why in (*by_hand, *past.problems(self.layout)):
-            yield Finding("damaged" if path.exists() else "missing", str(path), why)
-        for path in finding.files(self.layout.state, []):
-            if finding.is_leftover(path):
-                yield finding.unknown(path)
+        yield from (_gone_or_damaged(*one) for one in found)
+
+    def _state(self) -> Iterator[Finding]:
+        """Look into past manifests, and for what killed processes left beside them."""
+        yield from (_gone_or_damaged(*one) for one in past.problems(self.layout))
+        left = filter(finding.is_leftover, finding.files(self.layout.state, []))
+        yield from map(finding.unknown, left)
 
     def _forgotten(self) -> Iterator[Finding]:
         """Look into what keeps videos from being taken up again."""
@@ -239,6 +248,10 @@ def _with_siblings(promised: Iterable[Path], home: Path) -> set[Path]:
         beside = (path for path in folder.glob(f"*{kind}") if not path.name.startswith("."))
         found |= {path for path in beside if path.is_file()}
     return found
+
+
+def _gone_or_damaged(path: Path, why: str) -> Finding:
+    return Finding("damaged" if path.exists() else "missing", str(path), why)
 
 
 def _of_none(path: Path) -> Finding:

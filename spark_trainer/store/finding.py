@@ -1,7 +1,7 @@
 """What is wrong with a store, or only remarked; and what a file is that nothing accounts for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,14 @@ class Finding:
 def unreadable(error: OSError, path: Path) -> Finding:
     """Say that the machine could not read something."""
     return Finding("unreadable", str(error.filename or path), told(error))
+
+
+def told_of(found: Iterable[Finding], path: Path) -> Iterator[Finding]:
+    """Yield findings; where the machine can't read on, that is the last one."""
+    try:
+        yield from found
+    except OSError as error:
+        yield unreadable(error, path)
 
 
 def is_leftover(path: Path) -> bool:

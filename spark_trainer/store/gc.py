@@ -3,6 +3,7 @@
 What this project did not write is never listed, and neither is a run's folder, whatever it holds.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,12 +62,15 @@ def _outdated(reach: Reach, video: Video) -> Iterator[Path]:
         step, fingerprint = _made_by(record)
         if step is None:
             continue
-        named = {record, *_promised(reach.layout, video, step, record)}
-        if fingerprint in reach.fingerprints.get(step, ()):
+        promised = _promised(reach.layout, video, step, record)
+        named, root = {record, *promised}, reach.layout.root
+        read = any(path.relative_to(root).as_posix() in reach.files for path in promised)
+        if read or fingerprint in reach.fingerprints.get(step, ()):
             wanted |= named
         elif step not in reach.fingerprints:  # of a step that is asked for, the next build sees to
             others |= named
-    yield from sorted(others - wanted, key=lambda path: (path.suffix == ".json", path))
+    there = filter(os.path.lexists, others - wanted)  # of a call that was killed some are gone
+    yield from sorted(there, key=lambda path: (path.suffix == ".json", path))
 
 
 def _made_by(record: Path) -> tuple[str | None, str | None]:

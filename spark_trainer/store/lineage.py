@@ -17,6 +17,7 @@ from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.steps.base import word
 from spark_trainer.steps.record import CHECKSUM
 from spark_trainer.store import clips
 from spark_trainer.store.clips import Clip
@@ -153,7 +154,7 @@ def of_run(run: RunFolder, runs: Runs) -> dict[str, Any]:
         "after": [asdict(link) for link in runs.after(name)],
         "manifest_sha256": said["manifest_sha256"],
         "videos": dict(Counter(splits(run, said["videos"]).values())),
-        "made_by": said.get("made_by") or {},
+        "made_by": _in_order(said.get("made_by") or {}),
         "captions": _counted(texts, CAPTIONED),
         "transcripts": _counted(texts, TRANSCRIBED),
         "corrected": corrected.counted(said["videos"].values()),
@@ -249,6 +250,11 @@ def _records(layout: Layout, video: str) -> dict[str, Any]:
             if path.is_file() and clips.owner(path) == video:
                 said = read_json(path, dict)
                 found[str(said.get("step"))] = said
+    return _in_order(found)
+
+
+def _in_order(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told by step, in the order of the pipeline."""
     order = {step: number for number, step in enumerate(steps.STEPS)}
-    ranked = sorted(found, key=lambda name: (order.get(name.partition("/")[0], len(order)), name))
+    ranked = sorted(found, key=lambda name: (order.get(word(name), len(order)), name))
     return {name: found[name] for name in ranked}

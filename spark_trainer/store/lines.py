@@ -76,7 +76,7 @@ class Lines:
             for number, _, text in jsonl.texts(path):
                 yield from self._line(f"{path}:{number}", text, left, refused)
         except jsonl.Broken as error:
-            yield Finding(KIND, str(path), str(error).removeprefix(f"{path}:"))
+            yield Finding(KIND, str(path), str(error).removeprefix(f"{path}:").strip())
             return
         except OSError as error:
             yield unreadable(error, path)

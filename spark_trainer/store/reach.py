@@ -44,9 +44,23 @@ class Reach:
     @cached_property
     def kept(self) -> set[str]:
         """Return the hashes of videos that only a manifest or a run still names."""
+        return self._named[0] - self.listed.keys()
+
+    @property
+    def files(self) -> set[str]:
+        """Return the files and folders that a manifest or a run names, below the store's root."""
+        return self._named[1]
+
+    @cached_property
+    def _named(self) -> tuple[set[str], set[str]]:
+        """Read the manifests: the hashes of their videos, and what they name of each."""
         lists = [*([] if self.built else [self.layout.manifest]), *(r.manifest for r in self.runs)]
-        named = (entry["id"] for path in lists if path.is_file() for entry in manifest.read(path))
-        return set(named) - self.listed.keys()
+        videos, files = set[str](), set[str | None]()
+        for entry in (e for path in lists if path.is_file() for e in manifest.read(path)):
+            videos.add(entry["id"])
+            files |= {entry.get("frames_dir"), entry.get("audio")}
+            files.add((entry["meta"].get("pose") or {}).get("dir"))
+        return videos, {name for name in files if name}
 
     @cached_property
     def _folders(self) -> set[str]:

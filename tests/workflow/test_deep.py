@@ -151,11 +151,17 @@ def test_a_store_that_was_left_half_way_is_not_blamed(built: Workspace) -> None:
     assert findings(built) == {}
     assert built.call("gc", "--yes").returncode == 0
     assert findings(built) == {}
-    built.config["frames"] = {}
-    built.config["audio"]["enabled"] = True
+    assert (built.output / built.place("dog") / "audio.wav").is_file()  # the manifest names it
+    built.config["caption"] = {"enabled": True, "captioner_backend": "imagenet-tags"}
+    built.configure("audio", enabled=True)
+    built.build()
+    built.configure("caption", enabled=False)
+    assert built.call("gc", "--yes").returncode == 0
+    assert findings(built) == {}
+    built.configure("caption", enabled=True)
     moved = built.copy(built.folder.parent / f"{built.folder.name}-moved")
     assert findings(moved) == {}
-    assert moved.build()["audio_shard"]  # as `gc` removed its results
+    assert moved.build()["caption_shard"]  # as `gc` removed its results
     assert findings(moved) == {}
     lines = moved.output / "manifest_v1.jsonl"
     lines.write_text("".join(reversed(lines.read_text().splitlines(keepends=True))))
