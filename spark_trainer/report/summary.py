@@ -118,13 +118,17 @@ def _trained(path: Path) -> str:
 
 
 def _sample(old: dict[str, Any], new: dict[str, Any], folder: RunFolder) -> str:
-    """Say what the model made of a held-out sample, before training and after."""
+    """Say what the model made of a held-out sample, before training and after.
+
+    The hash stands in the line, so that it goes from the log when the video is forgotten.
+    """
+    video = new["video"][:12]
     if "file" in new:
         return f"held-out video {folder.samples / new['file']}"
     if "edits" in new:
-        heard = f"held-out speech {_short(old['text'])} → {_short(new['text'])}"
+        heard = f"held-out speech of {video} {_short(old['text'])} → {_short(new['text'])}"
         return f"{heard} (reference: {_short(new['reference'])})"
-    said = f"held-out caption {_short(old['generated'])} → {_short(new['generated'])}"
+    said = f"held-out caption of {video} {_short(old['generated'])} → {_short(new['generated'])}"
     return f"{said} (manifest: {_short(new['caption'])})"
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import getpass
 import importlib.util
 import logging
 import multiprocessing
@@ -128,6 +129,14 @@ def cpus() -> int:
         quota, period = map(int, CPU_QUOTA.read_text().split())
         found.append(quota // period)
     return max(1, min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def user() -> str:
+    """Return the name of the user; their number where the system has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def collect_seldom() -> None:
