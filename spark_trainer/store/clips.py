@@ -44,8 +44,9 @@ def find(layout: Layout, wanted: str) -> Clip:
         found = {one for one in known if one.startswith(wanted)}
         found = found or ({wanted} if len(wanted) == 64 else set())
     else:
-        end = f"/{wanted}"
-        found = {one for one, files in known.items() if any(f"/{f}".endswith(end) for f in files)}
+        pairs = ((one, file) for one, files in known.items() for file in files)
+        meant = [(one, file) for one, file in pairs if f"/{file}".endswith(f"/{wanted}")]
+        found = {_content(file, known) if file.is_file() else one for one, file in meant}
     if len(found) != 1:
         listed = "".join(f"\n  {Clip(one, known[one])}" for one in sorted(found)[:10])
         what = f"{len(found)} videos{listed}" if found else "no video here"

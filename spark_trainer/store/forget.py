@@ -4,6 +4,7 @@ What a model learnt from it can't be taken out of its weights: such runs are nam
 file is the user's, and stays.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -49,14 +50,18 @@ class Forgetting:
     def listed(self) -> list[str]:
         """Describe what goes and what stays, a line each."""
         saw = [f"  {run}: its weights and checkpoints stay" for run in self.seen_by]
-        stays = [f"  {path}" for path in self.clip.files if path.exists()]
+        stays = [f"  {path}" for path in self._files()]
         also = [f"  {path}" for path in self._strange()]
         pages = [f"  {path}" for path in self._pages(made_here=False)]
         return [
             f"{self.clip.hash}: {self._told()}",
-            *(["in its folder, not written by SparkTrainer, and goes:", *also] if also else []),
+            *(["in its folder goes what SparkTrainer did not write:", *also] if also else []),
             *(["runs that saw it:", *saw] if saw else ["no run saw it"]),
-            *(["says its hash, not written by SparkTrainer, and stays:", *pages] if pages else []),
+            *(
+                ["its hash stands in what SparkTrainer did not write, which stays:", *pages]
+                if pages
+                else []
+            ),
             *(["its file stays, and is left out by name or content:", *stays] if stays else []),
         ]
 
@@ -65,6 +70,18 @@ class Forgetting:
         if size.files or shown:
             return f"{size}, its line of the manifest, its samples"
         return "nothing here derives from it; it will not be taken up"
+
+    def _files(self) -> list[str]:
+        """List the files that hold the video, by size and time, as a build looks for it."""
+        rows = hashing.read_cache(self.layout.index_cache)
+        rows |= forgotten.rows(forgotten.every(self.layout))
+        return [
+            path
+            for path, (size, mtime_ns, video) in sorted(rows.items())
+            if video == self.clip.hash
+            and os.path.isfile(path)
+            and (size, mtime_ns) == ((said := os.stat(path)).st_size, said.st_mtime_ns)
+        ]
 
     def carry_out(self, reason: str) -> Tombstone:
         """Remove it; a call that was cut short is finished by the next one.

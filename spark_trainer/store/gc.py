@@ -91,7 +91,8 @@ def _outdated(reach: Reach, video: Video) -> Iterator[Path]:
             wanted |= named
         elif step not in reach.fingerprints:  # of a step that is asked for, the next build sees to
             others |= named
-    yield from sorted(others - wanted, key=lambda path: (path.suffix == ".json", path))
+    there = (path for path in others - wanted if path.exists())  # a call that was killed began
+    yield from sorted(there, key=lambda path: (path.suffix == ".json", path))
 
 
 def _made_by(record: Path) -> tuple[str | None, str | None]:
