@@ -123,7 +123,7 @@ def test_folders_that_are_named_after_files(fresh: Workspace) -> None:
     assert "out/dog" not in gc(fresh, "--dry-run")  # the manifest still names it
     fresh.build()
     gc(fresh, "--yes")
-    assert {path.name for path in fresh.output.glob("*/")} == {"bunny", "cup"}
+    assert {path.name for path in fresh.output.glob("[!.]*/")} == {"bunny", "cup"}
     assert fresh.build() == {}
 
 
