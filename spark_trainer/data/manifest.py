@@ -11,7 +11,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from spark_trainer.data import jsonl, meta
@@ -106,6 +106,12 @@ def entry_at(path: Path, offset: int) -> Entry:
     with open(path, "rb") as file:
         file.seek(offset)
         return dict(json.loads(file.readline()))
+
+
+def folders(entry: Entry) -> set[str]:
+    """Return the folders of the store in which a line has its video's files."""
+    files = (entry.get("frames_dir"), entry.get("audio"))
+    return {PurePath(file).parent.as_posix() for file in files if file}
 
 
 def rejected(path: Path) -> Iterator[dict[str, Any]]:

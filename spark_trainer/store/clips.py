@@ -11,6 +11,7 @@ from spark_trainer.data.files import Broken, file_digest, read_json
 from spark_trainer.data.layout import OURS, Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.store.ours import hexadecimal
 
 BEGINNING = re.compile(r"[0-9a-f]{6,64}")  # of a hash, as a user gives it
 
@@ -111,7 +112,9 @@ def named(layout: Layout) -> Iterator[Path]:
 def records(folder: Path) -> Iterator[Path]:
     """Yield what may be the records in a video's folder."""
     yield from folder.glob("*.json")
-    yield from folder.glob("caption/*.json")
+    for below in folder.glob("*/"):
+        if not hexadecimal(below.name, 64):  # that is another video's
+            yield from below.glob("*.json")
 
 
 def owner(record: Path) -> str | None:

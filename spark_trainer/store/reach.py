@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
@@ -56,9 +56,7 @@ class Reach:
         lists = [*([] if self.built else [self.layout.manifest]), *(r.manifest for r in self.runs)]
         found: dict[str, set[str]] = {}
         for entry in (entry for path in lists if path.is_file() for entry in manifest.read(path)):
-            files = (entry.get("frames_dir"), entry.get("audio"))
-            folders = {PurePath(file).parent.as_posix() for file in files if file}
-            found.setdefault(str(entry["id"]), set()).update(folders)
+            found.setdefault(str(entry["id"]), set()).update(manifest.folders(entry))
         return found
 
     @cached_property
