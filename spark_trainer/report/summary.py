@@ -14,6 +14,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import SHOWN, Trouble
 from spark_trainer.metrics.score import SCORES
 from spark_trainer.report import console, failures
+from spark_trainer.report.screen import shown
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.summary import Summary
 from spark_trainer.system import log
@@ -22,6 +23,7 @@ from spark_trainer.system import log
 def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> None:
     """Print the summary of what is built so far to stderr, and add it to the log."""
     text = lines(config, runs, troubles)
+    shown.end()
     print("\n".join(text), file=sys.stderr)
     log.keep(text)
 
@@ -32,6 +34,7 @@ def show_failure(logs: Iterable[str]) -> None:
     Args:
         logs: the logs of the jobs that failed.
     """
+    shown.end()
     path = log.name_file()
     jobs = failures.left(path.parent, logs)
     if console.interrupted():

@@ -1,18 +1,16 @@
-"""One log for a command and all its jobs, and progress for terminals and for files.
+"""One log for a command and all its jobs.
 
 The first process of a command names the file; its jobs find the name in the environment and append.
 """
 
-import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 LOG_VARIABLE = "SPARK_TRAINER_LOG"
-PLAIN_SECONDS = 10.0  # between two plain progress lines
 
 logger = logging.getLogger("spark_trainer")
 
@@ -96,24 +94,3 @@ def facts() -> None:
         logger.info("gpu: %s", device)
     if not gpu.devices():
         logger.info("gpu: none")
-
-
-@contextlib.contextmanager
-def progress(name: str, total: int, unit: str = "video") -> Iterator[Callable[[], object]]:
-    """Yield a function to call after each item: a bar on a terminal, plain lines elsewhere."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(total=total, desc=name, unit=unit, file=sys.stderr) as bar:
-            yield bar.update
-        return
-    done, last = 0, time.monotonic()
-
-    def advance() -> None:
-        nonlocal done, last
-        done += 1
-        if time.monotonic() - last >= PLAIN_SECONDS:
-            last = time.monotonic()
-            print(f"{name}: {done} of {total}", file=sys.stderr, flush=True)
-
-    yield advance
