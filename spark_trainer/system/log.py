@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from spark_trainer.system.progress import PROGRESS_VARIABLE
+
 LOG_VARIABLE = "SPARK_TRAINER_LOG"
 
 logger = logging.getLogger("spark_trainer")
@@ -27,8 +29,8 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def name_file(root: Path = Path("runs")) -> Path:
-    """Choose `runs/<timestamp>/spark_trainer.log` for this command; its jobs inherit the name."""
+def name_file(root: Path = Path("runs/logs")) -> Path:
+    """Choose `runs/logs/<time>/spark_trainer.log` for this command; its jobs inherit the name."""
     if LOG_VARIABLE not in os.environ:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = root / stamp
@@ -46,7 +48,8 @@ def start(command: str, job_log: Path | None = None) -> None:
     logger.propagate = False
     line = _Line("%(asctime)s %(levelname)s %(message)s")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    handlers[0].setLevel(logging.WARNING if job_log else logging.INFO)
+    shown = PROGRESS_VARIABLE in os.environ  # by the command that started all of it
+    handlers[0].setLevel(logging.WARNING if job_log or shown else logging.INFO)
     # Else a record that a full disk doesn't take would print a trace.
     logging.raiseExceptions = False
     for path in filter(None, [name_file(), job_log]):
@@ -54,6 +57,8 @@ def start(command: str, job_log: Path | None = None) -> None:
         handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(line)
+    if shown:
+        handlers[0].setFormatter(_Line("%(levelname)s: %(message)s"))
     logger.handlers = handlers
     logger.info("%s", command)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 # Rules without work of their own, and those whose output is all that there is to see.
 NOT_SHOWN = {"all", "manifest", "train", "report", "plan", "validate"}
-ORDER = ("frames", "audio", "transcript", "pose", "caption", "select", "manifest", "encode", "train")
+OF_VIDEOS = ("frames", "audio", "transcript", "pose", "caption", "select")
+ORDER = (*OF_VIDEOS, "manifest", "encode", "train")
 OF_RULE = re.compile(r"_(shard|file|part|join|run|page)$")
 
 
@@ -117,7 +118,7 @@ class Board:
         self.rows = dict(sorted(self.rows.items(), key=lambda one: place.get(one[0], len(place))))
 
     def start(self, job: int, rule: str) -> None:
-        """Take the beginning of a job."""
+        """Take the beginning of a job, which may have failed before."""
         row = self.rows.get(step_of(rule))
         if row and rule not in NOT_SHOWN:
             self._steps[job] = row.name
@@ -175,7 +176,7 @@ def said(row: Row, now: float) -> str:
         return counted(row.jobs, "job")
     if row.ended is not None:
         many = counted(row.done if row.told else row.finished, row.unit)
-        return f"{many}  {lasting(row.ended - row.began)}"
+        return f"{many} in {lasting(row.ended - row.began)}"
     parts = []
     if row.unit == "update":
         parts += [_run(one, now) for one in row.at_work]
@@ -187,15 +188,16 @@ def said(row: Row, now: float) -> str:
         parts.append(f"{row.finished} of {counted(row.jobs, 'job')}")
     if row.failed:
         parts.append(f"{len(row.failed)} failed")
-    left = row.left(now)
-    parts.append(f"about {lasting(left)} left" if left else lasting(now - row.began))
-    return "  ".join(parts)
+    if row.running:
+        left = row.left(now)
+        parts.append(f"about {lasting(left)} left" if left else lasting(now - row.began))
+    return ", ".join(parts)
 
 
 def _run(one: Told, now: float) -> str:
     name = one.name.partition("/")[2]
-    note = f"  {one.note}" if one.note else ""
-    return f"{name} {one.done} of {counted(one.total, one.unit)}{note}"
+    note = f", {one.note}" if one.note else ""
+    return f"{name}: {one.done} of {counted(one.total, one.unit)}{note}"
 
 
 def counted(number: int, unit: str) -> str:

@@ -16,7 +16,7 @@ class Capture:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
         inside = self._file.fileno()
         fcntl.fcntl(inside, fcntl.F_SETFL, os.O_APPEND | os.O_RDWR)
         self.terminal = os.dup(2)
@@ -25,6 +25,12 @@ class Capture:
             os.dup2(inside, number)
         self._read = 0
         self._rest = b""
+
+    @property
+    def unfinished(self) -> str:
+        """The newest line without an end, as a bar writes it again and again."""
+        bars = [part for part in self._rest.split(b"\r") if part.strip()]
+        return bars[-1].decode("utf-8", "replace") if bars else ""
 
     def lines(self, last: bool = False) -> list[str]:
         """Return the whole lines that came since the last call.
@@ -39,7 +45,8 @@ class Capture:
         *whole, self._rest = (self._rest + found).split(b"\n")
         if last:
             whole, self._rest = [*whole, *([self._rest] if self._rest else [])], b""
-        return [line.decode("utf-8", "backslashreplace") for line in whole]
+        ends = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in whole)  # of what a bar was last
+        return [line.decode("utf-8", "backslashreplace") for line in ends if line.strip()]
 
     def end(self) -> None:
         """Let the streams lead to the terminal again."""

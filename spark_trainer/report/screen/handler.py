@@ -12,12 +12,13 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from spark_trainer.report.screen import shown
+from spark_trainer.report.screen import current
+from spark_trainer.report.screen.current import Screen
 from spark_trainer.report.screen.lines import Lines
 from spark_trainer.report.screen.panel import Panel
-from spark_trainer.report.screen.shown import Shown
 
 SCREEN_VARIABLE = "SPARK_TRAINER_SCREEN"
+COMMAND_FAILED = "CalledProcessError in file"  # its JOB_ERROR comes next
 IDLE = "Nothing to be done"  # how Snakemake begins to say so; it has no event for it
 
 
@@ -27,8 +28,11 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         asked = self.common_settings
         theirs = asked.dryrun or asked.quiet or asked.verbose or asked.printshellcmds
-        self._ours = not (theirs or asked.debug_dag or os.environ.get(SCREEN_VARIABLE) == "snakemake")
-        self._shown: Shown | None = None
+        theirs = theirs or asked.debug_dag or os.environ.get(SCREEN_VARIABLE) == "snakemake"
+        self._ours = not theirs
+        self._shown: Screen | None = None
+        if self._ours:
+            current.expect()
 
     @property
     def writes_to_stream(self) -> bool:
@@ -69,15 +73,17 @@ class LogHandler(LogHandlerBase):
         elif self._shown and event is LogEvent.JOB_ERROR:
             self._shown.fail(values["jobid"], [str(path) for path in values.get("log") or ()])
         elif record.getMessage().startswith(IDLE):
-            shown.idle()
+            current.idle()
         elif record.levelno >= logging.WARNING and event is not LogEvent.JOB_ERROR:
-            shown.say(self.format(record))
+            text = self.format(record)
+            if COMMAND_FAILED not in text:
+                current.say(text)
 
     def _begin(self, stats: dict[str, int]) -> None:
         screen = Panel if sys.stderr.isatty() else Lines
-        self._shown = shown.begin(screen(stats, Path(".snakemake")))
+        self._shown = current.begin(screen(stats, Path(".snakemake")))
 
     def close(self) -> None:
         """End what is shown."""
-        shown.end()
+        current.end()
         super().close()

@@ -5,12 +5,12 @@ import sys
 import time
 
 from spark_trainer.report.screen.board import Row, said
-from spark_trainer.report.screen.shown import Shown
+from spark_trainer.report.screen.current import Screen
 
 EVERY_SECONDS = 30.0
 
 
-class Lines(Shown):
+class Lines(Screen):
     """A line for each step that ends, and every half minute one for each at work."""
 
     _last = 0.0

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from spark_trainer.report.screen.board import Row, lasting
 from spark_trainer.report.screen.capture import Capture
-from spark_trainer.report.screen.shown import Shown
+from spark_trainer.report.screen.current import Screen
 from spark_trainer.system.gpu import driver
 from spark_trainer.system.log import plain
 
@@ -20,7 +20,7 @@ GPU_SECONDS = 3.0
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-class Panel(Shown):
+class Panel(Screen):
     """Rows that change, and above them what is said meanwhile."""
 
     TICK_SECONDS = 0.2
@@ -87,6 +87,8 @@ class Panel(Shown):
             table.add_row(Text(mark, style), Text(row.name, style), Text(text, style))
         now = self.board.clock() - self.board.began
         table.add_row("", Text("time", "dim"), Text(f"{lasting(now)}   {self._gpus}", "dim"))
+        if self._capture and self._capture.unfinished:
+            table.add_row("", "", Text(plain(self._capture.unfinished), "dim"))
         return table
 
     def _mark(self, row: Row) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from spark_trainer.report.screen.watch import Watch
 SETTLING_SECONDS = 1.0  # Snakemake's last messages come from another thread
 
 
-class Shown:
+class Screen:
     """A build that is shown, from the first job to the last.
 
     Args:
@@ -87,11 +87,24 @@ class Shown:
                 self.draw()
 
 
-_now: list[Shown] = []
+_now: list[Screen] = []
 _when_idle: list[Callable[[], object]] = []
+_expected = threading.Event()
 
 
-def begin(build: Shown) -> Shown:
+def expect() -> None:
+    """Tell that messages of Snakemake will begin a build that is shown."""
+    _expected.set()
+
+
+def settle() -> None:
+    """Wait until the build is shown, if it will be: the messages come by another thread."""
+    waited = time.monotonic() + SETTLING_SECONDS
+    while _expected.is_set() and not _now and time.monotonic() < waited:
+        time.sleep(0.01)
+
+
+def begin(build: Screen) -> Screen:
     """Show a build from now on."""
     if not _now:
         atexit.register(end)
