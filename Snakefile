@@ -38,9 +38,6 @@ rule all:
         rules.train.input,
 
 
-screen.when_idle(lambda: summary.show_idle(CONFIG, RUNS.summaries))
-
-
 onstart:
     screen.settle()
     journal.start(f"snakemake: {INDEX}")

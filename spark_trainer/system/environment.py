@@ -145,7 +145,7 @@ def quiet_libraries() -> None:
     DeepSpeed looks for a GPU, of which the launcher has told already; bitsandbytes for a faster
     kernel for four bits on a CPU; transformers shows a bar for each file that it writes.
     """
-    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

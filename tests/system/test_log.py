@@ -1,4 +1,4 @@
-"""One log for a command and its jobs; progress that suits where it is shown."""
+"""One log for a command and its jobs."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def fresh_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_a_command_names_its_file_and_jobs_inherit_it(tmp_path: Path) -> None:
     path = log.name_file()
     assert path.name == "spark_trainer.log"
-    assert path.parent.parent == tmp_path / "runs"
+    assert path.parent.parent == tmp_path / "runs/logs"
     assert log.name_file() == path
     code = "from spark_trainer.system import log; print(log.name_file())"
     job = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -76,7 +76,7 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         """This process's environment, the package of the workspace's tree, Snakemake's own text."""
         kept = {key: value for key, value in os.environ.items() if "SPARK_TRAINER" not in key}
-        return kept | {"PYTHONPATH": str(self.tree), "SPARK_TRAINER_SCREEN": "snakemake"}
+        return kept | {"PYTHONPATH": str(self.tree), "SPARK_TRAINER_SCREEN": "off"}
 
     def snakemake(self, *arguments: str) -> Outcome:
         """Call Snakemake, whatever comes of it."""

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from spark_trainer.config import Config
+
 # Rules without work of their own, and those whose output is all that there is to see.
 NOT_SHOWN = {"all", "manifest", "train", "report", "plan", "validate"}
-OF_VIDEOS = ("frames", "audio", "transcript", "pose", "caption", "select")
-ORDER = (*OF_VIDEOS, "manifest", "encode", "train")
+# Of rows: the order of the sections of a configuration.
+ORDER = (*(one for one in Config.model_fields if one != "train"), "manifest", "encode", "train")
 OF_RULE = re.compile(r"_(shard|file|part|join|run|page)$")
 
 

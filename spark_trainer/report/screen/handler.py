@@ -17,7 +17,7 @@ from spark_trainer.report.screen.current import Screen
 from spark_trainer.report.screen.lines import Lines
 from spark_trainer.report.screen.panel import Panel
 
-SCREEN_VARIABLE = "SPARK_TRAINER_SCREEN"
+SCREEN_VARIABLE, OFF = "SPARK_TRAINER_SCREEN", "off"
 COMMAND_FAILED = "CalledProcessError in file"  # its JOB_ERROR comes next
 IDLE = "Nothing to be done"  # how Snakemake begins to say so; it has no event for it
 
@@ -28,7 +28,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         asked = self.common_settings
         theirs = asked.dryrun or asked.quiet or asked.verbose or asked.printshellcmds
-        theirs = theirs or asked.debug_dag or os.environ.get(SCREEN_VARIABLE) == "snakemake"
+        theirs = theirs or asked.debug_dag or os.environ.get(SCREEN_VARIABLE) == OFF
         self._ours = not theirs
         self._shown: Screen | None = None
         if self._ours:

@@ -113,7 +113,7 @@ def test_lines_in_a_pipe_and_snakemakes_own_text_where_it_is_asked_for(fresh: Wo
     assert "\x1b" not in text
     assert "localrule" not in text
     fresh.configure("frames", frame_rate=2)
-    assert "localrule frames_shard" in call("manifest", SPARK_TRAINER_SCREEN="snakemake")
+    assert "localrule frames_shard" in call("manifest", SPARK_TRAINER_SCREEN="off")
     fresh.configure("frames", frame_rate=1)
     assert "localrule frames_shard" in call("manifest", "--printshellcmds")
 
