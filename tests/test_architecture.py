@@ -68,7 +68,7 @@ MAY_IMPORT = {
         "system",
     },
     "graph": {"config", "data", "runs", "steps", "train"},
-    "store": {"config", "data", "graph", "runs", "speech", "steps", "train"},
+    "store": {"config", "data", "graph", "runs", "speech", "steps", "system", "train"},
     "report": {"config", "data", "metrics", "runs", "store", "system"},
     "preflight": {
         *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),

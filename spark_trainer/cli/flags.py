@@ -144,6 +144,18 @@ def count(text: str) -> int:
     return number
 
 
+def days(text: str) -> float:
+    """Read a number of days.
+
+    Raises:
+        ValueError: it is no number, or below 0.
+    """
+    number = float(text)
+    if not number >= 0:  # nor is NaN
+        raise ValueError(text)
+    return number
+
+
 def path(text: str) -> Path:
     """Read the name of a file or folder.
 

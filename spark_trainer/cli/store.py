@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer import config
+from spark_trainer.cli import flags
 from spark_trainer.data import corrections, lock
 from spark_trainer.data.files import canonical_json
 from spark_trainer.data.layout import Layout
@@ -69,7 +70,7 @@ def forget(options: argparse.Namespace) -> int:
 
     settings = config.read(options.config)
     layout, by_hand = Layout(Path(settings.output_dir)), settings.corrections
-    runs = list(run_folders(options))
+    runs = list(run_folders(options, folder.begun))
     clip = clips.find(layout, options.video)
     due = removal.Forgetting(layout, clip, runs, by_hand)
     print("\n".join(due.listed()))
@@ -94,7 +95,7 @@ def forget_flags(parser: argparse.ArgumentParser) -> None:
 
 def gc(options: argparse.Namespace) -> int:
     """Remove what no configuration of the store, no manifest and no run reaches."""
-    from spark_trainer.data import index
+    from spark_trainer.data import hashing, index
     from spark_trainer.graph import trained
     from spark_trainer.graph.videos import VideoGraph
     from spark_trainer.store import forget as removal
@@ -113,14 +114,21 @@ def gc(options: argparse.Namespace) -> int:
     if not options.dry_run:
         lock.hold(layout.lock)
         layout.sweep()
+    known = hashing.read_cache(layout.index_cache)  # before a scan of another configuration
     graphs = [VideoGraph(one, index.scan(one)) for one in settings]
-    reach = Reach(graphs, list(run_folders(options)))
+    away = set[str]()
+    for graph in graphs:
+        print("".join(f"{line}\n" for line in graph.index.search.notes()), end="", file=sys.stderr)
+        if not graph.config.index.allow_empty:
+            away |= {row[2] for row in hashing.out_of_reach(graph.index.search, known).values()}
+    reach = Reach(graphs, list(run_folders(options)), away=frozenset(away))
     kinds: dict[str, list[Path]] = {}
     for kind, path in collection.unreached(reach, options.logs_older_than):
         kinds.setdefault(kind, []).append(path)
     for kind, found in kinds.items():
         print(f"{kind}: {Size.of(found)}")
         print("".join(f"  {line}\n" for line in record.some(map(str, found))), end="")
+    kinds.pop(collection.STAYS, None)
     if not kinds:
         print("nothing to remove")
     elif not options.dry_run:
@@ -135,7 +143,9 @@ def gc_flags(parser: argparse.ArgumentParser) -> None:
     also = "another configuration that uses the same output_dir; may be given several times"
     parser.add_argument("--also", type=Path, action="append", default=[], help=also)
     older = "days after which a command's logs go (default: 30)"
-    parser.add_argument("--logs-older-than", type=float, default=30, metavar="DAYS", help=older)
+    parser.add_argument(
+        "--logs-older-than", type=flags.days, default=30.0, metavar="DAYS", help=older
+    )
     runs_flag(parser)
     _asking_flags(parser)
 
@@ -218,12 +228,21 @@ def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
     return found[0] if found else None
 
 
-def run_folders(options: argparse.Namespace) -> Iterable[RunFolder]:
-    """Yield every run in the folders of the configured runs, and in those that a flag names."""
-    trained = config.read(options.config).runs.values()
+def run_folders(
+    options: argparse.Namespace,
+    listed: Callable[[Path], Iterable[RunFolder]] = folder.below,
+) -> Iterable[RunFolder]:
+    """Yield every run in the folders of the configured runs, and in those that a flag names.
+
+    Args:
+        options: the flags.
+        listed: lists those below a folder.
+    """
+    paths = [options.config, *getattr(options, "also", ())]
+    trained = [run for path in paths for run in config.read(path).runs.values()]
     folders = {Path(run.output_dir) for run in trained} | {Path("runs"), *options.runs}
     for path in sorted(folders):
-        yield from folder.below(path)
+        yield from listed(path)
 
 
 def runs_flag(parser: argparse.ArgumentParser) -> None:
@@ -244,7 +263,12 @@ def _confirm(what: str, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UserError("nobody can be asked here; --yes does it, --dry-run says what would go")
-    if input(f"{what}? [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = input(f"{what}? [y/N] ")
+    except (EOFError, UnicodeDecodeError):  # Ctrl-D, or no text
+        answer = ""
+        print()
+    if answer.strip().lower() not in ("y", "yes"):
         raise UserError("nothing was removed")

@@ -39,9 +39,9 @@ class Tombstone:
     files: dict[str, list[int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"forgotten on {self.at[:10]} by {self.by}" + (
-            f": {self.reason}" if self.reason else ""
-        )
+        said = f"forgotten on {self.at[:10]} by {self.by}"
+        unfinished = "" if self.finished else f"; not all of it is gone: forget {self.video} again"
+        return said + (f": {self.reason}" if self.reason else "") + unfinished
 
     def write(self, layout: Layout) -> None:
         """Write it; it is on disk when this returns."""

@@ -47,6 +47,7 @@ OURS = (
 SEALED = "sealed"  # the folder of the markers
 # What tells a run folder, to the search for videos as well; `runs/folder.py` names the rest.
 RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
+WHOLE_FILES = "wer.json"  # what a speech model heard in whole files, beside its weights
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ class Layout:
         below = [
             folder for tree in trees for folder in (tree, *tree.glob("*/"), *tree.glob("*/*/"))
         ]
-        places = (self.root, self.state, past.parent, past)
+        places = (self.root, self.forgotten, self.state, past.parent, past)
         for folder in (*places, *(self.state / name for name in lists), *below):
             sweep(folder)
 

@@ -126,7 +126,8 @@ def hold(path: Path) -> list[Path]:
             left = _processes(before.process) if before else []
             if not left:
                 ours.behind.extend(_inherited(before, ours))
-                _write(descriptor, ours)
+                with files.naming(path):
+                    _write(descriptor, ours)
                 break
         _wait(before, left)
     if before:

@@ -108,6 +108,12 @@ def entry_at(path: Path, offset: int) -> Entry:
         return dict(json.loads(file.readline()))
 
 
+def files(entry: Entry) -> set[str]:
+    """Return what a line names in its video's folder: files, and folders of them."""
+    pose = entry["meta"].get("pose") or {}
+    return {name for name in (*(entry.get(key) for key in PATHS), pose.get("dir")) if name}
+
+
 def rejected(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rejected videos beside a manifest; none where there is no such list.
 

@@ -13,7 +13,7 @@ samples/step_<update>…  what the model made of held-out samples
 samples/learnt_<update>.json  answers that it learnt from
 checkpoints/step_<update>/  what the run goes on from
 train.log               the log of its processes
-final/                  the trained model, and its card
+final/                  the trained model, its card, and how whole files are heard
 trained.json            the summary, written last
 .holder                 who trains in the folder
 """
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spark_trainer.data.files import digest
-from spark_trainer.data.layout import RUN_CONFIG, RUN_FILE, RUN_LINEAGE
+from spark_trainer.data.layout import RUN_CONFIG, RUN_FILE, RUN_LINEAGE, WHOLE_FILES
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,10 @@ class RunFolder:
         return self.path / "final"
 
     @property
+    def whole_files(self) -> Path:
+        return self.final / WHOLE_FILES
+
+    @property
     def summary(self) -> Path:
         return self.path / "trained.json"
 
@@ -127,6 +131,10 @@ class RunFolder:
         """List what `sample` names and is there, oldest first."""
         return sorted(self.samples.glob(f"{STEP}*.json"))
 
+    def sample_folders(self) -> list[Path]:
+        """List the folders of the files of samples, one for each update that has any."""
+        return sorted(path for path in self.samples.glob(f"{STEP}*") if path.is_dir())
+
     def learnt_lists(self) -> list[Path]:
         """List what `learnt` names and is there, oldest first."""
         return sorted(self.samples.glob("learnt_*.json"))
@@ -159,3 +167,9 @@ def state(folders: Iterable[RunFolder]) -> str:
 def below(folder: Path) -> list[RunFolder]:
     """List the run folders directly below a folder, by name."""
     return [RunFolder(path.parent) for path in sorted(folder.glob(f"*/{RUN_FILE}"))]
+
+
+def begun(folder: Path) -> list[RunFolder]:
+    """List, like `below`, also those whose launch ended before `run.json` was written."""
+    held = (path.parent for path in folder.glob(f"*/{RunFolder(folder).holder.name}"))
+    return sorted({*below(folder), *map(RunFolder, held)}, key=str)

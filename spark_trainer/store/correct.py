@@ -1,6 +1,5 @@
 """Correcting a video by hand: what a command or the page asks for becomes a file of corrections."""
 
-import getpass
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.speech import subtitles
 from spark_trainer.speech.cues import Cue
+from spark_trainer.system import environment
 
 
 @dataclass(frozen=True)
@@ -107,4 +107,4 @@ def author() -> str:
         named = asked.stdout.strip()
     except (FileNotFoundError, UnicodeDecodeError):
         named = ""
-    return named or getpass.getuser()
+    return named or environment.user()

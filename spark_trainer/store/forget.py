@@ -4,31 +4,29 @@ What a model learnt from it can't be taken out of its weights: such runs are nam
 file is the user's, and stays.
 """
 
-import getpass
-import shutil
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.data import forgotten, hashing, past
+from spark_trainer.data import forgotten, hashing, jsonl, past
 from spark_trainer.data.corrections import path_of
-from spark_trainer.data.files import Broken, read_json, replacing, sweep, write_json
+from spark_trainer.data.files import Broken, read_json, sweep, write_json
 from spark_trainer.data.forgotten import Tombstone
 from spark_trainer.data.labels.kept import holding
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
-from spark_trainer.store import clips, gc, lineage
+from spark_trainer.store import clips, forget_runs, ours
 from spark_trainer.store.clips import Clip
+from spark_trainer.store.forget_runs import drop_lines
 from spark_trainer.store.sizes import Size
+from spark_trainer.system import environment
 from spark_trainer.train import holder
-
-SHORT = 12  # digits of a hash, as logs name a video
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Forgetting:
 
     layout: Layout
     clip: Clip
-    runs: Sequence[RunFolder]  # all that there are
+    runs: Sequence[RunFolder]  # all that there are, also those that were not launched
     corrections: Path  # the folder of what was corrected by hand
 
     @cached_property
@@ -47,42 +45,74 @@ class Forgetting:
 
     def size(self) -> Size:
         """Measure the files that go as a whole."""
-        return Size.of(path for path in self._removed() if path.exists())
+        return Size.of({path for path in self._own() if path.exists()})
 
     def listed(self) -> list[str]:
         """Describe what goes and what stays, a line each."""
         saw = [f"  {run}: its weights and checkpoints stay" for run in self.seen_by]
-        stays = [f"  {path}" for path in self.clip.files if path.exists()]
+        stays = [f"  {path}" for path in self._files()]
+        also = [f"  {path}" for path in self._strange()]
+        pages = [f"  {path}" for path in self._pages(made_here=False)]
         return [
-            f"{self.clip.hash}: {self.size()}, its line of the manifest, its samples",
+            f"{self.clip.hash}: {self._told()}",
+            *(["in its folder goes what SparkTrainer did not write:", *also] if also else []),
             *(["runs that saw it:", *saw] if saw else ["no run saw it"]),
+            *(
+                ["its hash stands in what SparkTrainer did not write, which stays:", *pages]
+                if pages
+                else []
+            ),
             *(["its file stays, and is left out by name or content:", *stays] if stays else []),
+        ]
+
+    def _told(self) -> str:
+        size, shown = self.size(), forget_runs.showing(self.runs, self.clip.hash)
+        if size.files or shown:
+            return f"{size}, its line of the manifest, its samples"
+        return "nothing here derives from it; it will not be taken up"
+
+    def _files(self) -> list[str]:
+        """List the files that hold the video, by size and time, as a build looks for it."""
+        rows = hashing.read_cache(self.layout.index_cache)
+        rows |= forgotten.rows(forgotten.every(self.layout))
+        return [
+            path
+            for path, (size, mtime_ns, video) in sorted(rows.items())
+            if video == self.clip.hash
+            and os.path.isfile(path)
+            and (size, mtime_ns) == ((said := os.stat(path)).st_size, said.st_mtime_ns)
         ]
 
     def carry_out(self, reason: str) -> Tombstone:
         """Remove it; a call that was cut short is finished by the next one.
 
         Args:
-            reason: why, in the user's words.
+            reason: why, in the user's words; without any, that of an earlier call stays.
 
         Raises:
             UserError: a run that saw it is being trained.
             OSError: something can't be removed.
         """
+        video = self.clip.hash
         with ExitStack() as held:
-            for run in self.seen_by:
+            shown = forget_runs.showing(self.runs, video)
+            for run in shown:
                 held.enter_context(holder.held(run))
-            kept = forgotten.every(self.layout).get(self.clip.hash) or self._tombstone(reason)
-            kept = replace(kept, runs=[run.name for run in self.seen_by], finished=False)
+            kept = forgotten.every(self.layout).get(video) or self._tombstone(reason)
+            runs = sorted({*kept.runs, *(run.name for run in self.seen_by)})
+            kept = replace(kept, runs=runs, reason=reason or kept.reason, finished=False)
             kept.write(self.layout)
             self.layout.sweep()
-            for run in self.seen_by:
-                _clean(run, self.clip.hash, kept)
-            for path in self._removed():
+            for folder in self.layout.encoded("").glob("*/texts/*/"):
+                sweep(folder)
+            for run in shown:
+                forget_runs.clean(run, video, kept)
+            for path in (*self._own(), *self._shared()):
                 remove(path)
-            past.forget(self.layout, self.clip.hash)
+            past.forget(self.layout, video)
             self._unlist()
             self._regroup()
+            self._tidy()
             done = replace(kept, finished=True)
             done.write(self.layout)
         return done
@@ -91,9 +121,9 @@ class Forgetting:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         rows = hashing.read_cache(self.layout.index_cache)
         files = {path: [*row[:2]] for path, row in rows.items() if row[2] == self.clip.hash}
-        return Tombstone(self.clip.hash, now, getpass.getuser(), reason, files=files)
+        return Tombstone(self.clip.hash, now, environment.user(), reason, files=files)
 
-    def _removed(self) -> Iterator[Path]:
+    def _own(self) -> Iterator[Path]:
         """Yield what goes as a whole; what is found by means of other files goes before them."""
         layout, video = self.layout, self.clip.hash
         yield from clips.own_texts(layout, video)
@@ -101,7 +131,6 @@ class Forgetting:
         for folder in clips.folders(layout, video):
             yield from _results(layout, folder, video)
         yield path_of(self.corrections, video)
-        yield from layout.corrected.glob(f"{video}.*.json")
         yield from (one for one in layout.corrected.glob("*.json") if _holds(one, video))
         yield from holding(layout, video)
         yield layout.source(video)
@@ -109,16 +138,32 @@ class Forgetting:
         for part in layout.marker_folder("manifest").glob("*.jsonl"):
             if clips.lines(part, video):
                 yield part
-        yield from (path for path in layout.root.glob("*.html") if _holds(path, video))
+        yield from self._pages(made_here=True)
+
+    def _shared(self) -> Iterator[Path]:
+        """Yield what says that the manifest and the report are made."""
         for made in ("join", "report"):
-            yield from layout.marker_folder(made).glob("*.json")
+            yield from self.layout.marker_folder(made).glob("*.json")
+
+    def _pages(self, made_here: bool) -> Iterator[Path]:
+        """Yield the pages in the store that say the video's hash: reports, or none of them."""
+        for page in self.layout.root.glob("*.html"):
+            written = page.read_text(encoding="utf-8", errors="replace")
+            if self.clip.hash in written and (ours.PAGE in written) is made_here:
+                yield page
+
+    def _strange(self) -> Iterator[Path]:
+        """Yield what lies in the video's own folders and is none of a step's files."""
+        for folder in clips.folders(self.layout, self.clip.hash):
+            if folder in _results(self.layout, folder, self.clip.hash):
+                yield from ours.others(folder, ours.of_video)
 
     def _unlist(self) -> None:
         """Remove the video's lines from lists of many."""
         video, layout = self.clip.hash, self.layout
         seen = layout.seen(video)
         for listed in (layout.manifest, layout.rejected, layout.thumbnails):
-            _drop_lines(listed, clips.lines(listed, video))
+            drop_lines(listed, lambda lines: (one for one in lines if not jsonl.is_of(one, video)))
         if seen.is_file() and video in (notes := read_json(seen, dict)):
             write_json(seen, {key: note for key, note in notes.items() if key != video})
         rows = hashing.read_cache(layout.index_cache)
@@ -127,8 +172,7 @@ class Forgetting:
         else:
             layout.index_cache.unlink(missing_ok=True)
         for root in {Path("runs"), *(run.path.parent for run in self.runs)}:
-            for log in gc.logs(root):
-                _drop_lines(log, _said(log, video))
+            forget_runs.clean_logs(root, video)
 
     def _regroup(self) -> None:
         """Let the shards that held the video, and what is known of them, be those of the others.
@@ -153,6 +197,13 @@ class Forgetting:
                 else:
                     marker.unlink()
             listed.unlink()
+
+    def _tidy(self) -> None:
+        """Remove the folders of two digits of its hash that are empty by now."""
+        root, digits = self.layout.root, self.clip.hash[:2]
+        for folder in (root / digits, *self.layout.encoded("").glob(f"*/{digits}")):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def unfinished(layout: Layout) -> list[Tombstone]:
@@ -182,54 +233,9 @@ def _holds(path: Path, video: str) -> bool:
 def remove(path: Path) -> None:
     """Remove a file, a link, or a folder with all that is in it; what is gone already is fine."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        # A record goes last: it tells whose the folder is, if a kill leaves some of it.
+        for one in sorted(path.iterdir(), key=lambda one: one.suffix == ".json"):
+            remove(one)
+        path.rmdir()
     else:
         path.unlink(missing_ok=True)
-
-
-def _drop_lines(path: Path, lines: Sequence[bytes]) -> None:
-    """Write a file again without some of its lines, all or nothing."""
-    if lines:
-        dropped = set(lines)
-        with replacing(path) as temporary, open(path, "rb") as old, open(temporary, "wb") as new:
-            new.writelines(line for line in old if line not in dropped)
-
-
-def _said(log: Path, video: str) -> list[bytes]:
-    """Return the lines of a log that name a video by its hash."""
-    if not log.is_file():
-        return []
-    with open(log, "rb") as lines:
-        return [line for line in lines if video[:SHORT].encode() in line]
-
-
-def _clean(run: RunFolder, video: str, kept: Tombstone) -> None:
-    """Remove what a run's folder shows of a video; its id stays, with what became of it."""
-    said = read_json(run.lineage, dict)
-    said["videos"][video] = {"forgotten": kept.at, "split": lineage.split(run, video)}
-    sweep(run.path)  # what a call that was killed left
-    lists = [*run.sample_lists(), *run.learnt_lists()]
-    shown = [_clean_samples(run, listed, video) for listed in lists]
-    if any(shown) and run.events.is_dir():
-        shutil.rmtree(run.events)
-    _drop_lines(run.log, _said(run.log, video))
-    write_json(run.lineage, said)
-    for listed in (run.manifest, run.rejected):
-        _drop_lines(listed, clips.lines(listed, video))
-
-
-def _clean_samples(run: RunFolder, listed: Path, video: str) -> bool:
-    """Remove a video's samples of an update; returns whether there were any."""
-    records: list[dict[str, Any]] = read_json(listed, list)
-    own = [record for record in records if record.get("video") == video]
-    if not own:
-        return False
-    folder = listed.with_suffix("")
-    for path in (
-        *(run.samples / str(record["file"]) for record in own if "file" in record),
-        folder / "sheet.png",
-        run.sample_page(int(listed.stem.rpartition("_")[2])),
-    ):
-        path.unlink(missing_ok=True)
-    write_json(listed, [record for record in records if record not in own])
-    return True

@@ -1,28 +1,31 @@
 """Find what nothing reaches: no configuration of the store, no manifest and no run.
 
-What this project did not write is never listed, and neither is a run's folder, whatever it holds.
+What this project did not write is only named, links are left alone, and so is a run's folder,
+whatever it holds.
 """
 
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.data import corrected, past
-from spark_trainer.data.encoded import SHARED
+from spark_trainer.data.encoded import DIGITS, SHARED
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.labels.kept import unused
 from spark_trainer.data.layout import Layout, Video
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
+from spark_trainer.store import clips, ours
 from spark_trainer.store.reach import Reach
 
 DAY_S = 24 * 3600
 LOGS = re.compile(r"[0-9]{8}-[0-9]{6}")  # the name of a command's log folder begins so
 HASHED = "[0-9a-f]" * 2
+
+STAYS = "not written by SparkTrainer, and stays"
 
 Found = tuple[str, Path]  # what it is, and where
 
@@ -33,7 +36,12 @@ def unreached(reach: Reach, logs_older_than_days: float) -> Iterator[Found]:
     Args:
         reach: what does.
         logs_older_than_days: the age from which a command's logs are listed.
+
+    Raises:
+        Broken: of a run, which is damaged, nobody knows what it reaches.
     """
+    for run in reach.runs:
+        read_json(run.run_file, dict)
     yield from _state(reach)  # markers go before what they speak of
     yield from _videos(reach)
     named = past.unnamed(reach.layout, reach.manifests)
@@ -44,12 +52,29 @@ def unreached(reach: Reach, logs_older_than_days: float) -> Iterator[Found]:
 
 def _videos(reach: Reach) -> Iterator[Found]:
     """Yield the folders of videos that are gone, and what other settings made of those here."""
-    for folder in reach.layout.root.glob(f"{HASHED}/{HASHED}*"):
-        if len(folder.name) == 64 and not reach.has_folder(folder):
-            yield "videos that are gone", folder
+    layout = reach.layout
+    for folder in layout.root.glob(f"{HASHED}/{HASHED}*"):
+        of_video = folder.name[:2] == folder.parent.name and ours.hexadecimal(folder.name, 64)
+        if of_video and not reach.has_folder(folder):
+            yield from _whole("videos that are gone", folder, ours.of_video)
+    for folder in clips.named(layout):
+        if not reach.has_folder(folder):
+            yield from _whole("videos that are gone, or named otherwise", folder, ours.of_video)
     for video in reach.listed.values():
         for path in _outdated(reach, video):
             yield "results of other settings", path
+
+
+def _whole(kind: str, folder: Path, own: Callable[[str], bool]) -> Iterator[Found]:
+    """Yield a folder, or what is this project's in it where there is something else, too."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    others = [*ours.others(folder, own)]
+    yield from ((STAYS, path) for path in others)
+    if not others:
+        yield kind, folder
+        return
+    yield from ((kind, path) for path in sorted(folder.iterdir()) if path not in others)
 
 
 def _outdated(reach: Reach, video: Video) -> Iterator[Path]:
@@ -135,27 +160,29 @@ def _named_by_a_run(reach: Reach, path: Path) -> bool:
     if name == "train":
         return any(fingerprint == f"{spec.name}-{spec.run_id}" for spec in reach.specs)
     asked = reach.fingerprints.get(name, set())
-    told: Iterator[Mapping[str, Any]] = (run.step_fingerprints or {} for run in reach.launched)
-    return fingerprint in asked or any(one.get(name) == fingerprint for one in told)
+    told = (one.get(name) == fingerprint for one in reach.step_fingerprints)
+    return fingerprint in asked or any(told)
 
 
 def _encoded(reach: Reach) -> Iterator[Found]:
     """Yield what encoders made that no run takes."""
+    kind = "encoded for no run"
     for folder in sorted(reach.layout.encoded("").glob("*")):
-        if not folder.is_dir():
-            continue
-        taken = reach.encoders.get(folder.absolute())
-        if taken is None:
-            yield "encoded for no run", folder
-        else:
-            yield from (("encoded for no run", path) for path in _untaken(reach, folder, taken))
+        if not ours.hexadecimal(folder.name, DIGITS):
+            yield STAYS, folder
+        elif folder.absolute() not in reach.encoders:
+            yield from _whole(kind, folder, ours.of_encoder)
+        elif (taken := reach.encoders[folder.absolute()]) is not None:
+            yield from ((kind, path) for path in _untaken(reach, folder, taken))
 
 
 def _untaken(reach: Reach, folder: Path, taken: set[str]) -> Iterator[Path]:
     """Yield the files of some encoders that no record of a run's settings names."""
     here = reach.listed.keys() | reach.kept
     named = set[Path]()
-    for video in sorted(folder.glob(f"{HASHED}/*")):
+    for video in sorted(folder.glob(f"{HASHED}/{HASHED}*")):
+        if not ours.hexadecimal(video.name, 64):
+            continue
         if video.name not in here:
             yield video
             continue
@@ -184,11 +211,11 @@ def _logs(reach: Reach, days: float) -> Iterator[Found]:
     for root in sorted(roots):
         for log in logs(root):
             if log.stat().st_mtime < oldest:
-                yield "logs", log.parent
+                yield from _whole("logs", log.parent, ours.of_log)
 
 
 def logs(root: Path) -> Iterator[Path]:
-    """Yield the logs of commands below a folder of runs."""
-    for log in sorted(root.glob("*/spark_trainer.log")):
+    """Yield the logs of commands below a folder of runs, where earlier versions wrote them, too."""
+    for log in sorted([*root.glob("logs/*/spark_trainer.log"), *root.glob("*/spark_trainer.log")]):
         if LOGS.match(log.parent.name) and not RunFolder(log.parent).exists():
             yield log

@@ -1,10 +1,11 @@
 """What reaches into a store: its configurations, its manifest, and the runs that are known."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.data import encoded, manifest
@@ -25,11 +26,14 @@ class Reach:
         graphs: one for each configuration of the store.
         runs: every run's folder that is known.
         built: ask as if all that the configurations ask for were built, the manifest as well.
+        away: hashes of videos whose files can't be reached this time, as on a disk that is not
+            mounted.
     """
 
     graphs: Sequence[VideoGraph]
     runs: Sequence[RunFolder]
     built: bool = False
+    away: frozenset[str] = frozenset()
 
     @property
     def layout(self) -> Layout:
@@ -43,31 +47,30 @@ class Reach:
 
     @cached_property
     def kept(self) -> set[str]:
-        """Return the hashes of videos that only a manifest or a run still names."""
-        return self._named[0] - self.listed.keys()
-
-    @property
-    def files(self) -> set[str]:
-        """Return the files and folders that a manifest or a run names, below the store's root."""
-        return self._named[1]
+        """Return the hashes of videos that only a manifest or a run still names, or are away."""
+        return {*self._entries, *self.away} - self.listed.keys()
 
     @cached_property
-    def _named(self) -> tuple[set[str], set[str]]:
-        """Read the manifests: the hashes of their videos, and what they name of each."""
+    def files(self) -> set[str]:
+        """Return the files and folders that a manifest or a run names, below the store's root."""
+        return set[str]().union(*self._entries.values())
+
+    @cached_property
+    def _entries(self) -> dict[str, set[str]]:
+        """Return hash -> what manifests name of a video's files."""
         lists = [*([] if self.built else [self.layout.manifest]), *(r.manifest for r in self.runs)]
-        videos, files = set[str](), set[str | None]()
-        for entry in (e for path in lists if path.is_file() for e in manifest.read(path)):
-            videos.add(entry["id"])
-            files |= {entry.get("frames_dir"), entry.get("audio")}
-            files.add((entry["meta"].get("pose") or {}).get("dir"))
-        return videos, {name for name in files if name}
+        found: dict[str, set[str]] = {}
+        for entry in (entry for path in lists if path.is_file() for entry in manifest.read(path)):
+            found.setdefault(str(entry["id"]), set()).update(manifest.files(entry))
+        return found
 
     @cached_property
     def _folders(self) -> set[str]:
-        return {video.folder for video in self.listed.values()}
+        here = {video.folder for video in self.listed.values()}
+        return here | {PurePath(name).parent.as_posix() for name in self.files}
 
     def has_folder(self, folder: Path) -> bool:
-        """Tell whether a folder that is named after a hash is that of a video which is reached."""
+        """Tell whether a folder of a video's results is that of a video which is reached."""
         name = folder.relative_to(self.layout.root).as_posix()
         return name in self._folders or folder.name in self.kept
 
@@ -104,23 +107,54 @@ class Reach:
     @cached_property
     def launched(self) -> list[LaunchedRun]:
         """List the runs that were launched, as far as this version can read them."""
-        found = []
+        return [run for run in self._launched.values() if isinstance(run, LaunchedRun)]
+
+    @cached_property
+    def _launched(self) -> dict[RunFolder, LaunchedRun | dict[str, Any]]:
+        """Return runs as they were launched, or as JSON where another version wrote the settings.
+
+        One whose file is damaged is left out.
+        """
+        found: dict[RunFolder, LaunchedRun | dict[str, Any]] = {}
         for run in self.runs:
             try:
-                found.append(LaunchedRun.read(run))
-            except (OSError, ValueError, KeyError):
+                found[run] = LaunchedRun.read(run)
+            except (Broken, OSError):
                 continue
+            except (ValueError, KeyError):  # of another version
+                found[run] = dict(read_json(run.run_file, dict))
         return found
 
     @cached_property
-    def encoders(self) -> dict[Path, set[str]]:
-        """Return the folder of some encoders -> what names the clips that runs take from it."""
-        found: dict[Path, set[str]] = {}
+    def step_fingerprints(self) -> list[Mapping[str, str]]:
+        """List the fingerprints of the steps that made the data of runs, step -> fingerprint."""
+        every = self._launched.values()
+        told = (
+            run.step_fingerprints if isinstance(run, LaunchedRun) else run.get("versions")
+            for run in every
+        )
+        return [one for one in told if one]
+
+    @cached_property
+    def encoders(self) -> dict[Path, set[str] | None]:
+        """Return the folder of some encoders -> what names the clips that runs take from it.
+
+        None where a run is of another version, and may take anything.
+        """
+        found: dict[Path, set[str] | None] = {}
+
+        def add(folder: Path, taken: str) -> None:
+            known = found.setdefault(folder.absolute(), set())
+            if known is not None:
+                known.add(taken)
+
+        for run in self._launched.values():
+            if isinstance(run, dict) and "encoded" in run:
+                found[Path(run["encoded"]).absolute()] = None
         for spec in self.specs:
-            found.setdefault(spec.encoded.absolute(), set()).add(spec.encode_fingerprint)
-        for run in self.launched:
-            taken = encoded.fingerprint(
-                run.settings, run.step_fingerprints, run.origin.get("references")
-            )
-            found.setdefault(run.encoded.absolute(), set()).add(taken)
+            add(spec.encoded, spec.encode_fingerprint)
+        for launched in self.launched:
+            references = launched.origin.get("references")
+            taken = encoded.fingerprint(launched.settings, launched.step_fingerprints, references)
+            add(launched.encoded, taken)
         return found

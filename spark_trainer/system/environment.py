@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import getpass
 import importlib.util
 import logging
 import multiprocessing
@@ -130,6 +131,14 @@ def cpus() -> int:
     return max(1, min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def user() -> str:
+    """Return the name of the user; their number where the system has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
 def collect_seldom() -> None:
     """Look for unreachable cycles once in 100,000 new objects, not in 700.
 
@@ -143,8 +152,13 @@ def quiet_libraries() -> None:
     """Keep packages that others load from warning of what no run of ours asks them.
 
     DeepSpeed looks for a GPU, of which the launcher has told already; bitsandbytes for a faster
-    kernel for four bits on a CPU.
+    kernel for four bits on a CPU; transformers shows a bar for each file that it writes.
     """
+    from huggingface_hub.utils.tqdm import enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    enable_progress_bars()  # of downloads, which may take long
     logging.getLogger("DeepSpeed").addFilter(lambda one: one.module != "real_accelerator")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 

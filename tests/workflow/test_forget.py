@@ -30,14 +30,19 @@ SMALL: dict[str, Any] = {
     "min_gpus": 0,
     "gpus": 0,
 }
-# Kills the process at its n-th removal or renaming of something, or says how many there were.
+# Kills the process at its n-th removal or renaming of something that is called so, or says how
+# many there were.
 KILLED = """
 import atexit, os, runpy, signal, sys
 left = most = int(sys.argv.pop(1))
+called = sys.argv.pop(1)
 atexit.register(lambda: print("removals:", most - left, file=sys.stderr))
 def hook(event, arguments):
     global left
-    if event in ("os.remove", "os.rmdir", "os.rename") and ".pyc" not in str(arguments[0]):
+    if event not in ("os.remove", "os.rmdir", "os.rename"):
+        return
+    name = str(arguments[0])
+    if called in name and ".pyc" not in name:
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -151,25 +156,91 @@ def test_saying_what_would_go_removes_nothing(store: Workspace) -> None:
     assert contents(store) == before
 
 
-def killed(workspace: Workspace, whole: Workspace, share: float, *words: str) -> None:
-    """Call a command in both, and kill it in the first when it has removed this share of things."""
-    done = whole.call(str(10**6), *words, program=("-c", KILLED))
+def test_a_file_that_has_changed_is_named_by_a_hash(built: Workspace) -> None:
+    """What was made of its earlier content would else stay, with nothing said."""
+    video = built.place("dog")[3:]
+    with open(built.clips / "dog.mp4", "ab") as file:
+        file.write(b"\0\0\0\x08free")
+    now = built.place("dog")[3:]
+    before = contents(built)
+    for name in ("clips/dog.mp4", "dog.mp4"):
+        done = built.call("forget", name, "--yes")
+        assert done.returncode == 1
+        assert "has changed" in done.stderr
+        assert video in done.stderr
+        assert now in done.stderr
+    assert contents(built) == before
+    done = built.call("forget", video, "--yes")
+    assert "its file stays" not in done.stdout  # it holds another video
+    assert traces(built, video) == {f"out/forgotten/{video}.json"}
+    assert len(built.build()) > 0
+    assert now in "".join(built.manifest())
+
+
+def test_what_the_user_wrote_is_named(built: Workspace) -> None:
+    video = built.place("dog")[3:]
+    page = built.output / "mine.html"
+    page.write_text(f"<p>{video}")
+    (built.output / built.place("dog") / "notes.txt").write_text("mine")
+    told = forget(built, "--yes")
+    assert f"goes what SparkTrainer did not write:\n  out/{built.place('dog')}/notes.txt" in told
+    assert "did not write, which stays:\n  out/mine.html" in told
+    assert page.is_file()
+    assert not (built.output / built.place("dog")).exists()
+    assert not (built.output / video[:2]).exists()
+
+
+def test_a_video_of_which_nothing_is_known(built: Workspace) -> None:
+    before = contents(built)
+    done = built.call("forget", "0" * 64, "--dry-run")
+    assert "nothing here derives from it" in done.stdout
+    assert contents(built) == before
+
+
+def test_a_folder_that_is_named_after_a_file(fresh: Workspace) -> None:
+    """It is known by its records, where nothing else tells of a video that is gone."""
+    fresh.config["deterministic_layout"] = False
+    fresh.build()
+    video = fresh.place("dog")[3:]
+    (fresh.clips / "dog.mp4").unlink()
+    fresh.build()
+    for listed in fresh.output.glob(".spark/shards/*.json"):
+        listed.unlink()
+    done = fresh.call("forget", video, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert traces(fresh, video) == {f"out/forgotten/{video}.json"}
+    assert not (fresh.output / "dog").exists()
+    assert (fresh.output / "cup/audio.wav").is_file()
+
+
+def killed(
+    workspace: Workspace, whole: Workspace, share: float, *words: str, called: str = ""
+) -> None:
+    """Call a command in both, and kill it in the first when it has removed this share of things.
+
+    Of these, only the things that are called so count.
+    """
+    done = whole.call(str(10**6), called, *words, program=("-c", KILLED))
     assert done.returncode == 0, done.stderr
     number = 1 + int(share * int(re.findall(r"removals: (\d+)", done.stderr)[0]))
-    died = workspace.call(str(number), *words, program=("-c", KILLED))
+    died = workspace.call(str(number), called, *words, program=("-c", KILLED))
     assert died.returncode == -9
 
 
-@pytest.mark.parametrize("share", [0, 0.12, 0.3, 0.5, 0.7, 0.85, 0.97])
+# Within what names the video beside others, and half-way through all.
+KILLS = [(0.2, ""), (0.5, ""), (0.8, ""), (0, "forgotten/."), (0, "samples/."), (0, "events.out")]
+
+
+@pytest.mark.parametrize(("share", "called"), [*KILLS, (0, "spark_trainer.log")])
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    store: Workspace, tmp_path: Path, share: float
+    store: Workspace, tmp_path: Path, share: float, called: str
 ) -> None:
     whole = store.copy(tmp_path / "whole")
-    killed(store, whole, share, "forget", "clips/dog.mp4", "--yes")
+    killed(store, whole, share, "forget", "clips/dog.mp4", "--yes", called=called)
     assert store.call("forget", "clips/dog.mp4", "--yes").returncode == 0
 
     def kept(workspace: Workspace) -> dict[str, str]:
-        of_time = ("forgotten/", "lineage.json", ".holder")
-        return {k: v for k, v in contents(workspace).items() if not any(t in k for t in of_time)}
+        of_time = re.compile(r"forgotten/[^.]|lineage\.json$|\.holder$|\.log$")
+        return {k: v for k, v in contents(workspace).items() if not of_time.search(k)}
 
     assert kept(store) == kept(whole)

@@ -1,6 +1,10 @@
 """What nothing reaches goes; what a configuration, a manifest or a run reaches stays."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,6 +14,8 @@ from .conftest import Outcome, Workspace
 from .test_forget import contents, killed
 
 pytestmark = pytest.mark.long
+
+MODULE = "import runpy; runpy.run_module('spark_trainer', run_name='__main__', alter_sys=True)"
 
 
 def gc(workspace: Workspace, *words: str) -> str:
@@ -54,7 +60,7 @@ def test_what_is_left_of_earlier_states_goes(built: Workspace) -> None:
     assert built.digests() == before
     gc(built, "--yes", "--logs-older-than", "0")
     assert not (built.output / place).exists()
-    assert not list(built.folder.glob("runs/*/spark_trainer.log"))
+    assert not list(built.folder.glob("runs/logs/*/spark_trainer.log"))
     assert "nothing to remove" in gc(built)
     assert "frames_shard" not in built.build()
     after = built.digests()
@@ -62,13 +68,125 @@ def test_what_is_left_of_earlier_states_goes(built: Workspace) -> None:
     assert place not in "".join(built.manifest())
 
 
-@pytest.mark.parametrize("share", [0, 0.35, 0.6, 0.8, 0.95])
+def test_what_is_away_stays(built: Workspace) -> None:
+    """A folder that held videos and is empty may not be mounted."""
+    folder = built.clips / "disk"
+    folder.mkdir()
+    (built.clips / "dog.mp4").rename(folder / "dog.mp4")
+    built.build()
+    place = built.place("disk/dog")
+    folder.rename(built.folder / "away")
+    folder.mkdir()
+    built.build()
+    assert place not in "".join(built.manifest())
+    done = built.call("gc", "--yes")
+    assert "is it mounted?" in done.stderr
+    assert place not in done.stdout
+    assert (built.output / place / "frames.json").is_file()
+    folder.rmdir()
+    assert place in gc(built, "--dry-run")
+
+
+def test_what_the_user_wrote_stays(built: Workspace) -> None:
+    """Also within folders that go; links are not followed, and stay."""
+    place = built.place("dog")
+    (built.clips / "dog.mp4").unlink()
+    built.build()
+    outside = built.folder / "outside"
+    outside.mkdir()
+    (outside / "spark_trainer.log").touch()
+    (built.output / "encoded/mine").mkdir(parents=True)
+    link = built.folder / "runs/20200101-000000"
+    link.symlink_to(outside)
+    log = next(
+        path.parent for path in built.folder.glob("runs/*/spark_trainer.log") if path.parent != link
+    )
+    mine = [built.output / place / "notes.txt", log / "notes.txt", built.output / "encoded/mine/a"]
+    for path in mine:
+        path.write_text("mine")
+    told = gc(built, "--yes", "--logs-older-than", "0")
+    assert "not written by SparkTrainer, and stays: 3 files, 12 bytes" in told
+    assert all(path.is_file() for path in mine)
+    assert [path.name for path in (built.output / place).iterdir()] == ["notes.txt"]
+    assert [path.name for path in log.iterdir()] == ["notes.txt"]
+    assert link.is_symlink()
+    assert (outside / "spark_trainer.log").is_file()
+    told = gc(built)
+    assert "notes.txt" in told
+    assert "nothing to remove" in told
+
+
+def test_folders_that_are_named_after_files(fresh: Workspace) -> None:
+    fresh.config["deterministic_layout"] = False
+    fresh.build()
+    (fresh.clips / "dog.mp4").unlink()
+    assert "out/dog" not in gc(fresh, "--dry-run")  # the manifest still names it
+    fresh.build()
+    gc(fresh, "--yes")
+    assert {path.name for path in fresh.output.glob("[!.]*/")} == {"bunny", "cup"}
+    assert fresh.build() == {}
+
+
+def test_a_run_of_another_version_keeps_what_it_takes(built: Workspace) -> None:
+    """One that is damaged stops it: nobody knows what it takes."""
+    encoders = built.output / "encoded/0123456789abcdef"
+    (encoders / "texts/ab").mkdir(parents=True)
+    assert str(encoders.relative_to(built.folder)) in gc(built, "--dry-run")
+    run = built.folder / "other/old-1a2b3c4d/run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text(json.dumps({"settings": {"of": "then"}, "encoded": str(encoders)}))
+    built.configure("train", model_name="tiny", output_dir="other")
+    (built.folder / "also.yaml").write_text(json.dumps(built.config))
+    del built.config["train"]
+    assert "encoded" in gc(built, "--dry-run")
+    assert "encoded" not in gc(built, "--dry-run", "--also", "also.yaml")
+    assert "encoded" not in gc(built, "--dry-run", "--runs", "other")
+    run.write_text("{")
+    done = built.call("gc", "--yes", "--runs", "other")
+    assert done.returncode == 75
+    assert str(run.relative_to(built.folder)) in done.stderr
+
+
+@pytest.mark.parametrize(("keys", "stays"), [(b"\x04", True), (b"n\n", True), (b"y\n", False)])
+def test_it_asks(left: Workspace, tmp_path: Path, keys: bytes, stays: bool) -> None:
+    """Ctrl-D is a no."""
+    workspace = left.copy(tmp_path / "here")
+    before = contents(workspace)
+    terminal, own = pty.openpty()
+    command = [sys.executable, "-m", "spark_trainer", "gc", "--config", "config.yaml"]
+    place = {"cwd": workspace.folder, "env": workspace.environment()}
+    os.write(terminal, keys)
+    done = subprocess.run(command, stdin=own, capture_output=True, text=True, check=False, **place)
+    os.close(terminal)
+    os.close(own)
+    assert (contents(workspace) == before) is stays
+    assert done.returncode == stays
+    assert ("nothing was removed" in done.stderr) is stays
+
+
+def test_nobody_is_there_to_be_asked(left: Workspace) -> None:
+    done = left.call("gc", program=("-c", "import sys; sys.stdin = None; " + MODULE))
+    assert done.returncode == 1
+    assert "nobody can be asked here" in done.stderr
+
+
+@pytest.mark.parametrize("days", ["nan", "-1", "many"])
+def test_days_are_a_number(built: Workspace, days: str) -> None:
+    done = built.call("gc", "--dry-run", f"--logs-older-than={days}")
+    assert done.returncode == 1
+    assert "--logs-older-than" in done.stderr
+
+
+# Half-way through all; and between the files of a result and the record that names them.
+@pytest.mark.parametrize(
+    ("share", "called"), [(0, ""), (0.35, ""), (0.7, ""), (0.95, ""), (0, "audio.json")]
+)
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    left: Workspace, tmp_path: Path, share: float
+    left: Workspace, tmp_path: Path, share: float, called: str
 ) -> None:
     whole = left.copy(tmp_path / "whole")
     cut = left.copy(tmp_path / "cut")
-    killed(cut, whole, share, "gc", "--yes")
+    killed(cut, whole, share, "gc", "--yes", called=called)
     assert {Path(name).name for name in whole.digests(r"/\w+\.(json|wav)$")} == {"frames.json"}
     assert contents(cut) != contents(whole)
     gc(cut, "--yes")

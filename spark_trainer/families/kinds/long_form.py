@@ -15,6 +15,7 @@ from spark_trainer import transcribers
 from spark_trainer.config import ConfigError, Run, Transcript
 from spark_trainer.config.trained import CT2
 from spark_trainer.data.files import write_json
+from spark_trainer.data.layout import WHOLE_FILES
 from spark_trainer.errors import SparkTrainerError
 from spark_trainer.families.kinds import export
 from spark_trainer.media.source import Unreadable
@@ -26,7 +27,6 @@ from spark_trainer.speech.segments import Segment
 from spark_trainer.system import log
 from spark_trainer.transcribers import Sound, filters, listening
 
-RESULTS = "wer.json"
 TOLD = ("wer", "cer", "words_recall", "text_on_silence")  # beside them, what the file has
 ENGLISH = "en"
 
@@ -178,7 +178,7 @@ def _written(
             chosen = {name: values[name] for name in TOLD if name in values} if values else {}
             known |= {f"{prefix}{name}{LONG}": value for name, value in chosen.items()}
         told[prefix.strip("_") or "held_out"] = part
-    write_json(folder / RESULTS, told)
+    write_json(folder / WHOLE_FILES, told)
     for name, value in found[1].items():
         first = f"{found[0][name]:.1f} → " if name in found[0] else ""
         log.logger.info("whole files: %s %s%.1f", name, first, value)
