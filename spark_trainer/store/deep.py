@@ -19,7 +19,7 @@ from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.steps import manifest, promises
 from spark_trainer.steps.base import Step, word
 from spark_trainer.steps.record import Record, is_sealed
-from spark_trainer.store import clips, encoders, finding
+from spark_trainer.store import clips, encoders, finding, ours
 from spark_trainer.store.decoding import damage
 from spark_trainer.store.finding import Finding
 from spark_trainer.store.last_build import LastBuild
@@ -211,8 +211,9 @@ class Store:
     def _state(self) -> Iterator[Finding]:
         """Look into past manifests, and for what killed processes left beside them."""
         yield from (_gone_or_damaged(*one) for one in past.problems(self.layout))
-        left = filter(finding.is_leftover, finding.files(self.layout.state, []))
-        yield from map(finding.unknown, left)
+        for path in finding.files(self.layout.state, []):
+            if ours.leftover(path.name):
+                yield finding.unknown(path)
 
     def _forgotten(self) -> Iterator[Finding]:
         """Look into what keeps videos from being taken up again."""

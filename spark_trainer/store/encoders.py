@@ -8,7 +8,7 @@ from pathlib import Path
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import SEALED, Layout
 from spark_trainer.steps.record import is_sealed
-from spark_trainer.store import finding
+from spark_trainer.store import finding, ours
 from spark_trainer.store.decoding import damage
 from spark_trainer.store.finding import Finding
 
@@ -36,7 +36,7 @@ def findings(layout: Layout, pool: Executor) -> Iterator[Finding]:
 
 
 def _is_marker(path: Path, folder: Path) -> bool:
-    return path.parent == folder / SEALED and not finding.is_leftover(path)
+    return path.parent == folder / SEALED and not ours.leftover(path.name)
 
 
 def _looked_into(folder: Path, path: Path) -> list[Finding]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from spark_trainer.data.files import canonical_json
 from spark_trainer.errors import told
-from spark_trainer.system import holder, log
+from spark_trainer.store import ours
+from spark_trainer.system import log
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,9 @@ def told_of(found: Iterable[Finding], path: Path) -> Iterator[Finding]:
         yield unreadable(error, path)
 
 
-def is_leftover(path: Path) -> bool:
-    """Tell whether something was being written by a process that has ended, or may have."""
-    named = path.name.startswith(".") and path.name.endswith(".tmp")
-    return named and holder.parse(path.name) is not None
-
-
 def unknown(path: Path, why: str = "not written by SparkTrainer") -> Finding:
     """Tell what a file or folder is that no record names."""
-    if is_leftover(path):
+    if ours.leftover(path.name):
         return Finding("leftover", str(path), "left by a process that was killed")
     if path.is_symlink():
         return Finding("foreign", str(path), "a link; SparkTrainer writes none here")
@@ -78,4 +73,4 @@ def files(folder: Path, lost: list[OSError]) -> Iterator[Path]:
 
 
 def _ends(folder: Path) -> bool:
-    return folder.is_symlink() or is_leftover(folder)
+    return folder.is_symlink() or ours.leftover(folder.name)
