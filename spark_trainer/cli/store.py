@@ -160,11 +160,12 @@ def manifest(options: argparse.Namespace) -> int:
     match options.words:
         case ["list"]:
             kept = list(past.every(layout).values())
-            print(
-                canonical_json([asdict(one) for one in kept])
-                if options.json
-                else manifests.table(kept)
-            )
+            if options.json:
+                print(canonical_json([asdict(one) for one in kept]))
+            elif kept:
+                print(manifests.table(kept))
+            else:
+                print(f"{layout.root}: no manifest was kept yet", file=sys.stderr)
             return 0
         case ["diff", a, b]:
             pair = [_manifest(layout, one, runs) for one in (a, b)]

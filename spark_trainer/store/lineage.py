@@ -26,6 +26,7 @@ from spark_trainer.store.clips import Clip
 CONTINUES, BEGINS = "goes on from", "begins with the weights of"
 # Key of a video -> how a run comes from the one whose model that is.
 LEARNS_FROM = {"transcriber_model": "has transcripts by", "captioner_model": "has captions by"}
+OF_RUN = "run:"  # before a model's path in what the same build trains
 NAME = re.compile(r".+-[0-9a-f]{8}")  # of a run folder
 # Facts of a line about who made its texts, and what stands before each.
 CAPTIONED = {
@@ -83,7 +84,7 @@ class Runs:
         for key, how in LEARNS_FROM.items():
             models = {one.get(key) for one in said["videos"].values()}
             for model in sorted(filter(None, models)):
-                if before := self._of_model(Path(model)):
+                if before := self._of_model(Path(model.removeprefix(OF_RUN))):
                     yield Link(name, how, before)
 
     def _of_model(self, model: Path) -> str | None:
