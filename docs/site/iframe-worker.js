@@ -11,8 +11,10 @@ if (location.protocol === "file:") {
       this.frame.hidden = true;
       document.body.append(this.frame);
       const inside = this.frame.contentWindow;
-      inside.postMessage = (data) =>
-        this.onmessage?.(new MessageEvent("message", { data: structuredClone(data) }));
+      inside.postMessage = (data) => {
+        const event = new MessageEvent("message", { data: structuredClone(data) });
+        setTimeout(() => this.onmessage?.(event)); // never within the question that it answers
+      };
       const script = inside.document.createElement("script");
       script.src = new URL(address, document.baseURI);
       script.onload = () => {
