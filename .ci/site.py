@@ -22,7 +22,9 @@ PAGES = ("README.md", "CHANGELOG.md", "docs/*.md", "config/**/*.md", "benchmarks
 CODE = re.compile(r"^```.*?^```|^(?: {4}|\t).*?$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
-LOADED = re.compile(r"<(?:script|link|img|iframe|source|video)\b[^>]*?(?:src|href)=\"(?:https?:)?//")
+LOADED = re.compile(
+    r"<(?:script|link|img|iframe|source|video)\b[^>]*?(?:src|href)=\"(?:https?:)?//"
+)
 
 
 def pages() -> list[Path]:
