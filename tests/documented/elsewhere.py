@@ -1,4 +1,4 @@
-"""The commands of the pages that the day in test_commands.py leaves out: who runs them, or why none.
+"""The commands that the day in test_commands.py leaves out: who runs them, or why nobody does.
 
 `ELSEWHERE` names a file and words that it holds; `NOBODY` a reason. The flags of both are read all
 the same, in test_flags.py.
