@@ -127,7 +127,7 @@ def test_flags_by_themselves() -> None:
         f"{page}: {flag}"
         for page, told in INLINE
         for flag in re.findall(r"^(--?[a-z][\w-]*)", told)
-        if flag not in known
+        if page != "docs/coming-from.md" and flag not in known  # whose flags are other tools'
     ]
     assert not wrong, "\n".join(wrong)
 
