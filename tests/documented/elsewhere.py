@@ -133,6 +133,17 @@ NOBODY = {
     "snakedeploy deploy-workflow": "needs an address; tests/workflow/test_module.py uses a path",
     **dict.fromkeys(
         (
+            "docker build -f envs/Dockerfile -t spark-trainer .",
+            'docker run --rm -u "$(id -u):$(id -g)" -v "$PWD:/work" spark-trainer init',
+            'docker run --rm -u "$(id -u):$(id -g)" -v "$PWD:/work" -v /data/videos:/data/videos:ro'
+            " -v ~/.cache:/cache --gpus all --shm-size 8g spark-trainer manifest",
+            "apptainer build spark-trainer.sif envs/apptainer.def",
+            "apptainer run --nv --bind /data/videos spark-trainer.sif manifest",
+        ),
+        "needs Docker or Apptainer; docs/containers.md says what was tested",
+    ),
+    **dict.fromkeys(
+        (
             "cd films && nano config/config.yaml",
             "nano config/config.yaml",
             "nano profiles/slurm/cluster.yaml",

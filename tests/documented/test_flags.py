@@ -39,6 +39,8 @@ OF_OTHERS = {
     **dict.fromkeys(("--logprobs-mode", "--max-model-len"), "vLLM"),
     "--signal": "sbatch",
     "-m": "pytest",
+    **dict.fromkeys(("-t", "-u", "--init", "--shm-size"), "docker"),
+    "--nv": "apptainer",
     "-dirty": "git describe",
     "-hf": "how names end",
 }
@@ -101,6 +103,9 @@ def unknown(words: list[str]) -> list[str]:
             text = "".join((ROOT / path).read_text() for path in (script, shared))
             own = given[: given.index("uv")] if "uv" in given else given
             return [one for one in own if one.startswith("--") and f'"{one}"' not in text]
+        case ["docker" | "apptainer", "run", *given]:
+            image = next(at for at, word in enumerate(given) if word.startswith("spark-trainer"))
+            return unknown([cli.PROGRAM, *given[image + 1 :]])
         case _:
             return []
 
@@ -213,6 +218,7 @@ def test_python_of_the_pages_finds_what_it_imports() -> None:
         ["uv", "sync", "--extra", "bogus"],
         ["pip", "install", "spark-trainer[bogus]"],
         ["pytest", "-m", "bogus"],
+        ["docker", "run", "--rm", "spark-trainer", "report", "--bogus"],
         ["tests/slurm/cluster.py", "--bogus", "uv", "run"],
     ],
     ids=" ".join,
