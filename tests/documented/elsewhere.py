@@ -20,6 +20,8 @@ ELSEWHERE = {
         '"--run", "slow", "--gpus", "8"',
     ),
     ".ci/run": (CI, "set-up"),
+    "uv run python .ci/site.py": (".ci/style", "python .ci/site.py"),
+    "uv run python .ci/site.py --to site": ("tests/documented/test_site.py", '"--to"'),
     ".ci/style": (CI, ".ci/style"),
     "uv run --group bench python benchmarks/run.py --smoke": (CI, "benchmarks/run.py --smoke"),
     "tests/slurm/cluster.py --install uv run pytest -m slurm": (CI, "cluster.py --install"),
