@@ -88,7 +88,7 @@ def builds_the_manifest(clone: Clone, line: str) -> None:
     assert not list(clone.folder.glob("runs/*/final"))
 
 
-@typed("snakemake manifest")
+@typed("snakemake manifest", "SPARK_TRAINER_SCREEN=off snakemake --cores 32 manifest")
 def has_nothing_to_do(clone: Clone, line: str) -> None:
     before = clone.manifest()
     done = clone.type(line)
@@ -109,7 +109,9 @@ def trains_the_demo(clone: Clone, line: str) -> None:
     assert (summary["steps"], summary["device"]) == (asked["max_steps"], "cpu")
     assert summary["last_loss"] < summary["first_loss"]
     assert (run.folder / "final/model.safetensors").is_file()
-    assert "on the CPU" in "".join(path.read_text() for path in clone.folder.glob("runs/*/*.log"))
+    assert "on the CPU" in "".join(
+        path.read_text() for path in clone.folder.glob("runs/logs/*/*.log")
+    )
 
 
 @typed("python -m spark_trainer runs")
