@@ -46,7 +46,7 @@ def _prov(said: dict[str, Any], chosen: RunFolder | None, runs: "Runs") -> str:
     from spark_trainer.store import prov
 
     if chosen is not None:
-        return prov.of_run(said, told.splits(chosen, told.described(chosen)["videos"]))
+        return prov.of_run(said, told.splits(chosen, record.described(chosen)["videos"]))
     links = [link for name in said["runs"] for link in runs.after(name)]
     return prov.of_clip(said, list(dict.fromkeys(links)))
 

@@ -226,7 +226,7 @@ def _clean_samples(run: RunFolder, listed: Path, video: str) -> bool:
         return False
     folder = listed.with_suffix("")
     for path in (
-        *(run.samples / str(record["file"]) for record in own if "file" in record),
+        *(run.shown(str(record["file"])) for record in own if "file" in record),
         folder / "sheet.png",
         run.sample_page(int(listed.stem.rpartition("_")[2])),
     ):

@@ -24,7 +24,7 @@ const differing = (runs) => {
 };
 
 const startRuns = () => {
-  const { runs, left_out: leftOut, forms } = block("runs");
+  const { runs, left_out: leftOut } = block("runs");
   const complaints = leftOut.length ? h("details", { class: "soft" }, h("summary", {}, `${many(leftOut.length, "run")} left out`), leftOut.map((why) => h("p", {}, why))) : null;
   if (!runs.length) {
     fill("runs", "Runs", h("p", { class: "none" }, "No run yet. ", h("code", {}, "snakemake train"), " trains those of the configuration; the next report has their curves."), complaints);
