@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from spark_trainer.config.reading import validated
 from spark_trainer.config.section import ConfigError, Section
 from spark_trainer.data import jsonl
-from spark_trainer.data.files import write_json
+from spark_trainer.data.files import sweep, write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import LONGEST_REASON, UserError
 
@@ -252,6 +252,7 @@ def edit(folder: Path, layout: Layout, video: str, said: Mapping[str, Any], by: 
         for kind, one in said.items()
     }
     with _alone(layout.state / "corrections.lock"):
+        sweep(folder)  # what a call that was killed left
         before = find(folder, video)
         after = _checked(before.spelled() | made)
         path = path_of(folder, video)

@@ -26,6 +26,7 @@ DAMAGED = (OSError, UserError, ValueError, TypeError, AttributeError, LookupErro
 class RunError(UserError, ValueError):
     """A run that can't be read, or a name that means no run or several; the message says which."""
 
+
 # What stands in `lineage.json`, where it does.
 OPTIONAL = {dict: ("packages",), list: ("gpus",), str: ("base_run", "continued_from", "code")}
 LINEAGE: dict[str, Any] = {"videos": dict, "manifest_sha256": str} | {

@@ -76,6 +76,7 @@ class Forgetting:
             kept = replace(kept, runs=[run.name for run in self.seen_by], finished=False)
             kept.write(self.layout)
             self.layout.sweep()
+            sweep(self.corrections)
             for run in self.seen_by:
                 _clean(run, self.clip.hash, kept)
             for path in self._removed():

@@ -100,7 +100,7 @@ def write(
     blocks = {
         "info": told,
         "glance": glance.told(),
-        "since": since.told(layout, sha256, glance.videos, shown.found),
+        "since": since.told(layout, sha256, glance.videos, shown.found, kept=served is None),
         "videos": videos.columns(chosen),
         "runs": shown.told(),
         "lineage": origins.told(glance.makers, shown.runs),

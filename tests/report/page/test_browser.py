@@ -174,6 +174,32 @@ def test_runs_are_drawn_over_each_other_and_read_at_a_cursor(chromium: Browser, 
     )
 
 
+def test_runs_that_cannot_be_compared_are_not(
+    chromium: Browser, frames: Path, tmp_path: Path
+) -> None:
+    """None is the best over other data, and a sample stands beside the runs that have it."""
+    root = tmp_path / "out"
+    root.mkdir()
+    layout = Layout(root)
+    entries = [{"id": digit * 64, "frames_dir": None, "audio": None, "meta": {}} for digit in "ab"]
+    manifest.write(layout.manifest, entries)
+    one = run_folder(tmp_path, "one-11111111", {"a" * 64: {}})
+    other = run_folder(tmp_path, "other-22222222", {"b" * 64: {}}, manifest_sha256="1" * 64)
+    twin = run_folder(tmp_path, "twin-33333333", {"b" * 64: {}}, manifest_sha256="1" * 64)
+    lines = '{"step": 0, "held_out_loss": 1}\n{"step": 1, "held_out_loss": 0.5}\n'
+    twin.metrics.write_text(lines)
+    pages.write(layout.manifest, layout.report, [one, other, twin], 10)
+    chromium.open(layout.report)
+    best = "[...document.querySelectorAll('.run')].filter((run) => run.querySelector('.best'))"
+    assert chromium.run(f"{best}.map((run) => run.querySelector('span').textContent)") == [
+        "twin-33333333"
+    ]
+    sides = (
+        "[...document.querySelectorAll('.sample')].map((one) => one.querySelectorAll('h4').length)"
+    )
+    assert chromium.run(sides) == [1, 2]
+
+
 def test_a_page_without_anything_is_drawn(chromium: Browser, tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     manifest.write(layout.manifest, [])
