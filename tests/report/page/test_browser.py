@@ -89,6 +89,8 @@ def test_it_fits_and_asks_nobody(width_px: int, dark: bool, chromium: Browser, p
     open_video(chromium, 2)
     assert chromium.run("document.getElementById('video').scrollWidth") <= width_px
     assert not chromium.errors
+    direction = "getComputedStyle(document.querySelector('#video .text')).unicodeBidi"
+    assert chromium.run(direction) == "plaintext"  # Arabic stands at the right
     asked = {request.partition(":")[0] for request in chromium.requests}
     assert asked <= {"file", "data"}
 
