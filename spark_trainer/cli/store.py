@@ -48,7 +48,7 @@ def _prov(said: dict[str, Any], chosen: RunFolder | None, runs: "Runs") -> str:
     from spark_trainer.store import prov
 
     if chosen is not None:
-        return prov.of_run(said, told.splits(chosen, told.described(chosen)["videos"]))
+        return prov.of_run(said, told.splits(chosen, record.described(chosen)["videos"]))
     links = [link for name in said["runs"] for link in runs.after(name)]
     return prov.of_clip(said, list(dict.fromkeys(links)))
 
@@ -238,7 +238,12 @@ def run_folders(
     Args:
         options: the flags.
         listed: lists those below a folder.
+
+    Raises:
+        UserError: a flag names no folder.
     """
+    if missing := [path for path in options.runs if not path.is_dir()]:
+        raise UserError(f"--runs: no such folder: {missing[0]}")
     paths = [options.config, *getattr(options, "also", ())]
     trained = [run for path in paths for run in config.read(path).runs.values()]
     folders = {Path(run.output_dir) for run in trained} | {Path("runs"), *options.runs}

@@ -141,7 +141,7 @@ def _sample(old: dict[str, Any], new: dict[str, Any], folder: RunFolder) -> str:
     """
     video = new["video"][:12]
     if "file" in new:
-        return f"held-out video {folder.samples / new['file']}"
+        return f"held-out video {folder.shown(new['file'])}"
     if "edits" in new:
         heard = f"held-out speech of {video} {_short(old['text'])} → {_short(new['text'])}"
         return f"{heard} (reference: {_short(new['reference'])})"

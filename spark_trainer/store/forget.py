@@ -103,7 +103,7 @@ class Forgetting:
             kept = replace(kept, runs=runs, reason=reason or kept.reason, finished=False)
             kept.write(self.layout)
             self.layout.sweep()
-            for folder in self.layout.encoded("").glob("*/texts/*/"):
+            for folder in (self.corrections, *self.layout.encoded("").glob("*/texts/*/")):
                 sweep(folder)
             for run in shown:
                 forget_runs.clean(run, video, kept)

@@ -105,7 +105,7 @@ def _clean_samples(run: RunFolder, video: str) -> None:
         path.unlink(missing_ok=True)
     for listed in shown:
         for path in (
-            *(run.samples / str(one["file"]) for one in own[listed] if "file" in one),
+            *(run.shown(str(one["file"])) for one in own[listed] if "file" in one),
             listed.with_suffix("") / "sheet.png",
             run.sample_page(int(listed.stem.rpartition("_")[2])),
         ):

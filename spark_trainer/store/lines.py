@@ -23,10 +23,6 @@ from spark_trainer.store.last_build import LastBuild
 KIND = "manifest"
 
 
-class Unlike(Exception):
-    """A record that makes no line; the message says why."""
-
-
 @dataclass(frozen=True)
 class Lines:
     """The lists of a store's videos, and the records that they are made of."""
@@ -98,7 +94,7 @@ class Lines:
             return
         try:
             wanted = self._made(video)
-        except Unlike as error:
+        except (UserError, ValueError) as error:
             yield Finding(KIND, where, str(error))
             return
         if wanted is None:
@@ -113,14 +109,14 @@ class Lines:
     def _find(self, video: Video) -> dict[str, Any] | None:
         try:
             return self._made(video)
-        except Unlike:  # the record is named as edited
+        except (UserError, ValueError):  # the record is named as edited
             return None
 
     def _made(self, video: Video) -> dict[str, Any] | None:
         """Return the line that the records make; None where they are of other settings.
 
         Raises:
-            Unlike: they make none.
+            UserError, ValueError: they make none.
         """
         records: dict[str, Record] = {}
         for name in self.last.steps:
@@ -142,8 +138,6 @@ class Lines:
             made = manifest.line(video, records, corrected.look(self.layout, told), facts)
         except Broken:
             return None  # its copy is named as that
-        except (UserError, ValueError) as error:
-            raise Unlike(str(error)) from None
         return joined(made, self.index.sources[video.hash])
 
 

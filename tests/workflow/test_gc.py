@@ -96,11 +96,9 @@ def test_what_the_user_wrote_stays(built: Workspace) -> None:
     outside.mkdir()
     (outside / "spark_trainer.log").touch()
     (built.output / "encoded/mine").mkdir(parents=True)
-    link = built.folder / "runs/20200101-000000"
+    link = built.folder / "runs/logs/20200101-000000"
     link.symlink_to(outside)
-    log = next(
-        path.parent for path in built.folder.glob("runs/*/spark_trainer.log") if path.parent != link
-    )
+    log = next(built.folder.glob("runs/logs/2[0-9]*-*/jobs")).parent
     mine = [built.output / place / "notes.txt", log / "notes.txt", built.output / "encoded/mine/a"]
     for path in mine:
         path.write_text("mine")
