@@ -24,7 +24,7 @@ from spark_trainer.store import clips
 from spark_trainer.store.clips import Clip
 
 # How one run comes from another; the words that follow the later run's name.
-CONTINUES, BEGINS = "goes on from", "begins with the weights of"
+BEGUN_FROM = {"continued_from": "goes on from", "base_run": "begins with the weights of"}
 # Key of a video -> how a run comes from the one whose model that is.
 LEARNS_FROM = {"transcriber_model": "has transcripts by", "captioner_model": "has captions by"}
 NAME = re.compile(r".+-[0-9a-f]{8}")  # of a run folder
@@ -78,9 +78,9 @@ class Runs:
 
     def _origins(self, run: RunFolder) -> Iterator[Link]:
         said, name = described(run), self.called(run)
-        for key, how in (("continued_from", CONTINUES), ("base_run", BEGINS)):
+        for key, how in BEGUN_FROM.items():
             if before := said.get(key):
-                yield Link(name, how, self._renamed.get(before, before))
+                yield Link(name, how, self._renamed.get(before) or before)
         for key, how in LEARNS_FROM.items():
             models = {one.get(key) for one in said["videos"].values()}
             for model in sorted(filter(None, models)):
