@@ -67,16 +67,17 @@ MAY_IMPORT = {
         *("config", "data", "families", "losses", "methods", "metrics", "runs", "speech", "steps"),
         "system",
     },
-    "graph": {"config", "data", "runs", "steps", "train"},
-    "store": {"config", "data", "graph", "runs", "speech", "steps", "train"},
+    "exports": {"config", "data", "speech", "system"},
+    "graph": {"config", "data", "exports", "runs", "steps", "train"},
+    "store": {"config", "data", "exports", "graph", "runs", "speech", "steps", "train"},
     "report": {"config", "data", "metrics", "runs", "store", "system"},
     "preflight": {
         *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
         *("system", "train", "transcribers"),
     },
     "cli": {
-        *("config", "data", "graph", "preflight", "report", "runs", "steps", "store", "system"),
-        "train",
+        *("config", "data", "exports", "graph", "preflight", "report", "runs", "steps", "store"),
+        *("system", "train"),
     },
     "__main__": {"cli"},
 }

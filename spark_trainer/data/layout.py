@@ -25,6 +25,7 @@ corrections/<sha256>.json     what was corrected by hand, unless it lies elsewhe
     parts/<manifest>.json     the parts that a manifest is joined from
     manifests/<sha256>.json   a past manifest: its pieces, and who learnt from it; see past.py
     manifests/pieces/…        lines of past manifests, compressed
+    exports/<digest>.json     where an export of this store was made
     report/last.json          what the last report showed
     report/thumbnails.jsonl   the pictures in it
     sealed/<step>/…           markers: this step is done for this shard and fingerprint
@@ -167,6 +168,10 @@ class Layout:
     def model_digests(self) -> Path:
         return self.state / "models.json"
 
+    def exported(self, place: Path) -> Path:
+        """Return the note that an export was made in a folder."""
+        return self.state / "exports" / f"{digest(str(place))[:16]}.json"
+
     def encoded(self, encoders: str) -> Path:
         return self.root / "encoded" / encoders
 
@@ -245,7 +250,17 @@ class Layout:
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
         lists = (
-            *("corrected", "index", "labels", "parts", "report", "seen", "shards", "taken_back"),
+            *(
+                "corrected",
+                "exports",
+                "index",
+                "labels",
+                "parts",
+                "report",
+                "seen",
+                "shards",
+                "taken_back",
+            ),
             "videos",
         )
         past = self.past_piece("").parent

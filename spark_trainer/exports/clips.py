@@ -140,7 +140,7 @@ class Clips:
         if self.form.SPOKEN:
             segments = clip.meta.get("segments")
             if not segments:
-                raise Unusable(clip.meta.get("no_transcript") or "without transcript")
+                raise Unusable("without transcript")
             if any(one.get("start") is None or one.get("end") is None for one in segments):
                 raise Unusable("its transcript has no times")
         if self.form.ENDINGS is not None and ending(clip.source) not in self.form.ENDINGS:
@@ -153,7 +153,9 @@ class Clips:
         try:
             status = clip.source.stat()
         except OSError as error:
-            raise MachineError(f"{clip.source}: {error.strerror}; build the manifest anew") from None
+            raise MachineError(
+                f"{clip.source}: {error.strerror}; build the manifest anew"
+            ) from None
         if not unchanged(self.layout, clip.id, status):
             raise MachineError(f"{clip.source} changed; build the manifest anew")
 

@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from spark_trainer.config import Export
 from spark_trainer.data.files import canonical_json, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at
 from spark_trainer.data.meta import KEYS
 from spark_trainer.data.sources import NO_LINKS
-from spark_trainer.config import Export
 from spark_trainer.errors import MachineError
 from spark_trainer.exports.clips import Chosen, Clip, Clips, SplitName
 
@@ -82,6 +82,7 @@ class DataSet:
         Returns:
             Its path below the folder, or where it lies if the export does not hold it.
         """
+        self.advance()
         if self.settings.media == "none":
             return str(clip.source)
         path = f"{clip.split}/{clip.file}"
@@ -91,7 +92,6 @@ class DataSet:
             shutil.copyfile(clip.source, target)
         else:
             link(clip.source, target)
-        self.advance()
         return path
 
     def placed(self, clip: Clip) -> str:
@@ -105,9 +105,14 @@ class DataSet:
             yield lambda value: file(f"{canonical_json(value)}\n")
 
     @contextlib.contextmanager
-    def array(self, name: str) -> Iterator[Callable[[Any], object]]:
-        """Yield a function that writes values into a file that is an array of JSON."""
-        between = "[\n"
+    def array(self, name: str, key: str = "") -> Iterator[Callable[[Any], object]]:
+        """Yield a function that writes values into an array of JSON.
+
+        Args:
+            name: of the file.
+            key: of the array, if the file is an object that holds it.
+        """
+        between = f'{{"{key}":[\n' if key else "[\n"
         with self.opened(name) as file:
 
             def add(value: Any) -> None:
@@ -116,7 +121,7 @@ class DataSet:
                 between = ",\n"
 
             yield add
-            file("\n]\n")
+            file("\n]}\n" if key else "\n]\n")
 
     @contextlib.contextmanager
     def opened(self, name: str) -> Iterator[Callable[[str], object]]:

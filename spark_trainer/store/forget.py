@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spark_trainer import steps
+from spark_trainer import exports, steps
 from spark_trainer.data import forgotten, hashing, past
 from spark_trainer.data.corrections import path_of
 from spark_trainer.data.files import Broken, read_json, replacing, sweep, write_json
@@ -53,9 +53,11 @@ class Forgetting:
         """Describe what goes and what stays, a line each."""
         saw = [f"  {run}: its weights and checkpoints stay" for run in self.seen_by]
         stays = [f"  {path}" for path in self.clip.files if path.exists()]
+        out = [f"  {place}" for place in exports.places(self.layout)]
         return [
             f"{self.clip.hash}: {self.size()}, its line of the manifest, its samples",
             *(["runs that saw it:", *saw] if saw else ["no run saw it"]),
+            *(["exports that may hold it, until they are made again:", *out] if out else []),
             *(["its file stays, and is left out by name or content:", *stays] if stays else []),
         ]
 

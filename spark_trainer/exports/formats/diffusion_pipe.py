@@ -15,8 +15,11 @@ TEXTS = ONE
 SPOKEN = False
 # Of imageio's video_extensions, those of files that hold pictures and sound.
 ENDINGS = frozenset(
-    ".3g2 .3gp .asf .avi .dv .f4v .flv .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf "
-    ".nut .ogg .ogv .rm .ts .vob .webm .wmv .wtv .y4m".split()
+    (
+        *(".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".m2v", ".m4v"),
+        *(".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogg", ".ogv", ".rm"),
+        *(".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
+    )
 )
 OPTIONS = ("num_frames", "resolution")
 

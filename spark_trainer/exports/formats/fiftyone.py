@@ -5,6 +5,8 @@ FiftyOneDatasetImporter hands over where metadata.json names no version): sample
 of frames for each video. A split is a tag, as FiftyOne has it.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from spark_trainer.exports.base import NONE
@@ -23,15 +25,15 @@ UNSAID = ("id", "meta")  # of a row: FiftyOne has ids of its own
 
 
 def write(data: DataSet) -> None:
-    """Write the samples, and a file of frames for each: nothing is said of any."""
+    """Write the samples, and a file of frames for each, which says nothing of any frame."""
     with data.lines("metadata.json") as add:
-        add({"media_type": "video", "info": {"made_by": "SparkTrainer"}})
-    with data.opened("samples.json") as file:
-        file('{"samples":')
-    between = "["
-    with open(data.root / "samples.json", "a", encoding="utf-8") as file:
-        pass
-    _ = between
+        add({"media_type": "video"})
+    with data.array("samples.json", key="samples") as add:
+        for split in data.splits:
+            for clip in data.clips(split):
+                frames = f"frames/{clip.id}.json"
+                data.write(frames, '{"frames":{}}\n')
+                add(_sample(data, clip) | {"frames": frames})
 
 
 def loading(data: DataSet) -> str:
@@ -42,13 +44,19 @@ def loading(data: DataSet) -> str:
     )
 
 
-def sample(data: DataSet, clip: Clip) -> dict[str, Any]:
-    """Return a sample."""
+def _sample(data: DataSet, clip: Clip) -> dict[str, Any]:
     fields = {key: value for key, value in row(data, clip).items() if key not in UNSAID}
-    return {
-        "filepath": data.place(clip),
-        "tags": [clip.split],
-        "sha256": clip.id,
-        "frames": f"frames/{clip.id}.json",
-        **fields,
-    }
+    said = [*_said(clip)]
+    if said:
+        fields["speech"] = {"_cls": "TemporalDetections", "detections": said}
+    return fields | {"filepath": data.place(clip), "tags": [clip.split], "sha256": clip.id}
+
+
+def _said(clip: Clip) -> Iterator[dict[str, Any]]:
+    """Yield what is said, with the first and last frame of it, counted from 1."""
+    fps = clip.meta.get("fps")
+    for segment in (clip.meta.get("segments") or ()) if fps else ():
+        if segment.get("text") and None not in (segment.get("start"), segment.get("end")):
+            first = math.floor(segment["start"] * fps) + 1
+            support = [first, max(first, math.ceil(segment["end"] * fps))]
+            yield {"_cls": "TemporalDetection", "label": segment["text"], "support": support}

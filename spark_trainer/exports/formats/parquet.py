@@ -43,13 +43,13 @@ def write(data: DataSet) -> None:
 
 def loading(data: DataSet) -> str:
     """Return the lines that load it."""
-    return (
-        "```python\nfrom datasets import load_dataset\nimport pandas, polars, duckdb\n\n"
-        f'load_dataset("{data.folder.name}")\n'
-        f'pandas.read_parquet("{data.folder.name}/train.parquet")\n'
-        f'polars.read_parquet("{data.folder.name}/train.parquet")\n'
-        f"duckdb.sql(\"select * from '{data.folder.name}/train.parquet'\")\n```"
+    name = data.folder.name
+    lines = (
+        f'load_dataset("{name}")',
+        *(f'{one}.read_parquet("{name}/train.parquet")' for one in ("pandas", "polars", "duckdb")),
     )
+    imports = "from datasets import load_dataset\nimport duckdb, pandas, polars"
+    return "\n".join(["```python", imports, "", *lines, "```"])
 
 
 def _groups(data: DataSet, clips: Iterator[Clip]) -> Iterator[list[dict[str, Any]]]:
@@ -71,7 +71,7 @@ def _row(data: DataSet, clip: Clip) -> dict[str, Any]:
         row["text"] = clip.text
     if data.settings.media == "copy":
         row["video"] = {"bytes": clip.source.read_bytes(), "path": clip.file}
-        data.advance()
+    data.advance()
     return row | {"meta": clip.meta}
 
 

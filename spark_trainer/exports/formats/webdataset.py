@@ -73,7 +73,7 @@ def _members(data: DataSet, clip: Clip) -> Iterator[Member]:
     if data.settings.media == "copy":
         name = clip.file if clip.file != clip.name else f"{clip.name}{NAMELESS}"
         yield name, open(clip.source, "rb"), clip.source.stat().st_size  # noqa: SIM115
-        data.advance()
+    data.advance()
     text = clip.text.encode()
     yield f"{clip.name}.txt", io.BytesIO(text), len(text)
 
