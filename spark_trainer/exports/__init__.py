@@ -133,7 +133,7 @@ def make(settings: Export, layout: Layout, place: Path, key: str) -> Made:
         data = DataSet(clips, chosen, root, place, advance)
         clips.form.write(data)
         card.write(data, manifest)
-        counts = {split: len(offsets) for split, offsets in chosen.offsets.items()}
+        counts: dict[str, int] = {split: len(offsets) for split, offsets in chosen.offsets.items()}
         note = Note.of(root, named, counts, chosen.left_out)
         note.write(root)
         if file_digest(layout.manifest) != manifest:

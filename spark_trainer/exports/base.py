@@ -3,6 +3,7 @@
 READ_BY    who reads it, as the data card says
 PACKAGES   the distributions that writing it needs
 MEDIA      what `media` may be, its default first
+PATHS      whether its files say where the videos are
 TEXTS      how many texts of a video it takes: none, one or several
 SPOKEN     whether a video needs the times of what is said in it
 ENDINGS    the endings of files that its reader finds; None for any
@@ -27,6 +28,7 @@ class Format(Protocol):
     READ_BY: str
     PACKAGES: tuple[str, ...]
     MEDIA: tuple[Media, ...]
+    PATHS: bool
     TEXTS: Literal[0, 1, 2]
     SPOKEN: bool
     ENDINGS: frozenset[str] | None

@@ -147,7 +147,7 @@ class Clips:
             found = ending(clip.source) or "no ending"
             raise Unusable(f"the tool looks for other endings of files (its own: {found})")
         if self.settings.media == "none":
-            if meta.HALVES.search(str(clip.source)):
+            if self.form.PATHS and meta.HALVES.search(str(clip.source)):
                 raise Unusable("the path of its file is no UTF-8, and can't be written")
             return
         try:
@@ -172,5 +172,4 @@ def called(entry: Mapping[str, Any]) -> str:
 
 def _safe(path: str) -> str:
     """Return the name of a file, of letters, digits, `_` and `-`."""
-    stem = Path(path).stem
-    return UNSAFE.sub("_", stem.replace("\ufffd", "_"))[:LONGEST].strip("_") or "video"
+    return UNSAFE.sub("_", Path(path).stem)[:LONGEST].strip("_") or "video"

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Export
+from spark_trainer.data.dataset import SplitName
 from spark_trainer.data.files import canonical_json, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at
 from spark_trainer.data.meta import KEYS
 from spark_trainer.data.sources import NO_LINKS
 from spark_trainer.errors import MachineError
-from spark_trainer.exports.clips import Chosen, Clip, Clips, SplitName
+from spark_trainer.exports.clips import Chosen, Clip, Clips
 
 PLAIN = {"string": str, "int64": int, "float64": float, "bool": bool}  # of features
 

@@ -11,6 +11,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "diffusion-pipe"
 PACKAGES = ()
 MEDIA = ("link", "copy")
+PATHS = False
 TEXTS = ONE
 SPOKEN = False
 # Of imageio's video_extensions, those of files that hold pictures and sound.

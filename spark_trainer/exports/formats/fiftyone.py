@@ -17,6 +17,7 @@ from spark_trainer.exports.rows import row
 READ_BY = "FiftyOne"
 PACKAGES = ()
 MEDIA = ("link", "copy", "none")
+PATHS = True
 TEXTS = NONE
 SPOKEN = False
 ENDINGS = None

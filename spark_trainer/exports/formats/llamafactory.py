@@ -10,6 +10,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "LLaMA-Factory"
 PACKAGES = ()
 MEDIA = ("link", "copy", "none")
+PATHS = True
 TEXTS = SEVERAL
 SPOKEN = False
 ENDINGS = None

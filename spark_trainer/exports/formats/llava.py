@@ -7,9 +7,10 @@ Read by LLaVA-NeXT, llava/train/train.py, LazySupervisedDataset: `--data_path` i
 from spark_trainer.exports.base import SEVERAL
 from spark_trainer.exports.dataset import DataSet
 
-READ_BY = "LLaVA-NeXT, LLaVA-OneVision, LLaVA-Video; with `video_token: <video>` Video-LLaVA, Qwen"
+READ_BY = "LLaVA-NeXT, LLaVA-OneVision, LLaVA-Video; Video-LLaVA and Qwen by `video_token`"
 PACKAGES = ()
 MEDIA = ("link", "copy", "none")
+PATHS = True
 TEXTS = SEVERAL
 SPOKEN = False
 ENDINGS = None

@@ -11,6 +11,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "the trainer of LTX-2"
 PACKAGES = ()
 MEDIA = ("link", "copy")
+PATHS = True
 TEXTS = ONE
 SPOKEN = False
 ENDINGS = None

@@ -11,6 +11,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "ms-swift"
 PACKAGES = ()
 MEDIA = ("link", "copy", "none")
+PATHS = True
 TEXTS = SEVERAL
 SPOKEN = False
 ENDINGS = None

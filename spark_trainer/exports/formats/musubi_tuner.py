@@ -12,6 +12,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "musubi-tuner"
 PACKAGES = ()
 MEDIA = ("link", "copy", "none")
+PATHS = True
 TEXTS = ONE
 SPOKEN = False
 ENDINGS = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 READ_BY = "Hugging Face `datasets`, pandas, DuckDB, Polars"
 PACKAGES = ("pyarrow",)
 MEDIA = ("none", "copy")
+PATHS = False
 TEXTS = NONE
 SPOKEN = False
 ENDINGS = None

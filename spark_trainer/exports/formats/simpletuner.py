@@ -14,6 +14,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "SimpleTuner"
 PACKAGES = ()
 MEDIA = ("link", "copy")
+PATHS = False
 TEXTS = ONE
 SPOKEN = False
 ENDINGS = frozenset((".mp4", ".avi", ".gif", ".mov", ".webm"))

@@ -8,6 +8,7 @@ from spark_trainer.speech.subtitles import spelled
 READ_BY = "players and editors"
 PACKAGES = ()
 MEDIA = ("none", "link", "copy")
+PATHS = False
 TEXTS = NONE
 SPOKEN = True
 ENDINGS = None

@@ -6,6 +6,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "whoever takes `clip.txt` for the caption of `clip.mp4`"
 PACKAGES = ()
 MEDIA = ("none", "link", "copy")
+PATHS = False
 TEXTS = ONE
 SPOKEN = False
 ENDINGS = None

@@ -12,6 +12,7 @@ from spark_trainer.exports.rows import row
 READ_BY = "Hugging Face `datasets` (VideoFolder)"
 PACKAGES = ()
 MEDIA = ("link", "copy")
+PATHS = True
 TEXTS = NONE
 SPOKEN = False
 ENDINGS = None

@@ -7,6 +7,7 @@ from spark_trainer.exports.dataset import DataSet
 READ_BY = "browsers and players"
 PACKAGES = ()
 MEDIA = ("none", "link", "copy")
+PATHS = False
 TEXTS = NONE
 SPOKEN = True
 ENDINGS = None

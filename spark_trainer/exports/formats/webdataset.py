@@ -19,6 +19,7 @@ from spark_trainer.exports.rows import row
 READ_BY = "webdataset, Hugging Face `datasets`"
 PACKAGES = ()
 MEDIA = ("copy", "none")
+PATHS = False
 TEXTS = ONE
 SPOKEN = False
 ENDINGS = None
