@@ -1,6 +1,5 @@
 """Shared by the whole graph: the validated configuration, what the rules ask, and the commands."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from spark_trainer.preflight import needs
 from spark_trainer.data import files, index, lock
 from spark_trainer.data.layout import Layout
 from spark_trainer.graph import trained
-from spark_trainer.graph.exports import ExportGraph
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
@@ -38,9 +36,7 @@ with console.one_line():
     # A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
     GRAPH = VideoGraph(CONFIG, INDEX, workflow.local_exec and workflow.is_main_process)
     RUNS = RunGraph(GRAPH)
-    EXPORTS = ExportGraph(GRAPH)
-    # A run or an export that can't be is said before the graph is built.
-    RUNS.specs, EXPORTS.settings
+    RUNS.specs  # a run that can't be is said before the graph is built
 
 LAYOUT = GRAPH.layout
 journal.name_file()

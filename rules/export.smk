@@ -1,3 +1,14 @@
+"""What goes out: data sets for other tools, of the manifest that is built here."""
+
+import re
+
+from spark_trainer.graph.exports import ExportGraph
+
+with console.one_line():
+    EXPORTS = ExportGraph(GRAPH)
+    EXPORTS.settings  # an export that can't be is said before the graph is built
+
+
 rule export_one:
     """Make one data set for another tool; its marker is named after all that it is made of."""
     input:

@@ -89,7 +89,10 @@ HEAVY_FILES = {PACKAGE / "families/kinds/attention.py"}  # imported as a model i
 # manifest as well.
 COMPONENTS = ("unet", "transformer", "motion_adapter", "vae", "image_encoder")
 STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/", "system/extras.py")
-MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/", "speech/")
+MANIFEST_AT_HOME = (
+    *STEPS_AT_HOME,
+    *("data/", "exports/", "families/", "report/", "runs/", "speech/"),
+)
 FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/", "speech/", "transcribers/")
 COMPONENTS_AT_HOME = ("families/",)
 
