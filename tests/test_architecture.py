@@ -72,8 +72,8 @@ MAY_IMPORT = {
     "store": {"config", "data", "exports", "graph", "runs", "speech", "steps", "train"},
     "report": {"config", "data", "metrics", "runs", "store", "system"},
     "preflight": {
-        *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
-        *("system", "train", "transcribers"),
+        *("captioners", "config", "data", "detectors", "exports", "families", "methods", "speech"),
+        *("steps", "system", "train", "transcribers"),
     },
     "cli": {
         *("config", "data", "exports", "graph", "preflight", "report", "runs", "steps", "store"),

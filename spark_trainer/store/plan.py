@@ -21,6 +21,7 @@ from spark_trainer.store.unreachable import Unreachable, unreachable
 from spark_trainer.store.why import Reasons, Why
 
 RUN = "train_run"  # the rule of training runs
+EXPORT = "export_one"  # the rule of data sets for other tools
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,11 @@ class Plan:
         due = {job.wildcards["run"] for job in self.jobs if job.rule == RUN}
         specs = [spec for name, spec in self._specs.items() if name in due]
         return [DueRun.of(spec, earlier_runs(spec)) for spec in specs]
+
+    @property
+    def exports(self) -> list[str]:
+        """Name the data sets for other tools that are made again."""
+        return [job.wildcards["export"] for job in self.jobs if job.rule == EXPORT]
 
     @property
     def manifest(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 
 from spark_trainer.data.corrected import told
 from spark_trainer.data.files import canonical_json
@@ -22,7 +23,9 @@ def text(plan: Plan) -> str:
     if not plan.jobs:
         return "nothing to do"
     jobs = ", ".join(f"{count} {rule}" for rule, count in plan.counts.items())
-    lines = [*_videos(plan), *_manifest(plan), *map(_run, plan.runs), f"jobs: {jobs}"]
+    exports = [f"export {name}" for name in sorted(plan.exports)]
+    told = (_videos(plan), _manifest(plan), map(_run, plan.runs), exports)
+    lines = [*chain.from_iterable(told), f"jobs: {jobs}"]
     return "\n".join([*lines, *_taking(plan.taking), *map(_unreachable, plan.unreachable)])
 
 
@@ -44,6 +47,7 @@ def json(plan: Plan) -> str:
             "labels": plan.last.relabelled(plan.graph),
             "switched_off": plan.last.switched_off(plan.graph),
             "manifest": plan.manifest,
+            "exports": sorted(plan.exports),
             "runs": [asdict(run) for run in plan.runs],
             "estimate": asdict(plan.taking),
             "unreachable": [asdict(one) for one in plan.unreachable],

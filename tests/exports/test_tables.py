@@ -11,7 +11,6 @@ import pytest
 
 from spark_trainer.config import Export
 from spark_trainer.data import manifest, meta
-from spark_trainer.data.files import digest
 from spark_trainer.data.layout import Layout
 from spark_trainer.exports import make, resolved
 
@@ -92,11 +91,3 @@ def test_as_parquet_without_a_word_about_types(table: Path, by: str) -> None:
     found = tool.read_parquet(path)
     said = found["transcript"].notna() if by == "pandas" else found["transcript"].is_not_null()
     assert (len(found), said.sum()) == (LINES, RARE)
-
-
-def test_the_same_bytes(table: Path, layout: Layout) -> None:
-    chosen = resolved(Export.model_validate({"to": "parquet", "split": {"validation": 0}}), "data")
-    other = make(chosen, layout, layout.root / "other", "data").folder
-    assert digest((other / "train.parquet").read_bytes().hex()) == digest(
-        (table / "train.parquet").read_bytes().hex()
-    )
