@@ -48,6 +48,7 @@ OURS = (
 SEALED = "sealed"  # the folder of the markers
 # What tells a run folder, to the search for videos as well; `runs/folder.py` names the rest.
 RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
+EXPORT_NOTE = ".spark_export.json"  # what tells the folder of an export
 
 
 @dataclass(frozen=True)

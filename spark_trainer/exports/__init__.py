@@ -12,7 +12,7 @@ from pathlib import Path
 
 from spark_trainer.config import ConfigError, Export
 from spark_trainer.data.files import digest, file_digest, read_state, replacing_folder, write_json
-from spark_trainer.data.layout import Layout
+from spark_trainer.data.layout import EXPORT_NOTE, Layout
 from spark_trainer.errors import MachineError, UserError
 from spark_trainer.exports import card, folder, formats
 from spark_trainer.exports.base import SEVERAL
@@ -146,7 +146,7 @@ def places(layout: Layout) -> list[Path]:
     """List the folders where exports of a store were made, as far as they are there."""
     notes = sorted(layout.exported(Path()).parent.glob("*.json"))
     found = [Path(read_state(note, dict)["folder"]) for note in notes]
-    return [place for place in found if (place / folder.NOTE).is_file()]
+    return [place for place in found if (place / EXPORT_NOTE).is_file()]
 
 
 def _spelled(place: Path) -> None:

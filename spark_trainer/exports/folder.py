@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from spark_trainer.data.files import Broken, canonical_json, file_digest, read_json, sweep
+from spark_trainer.data.layout import EXPORT_NOTE
 from spark_trainer.errors import UserError
 
-NOTE = ".spark_export.json"
 SMALL = 16 << 20  # bytes of a file whose content is compared before it is replaced
 NAMED = 3
 
@@ -38,11 +38,11 @@ class Note:
             UserError: the note can't be read.
         """
         try:
-            return cls(**read_json(folder / NOTE, dict))
+            return cls(**read_json(folder / EXPORT_NOTE, dict))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (Broken, TypeError):
-            raise UserError(f"{folder / NOTE} is damaged; remove {folder}") from None
+            raise UserError(f"{folder / EXPORT_NOTE} is damaged; remove {folder}") from None
 
     @classmethod
     def of(cls, folder: Path, identity: str, videos: Mapping[str, int], left_out: Any) -> Self:
@@ -52,7 +52,7 @@ class Note:
 
     def write(self, folder: Path) -> None:
         """Write it into a folder."""
-        (folder / NOTE).write_text(canonical_json(asdict(self)) + "\n", encoding="utf-8")
+        (folder / EXPORT_NOTE).write_text(canonical_json(asdict(self)) + "\n", encoding="utf-8")
 
     def whole(self, folder: Path) -> bool:
         """Tell whether all that was written is there, and leads to something."""
@@ -98,7 +98,7 @@ def _some(names: Sequence[str]) -> str:
 def _files(folder: Path) -> Iterator[str]:
     """Yield the paths of a folder's files, but for the note."""
     for path in sorted(folder.rglob("*")):
-        if (path.is_symlink() or not path.is_dir()) and path != folder / NOTE:
+        if (path.is_symlink() or not path.is_dir()) and path != folder / EXPORT_NOTE:
             yield path.relative_to(folder).as_posix()
 
 
