@@ -43,6 +43,24 @@ def loaded(path: Path, name: str | None = None) -> Any:
     return found
 
 
+def by_card(made: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the lines of the data card load, in the folder above."""
+    monkeypatch.chdir(made.folder.parent)
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    [line] = [line for line in card.splitlines() if "load_dataset(" in line]
+    import datasets
+
+    return eval(line.removeprefix("data = "), {"load_dataset": datasets.load_dataset})
+
+
+@pytest.mark.parametrize("to", ["parquet", "videofolder", "webdataset"])
+def test_the_card_loads_it(store: Store, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is called like a kind of data set."""
+    store.write({name: VIDEOS[name] for name in (b"a/clip.mp4", b"b/clip.MP4")})
+    made = store.export(to, to, split=ALL)
+    assert counts(by_card(made, monkeypatch)) == made.note.videos
+
+
 def counts(found: Mapping[str, Any]) -> dict[str, int]:
     return {split: len(rows) for split, rows in found.items()}
 

@@ -44,7 +44,7 @@ def write(data: DataSet) -> None:
 
 def loading(data: DataSet) -> str:
     """Return the lines that load it."""
-    name = data.folder.name
+    name = f"./{data.folder.name}"  # without a dot, `parquet` means a kind to `datasets`
     lines = (
         f'load_dataset("{name}")',
         *(f'{one}.read_parquet("{name}/train.parquet")' for one in ("pandas", "polars", "duckdb")),

@@ -32,5 +32,5 @@ def loading(data: DataSet) -> str:
     """Return the lines that load it."""
     return (
         "```python\nfrom datasets import load_dataset\n\n"
-        f'data = load_dataset("videofolder", data_dir="{data.folder.name}")\n```'
+        f'data = load_dataset("videofolder", data_dir="./{data.folder.name}")\n```'
     )

@@ -51,7 +51,7 @@ def write(data: DataSet) -> None:
 def loading(data: DataSet) -> str:
     """Return the lines that load it."""
     last = max(path.stem for path in (data.root / "train").glob("*.tar")) if _trains(data) else "0"
-    shards = f"{data.folder.name}/train/{{000000..{last}}}.tar"
+    shards = f"./{data.folder.name}/train/{{000000..{last}}}.tar"
     mixed = ""
     if len(data.chosen.endings) > 1 and data.settings.media == "copy":
         kinds = ", ".join(f"{end or NAMELESS} {n}" for end, n in data.chosen.endings.most_common())
@@ -59,7 +59,7 @@ def loading(data: DataSet) -> str:
     return (
         "```python\nimport webdataset\nfrom datasets import load_dataset\n\n"
         f'webdataset.WebDataset("{shards}", shardshuffle=False)\n'
-        f'load_dataset("{data.folder.name}")\n```{mixed}'
+        f'load_dataset("./{data.folder.name}")\n```{mixed}'
     )
 
 
