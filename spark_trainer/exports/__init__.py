@@ -19,7 +19,8 @@ from spark_trainer.exports.base import SEVERAL
 from spark_trainer.exports.clips import Clips
 from spark_trainer.exports.dataset import DataSet
 from spark_trainer.exports.folder import Note
-from spark_trainer.system import extras, log
+from spark_trainer.system import extras
+from spark_trainer.system.progress import progress
 
 __all__ = ["Made", "check", "identity", "make", "places", "resolved"]
 
@@ -129,7 +130,7 @@ def make(settings: Export, layout: Layout, place: Path, key: str) -> Made:
     if not chosen.count:
         counted = "; ".join(f"{reason}: {n:,}" for reason, n in card.reasons(chosen.left_out))
         raise UserError(f"{key}: none of the videos can be exported: {counted or 'there are none'}")
-    with replacing_folder(place) as root, log.progress(key, chosen.count) as advance:
+    with replacing_folder(place) as root, progress(f"export/{place.name}", chosen.count) as advance:
         data = DataSet(clips, chosen, root, place, advance)
         clips.form.write(data)
         card.write(data, manifest)
