@@ -27,3 +27,5 @@ def asked(value, several=False):
 
 
 screen.when_idle(lambda: summary.show_idle(CONFIG, RUNS.summaries))
+if workflow.is_main_process and not lock.builds(OPTIONS):
+    screen.say_all()

@@ -40,6 +40,9 @@ NO_JOBS = (
 )
 
 
+# Options with which it changes files of results, and makes none.
+NO_RESULTS = ("delete_all_output", "delete_temp_output", "touch")
+
 # The keys of a holder's file, and their types.
 KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("process", "host", "command", "folder"), str),
@@ -94,8 +97,7 @@ def enter(layout: Layout, options: argparse.Namespace) -> list[Path]:
     """
     if options.unlock:
         clear(layout.lock)
-    only_report = options.report and not options.report_after_run
-    if only_report or any(getattr(options, name) for name in NO_JOBS):
+    if not runs_jobs(options):
         return []
     try:
         left = hold(layout.lock)
@@ -103,6 +105,17 @@ def enter(layout: Layout, options: argparse.Namespace) -> list[Path]:
         raise UserError(f"output_dir: {layout.root} can't be written: {told(error)}") from None
     layout.sweep()
     return left
+
+
+def runs_jobs(options: argparse.Namespace) -> bool:
+    """Tell whether Snakemake's command line asks for anything that runs jobs."""
+    only_report = options.report and not options.report_after_run
+    return not only_report and not any(getattr(options, name) for name in NO_JOBS)
+
+
+def builds(options: argparse.Namespace) -> bool:
+    """Tell whether Snakemake's command line asks for results."""
+    return runs_jobs(options) and not any(getattr(options, name) for name in NO_RESULTS)
 
 
 def hold(path: Path) -> list[Path]:

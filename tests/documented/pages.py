@@ -14,13 +14,19 @@ PAGES = [
 ]
 SETTINGS = sorted([*(ROOT / "config").glob("*_example.yaml"), *ROOT.glob("config/examples/*.yaml")])
 
-PROGRAM = r"(?:uv|pip|snakemake|spark-trainer|python|pytest|tests/slurm/cluster\.py)"
+OURS = r"uv|pip|snakemake|spark-trainer|python|pytest|tests/slurm/cluster\.py"
+OTHERS = (
+    r"accelerate|apptainer|apt-get|cd|conda|cp|curl|docker|ffmpeg|fuser|git|hf|mkdir|mv|nano|podman"
+    r"|rsync|salloc|sbatch|scancel|sinfo|snakedeploy|squeue|srun|ssh|tensorboard|tmux|torchrun|vllm"
+)
+PROGRAM = rf"(?:[A-Z_]+=\S+ )*(?:{OURS}|{OTHERS})"
 LINE = re.compile(rf"^(?: {{4}}|# +)({PROGRAM} .*|\.ci/\w+.*)$", re.MULTILINE)
-INLINE = re.compile(rf"`((?!uv run`){PROGRAM} [^`]+)`")
+INLINE = re.compile(rf"`((?!uv run`|uv sync`){PROGRAM} [^`]+)`")
 COMMENT = re.compile(r"\s{2,}#.*")
 
 INDENTED = re.compile(r"(?:^ {4}.*\n(?:^\n(?=^ {4}))?)+", re.MULTILINE)
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ANY_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 KEYS = sorted({*Config.model_fields, *Config.flat_keys, *Run.model_fields})
 
 
@@ -49,7 +55,7 @@ class Block:
 def _pieces() -> Iterator[Block]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for found in INDENTED.findall(text):
+        for found in INDENTED.findall(ANY_FENCE.sub("", text)):
             yield Block(page.name, re.sub(r"^ {4}", "", found, flags=re.MULTILINE))
         for language, found in FENCED.findall(text):
             if language in ("yaml", "python"):
@@ -58,10 +64,16 @@ def _pieces() -> Iterator[Block]:
 
 def yaml_blocks() -> Iterator[Block]:
     """Find what shows a configuration: mappings of its own keys or of a run's."""
+    for block in parts():
+        if re.match(rf"({'|'.join(KEYS)}):( |\n)", block.text) and "expected" not in block.text:
+            yield block
+
+
+def parts() -> Iterator[Block]:
+    """Find the pieces of code, taken apart where a configuration and a command share one."""
     for block in _pieces():
-        for part in re.split(r"\n(?=(?:text|train|snakemake)\b)", block.text):
-            if re.match(rf"({'|'.join(KEYS)}):( |\n)", part) and "expected" not in part:
-                yield Block(block.page, part)
+        for text in re.split(r"\n(?=(?:text|train|snakemake)\b)", block.text):
+            yield Block(block.page, text)
 
 
 def python_block(page: str, beginning: str) -> str:

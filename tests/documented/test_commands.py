@@ -1,6 +1,6 @@
 """A user's day in a fresh clone: every command of the pages as it stands, and what it did.
 
-A command that can't be run here says who runs it: `.ci/run`, another test, or nobody and why.
+A command that can't be run here stands in elsewhere.py: who runs it, or nobody and why.
 """
 
 import json
@@ -15,11 +15,13 @@ import yaml
 
 from spark_trainer.config import Run
 from spark_trainer.system import gpu
+from tests import ffmpeg
 from tests.families import tiny
 from tests.report.page.read import Page
 from tests.whisper_weights import base as whisper_base
 
 from .clone import Clone
+from .elsewhere import ELSEWHERE, NOBODY
 from .pages import ROOT, commands
 from .test_examples import SHOWN, SPEAKER
 
@@ -86,7 +88,7 @@ def builds_the_manifest(clone: Clone, line: str) -> None:
     assert not list(clone.folder.glob("runs/*/final"))
 
 
-@typed("snakemake manifest")
+@typed("snakemake manifest", "SPARK_TRAINER_SCREEN=off snakemake --cores 32 manifest")
 def has_nothing_to_do(clone: Clone, line: str) -> None:
     before = clone.manifest()
     done = clone.type(line)
@@ -262,6 +264,16 @@ def takes_an_emptied_folder_for_what_it_is(clone: Clone, line: str) -> None:
     configure(clone)
 
 
+@typed("ffmpeg -i a.ts -c copy a.mkv")
+def gives_a_stream_its_index(clone: Clone, line: str) -> None:
+    frames = ffmpeg.read(ROOT / "config/demo/clips/dog.mp4")
+    ffmpeg.write(frames.output(str(clone.folder / "a.ts"), t=1))
+    (clone.folder / "programs").mkdir()
+    (clone.folder / "programs/ffmpeg").symlink_to(ffmpeg.binary())
+    clone.type(f"PATH=$PWD/programs:$PATH {line}")
+    assert (clone.folder / "a.mkv").stat().st_size > 1000
+
+
 @typed("snakemake <output_dir>/<folder>/pose.json")
 def finds_a_person(clone: Clone, line: str) -> None:
     (clone.folder / "speaking").mkdir()
@@ -366,116 +378,12 @@ def forgets_a_video(clone: Clone, line: str) -> None:
     assert left == VIDEOS - ("--dry-run" not in line)
 
 
-CI = ".ci/run"
-CLUSTER = "tests/slurm/test_demo.py"
-ELSEWHERE = {
-    "pip install uv && uv run snakemake --cores all": (CI, "snakemake --cores all"),
-    "uv run snakemake train --configfile config/demo/speech/config.yaml --cores all": (
-        CI,
-        "config/demo/speech/config.yaml --cores all",
-    ),
-    "uv run pytest": (CI, "uv run pytest"),
-    "uv run pytest -m long": (CI, "long and not slurm"),
-    "uv run pytest -m gpu": ("tests/train/test_gpu.py", "uv run pytest -m gpu"),
-    "python -m spark_trainer memory --run slow --gpus 8": (
-        "tests/cli/test_memory.py",
-        '"--run", "slow", "--gpus", "8"',
-    ),
-    ".ci/run": (CI, "set-up"),
-    ".ci/style": (CI, ".ci/style"),
-    "uv run --group bench python benchmarks/run.py --smoke": (CI, "benchmarks/run.py --smoke"),
-    "tests/slurm/cluster.py --install uv run pytest -m slurm": (CI, "cluster.py --install"),
-    "snakemake --profile slurm": (CLUSTER, "def test_the_demo"),
-    "snakemake --profile slurm manifest": (CLUSTER, "def test_the_demo"),
-    "python -m spark_trainer plan": ("tests/workflow/test_plan.py", "def test_"),
-    "python -m spark_trainer plan manifest": ("tests/workflow/test_plan.py", "def test_"),
-    **dict.fromkeys(
-        (
-            "python -m spark_trainer report --serve",
-            'python -m spark_trainer correct dog.mp4 --caption "A dog runs through the snow."',
-            "python -m spark_trainer correct dog.mp4 --transcript @dog.srt",
-            'python -m spark_trainer correct dog.mp4 --flag "is this one dog or two?"',
-            'python -m spark_trainer correct dog.mp4 --exclude "no consent"',
-            "python -m spark_trainer correct dog.mp4 --clear",
-        ),
-        ("tests/workflow/test_corrections.py", "def test_"),
-    ),
-    "snakemake plan": ("tests/workflow/test_plan.py", "def test_"),
-    "uv run python -m spark_trainer.config.schema --fix": (
-        "tests/config/test_schema.py",
-        "def test_",
-    ),
-    "uv run python -m tests.families.golden --fix": ("tests/families/test_golden.py", "def test_"),
-    "python -m spark_trainer train": ("tests/documented/test_training.py", "def test_"),
-    "python -m spark_trainer train --manifest-path data/processed/manifest_v1.jsonl"
-    " --model-name Salesforce/blip-image-captioning-base --batch-size 8 --num-epochs 3": (
-        "tests/documented/test_training.py",
-        "def test_",
-    ),
-}
-ANYWHERE = ("tests/cli/test_workflow.py", "def test_a_manifest_from_any_folder")
-FIRST = ("tests/cli/test_start.py", "def test_init_writes_a_configuration")
-ELSEWHERE |= {
-    "spark-trainer init": FIRST,
-    "spark-trainer init films": FIRST,
-    "uv tool install .": ANYWHERE,
-    "python .ci/pins.py --list > pins.txt": (".ci/style", "python .ci/pins.py"),
-    "spark-trainer init --slurm": ("tests/cli/test_start.py", '"init", "--slurm"'),
-    "spark-trainer validate": ("tests/cli/test_commands.py", '"validate"'),
-    "spark-trainer manifest": ANYWHERE,
-    "spark-trainer train": ("tests/cli/test_workflow.py", "def test_a_set_key_counts"),
-    "spark-trainer train --resources gpu=8": ("tests/cli/test_workflow.py", '"train", "-n"'),
-    "spark-trainer train --set train.learning_rate=1e-4 --set train.lora.rank=32": (
-        "tests/cli/test_workflow.py",
-        "train.learning_rate=1e-4",
-    ),
-    "spark-trainer train --profile slurm": (CLUSTER, "def test_the_demo"),
-    "spark-trainer runs": ("tests/cli/test_workflow.py", '"runs"'),
-    "spark-trainer manifest -n": ("tests/cli/test_workflow.py", '"-n"'),
-    "spark-trainer build --dag | dot -Tsvg": ("tests/cli/test_workflow.py", '"build", "--dag"'),
-    "spark-trainer build --unlock": ("tests/cli/test_workflow.py", '"build", "--unlock"'),
-    "snakemake export": ("tests/workflow/test_export.py", 'build("export"'),
-    "spark-trainer export": ("tests/cli/test_export.py", "no manifest yet"),
-    "spark-trainer export films": ("tests/workflow/test_export.py", '"export", "talk"'),
-    "spark-trainer export --to llava --out films-llava": (
-        "tests/workflow/test_export.py",
-        '"export", "--to", "llava"',
-    ),
-    "spark-trainer export --to webdataset --out shards --option shard_mb=500": (
-        "tests/exports/test_read_back.py",
-        'export("webdataset", split=ALL, shard_mb=1)',
-    ),
-    "spark-trainer settings exports": ("tests/cli/test_start.py", "settings"),
-    "spark-trainer --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
-    "spark-trainer train --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
-    "spark-trainer --print-completion bash"
-    " > ~/.local/share/bash-completion/completions/spark-trainer": (
-        "tests/cli/test_start.py",
-        '"--print-completion", "bash"',
-    ),
-}
-NOBODY = {
-    "snakemake --sdm conda": "needs conda and its channels; the versions are compared in a test",
-    "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",
-    "uv sync --no-dev": "needs the package index",
-    "uv sync --no-dev --extra demo": "needs the package index",
-    "uv tool install '.[openai-whisper,slurm]'": "needs the package index",
-    "uv tool install --torch-backend cpu .": "needs PyTorch's index",
-    "uv venv && uv pip install --torch-backend cpu -e '.[demo]'": "needs PyTorch's index",
-    "uv run --no-sync snakemake --cores all": "the demo, after the line above it",
-    "pip install .": "needs the package index",
-    "uv pip install 'spark-trainer[datasets]'": "needs the package index",
-    "uv pip install wandb": "needs the package index",
-    "uv pip install 'vllm>=0.32'": "needs the package index",
-}
 BENCHMARK = re.compile(r"uv run (--group bench )?python benchmarks/\w+\.py")  # an hour in all
-WORKED = re.compile(r"docs/new-\w+\.md")  # examples, each carried out by a test of its own
 
 
 def test_every_command_of_the_pages_is_known() -> None:
     examples = {line for line in commands() if any(f"config/{path}" in line for path in SHOWN)}
     apart = {line for line in commands() if BENCHMARK.fullmatch(line)}
-    apart |= {line for line, pages in commands().items() if all(map(WORKED.fullmatch, pages))}
     known = {*DAY, *ELSEWHERE, *NOBODY, *examples, *apart}
     assert known == set(commands())
 

@@ -89,7 +89,17 @@ class Screen:
 
 _now: list[Screen] = []
 _when_idle: list[Callable[[], object]] = []
-_expected = threading.Event()
+_expected, _all = threading.Event(), threading.Event()
+
+
+def say_all() -> None:
+    """Say all that Snakemake says: this call builds nothing."""
+    _all.set()
+
+
+def says_all() -> bool:
+    """Tell whether all is said that Snakemake says."""
+    return _all.is_set()
 
 
 def expect() -> None:

@@ -64,7 +64,9 @@ class LogHandler(LogHandlerBase):
         if not self._ours:
             return
         event, values = getattr(record, "event", None), record.__dict__
-        if event is LogEvent.RUN_INFO and values.get("stats"):
+        if current.says_all():
+            current.say(self.format(record))
+        elif event is LogEvent.RUN_INFO and values.get("stats"):
             self._begin(values["stats"])
         elif self._shown and event is LogEvent.JOB_INFO:
             self._shown.start(values["jobid"], values["rule_name"])

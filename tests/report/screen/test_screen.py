@@ -116,6 +116,9 @@ def test_lines_in_a_pipe_and_snakemakes_own_text_where_it_is_asked_for(fresh: Wo
     assert "localrule frames_shard" in call("manifest", SPARK_TRAINER_SCREEN="off")
     fresh.configure("frames", frame_rate=1)
     assert "localrule frames_shard" in call("manifest", "--printshellcmds")
+    assert "Report created" in call("manifest", "--report", "steps.html")
+    fresh.configure("frames", frame_rate=2)
+    assert "localrule frames_shard" in call("manifest", "--touch")
 
 
 def test_a_job_that_fails_is_named_with_its_log(fresh: Workspace) -> None:
