@@ -169,10 +169,6 @@ class Layout:
     def model_digests(self) -> Path:
         return self.state / "models.json"
 
-    def exported(self, place: Path) -> Path:
-        """Return the note that an export was made in a folder."""
-        return self.state / "exports" / f"{digest(str(place))[:16]}.json"
-
     def encoded(self, encoders: str) -> Path:
         return self.root / "encoded" / encoders
 

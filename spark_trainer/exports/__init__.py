@@ -139,15 +139,19 @@ def make(settings: Export, layout: Layout, place: Path, key: str) -> Made:
         note.write(root)
         if file_digest(layout.manifest) != manifest:
             raise MachineError(f"{layout.manifest} changed meanwhile; export again")
-        write_json(layout.exported(place), {"folder": str(place)})
+        write_json(_notes(layout) / f"{digest(str(place))[:16]}.json", {"folder": str(place)})
     return Made(place, note, new=True)
 
 
 def places(layout: Layout) -> list[Path]:
     """List the folders where exports of a store were made, as far as they are there."""
-    notes = sorted(layout.exported(Path()).parent.glob("*.json"))
+    notes = sorted(_notes(layout).glob("*.json"))
     found = [Path(read_state(note, dict)["folder"]) for note in notes]
     return [place for place in found if (place / EXPORT_NOTE).is_file()]
+
+
+def _notes(layout: Layout) -> Path:
+    return layout.state / "exports"
 
 
 def _spelled(place: Path) -> None:
