@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ def report(options: argparse.Namespace) -> int:
     if path.is_dir():
         raise UserError(f"{path}: expected a manifest, not a folder")
     page = options.page or Layout(path.parent).report
+    if page.is_dir():
+        raise UserError(f"--page: {page}: expected a file, not a folder")
     runs = list(store.run_folders(options))
     at = folder.state(runs)
     try:
@@ -66,13 +69,19 @@ def _serve(options: argparse.Namespace) -> int:
         pages.write(layout.manifest, page, runs, most, options.threads, links)
         return links.files
 
+    def runs() -> str:
+        return folder.state(store.run_folders(options))
+
     try:
-        server = Server(editor, render, options.port)
+        server = Server(editor, render, options.port, runs)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"--port: {options.port} can't be had: {why}") from None
     print(server.address, flush=True)
     print("served to this machine alone; whoever has the address can edit", file=sys.stderr)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup keeps the second one out
+            signal.signal(number, signal.default_int_handler)
     with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
     return 0

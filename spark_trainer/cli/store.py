@@ -46,7 +46,7 @@ def _prov(said: dict[str, Any], chosen: RunFolder | None, runs: "Runs") -> str:
     from spark_trainer.store import prov
 
     if chosen is not None:
-        return prov.of_run(said, told.splits(chosen, told.described(chosen)["videos"]))
+        return prov.of_run(said, told.splits(chosen, record.described(chosen)["videos"]))
     links = [link for name in said["runs"] for link in runs.after(name)]
     return prov.of_clip(said, list(dict.fromkeys(links)))
 
@@ -212,7 +212,13 @@ def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
 
 
 def run_folders(options: argparse.Namespace) -> Iterable[RunFolder]:
-    """Yield every run in the folders of the configured runs, and in those that a flag names."""
+    """Yield every run in the folders of the configured runs, and in those that a flag names.
+
+    Raises:
+        UserError: a flag names no folder.
+    """
+    if missing := [path for path in options.runs if not path.is_dir()]:
+        raise UserError(f"--runs: no such folder: {missing[0]}")
     trained = config.read(options.config).runs.values()
     folders = {Path(run.output_dir) for run in trained} | {Path("runs"), *options.runs}
     for path in sorted(folders):

@@ -35,6 +35,8 @@ def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
             elif problem["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, problem["loc"][:-1])))
                 lines.append(f"{key}: unknown key; expected one of: {known}")
+            elif problem["type"] == "missing":
+                lines.append(f"{key}: missing")
             else:
                 expected.setdefault(key, []).append(_expected(problem))
                 given[key] = problem["input"]

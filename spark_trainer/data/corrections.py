@@ -14,19 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from spark_trainer.config.reading import validated
 from spark_trainer.config.section import ConfigError, Section
 from spark_trainer.data import jsonl
-from spark_trainer.data.files import write_json
+from spark_trainer.data.files import sweep, write_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import LONGEST_REASON, UserError
 
 HAND = "hand"  # who made what a person wrote, where else a model or a step is named
 MOST_BYTES = 1 << 23  # of a file: the words of a day are a tenth of it
-NAME = re.compile(r"([0-9a-f]{64})\.json")
+HASH = re.compile("[0-9a-f]{64}")
+NAME = re.compile(rf"{HASH.pattern}\.json")
 NO_TEXT = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # halves of characters among them
 
 
@@ -102,10 +103,16 @@ class Spoken(Signed):
     segments: tuple[Segment, ...] = ()
 
 
+def _is_hash(text: str) -> str:
+    if not HASH.fullmatch(text):
+        raise PydanticCustomError("hash", "a SHA-256 of 64 hexadecimal digits, in small letters")
+    return text
+
+
 class Correction(Section):
     """All that was said by hand of a video, and is not taken back."""
 
-    video: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    video: Annotated[str, AfterValidator(_is_hash)]
     caption: Caption | None = None
     transcript: Spoken | None = None
     flag: Remark | None = None
@@ -171,7 +178,7 @@ def parsed(path: Path, content: bytes) -> Correction:
     Raises:
         ValueError: it holds no correction of this video.
     """
-    found = validated(Correction, jsonl.parsed(content))
+    found = validated(Correction, jsonl.parsed(content.removeprefix(jsonl.UTF8)))
     if found.video != path.name[:64]:
         raise ValueError(f"it is of {found.video}; expected the video of its name")
     return found
@@ -252,6 +259,7 @@ def edit(folder: Path, layout: Layout, video: str, said: Mapping[str, Any], by: 
         for kind, one in said.items()
     }
     with _alone(layout.state / "corrections.lock"):
+        sweep(folder)  # what a call that was killed left
         before = find(folder, video)
         after = _checked(before.spelled() | made)
         path = path_of(folder, video)

@@ -8,7 +8,9 @@ GET   <address>video/<hash>          the video's file
 GET   <address>file/<name>           another file that the page links to, by a digest of its path;
                                      of a folder of frames also file/<name>/frame_000001.jpg
 GET   <address>corrections/<hash>    what is said of a video now, as the page edits it
-POST  <address>corrections           {hash, caption?, transcript?, flag?, exclude?, author?}
+POST  <address>corrections           {hash, caption?, transcript?, flag?, exclude?, author?,
+                                     before?}: nothing is written where a text is no longer that of
+                                     `before`, which the editor saw
 """
 
 import re
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
@@ -39,6 +41,7 @@ PATIENCE_S = 30.0  # with a browser that stops in the middle of a request
 FRAME = re.compile(r"frame_[0-9]{6,12}\.[a-z]{3,4}")
 POLICY = {"Content-Security-Policy": "frame-ancestors 'none'"}  # the page itself says the rest
 Render = Callable[[Path], Mapping[str, Path]]  # writes the page; returns name -> linked file
+LONGEST = 200  # characters of what somebody else wrote, in a refusal
 
 
 class Server(ThreadingHTTPServer):
@@ -48,6 +51,7 @@ class Server(ThreadingHTTPServer):
         editor: the store, and who corrects it unless a request says who.
         render: makes the page.
         port: 0 takes any that is free.
+        runs: returns what is another as soon as a run that the page shows went on.
 
     Raises:
         OSError: the port can't be had.
@@ -56,13 +60,16 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # a page asks for a dozen frames of each video at once
 
-    def __init__(self, editor: Editor, render: Render, port: int) -> None:
-        self.editor, self.render = editor, render
+    def __init__(
+        self, editor: Editor, render: Render, port: int, runs: Callable[[], object] = str
+    ) -> None:
+        self.editor, self.render, self._runs = editor, render, runs
         self.listed = Listed(editor.layout)
         self.token = secrets.token_urlsafe(24)
         self.files: Mapping[str, Path] = {}
         self._folder = tempfile.TemporaryDirectory()
         self._lock, self._rendered = threading.Lock(), object()
+        self.editing = threading.Lock()
         super().__init__((LOOPBACK, port), Handler)
 
     def server_close(self) -> None:
@@ -71,10 +78,10 @@ class Server(ThreadingHTTPServer):
         self._folder.cleanup()
 
     def page(self) -> Path:
-        """Return the page's file, made again after a build."""
+        """Return the page's file, made again after a build, or where a run went on."""
         path = Path(self._folder.name, "report.html")
         with self._lock:
-            state = self.listed.state()
+            state = self.listed.state(), self._runs()
             if state != self._rendered:
                 self.files, self._rendered = self.render(path), state
         return path
@@ -193,9 +200,27 @@ class Handler(Sender):
             raise Unanswered(HTTPStatus.NOT_FOUND, "hash: expected that of a video of the manifest")
         if not isinstance(author, str | None):
             raise UserError("author: expected text")
-        editor = self.server.editor
-        Editor(editor.config, author or editor.author).correct(video, asked)
+        before, editor = asked.pop("before", None), self.server.editor
+        with self.server.editing:
+            self._unchanged(video, asked, before)
+            Editor(editor.config, author or editor.author).correct(video, asked)
         self.send_json(HTTPStatus.OK, self.server.listed.now(editor.config, video))
+
+    def _unchanged(self, video: str, asked: Iterable[str], before: object) -> None:
+        """Look whether what is to be replaced is what the editor saw, if it says what that was.
+
+        Raises:
+            Unanswered: it is not.
+        """
+        if not isinstance(before, dict):
+            return
+        now = self.server.listed.now(self.server.editor.config, video)
+        for kind in asked:
+            if kind in before and before[kind] != now.get(kind):
+                who = now["corrected"].get(kind, {}).get("author", "a build")
+                text = (now[kind] or "nothing")[:LONGEST]
+                why = f"{kind}: {who} made it since “{text}”; save again to replace that"
+                raise Unanswered(HTTPStatus.CONFLICT, why)
 
     def _origins(self) -> Iterator[str]:
         return (f"http://{host}" for host in self.server.hosts)

@@ -137,7 +137,7 @@ def _trained(path: Path) -> str:
 def _sample(old: dict[str, Any], new: dict[str, Any], folder: RunFolder) -> str:
     """Say what the model made of a held-out sample, before training and after."""
     if "file" in new:
-        return f"held-out video {folder.samples / new['file']}"
+        return f"held-out video {folder.shown(new['file'])}"
     if "edits" in new:
         heard = f"held-out speech {_short(old['text'])} → {_short(new['text'])}"
         return f"{heard} (reference: {_short(new['reference'])})"

@@ -20,10 +20,11 @@ trained.json            the summary, written last
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from spark_trainer.data.files import digest
 from spark_trainer.data.layout import RUN_CONFIG, RUN_FILE, RUN_LINEAGE
+from spark_trainer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class RunFolder:
 
     def saved_checkpoints(self) -> list[Path]:
         """List what is named as a checkpoint, oldest first, whole or not."""
-        return sorted(self.checkpoints.glob(f"{STEP}{8 * '[0-9]'}"))
+        return sorted(self.checkpoints.glob(f"{STEP}{DIGITS * '[0-9]'}"))
 
     def sample(self, step: int) -> Path:
         """Return the list of the samples of an update; videos lie in the folder beside it."""
@@ -117,7 +118,7 @@ class RunFolder:
 
     def learnt(self, step: int) -> Path:
         """Return the list of answers that an update learnt from, which not every method draws."""
-        return self.samples / f"learnt_{step:08d}.json"
+        return self.samples / f"learnt_{step:0{DIGITS}d}.json"
 
     def sample_pages(self) -> list[Path]:
         """List what `sample_page` names and is there, oldest first."""
@@ -125,7 +126,18 @@ class RunFolder:
 
     def sample_lists(self) -> list[Path]:
         """List what `sample` names and is there, oldest first."""
-        return sorted(self.samples.glob(f"{STEP}*.json"))
+        return sorted(self.samples.glob(f"{STEP}{DIGITS * '[0-9]'}.json"))
+
+    def shown(self, name: str) -> Path:
+        """Return the file that a list of samples names.
+
+        Raises:
+            UserError: it would lie outside of `samples/`.
+        """
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(f"{self.samples}: expected a sample below it (got {name!r})")
+        return self.samples / path
 
     def learnt_lists(self) -> list[Path]:
         """List what `learnt` names and is there, oldest first."""
@@ -136,12 +148,12 @@ class RunFolder:
         return self.run_file.is_file()
 
 
-STEP = "step_"
+STEP, DIGITS = "step_", 8
 
 
 def step_name(step: int) -> str:
     """Return what the things of one update are called."""
-    return f"{STEP}{step:08d}"
+    return f"{STEP}{step:0{DIGITS}d}"
 
 
 def step_of(checkpoint: Path) -> int:

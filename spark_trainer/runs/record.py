@@ -1,6 +1,7 @@
 """What a run folder says, and which run a user means."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,19 @@ NAMED = 10  # things of a kind that a list names; the others are counted
 
 Values = dict[str, Any]  # dotted key -> plain value
 
+# What reading a run raises where its files hold something else than was written there.
+DAMAGED = (OSError, UserError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+
 
 class RunError(UserError, ValueError):
     """A run that can't be read, or a name that means no run or several; the message says which."""
+
+
+# What stands in `lineage.json`, where it does.
+OPTIONAL = {dict: ("packages",), list: ("gpus",), str: ("base_run", "continued_from", "code")}
+LINEAGE: dict[str, Any] = {"videos": dict, "manifest_sha256": str} | {
+    key: kind | None for kind, keys in OPTIONAL.items() for key in keys
+}
 
 
 @dataclass(frozen=True)
@@ -71,18 +82,48 @@ def read(run: RunFolder) -> FoundRun:
     """
     try:
         return _read(run)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run}: {error}") from None
-    except KeyError as error:
-        files = f"{run.run_file.name} or {run.lineage.name}"
-        raise RunError(f"{run}: no {error} in {files}") from None
+    except DAMAGED as error:
+        raise damaged(run, error) from None
+
+
+def damaged(run: RunFolder, error: BaseException) -> RunError:
+    """Say of a run folder what reading it raised, one of `DAMAGED`."""
+    match error:
+        case RunError():
+            return error
+        case KeyError():
+            files = f"{run.run_file.name} or {run.lineage.name}"
+            return RunError(f"{run}: no {error} in {files}")
+        case OSError() | ValueError() | UserError():
+            named = str(error).startswith(f"{run}/")
+            return RunError(str(error) if named else f"{run}: {error}")
+        case _:
+            return RunError(f"{run}: a file in it is damaged ({error})")
+
+
+def described(run: RunFolder) -> Values:
+    """Read what a run is made of.
+
+    Raises:
+        RunError: its file is missing or damaged.
+    """
+    try:
+        said = dict(read_json(run.lineage, dict))
+    except (OSError, ValueError):
+        raise RunError(f"{run.lineage}: missing or damaged") from None
+    for key, kind in LINEAGE.items():
+        if not isinstance(said.get(key), kind):
+            raise RunError(f"{run.lineage}: damaged: {key}")
+    if not all(isinstance(one, dict) for one in said["videos"].values()):
+        raise RunError(f"{run.lineage}: damaged: videos")
+    return said
 
 
 def _read(run: RunFolder) -> FoundRun:
-    parameters, lineage, measured = spec.settings(run), read_json(run.lineage), objective(run)
+    parameters, lineage, measured = spec.settings(run), described(run), objective(run)
     results, finished = _results(run, measured), run.summary.exists()
     if finished:
-        told = read_json(run.summary)
+        told = read_json(run.summary, dict)
         first = {score.first_key(name): one for name, one in told.get("first_scores", {}).items()}
         results = first | told.get("scores", {}) | results  # some are measured at the end alone
         results |= {
@@ -148,15 +189,24 @@ def _results(run: RunFolder, objective: Objective) -> Values:
 
 
 def metrics(run: RunFolder) -> Iterator[Values]:
-    """Yield the lines of a run's metrics that are whole: a crash may cut the last one short."""
+    """Yield the lines of a run's metrics that are whole: a crash may cut the last one short.
+
+    A value that is no finite number is null, as the trainer writes it.
+    """
     if not run.metrics.exists():
         return
     with open(run.metrics, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                yield json.loads(line)
-            except ValueError:
+                said = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(said, dict) and type(said.get("step")) is int:
+                yield {key: None if _endless(value) else value for key, value in said.items()}
+
+
+def _endless(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def flat(values: Values, prefix: str = "") -> Values:

@@ -78,6 +78,7 @@ class Forgetting:
             kept = replace(kept, runs=[run.name for run in self.seen_by], finished=False)
             kept.write(self.layout)
             self.layout.sweep()
+            sweep(self.corrections)
             for run in self.seen_by:
                 _clean(run, self.clip.hash, kept)
             for path in self._removed():
@@ -228,7 +229,7 @@ def _clean_samples(run: RunFolder, listed: Path, video: str) -> bool:
         return False
     folder = listed.with_suffix("")
     for path in (
-        *(run.samples / str(record["file"]) for record in own if "file" in record),
+        *(run.shown(str(record["file"])) for record in own if "file" in record),
         folder / "sheet.png",
         run.sample_page(int(listed.stem.rpartition("_")[2])),
     ):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import steps
-from spark_trainer.config import Run
+from spark_trainer.config import Split
 from spark_trainer.data import corrected, forgotten, jsonl, manifest, past
 from spark_trainer.data.corrections import Correction
 from spark_trainer.data.dataset import of_entry
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
-from spark_trainer.errors import UserError
 from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.record import described
 from spark_trainer.steps.record import CHECKSUM
 from spark_trainer.store import clips
 from spark_trainer.store.clips import Clip
@@ -89,20 +89,6 @@ def _walk(name: str, links: Iterable[Link], ends: Any) -> list[Link]:
     return found
 
 
-def described(run: RunFolder) -> dict[str, Any]:
-    """Read what a run is made of.
-
-    Raises:
-        UserError: its file is missing or damaged.
-    """
-    try:
-        said = dict(read_json(run.lineage, dict))
-        dict(said["videos"])
-    except (OSError, KeyError, TypeError, ValueError):
-        raise UserError(f"{run.lineage}: missing or damaged") from None
-    return said
-
-
 def of_run(run: RunFolder, runs: Runs, layout: Layout) -> dict[str, Any]:
     """Tell everything that a run is made of, and what came of it.
 
@@ -134,10 +120,16 @@ def of_run(run: RunFolder, runs: Runs, layout: Layout) -> dict[str, Any]:
 def splits(run: RunFolder, videos: Mapping[str, Any]) -> dict[str, str]:
     """Return hash -> the split that a run has a video in, or what became of it since."""
     found = {one: "forgotten" if "forgotten" in said else "unknown" for one, said in videos.items()}
-    chosen = Run(**read_json(run.run_file, dict)["settings"]).split
+    chosen = _split(run)
     if run.manifest.is_file():
         found |= {entry["id"]: of_entry(entry, chosen) for entry in manifest.read(run.manifest)}
     return found
+
+
+def _split(run: RunFolder) -> Split:
+    """Return how a run divides videos; its other settings may be those of another version."""
+    said = read_json(run.run_file, dict)["settings"]
+    return Split(**said["split"]) if "split" in said else Split()
 
 
 def _counted(said: Mapping[str, Any], *keys: str) -> dict[str, int]:
@@ -194,7 +186,7 @@ def _seen(runs: Runs, video: str) -> list[RunFolder]:
 
 def split(run: RunFolder, video: str) -> str:
     """Return the split that a run has, or had, a video in."""
-    chosen = Run(**read_json(run.run_file, dict)["settings"]).split
+    chosen = _split(run)
     for line in clips.lines(run.manifest, video):
         return str(of_entry(jsonl.parsed(line), chosen))
     return str(described(run)["videos"][video].get("split", "unknown"))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,6 +102,8 @@ HOSTILE: dict[str, tuple[bytes, Callable[[Path], None] | None]] = {
     "caption.text: expected text": (GOOD.replace(b'"a"', b"1"), None),
     "caption.time: expected a time": (GOOD.replace(b"2026-11", b"soon"), None),
     "captoin: unknown key": (GOOD.replace(b"caption", b"captoin"), None),
+    "caption.time: missing": (GOOD.replace(b', "time": "2026-11-27T09:30:00+00:00"', b""), None),
+    "video: expected a SHA-256 of 64 hexadecimal digits": (GOOD.replace(b"ab", b"AB"), None),
     "expected the video of its name": (GOOD.replace(b"ab", b"cd"), None),
 }
 
@@ -115,6 +119,29 @@ def test_a_file_that_is_no_correction_is_named(folder: Path, expected: str) -> N
     assert str(raised.value).startswith(f"{path}: ")
     assert expected in str(raised.value)
     assert len(str(raised.value)) < 1000
+
+
+def test_a_file_of_an_editor_for_windows_is_read(folder: Path) -> None:
+    put(folder, b"\xef\xbb\xbf" + GOOD.replace(b",", b",\r\n"))
+    assert set(corrections.find(folder, VIDEO).said) == {"caption"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from spark_trainer.data.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("a secret")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_editor_left_is_swept(folder: Path) -> None:
+    path = put(folder, GOOD)
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert len(list(folder.iterdir())) == 2
+    edit(folder, flag="look again")
+    assert list(folder.iterdir()) == [path]
 
 
 def test_other_files_may_lie_beside(folder: Path) -> None:

@@ -92,6 +92,7 @@ def served(two_clips: dict[str, str]) -> Iterator[Served]:
         "caption": "<script>alert(1)</script>",
         "captioner": "blip",
         "transcript": "hello",
+        "flag": "two\r\nlines",
         "segments": [SEGMENT],
         "frame_times": [0.0],
     }
@@ -137,6 +138,25 @@ def test_the_page_edits_only_where_it_is_served(served: Served, tmp_path: Path) 
     alone = (tmp_path / "page.html").read_text()
     assert "Take all back" not in alone
     assert "Take all back" in answer.content.decode()
+
+
+def test_a_page_is_made_again_where_a_run_went_on(served: Served) -> None:
+    made: list[Path] = []
+    at = ["one update"]
+
+    def render(page: Path) -> dict[str, Path]:
+        page.write_text(at[0])
+        made.append(page)
+        return {}
+
+    server = Server(served.server.editor, render, 0, lambda: at[0])
+    try:
+        assert server.page().read_text() == server.page().read_text() == "one update"
+        at[0] = "two updates"
+        assert server.page().read_text() == "two updates"
+        assert len(made) == 2
+    finally:
+        server.server_close()
 
 
 def test_a_page_is_that_of_the_last_build(served: Served) -> None:
@@ -272,6 +292,19 @@ def test_two_who_edit_at_once_both_are_heard(served: Served) -> None:
     assert set(served.kept[served.dog].said) == {"caption", "flag"}
 
 
+def test_nobody_replaces_what_he_has_not_seen(served: Served) -> None:
+    seen = served.ask(f"corrections/{served.dog}").said
+    edit = {"hash": served.dog, "before": seen}
+    assert served.post(edit | {"caption": "a dog", "author": "Bob"}).status == 200
+    late = served.post(edit | {"caption": "a cat", "flag": "?"})
+    assert late.status == 409
+    assert "Bob made it since “a dog”" in late.said["error"]
+    assert set(served.kept[served.dog].said) == {"caption"}
+    assert served.post(edit | {"flag": "another text"}).status == 200
+    seen = served.ask(f"corrections/{served.dog}").said
+    assert served.post(edit | {"before": seen, "caption": "a cat"}).said["caption"] == "a cat"
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -355,8 +388,25 @@ EDIT = """(async () => {
 })()"""
 
 
+REOPEN = """(async () => {
+  const typed = document.querySelector(".editor [name=caption]");
+  typed.value = "half a sentence";
+  typed.dispatchEvent(new Event("input", { bubbles: true }));
+  const closed = new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+  dialog.close();
+  await closed;
+  showVideo(numberOf("%s"), found);
+  const said = () => document.querySelector(".editor [role=status]").textContent;
+  while (said() !== "Not saved yet.") await new Promise((done) => setTimeout(done, 20));
+  return document.querySelector(".editor [name=caption]").value;
+})()"""
+
+
 def test_an_edit_in_a_real_browser(served: Served) -> None:
-    """A film plays, an edit is kept or refused with the reason, and no text becomes markup."""
+    """A film plays, an edit is kept or refused with the reason, and no text becomes markup.
+
+    What is typed outlives the closing of the video, and what is not touched is not sent.
+    """
     program = browser.find()
     if program is None:
         pytest.skip("no Chromium is installed")
@@ -372,6 +422,9 @@ def test_an_edit_in_a_real_browser(served: Served) -> None:
         assert set(served.kept[served.dog].said) == {"caption", "flag"}
         shown.open(served.server.address, mark)
         assert shown.run(EDIT % json.dumps({"flag": ""})).startswith("caption: Ada")
+        assert set(served.kept[served.dog].said) == {"caption"}
+        assert shown.run(REOPEN % served.dog) == "half a sentence"
+        assert shown.run(EDIT % json.dumps({"caption": "a dog"})).startswith("caption: Ada")
         assert set(served.kept[served.dog].said) == {"caption"}
         assert shown.run(EDIT % json.dumps({"caption": "\1"})).startswith("Not saved: caption.text")
         assert shown.run("window.hit === undefined")

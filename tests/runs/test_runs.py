@@ -252,7 +252,7 @@ def test_what_is_no_run_is_passed_over_and_a_damaged_one_named(runs: Runs) -> No
     (damaged / "lineage.json").write_text("{")
     done = runs.call()
     assert len(done.stdout.splitlines()) == 2
-    assert done.stderr.startswith("left out: runs/fast-5e6f7a8b: runs/fast-5e6f7a8b/lineage.json: ")
+    assert done.stderr.startswith("left out: runs/fast-5e6f7a8b/lineage.json: ")
 
 
 def test_diff_names_what_differs(runs: Runs) -> None:

@@ -11,7 +11,7 @@ from spark_trainer.config import Run
 from spark_trainer.data import forgotten, manifest
 from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
-from spark_trainer.runs import folder
+from spark_trainer.runs import folder, record
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.store import clips, lineage, prov
 from spark_trainer.store.lineage import Runs
@@ -106,7 +106,7 @@ def test_it_is_told_in_the_words_of_prov(runs: Runs, tmp_path: Path) -> None:
     """What another reader of PROV-JSON finds is what `lineage` tells, and is valid."""
     run, layout = runs.folders["child-22222222"], Layout(tmp_path)
     said = lineage.of_run(run, runs, layout)
-    videos = lineage.splits(run, lineage.described(run)["videos"])
+    videos = lineage.splits(run, record.described(run)["videos"])
     document = ProvDocument.deserialize(content=prov.of_run(said, videos), format="json")
     document.unified()  # which raises where a constraint of PROV doesn't hold
     links = [lineage.Link(**link) for link in [*said["before"], *said["after"]]]

@@ -12,6 +12,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from spark_trainer.system import holder
+
 from .conftest import REPO, Clips, Workspace, three, without_training
 from .test_plan import plan, processed
 
@@ -128,9 +130,15 @@ def test_an_edit_in_the_page_is_one_videos_select(captioned: Workspace, tmp_path
 
 @pytest.mark.long
 def test_every_copy_goes_with_a_forgotten_video(built: Workspace) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        gone = f"{holder.machine()}-{process.pid}-{holder.started(process.pid)}"
+        process.kill()
     correct(built, "dog", "--caption", "a dog in the snow")
     built.build()
     correct(built, "dog", "--flag", "another look")
+    [kept] = (built.output / "corrections").iterdir()
+    left = kept.with_name(f".{kept.name}.{gone}.0a1b2c3d.tmp")  # by a call that was killed
+    left.write_bytes(kept.read_bytes())
     done = built.call("forget", "clips/dog.mp4", "--yes")
     assert done.returncode == 0, done.stderr
     files = [path for path in built.output.rglob("*") if path.is_file()]

@@ -93,27 +93,27 @@ def write(
     glance = Glance(layout)
     chosen = heapq.nsmallest(limit, map(glance.add, manifest.read(manifest_path)), videos.doubt)
     glance.reject(manifest.rejected(layout.rejected), limit)
-    shown = runs.Shown.read(folders, links)
+    shown = runs.Shown.read(folders, links, layout)
     pictures = Thumbnails(layout).of(videos.middles(chosen, layout.root), threads)
     sha256 = file_digest(manifest_path)
     told = _info(manifest_path, sha256, glance.videos)
     blocks = {
         "info": told,
         "glance": glance.told(),
-        "since": since.told(layout, sha256, glance.videos, shown.found),
+        "since": since.told(layout, sha256, glance.videos, shown.found, kept=served is None),
         "videos": videos.columns(chosen),
         "runs": shown.told(),
-        "lineage": origins.told(glance.makers, shown.folders, layout),
+        "lineage": origins.told(glance.makers, shown.runs),
         **({"served": served.told(layout)} if served else {}),
     }
-    seen_by = origins.seen_by(shown.folders)
+    seen_by = shown.seen_by()
     details = (videos.details(entry, links, layout, seen_by) for entry in chosen)
     small = (pictures.get(entry["id"], "") for entry in chosen)
     numbered = {"texts": _numbered("texts", details), "pictures": _numbered("pictures", small)}
     with replacing(page) as temporary, open(temporary, "w", encoding="utf-8") as file:
         _render(told["name"], [blocks.items(), *numbered.values()], file, editable=bool(served))
     missing = sum(entry["id"] not in pictures for entry in chosen)
-    return Written(len(chosen), glance.videos, len(shown.folders), missing, shown.complaints)
+    return Written(len(chosen), glance.videos, len(shown.runs), missing, shown.complaints)
 
 
 def _info(manifest_path: Path, sha256: str, total: int) -> dict[str, Any]:

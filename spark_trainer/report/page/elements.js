@@ -47,8 +47,12 @@ const day = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", { date
 
 const plain = (thing) => (thing === null || thing === undefined ? "–" : typeof thing === "object" ? JSON.stringify(thing) : typeof thing === "number" ? value(thing) : String(thing));
 
-// A key of the data as words: `learning_rate` is Learning rate.
-const spelled = (key) => `${key[0].toUpperCase()}${key.slice(1).replaceAll("_", " ")}`;
+// A key of the data as words: `learning_rate` is Learning rate, `wer_raw` is WER raw.
+const PROPER = { bleu: "BLEU", cider: "CIDEr", wer: "WER", cer: "CER", fps: "FPS", gpu: "GPU", cpu: "CPU" };
+const spelled = (key) => {
+  const words = key.replaceAll("_", " ").replaceAll("held out", "held-out").replace("rouge l", "ROUGE-L").split(" ").map((word) => PROPER[word] || word).join(" ");
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
+};
 
 // A heading with its section's id, and what stands below it.
 const fill = (id, title, ...children) => {

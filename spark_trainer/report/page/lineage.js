@@ -6,7 +6,7 @@ const revision = (text) => (/^[0-9a-f]{40,}$/.test(text) ? h("code", { title: te
 const originOf = (run) => {
   const split = Object.entries(run.videos).sort().map(([name, number]) => `${count(number)} ${name}`).join(", ");
   const packages = Object.entries(run.packages || {}).map(([name, version]) => `${name} ${version}`).join(", ");
-  const made = Object.entries(run.made_by || {}).map(([step, one]) => h("li", {}, h("b", {}, step), ` ${one.fingerprint} `, one.settings ? h("span", { class: "soft" }, Object.entries(one.settings).filter(([, said]) => said !== null && said !== "" && !(Array.isArray(said) && !said.length)).map(([name, said]) => `${name}: ${plain(said)}`).join(", ")) : h("span", { class: "none" }, "settings no longer kept")));
+  const made = Object.entries(run.made_by || {}).map(([step, one]) => h("li", {}, h("b", {}, step), ` ${one.fingerprint} `, one.settings ? h("span", { class: "soft" }, Object.entries(one.settings).filter(([, said]) => said !== null && said !== "" && !(Array.isArray(said) && !said.length)).map(([name, said]) => `${name}: ${plain(said)}`).join(", ")) : h("span", { class: "none" }, "this store has no settings of it")));
   const counted = (kind) => Object.entries(run[kind] || {}).map(([who, number]) => `${count(number)} by ${who}`).join("; ");
   return facts([
     ["Videos", split], ["Manifest", h("code", {}, run.manifest_sha256.slice(0, 16))],

@@ -1,43 +1,47 @@
 """Where what is shown comes from: who made the texts, and which run comes from which."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer.data.layout import Layout
+from spark_trainer.runs import record
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.store import lineage
 
+if TYPE_CHECKING:
+    from spark_trainer.report.page.runs import ShownRun
 
-def told(
-    makers: Counter[tuple[str, ...]], folders: Sequence[RunFolder], layout: Layout
-) -> dict[str, Any]:
+ELSEWHERE = ("before", "after", "folder")  # what the page shows at another place
+
+
+def told(makers: Counter[tuple[str, ...]], runs: "Sequence[ShownRun]") -> dict[str, Any]:
     """Return who made the manifest's texts, and all that is known of each run's origin.
 
     Args:
         makers: what was made, by whom, model, revision and prompt -> videos.
-        folders: the runs.
-        layout: the store that keeps the settings of the steps behind their data.
+        runs: those that are shown.
     """
-    runs = lineage.Runs(folders)
+    links = lineage.Runs(run.found.folder for run in runs).links
     return {
         "makers": [[*made, count] for made, count in makers.most_common()],
-        "links": [asdict(link) for link in runs.links],
-        "runs": [_run(lineage.of_run(run, runs, layout)) for run in folders],
+        "links": [asdict(link) for link in links],
+        "runs": [run.origin for run in runs],
     }
 
 
-def _run(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of what is known of a run what the page shows elsewhere."""
-    return {key: value for key, value in said.items() if key not in ("before", "after", "folder")}
+def of_run(run: RunFolder, layout: Layout) -> dict[str, Any]:
+    """Return what is known of a run alone.
+
+    Args:
+        run: its folder.
+        layout: the store that keeps the settings of the steps behind its data.
+    """
+    said = lineage.of_run(run, lineage.Runs([run]), layout)
+    return {key: value for key, value in said.items() if key not in ELSEWHERE}
 
 
-def seen_by(folders: Sequence[RunFolder]) -> dict[str, list[tuple[int, str]]]:
-    """Return video -> the number of each run that saw it, and the split."""
-    found = defaultdict[str, list[tuple[int, str]]](list)
-    for number, run in enumerate(folders):
-        videos = lineage.described(run)["videos"]
-        for video, split in lineage.splits(run, videos).items():
-            found[video].append((number, split))
-    return dict(found)
+def splits(run: RunFolder) -> dict[str, str]:
+    """Return hash -> the split that a run has a video in."""
+    return lineage.splits(run, record.described(run)["videos"])

@@ -10,8 +10,12 @@ document.addEventListener("keydown", (event) => {
   document.getElementById("search").focus();
 });
 
-const named = /^#video-([0-9a-f]{6,64})$/.exec(location.hash);
-if (named && numberOf(named[1]) >= 0) showVideo(numberOf(named[1]), found);
+const openNamed = () => {
+  const named = /^#video-([0-9a-f]{6,64})$/.exec(location.hash);
+  if (named && numberOf(named[1]) >= 0) showVideo(numberOf(named[1]), found);
+};
+openNamed();
+window.addEventListener("hashchange", openNamed);
 
 const links = new Map([...document.querySelectorAll(".bar nav a")].map((link) => [link.hash.slice(1), link]));
 const watcher = new IntersectionObserver((entries) => {

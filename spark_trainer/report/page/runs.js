@@ -7,15 +7,15 @@ const scored = (run) => {
   return { change, best: best === null || best === undefined ? "–" : `${value(best)}${run.best_step === undefined || run.best_step === null ? "" : ` at ${count(run.best_step)}`}` };
 };
 
+// The best of the runs that can be compared: of one kind, over the same data.
 const bestOf = (runs) => {
-  const better = new Map();
+  const alike = new Map();
   for (const run of runs) {
-    const [metric, last] = [run.objective.metric, run.values[2]];
-    if (typeof last !== "number") continue;
-    const lead = better.get(metric);
-    if (!lead || (run.objective.better === "lower" ? last < lead.values[2] : last > lead.values[2])) better.set(metric, run);
+    const kind = [run.objective.metric, run.parameters.model_type, run.manifest].join(" ");
+    if (typeof run.values[2] === "number") alike.set(kind, [...(alike.get(kind) || []), run]);
   }
-  return new Set(better.size && runs.length > 1 ? better.values() : []);
+  const better = (a, b) => (a.objective.better === "lower" ? a.values[2] <= b.values[2] : a.values[2] >= b.values[2]);
+  return new Set([...alike.values()].filter((some) => some.length > 1).map((some) => some.reduce((lead, run) => (better(lead, run) ? lead : run))));
 };
 
 const differing = (runs) => {
@@ -24,7 +24,7 @@ const differing = (runs) => {
 };
 
 const startRuns = () => {
-  const { runs, left_out: leftOut, forms } = block("runs");
+  const { runs, left_out: leftOut } = block("runs");
   const complaints = leftOut.length ? h("details", { class: "soft" }, h("summary", {}, `${many(leftOut.length, "run")} left out`), leftOut.map((why) => h("p", {}, why))) : null;
   if (!runs.length) {
     fill("runs", "Runs", h("p", { class: "none" }, "No run yet. ", h("code", {}, "snakemake train"), " trains those of the configuration; the next report has their curves."), complaints);

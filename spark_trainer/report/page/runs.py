@@ -1,22 +1,26 @@
 """Runs as the page compares them: curves, held-out samples, settings, each in few numbers."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, starmap
 from typing import Any, Self
 
-from spark_trainer.data.files import Broken, read_json
+from spark_trainer.data.files import canonical_json, read_json
+from spark_trainer.data.jsonl import shown
+from spark_trainer.data.layout import Layout
 from spark_trainer.metrics import score
-from spark_trainer.metrics.score import SCORES
+from spark_trainer.report.page import origins
 from spark_trainer.report.page.videos import Links
 from spark_trainer.runs import record
 from spark_trainer.runs.folder import RunFolder, step_of
-from spark_trainer.runs.record import FoundRun, RunError
+from spark_trainer.runs.record import DAMAGED, FoundRun, RunError
 
 POINTS = 400  # of a curve, about what a screen can tell apart
 LISTS = 6  # updates whose samples are shown, the first and the last among them
 SAMPLES = 24  # of an update
 DIGITS = 6
+NUMBER = (int, float)
 FIRST_METRICS = ("held_out_loss", "loss")
 
 # Updates, values, and of a curve that is thinned the mean around each point, for smooth lines.
@@ -24,36 +28,64 @@ Curve = list[list[float]]
 
 
 @dataclass(frozen=True)
+class ShownRun:
+    """A run, what the page tells of it and of its origin, and the split of each of its videos."""
+
+    found: FoundRun
+    told: dict[str, Any]
+    origin: dict[str, Any]
+    splits: dict[str, str]
+
+    @classmethod
+    def read(cls, run: RunFolder, links: Links, layout: Layout) -> Self:
+        """Read a run folder.
+
+        Raises:
+            RunError: something in it is damaged.
+        """
+        try:
+            found = record.read(run)
+            made = cls(found, _run(found, links), origins.of_run(run, layout), origins.splits(run))
+            canonical_json([made.told, made.origin, made.splits])  # no page takes what JSON has not
+        except DAMAGED as error:
+            raise record.damaged(run, error) from None
+        return made
+
+
+@dataclass(frozen=True)
 class Shown:
     """The runs that the page shows, the oldest first, and why others are left out."""
 
-    found: Sequence[FoundRun]
+    runs: Sequence[ShownRun]
     complaints: Sequence[str]
-    links: Links
 
     @classmethod
-    def read(cls, folders: Iterable[RunFolder], links: Links) -> Self:
+    def read(cls, folders: Iterable[RunFolder], links: Links, layout: Layout) -> Self:
         """Read runs; one whose folder is damaged is named and left out."""
-        found, complaints = list[FoundRun](), list[str]()
+        found, complaints = list[ShownRun](), list[str]()
         for run in folders:
             try:
-                found.append(record.read(run))
+                found.append(ShownRun.read(run, links, layout))
             except RunError as error:
                 complaints.append(str(error))
-        return cls(sorted(found, key=lambda run: (run.started, run.name)), complaints, links)
+        return cls(sorted(found, key=lambda run: (run.found.started, run.found.name)), complaints)
 
     @property
-    def folders(self) -> list[RunFolder]:
-        """List their folders."""
-        return [run.folder for run in self.found]
+    def found(self) -> list[FoundRun]:
+        """List what the folders say."""
+        return [run.found for run in self.runs]
 
     def told(self) -> dict[str, Any]:
         """Return what the page shows of them."""
-        return {
-            "runs": [_run(run, self.links) for run in self.found],
-            "left_out": list(self.complaints),
-            "forms": {name: one.form for name, one in SCORES.items()},
-        }
+        return {"runs": [run.told for run in self.runs], "left_out": list(self.complaints)}
+
+    def seen_by(self) -> dict[str, list[tuple[int, str]]]:
+        """Return video -> the number of each run that saw it, and the split."""
+        seen = defaultdict[str, list[tuple[int, str]]](list)
+        for number, run in enumerate(self.runs):
+            for video, split in run.splits.items():
+                seen[video].append((number, split))
+        return dict(seen)
 
 
 def _run(run: FoundRun, links: Links) -> dict[str, Any]:
@@ -89,7 +121,7 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     found: dict[str, Curve] = {}
     for line in lines:
         for name, value in line.items():
-            if name != "step" and isinstance(value, int | float):
+            if name != "step" and isinstance(value, NUMBER):
                 steps, values = found.setdefault(name, [[], []])
                 steps.append(line["step"])
                 values.append(_short(value))
@@ -126,10 +158,7 @@ def _samples(run: RunFolder, links: Links) -> list[dict[str, Any]]:
     found = []
     for path in chosen:
         step = step_of(path.with_suffix(""))
-        try:
-            records = read_json(path, list)[:SAMPLES]
-        except (OSError, Broken):
-            continue
+        records = read_json(path, list)[:SAMPLES]
         page = run.sample_page(step)
         told = {"step": step, "samples": [_sample(one, run, links) for one in records]}
         found.append(told | ({"page": links.to(page.absolute())} if page.exists() else {}))
@@ -137,8 +166,12 @@ def _samples(run: RunFolder, links: Links) -> list[dict[str, Any]]:
 
 
 def _sample(said: Mapping[str, Any], run: RunFolder, links: Links) -> dict[str, Any]:
-    """Return what was made of one sample: a text, beside the one it is to be, or a file."""
-    told = {
+    """Return what was made of one sample: a text, beside the one it is to be, or a file.
+
+    Raises:
+        ValueError: something in it is of another type.
+    """
+    told: dict[str, Any] = {
         "video": said.get("video"),
         "start": said.get("start"),
         "prompt": said.get("prompt"),
@@ -146,6 +179,10 @@ def _sample(said: Mapping[str, Any], run: RunFolder, links: Links) -> dict[str, 
         "text": said.get("generated", said.get("text")),
         "edits": said.get("edits"),
         "reward": (said.get("likeliest") or {}).get("reward"),
-        "file": links.to((run.samples / said["file"]).absolute()) if "file" in said else None,
+        "file": links.to(run.shown(said["file"]).absolute()) if "file" in said else None,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    known = {key: value for key, value in told.items() if value is not None}
+    for key, value in known.items():
+        if not isinstance(value, NUMBER if key in ("start", "reward") else str):
+            raise ValueError(f"{run.samples}: a sample whose {key} is {shown(value)}")
+    return known

@@ -2,7 +2,7 @@
 const sampleKey = (sample) => `${sample.video} ${sample.start ?? ""} ${sample.prompt ?? ""}`;
 
 const made = (sample) => {
-  if (!sample) return h("p", { class: "none" }, "nothing");
+  if (!sample) return h("p", { class: "none" }, "not among its samples");
   if (sample.file) return h("video", { src: sample.file, controls: true, loop: true, muted: true, preload: "metadata", playsinline: true });
   const right = sample.text === sample.reference;
   return h("div", {},
@@ -38,6 +38,7 @@ const drawSamples = (place, chosen) => {
           sample.reference ? h("p", { class: "text" }, h("span", { class: "by" }, "Reference "), sample.reference) : null)),
       h("div", { class: "sides" }, columns_.map((one) => {
         const [before, after] = [find(one.lists[0], key), find(one.after, key)];
+        if (!before && !after) return null; // a run over other videos never had it
         return h("div", { class: "side" }, h("h4", {}, h("i", { class: `key hue-${one.run.place % HUES}` }), one.run.name),
           h("div", { class: "pair" },
             one.after.step > one.lists[0].step ? h("div", {}, h("p", { class: "by" }, `Update ${count(one.lists[0].step)}`), made(before)) : null,

@@ -8,37 +8,65 @@ const TEXTS = {
 };
 const ALL_BACK = Object.fromEntries(Object.keys(TEXTS).map((kind) => [kind, null]));
 const served = block("served");
+const drafts = new Map(); // id -> what was typed and is not saved, and what stood there before
+const asksFirst = (event) => event.preventDefault();
+
+const keepDraft = (id, draft) => {
+  if (draft) drafts.set(id, draft); else drafts.delete(id);
+  if (drafts.size) window.addEventListener("beforeunload", asksFirst);
+  else window.removeEventListener("beforeunload", asksFirst);
+};
 
 const ask = async (path, said) => {
   const sent = said && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(said) };
   const answer = await fetch(path, sent);
   const told = await answer.json();
-  if (!answer.ok) throw new Error(told.error);
+  if (!answer.ok) throw Object.assign(new Error(told.error), { conflict: answer.status === 409 });
   return told;
 };
 
 const editor = (id) => {
   let before = {};
+  const shown = {}; // as the fields show it: they know no carriage return
   const fields = Object.fromEntries(Object.entries(TEXTS).map(([kind, [, rows]]) => [kind, h("textarea", { name: kind, rows })]));
   const name = h("input", { "aria-label": "Author", placeholder: "Author", value: served.author });
   const status = h("p", { class: "soft", role: "status" });
   const show = (now) => {
     before = now;
-    for (const kind in fields) fields[kind].value = now[kind] ?? "";
+    for (const [kind, field] of Object.entries(fields)) {
+      field.value = now[kind] ?? "";
+      shown[kind] = field.value;
+    }
     const signed = Object.entries(now.corrected).map(([kind, one]) => `${kind}: ${one.author}, ${one.time.slice(0, 10)}`);
     status.textContent = [...signed, ...(now.pending ? ["the next build takes it up"] : [])].join(" · ");
   };
+  const changed = () => Object.fromEntries(Object.entries(fields)
+    .filter(([kind, field]) => field.value !== shown[kind])
+    .map(([kind, field]) => [kind, field.value || kind === "transcript" ? field.value : null]));
+  const keep = () => {
+    const typed = changed();
+    keepDraft(id, Object.keys(typed).length ? { typed, before } : null);
+  };
+  const restore = () => {
+    const draft = drafts.get(id);
+    for (const [kind, text] of Object.entries(draft?.typed ?? {})) {
+      fields[kind].value = text ?? "";
+      before = { ...before, [kind]: draft.before[kind] };
+    }
+    if (draft) status.textContent = "Not saved yet.";
+  };
   const save = async (said) => {
     try {
-      show(await ask("corrections", { hash: id, author: name.value, ...said }));
+      const seen = Object.fromEntries(Object.keys(said).map((kind) => [kind, before[kind]]));
+      show(await ask("corrections", { hash: id, author: name.value, before: seen, ...said }));
+      keepDraft(id, null);
     } catch (error) {
       status.textContent = `Not saved: ${error.message}`;
+      if (error.conflict) before = await ask(`corrections/${id}`);
+      keep();
     }
   };
-  const changed = () => Object.fromEntries(Object.entries(fields)
-    .filter(([kind, field]) => field.value !== (before[kind] ?? ""))
-    .map(([kind, field]) => [kind, field.value || kind === "transcript" ? field.value : null]));
-  const form = h("form", { class: "edit", onsubmit: (event) => { event.preventDefault(); if (Object.keys(changed()).length) save(changed()); } },
+  const form = h("form", { class: "edit", oninput: keep, onsubmit: (event) => { event.preventDefault(); if (Object.keys(changed()).length) save(changed()); } },
     Object.entries(fields).map(([kind, field]) => h("label", {}, TEXTS[kind][0], field)),
     h("div", { class: "row" }, name, h("button", {}, "Save"), h("button", { type: "button", onclick: () => save(ALL_BACK) }, "Take all back")),
     status);
@@ -46,11 +74,12 @@ const editor = (id) => {
     if (!event.target.open) return;
     try {
       show(await ask(`corrections/${id}`));
+      restore();
     } catch (error) {
       status.textContent = error.message;
     }
   };
-  return h("details", { class: "editor", ontoggle: load }, h("summary", {}, "Correct"), form);
+  return h("details", { class: "editor", open: drafts.has(id), ontoggle: load }, h("summary", {}, "Correct"), form);
 };
 
 document.addEventListener("video-slot", ({ detail }) => {

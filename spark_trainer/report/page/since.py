@@ -31,7 +31,7 @@ class State:
 
 
 def told(
-    layout: Layout, sha256: str, videos: int, runs: Sequence[FoundRun]
+    layout: Layout, sha256: str, videos: int, runs: Sequence[FoundRun], kept: bool
 ) -> dict[str, Any] | None:
     """Return how this report differs from the one before; None where there was none.
 
@@ -40,15 +40,16 @@ def told(
         sha256: of the manifest that is shown now.
         videos: how many it has.
         runs: those that are shown now.
+        kept: whether the next report is compared with this one.
     """
     shown = {run.name: [run.results.get("steps", 0), run.finished] for run in runs}
     now = State(sha256, videos, shown, time.time())
     last, before = _read(layout)
     if last is not None and last != now:
         before = last
-    if layout.state.is_dir() and last != now:
-        kept = {"shown": asdict(now), "before": None if before is None else asdict(before)}
-        write_json(layout.last_report, kept)
+    if kept and layout.state.is_dir() and last != now:
+        said = {"shown": asdict(now), "before": None if before is None else asdict(before)}
+        write_json(layout.last_report, said)
     return None if before is None else _difference(layout, before, now)
 
 

@@ -17,6 +17,7 @@ from spark_trainer.data.layout import Layout
 
 SIDE_PX = 224  # the longer one; WebP then takes about 2 kB of a picture
 QUALITY = 45
+FORMATS = ("JPEG", "PNG", "WEBP")  # for others PIL may start a program, such as Ghostscript
 
 Stamp = tuple[str, int, int]  # a frame's file name, its bytes, and its time in ns
 
@@ -78,7 +79,7 @@ def picture(frame: Path) -> str:
 
     made = io.BytesIO()
     try:
-        with Image.open(frame) as image:
+        with Image.open(frame, formats=FORMATS) as image:
             image.draft("RGB", (SIDE_PX, SIDE_PX))  # a JPEG is decoded as small as that allows
             small = image.convert("RGB")
             small.thumbnail((SIDE_PX, SIDE_PX))

@@ -23,7 +23,7 @@ const transcriptOf = (video, seek) => {
   const parts = video.segments || [];
   if (!parts.length) return h("p", { class: "none" }, video.no_transcript || "No transcript.");
   return h("div", { class: "said transcript" }, parts.map(([start, text]) =>
-    h("p", { class: "text" }, start === null ? "" : h("button", { class: "time", type: "button", onclick: () => seek(start) }, clock(start)), text)));
+    h("p", { class: "text" }, start === null ? "" : h("button", { class: "time", type: "button", onclick: () => seek(start) }, clock(start)), " ", text)));
 };
 
 const factsOf = (number, video) => facts([

@@ -89,6 +89,8 @@ def test_it_fits_and_asks_nobody(width_px: int, dark: bool, chromium: Browser, p
     open_video(chromium, 2)
     assert chromium.run("document.getElementById('video').scrollWidth") <= width_px
     assert not chromium.errors
+    direction = "getComputedStyle(document.querySelector('#video .text')).unicodeBidi"
+    assert chromium.run(direction) == "plaintext"  # Arabic stands at the right
     asked = {request.partition(":")[0] for request in chromium.requests}
     assert asked <= {"file", "data"}
 
@@ -172,6 +174,32 @@ def test_runs_are_drawn_over_each_other_and_read_at_a_cursor(chromium: Browser, 
     assert "next-22222222 begins with the weights of first-11111111" in chromium.run(
         "document.querySelector('.tree').textContent"
     )
+
+
+def test_runs_that_cannot_be_compared_are_not(
+    chromium: Browser, frames: Path, tmp_path: Path
+) -> None:
+    """None is the best over other data, and a sample stands beside the runs that have it."""
+    root = tmp_path / "out"
+    root.mkdir()
+    layout = Layout(root)
+    entries = [{"id": digit * 64, "frames_dir": None, "audio": None, "meta": {}} for digit in "ab"]
+    manifest.write(layout.manifest, entries)
+    one = run_folder(tmp_path, "one-11111111", {"a" * 64: {}})
+    other = run_folder(tmp_path, "other-22222222", {"b" * 64: {}}, manifest_sha256="1" * 64)
+    twin = run_folder(tmp_path, "twin-33333333", {"b" * 64: {}}, manifest_sha256="1" * 64)
+    lines = '{"step": 0, "held_out_loss": 1}\n{"step": 1, "held_out_loss": 0.5}\n'
+    twin.metrics.write_text(lines)
+    pages.write(layout.manifest, layout.report, [one, other, twin], 10)
+    chromium.open(layout.report)
+    best = "[...document.querySelectorAll('.run')].filter((run) => run.querySelector('.best'))"
+    assert chromium.run(f"{best}.map((run) => run.querySelector('span').textContent)") == [
+        "twin-33333333"
+    ]
+    sides = (
+        "[...document.querySelectorAll('.sample')].map((one) => one.querySelectorAll('h4').length)"
+    )
+    assert chromium.run(sides) == [1, 2]
 
 
 def test_a_page_without_anything_is_drawn(chromium: Browser, tmp_path: Path) -> None:

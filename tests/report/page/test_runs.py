@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from spark_trainer.config import Run
+from spark_trainer.data import manifest
 from spark_trainer.report.page import runs
 from spark_trainer.runs.folder import RunFolder
 
@@ -61,15 +62,55 @@ def test_a_run_is_told_with_its_curves_and_samples(
     assert page.data("texts-0")[0]["runs"] == [[0, "unknown"], [1, "unknown"]]
 
 
-def test_a_damaged_run_is_named_and_left_out(frames: Path, build: Build, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("lineage.json", '{"videos": '),
+        ("lineage.json", "null"),
+        ("lineage.json", '{"videos": ["x"], "manifest_sha256": "0"}'),
+        ("lineage.json", '{"videos": {"x": null}, "manifest_sha256": "0"}'),
+        ("lineage.json", '{"videos": {}, "manifest_sha256": null}'),
+        ("lineage.json", '{"videos": {}, "manifest_sha256": "0", "processes": NaN}'),
+        ("run.json", ""),
+        ("run.json", '{"settings": {}, "versions": ["x"]}'),
+        ("trained.json", "[]"),
+        ("trained.json", '{"scores": {"wer": NaN}}'),
+        ("manifest.jsonl", '{"id": '),
+        ("metrics.jsonl", f'{{"step": 1, "loss": {"9" * 400}}}'),
+        ("samples/step_00000010.json", "{}"),
+        ("samples/step_00000010.json", '["x"]'),
+        ("samples/step_00000010.json", '[{"video": 5}]'),
+        ("samples/step_00000010.json", '[{"file": "/etc/passwd"}]'),
+        ("samples/step_00000010.json", '[{"file": "../../secret.mp4"}]'),
+    ],
+)
+def test_a_damaged_run_is_named_and_left_out(
+    file: str, content: str, frames: Path, build: Build, tmp_path: Path
+) -> None:
     dog = entry(frames, "dog")
     whole = run_folder(tmp_path, "whole-11111111", {dog["id"]: {}})
     torn = run_folder(tmp_path, "torn-22222222", {dog["id"]: {}})
-    torn.lineage.write_text('{"videos": ')
+    (torn.path / file).write_text(content)
     told = build([dog], runs=[whole, torn]).data("runs")
     assert [run["name"] for run in told["runs"]] == ["whole-11111111"]
     (why,) = told["left_out"]
     assert "torn-22222222" in why
+
+
+def test_what_a_run_can_do_without_is_no_damage(frames: Path, build: Build, tmp_path: Path) -> None:
+    """Lines of metrics that are none, settings of another version, foreign files of samples."""
+    dog = entry(frames, "dog")
+    run = run_folder(tmp_path, "odd-11111111", {dog["id"]: {}})
+    run.run_file.write_text('{"settings": {"of_later": 1}, "versions": null}')
+    manifest.write(run.manifest, [dog])
+    (run.samples / "step_x.json").write_text("[]")
+    lines = ('{"step": 1, "loss": 2.5}', "[1]", '"x"', '{"loss": 1}', '{"step": null, "loss": 1}')
+    bad = ('{"step": 2, "loss": NaN}', '{"step": 3, "loss": 1e999, "grad_norm": 1}', '{"step": 4,')
+    run.metrics.write_text("\n".join([*lines, *bad]))
+    page = build([dog], runs=[run])
+    [told] = page.data("runs")["runs"]
+    assert told["curves"] == {"loss": [[1], [2.5]], "grad_norm": [[3], [1.0]]}
+    assert page.data("texts-0")[0]["runs"] in ([[0, "train"]], [[0, "validation"]])
 
 
 @pytest.mark.parametrize("length", [runs.POINTS, runs.POINTS + 1, 100_000])

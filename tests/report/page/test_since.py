@@ -7,6 +7,7 @@ import pytest
 from spark_trainer.data import manifest, past
 from spark_trainer.data.layout import Layout
 from spark_trainer.report import page as pages
+from spark_trainer.report.page.served import ServedLinks
 from spark_trainer.store import forget
 from spark_trainer.store.clips import Clip
 
@@ -51,6 +52,17 @@ def test_the_next_report_tells_what_changed_and_says_it_again(layout: Layout) ->
             "removed": [1, [f"{OLD[:12]} a.mp4"]],
             "select": [1, [f"{KEPT[:12]} b.mp4"]],
         }
+
+
+def test_a_page_that_is_served_takes_no_reports_place(layout: Layout) -> None:
+    report(layout, {OLD: "x"})
+    kept = layout.last_report.read_bytes()
+    manifest.write(layout.manifest, [])
+    page = layout.root / "served.html"
+    served = ServedLinks(page.parent, layout.root)
+    pages.write(layout.manifest, page, [], 10, served=served)
+    assert Page(page).data("since")["videos"] == [1, 0]
+    assert layout.last_report.read_bytes() == kept
 
 
 def test_a_manifest_that_is_not_kept_is_said(layout: Layout) -> None:
