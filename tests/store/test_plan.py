@@ -180,11 +180,12 @@ def test_settings_that_are_not_known_any_more(made: VideoGraph) -> None:
 
 
 def test_the_state_of_the_last_build_is_found(ask: Ask, two_clips: dict[str, str]) -> None:
-    """By the marker of its manifest; where that was taken back, by the manifest."""
+    """By what the manifest's job noted; where that is gone, by the manifest, which says less."""
+    flagged = corrections_of(ask(), flag="?")
     graph = ask()
     assert LastBuild.find(graph) == LastBuild()
-    graph.settings("manifest")
-    write_json(graph.manifest_marker, {})
+    noted = {"snapshot": graph.index.snapshot, "steps": steps.reported(graph.config)}
+    write_json(graph.layout.built, noted)
     clip = Path(two_clips["video_dir"], "dog.mp4")
     clip.rename(clip.with_name("hound.mp4"))
     clip.with_name("title.mp4").unlink()
@@ -193,15 +194,30 @@ def test_the_state_of_the_last_build_is_found(ask: Ask, two_clips: dict[str, str
     assert [*last.removed(after).values()] == [["title.mp4"]]
     assert [*last.renamed(after).values()] == [["hound.mp4"]]
     assert last.switched_off(after) == ["audio", "transcript"]
-    graph.manifest_marker.unlink()
+    assert last.edited(after) == {}
+    corrections_of(after, flag="!")
+    edited = ask()
+    assert [*last.edited(edited)] == [flagged]
+    graph.layout.built.unlink()
     entries = [
         {"id": video, "frames_dir": None, "audio": None, "meta": {"sources": names}}
         for video, names in sorted(last.sources.items())
     ]
     manifest.write(graph.layout.manifest, entries)
-    assert LastBuild.find(after).removed(after) == last.removed(after)
+    assert LastBuild.find(edited).removed(edited) == last.removed(edited)
+    assert LastBuild.find(edited).edited(edited) == {}
+    for damaged in ({"snapshot": 1}, noted | {"steps": 2}, {}):
+        write_json(graph.layout.built, damaged)
+        assert LastBuild.find(edited).removed(edited) == last.removed(edited)
     graph.layout.manifest.write_text("[")
-    assert LastBuild.find(after) == LastBuild()
+    assert LastBuild.find(edited) == LastBuild()
+
+
+def corrections_of(graph: VideoGraph, **said: str) -> str:
+    """Correct the video whose file stays by hand; returns its hash."""
+    [video] = [one for one, names in graph.index.sources.items() if "title.mp4" not in names]
+    corrections.edit(graph.config.corrections, graph.layout, video, {**said}, "Ada")
+    return video
 
 
 def shard_job(graph: VideoGraph, step: str) -> Job:
