@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer import config
 from spark_trainer.cli import snakemake
 from spark_trainer.errors import UserError
-from spark_trainer.system import gpu, log
+from spark_trainer.system import environment, gpu, log
 
 if TYPE_CHECKING:
     from spark_trainer.store.plan import Job
@@ -53,7 +53,7 @@ def plan(options: argparse.Namespace) -> int:
             jobs = _planned([*words, "--forcerun", *map(str, forced)])
     places = sorted({Path(run.output_dir) for run in settings.runs.values()})
     folders = [run for place in places for run in folder.below(place)]
-    machine = Machine(os.cpu_count() or 1, len(gpu.visible()))
+    machine = Machine(environment.cpus(), len(gpu.visible()))
     made = Plan(graph, jobs, folders, machine, planning_s)
     print(plan_text.json(made) if options.json else plan_text.text(made))
     return 0

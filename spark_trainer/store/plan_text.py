@@ -115,9 +115,9 @@ def _relabelled(plan: Plan) -> Iterator[str]:
 
 def _run(run: DueRun) -> str:
     if not run.why:
-        return f"run {run.name}: trained already, its job only looks ({run.folder})"
-    before = f"; before: {run.before}, which stays" if run.before else ""
-    return f"run {run.name}: {', '.join(run.why)} ({run.folder}{before})"
+        return f"run {run.name}: trained already, its job only looks ({printable(run.folder)})"
+    before = f"; before: {printable(run.before)}, which stays" if run.before else ""
+    return f"run {run.name}: {', '.join(run.why)} ({printable(run.folder)}{before})"
 
 
 def _taking(taking: Taking) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _taking(taking: Taking) -> Iterator[str]:
 
 
 def _unreachable(one: Unreachable) -> str:
-    where = f" ({', '.join(one.paths)})" if one.paths else ""
+    where = f" ({_named(one.paths)})" if one.paths else ""
     size = f", {spelled(one.bytes)}" if one.bytes else ""
     return f"out of reach afterwards: {printable(one.what)}{where}{size}; `gc` removes it"
 

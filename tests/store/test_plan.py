@@ -11,7 +11,7 @@ from spark_trainer import steps
 from spark_trainer.config import load
 from spark_trainer.data import corrections, index, manifest
 from spark_trainer.data.files import write_json
-from spark_trainer.data.layout import Shard
+from spark_trainer.data.layout import Layout, Shard
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.spec import LaunchedRun
@@ -251,6 +251,45 @@ def test_jobs_of_one_size_do_not_tell_what_starting_them_takes(
     assert (rate.job_s, rate.video_s) == pytest.approx((1.0, 24 / 142))
 
 
+def test_jobs_that_only_looked_tell_no_time(
+    made: VideoGraph, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after another `index.shard_size`; those that will only look take no more than a start."""
+    monkeypatch.chdir(tmp_path)
+    worked(made, "frames", [(0, 2.0), (0, 3.0)])
+    after = ask(frames={"frame_rate": 2})
+    taking = Plan(after, [shard_job(after, "frames")], [], Machine(cores=4, gpus=0)).taking
+    assert (taking.seconds, taking.unknown) == (0, ("frames",))
+    looks = Plan(made, [shard_job(made, "frames")], [], Machine(cores=4, gpus=0)).taking
+    assert (looks.seconds, looks.unknown) == (2.0, ())
+
+
+def test_encoding_is_estimated_by_what_is_not_encoded(
+    made: VideoGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a shard, or of a given manifest: here two seconds for each video."""
+    monkeypatch.chdir(tmp_path)
+    worked(made, "audio", [(1, 1.0)])  # a second is what a job takes to start
+    encoders, fingerprint, layout = "e" * 16, "f" * 16, made.layout
+    past = layout.encode_marker(encoders, "b.0", fingerprint)
+    write_json(past, {"ok": 5})
+    noted = Path("benchmarks/jobs/encode", encoders, f"{past.stem}.tsv")
+    noted.parent.mkdir(parents=True)
+    noted.write_text("s\th:m:s\n11\t0:00:11\n")
+    (shard,) = made.index.shards
+    encoded, new = shard.videos
+    write_json(Layout(layout.encoded(encoders)).record(encoded, fingerprint), {})
+    given, no_files = tmp_path / "given.jsonl", {"frames_dir": None, "audio": None, "meta": {}}
+    manifest.write(given, [{"id": one, **no_files} for one in (*"xyz", new.hash, encoded.hash)])
+
+    def seconds(shard: str) -> float:
+        said = {"encoders": encoders, "shard": shard, "fingerprint": fingerprint}
+        job = Job("encode_shard", said, [str(given)], ["marker"], threads=4, gpus=0)
+        return Plan(made, [job], [], Machine(cores=4, gpus=0)).taking.seconds
+
+    assert [seconds(one) for one in (shard.name, "1" * 16)] == pytest.approx([1 + 2, 1 + 4 * 2])
+
+
 def test_time_is_estimated_from_past_jobs(
     made: VideoGraph, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +335,24 @@ def test_a_run_is_new_or_says_what_sets_it_apart(ask: Ask, tmp_path: Path) -> No
     assert reasons(ask(train=faster)) == [f"learning_rate: {first.settings.learning_rate:g} → 0.5"]
     found = spec(ask(train=faster))
     assert DueRun.of(found, earlier_runs(found)).before == first.folder.name
+
+
+def test_what_is_told_is_short_and_moves_no_cursor(ask: Ask, two_clips: dict[str, str]) -> None:
+    """However many videos are gone, and whatever the folders are called."""
+    output = f"{two_clips['output_dir']}\x1b[2J"
+    graph = ask(output_dir=output)
+    write_json(graph.layout.built, {"snapshot": graph.index.snapshot, "steps": []})
+    for video in graph.index.videos.values():
+        graph.layout.folder(video).mkdir(parents=True)
+    for clip in Path(two_clips["video_dir"]).iterdir():
+        clip.unlink()
+    after = ask(output_dir=output, index={"allow_empty": True})
+    plan = Plan(after, [Job("manifest", {}, [], [], threads=1, gpus=0)], [], Machine(1, 0))
+    [gone] = plan.unreachable
+    assert len(gone.paths) == 2
+    told = plan_text.text(plan)
+    assert "out of reach afterwards: results of 2 removed videos (" in told
+    assert "\x1b" not in told
 
 
 def test_nothing_to_do_is_said(made: VideoGraph) -> None:
