@@ -20,6 +20,7 @@ from spark_trainer.system import environment, gpu, log
 if TYPE_CHECKING:
     from spark_trainer.store.plan import Job
 
+LOCKS = Path(".snakemake/locks")
 JOB = "job_info"  # the event by which Snakemake tells of a job that it plans
 
 
@@ -36,6 +37,7 @@ def plan(options: argparse.Namespace) -> int:
 
     if options.log:
         log.start("plan", options.log)
+    LOCKS.mkdir(parents=True, exist_ok=True)  # as Snakemake does, whose error is a trace
     settings = trained.located(config.read(options.config))
     words = [
         *options.targets,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -115,14 +116,21 @@ class Reasons:
         return Why("gone", (gone.relative_to(home).parts[0],)) if gone else None
 
     def _without(self, step: Step[Any, Any], video: Video) -> Why:
-        """Say why there is no record: it was taken back, or the video is new, or the step is."""
-        if self.graph.layout.folder(video).is_dir():
+        """Say why there is no record: it was taken back, or the video is new, or the step is.
+
+        The last build may have had the video in another folder: see `deterministic_layout`.
+        """
+        if self.graph.layout.folder(video).is_dir() or video.hash in self._built:
             withdrawn = {path.parent for path in self.untrue}
             gone = self.graph.layout.marker_folder(step.name) in withdrawn
             return Why("gone", (step.name,)) if gone else Why("first")
         files = self.graph.index.sources[video.hash]
         changed = any(self.built.get(file, video.hash) != video.hash for file in files)
         return Why("changed" if changed else "added")
+
+    @cached_property
+    def _built(self) -> frozenset[str]:
+        return frozenset(self.built.values())
 
     def _labelled(self, record: Record, video: Video) -> Why:
         """Say what became of a label, or that models caption what is labelled too."""
