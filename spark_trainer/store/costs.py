@@ -1,6 +1,7 @@
 """What a plan will take, as this store's own past jobs took it."""
 
 import csv
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -151,12 +152,13 @@ def _made(marker: Path) -> int | None:
 
 def _seconds(benchmark: Path) -> float | None:
     """Return the wall time that Snakemake noted of a job; None where a kill cut the note."""
-    with open(benchmark, encoding="utf-8", newline="") as file:
+    with open(benchmark, encoding="utf-8", errors="replace", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     try:
-        return float(rows[-1]["s"])
+        seconds = float(rows[-1]["s"])
     except (IndexError, KeyError, TypeError, ValueError):
         return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def _rate(past: list[tuple[int, float]], start_s: float) -> Rate | None:

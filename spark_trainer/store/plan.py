@@ -1,4 +1,4 @@
-"""What a build would do and why, from the jobs that Snakemake plans; nothing is run or written."""
+"""What a build would do and why, from the jobs that Snakemake plans; none is run."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """Why a result or a run is due, and what it will take, from what a store has recorded."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -250,8 +251,9 @@ def test_jobs_of_one_size_do_not_tell_what_starting_them_takes(
 ) -> None:
     """The shortest job of any kind does; a line through them would be made of noise."""
     monkeypatch.chdir(tmp_path)
-    worked(made, "frames", [(45, 9.1), (47, 8.9), (50, 9.0)])
+    worked(made, "frames", [(45, 9.1), (47, 8.9), (50, 9.0), (50, math.nan)])
     worked(made, "audio", [(45, 1.0)])
+    Path("benchmarks/jobs/audio/cut.tsv").write_bytes(b"s\th:m:s\n\0\xff")  # by a kill
     rate = Costs(made, ["frames"]).rates["frames"]
     assert (rate.job_s, rate.video_s) == pytest.approx((1.0, 24 / 142))
 
