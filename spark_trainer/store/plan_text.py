@@ -140,7 +140,7 @@ def _unreachable(one: Unreachable) -> str:
 
 def _named(names: Iterable[str]) -> str:
     every = [printable(name) for name in names]
-    more = [f"{len(every) - NAMED} more"] if len(every) > NAMED else []
+    more = [f"{len(every) - NAMED:,} more"] if len(every) > NAMED else []
     shown = [*every[:NAMED], *more]
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 

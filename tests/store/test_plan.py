@@ -81,9 +81,7 @@ def test_a_video_is_added_or_its_file_is_changed(ask: Ask) -> None:
     record(graph, "frames")
     assert why(graph, "frames") == set()
     assert why(graph, "audio") == {("first",)}
-    before = {
-        names[0]: video for video, names in graph.index.sources.items()
-    }
+    before = {names[0]: video for video, names in graph.index.sources.items()}
     elsewhere = ask(deterministic_layout=False)
     assert why(elsewhere, "frames", built=before) == {("first",)}
 
