@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -118,19 +117,14 @@ class Reasons:
     def _without(self, step: Step[Any, Any], video: Video) -> Why:
         """Say why there is no record: it was taken back, or the video is new, or the step is.
 
-        The last build may have had the video in another folder: see `deterministic_layout`.
+        The last build may have had the same file in another folder: see `deterministic_layout`.
         """
-        if self.graph.layout.folder(video).is_dir() or video.hash in self._built:
+        before = {self.built.get(file) for file in self.graph.index.sources[video.hash]}
+        if self.graph.layout.folder(video).is_dir() or video.hash in before:
             withdrawn = {path.parent for path in self.untrue}
             gone = self.graph.layout.marker_folder(step.name) in withdrawn
             return Why("gone", (step.name,)) if gone else Why("first")
-        files = self.graph.index.sources[video.hash]
-        changed = any(self.built.get(file, video.hash) != video.hash for file in files)
-        return Why("changed" if changed else "added")
-
-    @cached_property
-    def _built(self) -> frozenset[str]:
-        return frozenset(self.built.values())
+        return Why("changed" if before != {None} else "added")
 
     def _labelled(self, record: Record, video: Video) -> Why:
         """Say what became of a label, or that models caption what is labelled too."""
