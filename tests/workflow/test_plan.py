@@ -161,7 +161,7 @@ def test_names_copies_and_folders_that_lose_their_videos(fresh: Workspace, clips
     assert said["steps"] == {}
     fresh.add("cup", clips.content("bunny", "011"))
     (fresh.clips / "dog.mp4").rename(more / "aged.mp4")  # which its folder is named after now
-    assert sorted(reasons(holds(fresh, "manifest"), "frames")) == [("added",), ("changed",)]
+    assert sorted(reasons(holds(fresh, "manifest"), "frames")) == [("changed",), ("first",)]
     for clip in more.iterdir():
         clip.unlink()
     refused = fresh.call("plan", "manifest")  # as a build does: test_matrix.py::test_delete_all
