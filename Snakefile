@@ -39,6 +39,7 @@ rule all:
 
 
 onstart:
+    screen.settle()
     journal.start(f"snakemake: {INDEX}")
     journal.keep(INDEX.search.notes())
     journal.facts()

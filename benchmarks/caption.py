@@ -244,7 +244,7 @@ class Store:
 
     def _loads(self) -> int:
         """Models loaded by every command so far, as their logs tell."""
-        logs = self.folder.glob("runs/*/spark_trainer.log")
+        logs = self.folder.glob("runs/logs/*/spark_trainer.log")
         return sum(log.read_text().count(f"{STEP}: loaded ") for log in logs)
 
     def _marker(self, step: str) -> Path:

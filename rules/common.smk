@@ -6,9 +6,9 @@ from pathlib import Path
 from snakemake.cli import get_argument_parser
 
 from spark_trainer import config as settings
-from spark_trainer.system import log as journal
 from spark_trainer.report import console, failures, summary
-from spark_trainer.system import environment, slurm
+from spark_trainer.report.screen import current as screen
+from spark_trainer.system import environment, log as journal, slurm
 from spark_trainer.preflight import needs
 from spark_trainer.data import files, index, lock
 from spark_trainer.data.layout import Layout

@@ -24,3 +24,6 @@ def asked(value, several=False):
         return value(run) if run.nodes > 1 or not several else None
 
     return ask
+
+
+screen.when_idle(lambda: summary.show_idle(CONFIG, RUNS.summaries))

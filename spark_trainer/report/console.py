@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import importlib
 import io
 import logging
 import os
@@ -14,11 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
 from spark_trainer import config
 from spark_trainer.errors import UserError, of_machine, told
 from spark_trainer.system import log
 
 INTERRUPTED = 130  # what shells call the end by Ctrl-C
+SCREEN = "snakemake_logger_plugin_spark_trainer"
 MOMENT_SECONDS = 0.02
 INTERRUPTION = "interrupted; what is finished stays, and the same command goes on from it"
 SAME_PRESS_SECONDS = 1.0  # `uv run` and a terminal may both send a signal for one Ctrl-C
@@ -48,6 +52,8 @@ def prepare_snakemake() -> None:
     `--configfile` can't be read, the error names it; Snakemake's own doesn't, or is a trace.
     """
     prepare_streams()
+    module = importlib.import_module("spark_trainer.report.screen.handler")
+    LoggerPluginRegistry().register_plugin(SCREEN, module)
     sys.excepthook = _show
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)

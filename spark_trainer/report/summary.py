@@ -14,6 +14,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import SHOWN, Trouble
 from spark_trainer.metrics.score import SCORES
 from spark_trainer.report import console, failures
+from spark_trainer.report.screen import current as screen
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.summary import Summary
 from spark_trainer.system import log
@@ -22,8 +23,19 @@ from spark_trainer.system import log
 def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> None:
     """Print the summary of what is built so far to stderr, and add it to the log."""
     text = lines(config, runs, troubles)
+    screen.end()
     print("\n".join(text), file=sys.stderr)
     log.keep(text)
+
+
+def show_idle(config: Config, runs: dict[str, Path]) -> None:
+    """Print that nothing is to be done, and where all of it lies."""
+    layout = Layout(Path(config.output_dir))
+    rows = [
+        *((f"run {name}", _trained(path)) for name, path in runs.items() if path.exists()),
+        *([("manifest", str(layout.manifest)), ("report", _page(layout, runs.values()))]),
+    ]
+    screen.say("\n".join(["Nothing to be done: all of it is there and up to date", *_table(rows)]))
 
 
 def show_failure(logs: Iterable[str]) -> None:
@@ -32,16 +44,17 @@ def show_failure(logs: Iterable[str]) -> None:
     Args:
         logs: the logs of the jobs that failed.
     """
+    screen.end()
     path = log.name_file()
     jobs = failures.left(path.parent, logs)
     if console.interrupted():
         return
-    shown = os.path.relpath(path)
-    line = f"failed; see {shown}"
+    where = os.path.relpath(path)
+    line = f"failed; see {where}"
     if jobs:
         message = " ".join(jobs[0].message.split())
         others = f"; {len(jobs) - 1} more failed" if jobs[1:] else ""
-        line = f"failed: {jobs[0].name}: {message}{others}; see {shown}"
+        line = f"failed: {jobs[0].name}: {message}{others}; see {where}"
     with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
     console.say_last(line)
@@ -80,7 +93,11 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
         ("report", _page(layout, runs.values())),
         ("log", os.path.relpath(os.environ.get(log.LOG_VARIABLE, "runs"))),
     ]
-    return ["", *(f"{name:>10}  {text}" for name, text in rows if name)]
+    return ["", *_table(rows)]
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{name:>10}  {text}" for name, text in rows if name]
 
 
 def _page(layout: Layout, summaries: Iterable[Path]) -> str:

@@ -17,6 +17,7 @@ from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.parallel import trouble
 from spark_trainer.steps.record import Record, Status
 from spark_trainer.system import log
+from spark_trainer.system.progress import progress
 
 
 def run(
@@ -78,7 +79,7 @@ class Job:
         self._withdraw(due, marker)
         counts = Counter(current=len(videos) - len(due))
         failed = ""
-        with log.progress(name, len(due)) as advance:
+        with progress(name, len(due)) as advance:
             for video, record in self._produced(due):
                 written = self._write(video, record)
                 counts[written.status.value] += 1

@@ -182,7 +182,7 @@ def _logs(reach: Reach, days: float) -> Iterator[Found]:
 
 
 def logs(root: Path) -> Iterator[Path]:
-    """Yield the logs of commands below a folder of runs."""
-    for log in sorted(root.glob("*/spark_trainer.log")):
+    """Yield the logs of commands below a folder of runs, where earlier versions wrote them, too."""
+    for log in sorted([*root.glob("logs/*/spark_trainer.log"), *root.glob("*/spark_trainer.log")]):
         if LOGS.match(log.parent.name) and not RunFolder(log.parent).exists():
             yield log

@@ -143,8 +143,13 @@ def quiet_libraries() -> None:
     """Keep packages that others load from warning of what no run of ours asks them.
 
     DeepSpeed looks for a GPU, of which the launcher has told already; bitsandbytes for a faster
-    kernel for four bits on a CPU.
+    kernel for four bits on a CPU; transformers shows a bar for each file that it writes.
     """
+    from huggingface_hub.utils.tqdm import enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    enable_progress_bars()  # of downloads, which may take long
     logging.getLogger("DeepSpeed").addFilter(lambda one: one.module != "real_accelerator")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 

@@ -1,18 +1,18 @@
-"""One log for a command and all its jobs, and progress for terminals and for files.
+"""One log for a command and all its jobs.
 
 The first process of a command names the file; its jobs find the name in the environment and append.
 """
 
-import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from spark_trainer.system.progress import PROGRESS_VARIABLE
+
 LOG_VARIABLE = "SPARK_TRAINER_LOG"
-PLAIN_SECONDS = 10.0  # between two plain progress lines
 
 logger = logging.getLogger("spark_trainer")
 
@@ -29,8 +29,8 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def name_file(root: Path = Path("runs")) -> Path:
-    """Choose `runs/<timestamp>/spark_trainer.log` for this command; its jobs inherit the name."""
+def name_file(root: Path = Path("runs/logs")) -> Path:
+    """Choose `runs/logs/<time>/spark_trainer.log` for this command; its jobs inherit the name."""
     if LOG_VARIABLE not in os.environ:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = root / stamp
@@ -48,7 +48,8 @@ def start(command: str, job_log: Path | None = None) -> None:
     logger.propagate = False
     line = _Line("%(asctime)s %(levelname)s %(message)s")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    handlers[0].setLevel(logging.WARNING if job_log else logging.INFO)
+    shown = PROGRESS_VARIABLE in os.environ  # by the command that started all of it
+    handlers[0].setLevel(logging.WARNING if job_log or shown else logging.INFO)
     # Else a record that a full disk doesn't take would print a trace.
     logging.raiseExceptions = False
     for path in filter(None, [name_file(), job_log]):
@@ -56,6 +57,8 @@ def start(command: str, job_log: Path | None = None) -> None:
         handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(line)
+    if shown:
+        handlers[0].setFormatter(_Line("%(levelname)s: %(message)s"))
     logger.handlers = handlers
     logger.info("%s", command)
 
@@ -96,24 +99,3 @@ def facts() -> None:
         logger.info("gpu: %s", device)
     if not gpu.devices():
         logger.info("gpu: none")
-
-
-@contextlib.contextmanager
-def progress(name: str, total: int, unit: str = "video") -> Iterator[Callable[[], object]]:
-    """Yield a function to call after each item: a bar on a terminal, plain lines elsewhere."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(total=total, desc=name, unit=unit, file=sys.stderr) as bar:
-            yield bar.update
-        return
-    done, last = 0, time.monotonic()
-
-    def advance() -> None:
-        nonlocal done, last
-        done += 1
-        if time.monotonic() - last >= PLAIN_SECONDS:
-            last = time.monotonic()
-            print(f"{name}: {done} of {total}", file=sys.stderr, flush=True)
-
-    yield advance

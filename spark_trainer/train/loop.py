@@ -10,6 +10,7 @@ import torch
 from spark_trainer.config import Run
 from spark_trainer.errors import Stopped
 from spark_trainer.system import log
+from spark_trainer.system.progress import Advance, progress
 from spark_trainer.train import data, evaluation, finish, optim, stop, strategies, workers
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import Setup, TrainingError
@@ -125,7 +126,7 @@ class Trainer:
             self.state.draw_on(self.saved)
         elif self.run.final == "best":
             self._checkpoint(0)
-        with log.progress("train", self.total - step, "step") as advance:
+        with self._shown_on_screen(step) as advance:
             while step < self.total and not self._stale():
                 step += 1
                 values, stopping = self.updates.make(step, reading, num_calls)
@@ -135,7 +136,7 @@ class Trainer:
                     self._stop(step)
                 if step == self.progress.best_step or self._due(step, self.run.checkpoint_steps):
                     self._checkpoint(step)
-                advance()
+                advance(self._said(values["loss"]))
         if step < self.total:
             objective = self.setup.method.objective
             text = "stopped early at update %d of %d: no %s %s since update %d"
@@ -143,6 +144,19 @@ class Trainer:
             log.logger.info(text, step, self.total, *found)
         self._checkpoint(step)
         return step
+
+    def _shown_on_screen(self, step: int) -> contextlib.AbstractContextManager[Advance]:
+        """Show how far the run is, by its main process."""
+        if not self.tracker:
+            return contextlib.nullcontext(lambda note="": None)
+        return progress(f"train/{self.setup.launched.name}", self.total, "update", done=step)
+
+    def _said(self, loss: float) -> str:
+        """Say where the run stands: its loss, and the newest objective over held-out samples."""
+        objective, found = self.setup.method.objective, self.progress.metrics
+        held_out = found.get(objective.metric)
+        behind = "" if held_out is None else f", {objective.words} {held_out:.3f}"
+        return f"loss {loss:.3f}{behind}"
 
     def _due(self, step: int, every: int) -> bool:
         """Tell whether so many updates have passed, at the first one behind which is read anew.

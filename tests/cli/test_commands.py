@@ -69,7 +69,7 @@ def test_preprocess_drives_the_graph(clone: Path) -> None:
     assert (clone / "out put" / entry["audio"]).stat().st_size > 44
     (line,) = (clone / "out put/rejected_v1.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["source_path"] == "broken.mp4"
-    (effective,) = clone.glob("runs/*/config.yaml")
+    (effective,) = clone.glob("runs/logs/*/config.yaml")
     assert yaml.safe_load(effective.read_text())["frames"] == {"enabled": True, "frame_rate": 2.0}
     assert (effective.parent / "spark_trainer.log").exists()
 
@@ -197,7 +197,7 @@ def test_a_run_without_its_model_stops_before_any_work(clone: Path) -> None:
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert "train.runs.default.model_name: ./none: there is no such folder" in last
-    [log] = clone.glob("runs/*/spark_trainer.log")
+    [log] = clone.glob("runs/logs/*/spark_trainer.log")
     assert last.removeprefix("spark_trainer: ") in log.read_text(encoding="utf-8")
     assert not list(clone.glob("runs/default-*"))
 

@@ -70,7 +70,7 @@ def test_a_manifest_from_any_folder(user: User) -> None:
     text = (user.folder / "data/processed/manifest_v1.jsonl").read_text(encoding="utf-8")
     times = json.loads(text)["meta"]["frame_times"]
     assert times[1] - times[0] == pytest.approx(0.5, abs=0.1)
-    [kept] = user.folder.glob("runs/*/config.yaml")
+    [kept] = user.folder.glob("runs/logs/*/config.yaml")
     assert yaml.safe_load(kept.read_text())["frames"] == {"frame_rate": 2}
     assert kept.with_name("spark_trainer.log").is_file()
 

@@ -107,7 +107,9 @@ def trains_the_demo(clone: Clone, line: str) -> None:
     assert (summary["steps"], summary["device"]) == (asked["max_steps"], "cpu")
     assert summary["last_loss"] < summary["first_loss"]
     assert (run.folder / "final/model.safetensors").is_file()
-    assert "on the CPU" in "".join(path.read_text() for path in clone.folder.glob("runs/*/*.log"))
+    assert "on the CPU" in "".join(
+        path.read_text() for path in clone.folder.glob("runs/logs/*/*.log")
+    )
 
 
 @typed("python -m spark_trainer runs")

@@ -54,7 +54,7 @@ def test_it_trains_the_model_that_it_names(tmp_path: Path) -> None:
     }.items():
         said = f"train.{key}: {demo[key]} is taken back by {flag}"
         assert said in done.stderr
-        [log] = clone.folder.glob("runs/*/spark_trainer.log")
+        [log] = clone.folder.glob("runs/logs/*/spark_trainer.log")
         assert said in log.read_text()
     run = clone.trained()
     assert not run.settings["from_scratch"]

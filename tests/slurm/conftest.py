@@ -114,7 +114,7 @@ class Submitting(Workspace):
 
     def logs(self) -> str:
         """Everything that its calls and their jobs have logged."""
-        found = sorted(self.folder.glob("runs/*/spark_trainer.log"))
+        found = sorted(self.folder.glob("runs/logs/*/spark_trainer.log"))
         return "".join(path.read_text(encoding="utf-8") for path in found)
 
 

@@ -1,11 +1,9 @@
-"""One log for a command and its jobs; progress that suits where it is shown."""
+"""One log for a command and its jobs."""
 
 import os
-import pty
 import re
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +28,7 @@ def fresh_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_a_command_names_its_file_and_jobs_inherit_it(tmp_path: Path) -> None:
     path = log.name_file()
     assert path.name == "spark_trainer.log"
-    assert path.parent.parent == tmp_path / "runs"
+    assert path.parent.parent == tmp_path / "runs/logs"
     assert log.name_file() == path
     code = "from spark_trainer.system import log; print(log.name_file())"
     job = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -84,29 +82,3 @@ def test_facts_name_what_reads_videos() -> None:
     text = log.name_file().read_text(encoding="utf-8")
     assert re.search(r"PyAV \d+\.\d+\.\d+: libavutil \d+\.", text)
     assert "gpu: " in text
-
-
-def test_progress_is_plain_lines_without_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log, "PLAIN_SECONDS", 0.0)
-    with log.progress("frames", 2) as advance:
-        advance()
-        advance()
-    assert capsys.readouterr().err == "frames: 1 of 2\nframes: 2 of 2\n"
-
-
-def test_progress_is_a_bar_on_a_terminal() -> None:
-    code = (
-        "from spark_trainer.system import log\n"
-        "with log.progress('frames', 2) as advance:\n    advance()\n    advance()\n"
-    )
-    master, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 80))
-    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True)
-    os.close(terminal)
-    shown = os.read(master, 10_000).decode()
-    os.close(master)
-    assert "frames" in shown
-    assert "100%" in shown
-    assert "2/2" in shown

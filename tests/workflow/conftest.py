@@ -74,9 +74,9 @@ class Workspace:
         ]
 
     def environment(self) -> dict[str, str]:
-        """This process's environment, with the package taken from the workspace's tree."""
+        """This process's environment, the package of the workspace's tree, Snakemake's own text."""
         kept = {key: value for key, value in os.environ.items() if "SPARK_TRAINER" not in key}
-        return kept | {"PYTHONPATH": str(self.tree)}
+        return kept | {"PYTHONPATH": str(self.tree), "SPARK_TRAINER_SCREEN": "off"}
 
     def snakemake(self, *arguments: str) -> Outcome:
         """Call Snakemake, whatever comes of it."""

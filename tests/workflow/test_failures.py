@@ -23,7 +23,7 @@ HAS_GPU = any(Path("/dev").glob("nvidia[0-9]*"))
 
 def build_log(workspace: Workspace) -> str:
     """The log of the newest build."""
-    newest = max(workspace.folder.glob("runs/*/spark_trainer.log"))
+    newest = max(workspace.folder.glob("runs/logs/*/spark_trainer.log"))
     return newest.read_text(encoding="utf-8")
 
 
@@ -136,7 +136,7 @@ def test_a_killed_job_is_tried_again(fresh: Workspace) -> None:
     _, errors = call.communicate()
     assert call.returncode == 0, errors
     assert "Trying to restart job" in errors
-    assert not list(fresh.folder.glob("runs/*/jobs/*"))
+    assert not list(fresh.folder.glob("runs/logs/*/jobs/*"))
 
 
 def test_a_job_that_is_killed_each_time_is_said_last(fresh: Workspace) -> None:
@@ -187,7 +187,7 @@ def test_ctrl_c_ends_with_a_line(fresh: Workspace, sign: str) -> None:
     assert "Traceback" not in text + out, text
     assert "interrupted" in errors.splitlines()[-1]
     assert not list(fresh.folder.glob(".snakemake/locks/*"))
-    assert not list(fresh.folder.glob("runs/*/jobs/*"))
+    assert not list(fresh.folder.glob("runs/logs/*/jobs/*"))
     assert fresh.build()["manifest_join"] == 1
 
 

@@ -54,7 +54,7 @@ def test_what_is_left_of_earlier_states_goes(built: Workspace) -> None:
     assert built.digests() == before
     gc(built, "--yes", "--logs-older-than", "0")
     assert not (built.output / place).exists()
-    assert not list(built.folder.glob("runs/*/spark_trainer.log"))
+    assert not list(built.folder.glob("runs/logs/*/spark_trainer.log"))
     assert "nothing to remove" in gc(built)
     assert "frames_shard" not in built.build()
     after = built.digests()

@@ -42,7 +42,7 @@ def as_others(workspace: Workspace, *arguments: str) -> Outcome:
 
 def log_of(workspace: Workspace) -> str:
     """The newest log of a command."""
-    [*_, newest] = sorted(workspace.folder.glob("runs/*/spark_trainer.log"))
+    [*_, newest] = sorted(workspace.folder.glob("runs/logs/*/spark_trainer.log"))
     return newest.read_text(encoding="utf-8")
 
 
