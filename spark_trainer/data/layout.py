@@ -23,6 +23,7 @@ corrections/<sha256>.json     what was corrected by hand, unless it lies elsewhe
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
     parts/<manifest>.json     the parts that a manifest is joined from
+    built.json                what the manifest was built from
     manifests/<sha256>.json   a past manifest: its pieces, and who learnt from it; see past.py
     manifests/pieces/…        lines of past manifests, compressed
     exports/<digest>.json     where an export of this store was made
@@ -201,6 +202,10 @@ class Layout:
 
     def parts(self, manifest: str) -> Path:
         return self.state / "parts" / f"{manifest}.json"
+
+    @property
+    def built(self) -> Path:
+        return self.state / "built.json"
 
     def past(self, sha256: str) -> Path:
         return self.state / "manifests" / f"{sha256}.json"

@@ -119,9 +119,9 @@ def _relabelled(plan: Plan) -> Iterator[str]:
 
 def _run(run: DueRun) -> str:
     if not run.why:
-        return f"run {run.name}: trained already, its job only looks ({run.folder})"
-    before = f"; before: {run.before}, which stays" if run.before else ""
-    return f"run {run.name}: {', '.join(run.why)} ({run.folder}{before})"
+        return f"run {run.name}: trained already, its job only looks ({printable(run.folder)})"
+    before = f"; before: {printable(run.before)}, which stays" if run.before else ""
+    return f"run {run.name}: {', '.join(run.why)} ({printable(run.folder)}{before})"
 
 
 def _taking(taking: Taking) -> Iterator[str]:
@@ -137,14 +137,14 @@ def _taking(taking: Taking) -> Iterator[str]:
 
 
 def _unreachable(one: Unreachable) -> str:
-    where = f" ({', '.join(one.paths)})" if one.paths else ""
+    where = f" ({_named(one.paths)})" if one.paths else ""
     size = f", {spelled(one.bytes)}" if one.bytes else ""
     return f"out of reach afterwards: {printable(one.what)}{where}{size}; `gc` removes it"
 
 
 def _named(names: Iterable[str]) -> str:
     every = [printable(name) for name in names]
-    more = [f"{len(every) - NAMED} more"] if len(every) > NAMED else []
+    more = [f"{len(every) - NAMED:,} more"] if len(every) > NAMED else []
     shown = [*every[:NAMED], *more]
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 
