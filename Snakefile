@@ -28,6 +28,7 @@ include: "rules/pose.smk"
 include: "rules/manifest.smk"
 include: "rules/encode.smk"
 include: "rules/train.smk"
+include: "rules/export.smk"
 include: "rules/targets.smk"
 
 

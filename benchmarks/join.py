@@ -71,9 +71,9 @@ def join(folder: Path, count: int, bits: int, scattered: bool) -> Cost:
     writer.start()
     writer.join()
     layout, settings = Layout(folder), folder / "settings.json"
-    write_json(settings, {"settings": {"keys": {}}})  # none is said of the videos
+    write_json(settings, {"settings": {"keys": {}, "steps": []}})  # none is said of the videos
     command = [sys.executable, "-m", "spark_trainer", "join", "--settings", str(settings)]
-    command += ["--index", str(layout.index("i"))]
+    command += ["--index", str(layout.index("i")), "--snapshot", "i"]
     command += ["--manifest", str(layout.manifest), "--rejected", str(layout.rejected)]
     command += [
         "--marker",

@@ -34,8 +34,10 @@ rule manifest_join:
     params:
         settings=settings_file("manifest"),
         index=LAYOUT.index(INDEX.digest),
+        snapshot=INDEX.snapshot,
         parts=part_list,
     shell:
         "python -m spark_trainer join --settings {params.settings:q} --index {params.index:q}"
+        " --snapshot {params.snapshot:q}"
         " --manifest {output.manifest:q} --rejected {output.rejected:q}"
         " --marker {output.marker:q} --log {log:q} --parts {params.parts:q}"

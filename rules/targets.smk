@@ -5,6 +5,7 @@ report: "report/workflow.rst"
 
 
 localrules:
+    export,
     manifest,
     plan,
     report,
@@ -27,6 +28,13 @@ rule train:
     input:
         rules.manifest.input,
         [*RUNS.summaries.values()],
+
+
+rule export:
+    """Collect the manifest, then every data set for another tool that the configuration names."""
+    input:
+        rules.manifest.input,
+        EXPORTS.markers,
 
 
 rule plan:

@@ -67,16 +67,17 @@ MAY_IMPORT = {
         *("config", "data", "families", "losses", "methods", "metrics", "runs", "speech", "steps"),
         "system",
     },
-    "graph": {"config", "data", "runs", "steps", "train"},
-    "store": {"config", "data", "graph", "runs", "speech", "steps", "system", "train"},
+    "exports": {"config", "data", "speech", "system"},
+    "graph": {"config", "data", "exports", "runs", "steps", "train"},
+    "store": {"config", "data", "exports", "graph", "runs", "speech", "steps", "system", "train"},
     "report": {"config", "data", "metrics", "runs", "store", "system"},
     "preflight": {
-        *("captioners", "config", "data", "detectors", "families", "methods", "speech", "steps"),
-        *("system", "train", "transcribers"),
+        *("captioners", "config", "data", "detectors", "exports", "families", "methods", "speech"),
+        *("steps", "system", "train", "transcribers"),
     },
     "cli": {
-        *("config", "data", "graph", "preflight", "report", "runs", "steps", "store", "system"),
-        "train",
+        *("config", "data", "exports", "graph", "preflight", "report", "runs", "steps", "store"),
+        *("system", "train"),
     },
     "__main__": {"cli"},
 }
@@ -88,7 +89,10 @@ HEAVY_FILES = {PACKAGE / "families/kinds/attention.py"}  # imported as a model i
 # manifest as well.
 COMPONENTS = ("unet", "transformer", "motion_adapter", "vae", "image_encoder")
 STEPS_AT_HOME = ("cli/", "config/", "graph/", "steps/", "system/extras.py")
-MANIFEST_AT_HOME = (*STEPS_AT_HOME, "data/", "families/", "report/", "runs/", "speech/")
+MANIFEST_AT_HOME = (
+    *STEPS_AT_HOME,
+    *("data/", "exports/", "families/", "report/", "runs/", "speech/"),
+)
 FAMILIES_AT_HOME = ("captioners/", "config/caption.py", "families/", "speech/", "transcribers/")
 COMPONENTS_AT_HOME = ("families/",)
 

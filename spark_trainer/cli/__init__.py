@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import spark_trainer
 from spark_trainer.cli import (
     commands,
+    export,
     given,
     gpus,
     hand,
@@ -179,6 +180,7 @@ def _add_commands(
     command(commands.index)
     report.report_flags(command(report.report))
     report.report_flags(command(report.gallery))
+    export.export_flags(command(export.export))
     commands.runs_flags(command(commands.runs))
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))

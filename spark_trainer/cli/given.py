@@ -66,7 +66,7 @@ def over(path: Path, given: Sequence[str]) -> dict[str, Any]:
     """
     overlay: dict[str, Any] = {}
     for text in given:
-        overlay = flags.over_config(overlay, _nested(text))
+        overlay = flags.over_config(overlay, nested(text))
     data = flags.over_config(config.mapping(path), overlay)
     try:
         config.load(data)
@@ -85,20 +85,29 @@ def file(text: str) -> Path:
     return path
 
 
-def _nested(text: str) -> dict[str, Any]:
-    """Read `KEY=VALUE` as a configuration of that key alone."""
+def nested(text: str, flag: str = "--set", example: str = EXAMPLE) -> dict[str, Any]:
+    """Read `KEY=VALUE` as a configuration of that key alone.
+
+    Args:
+        text: what was given.
+        flag: by which, for messages.
+        example: of such a text.
+
+    Raises:
+        UserError: it is none.
+    """
     key, equals, written = text.partition("=")
     names = key.split(".")
     if not equals or not all(names):
-        raise UserError(f"--set {text}: expected KEY=VALUE, such as {EXAMPLE}")
+        raise UserError(f"{flag} {text}: expected KEY=VALUE, such as {example}")
     value: Any
     try:
         value = float(written) if EXPONENT.fullmatch(written) else yaml.safe_load(written)
     except yaml.YAMLError:
-        raise UserError(f"--set {key}: expected a value in YAML (got {written!r})") from None
-    if names[0] in config.Config.flat_keys:
+        raise UserError(f"{flag} {key}: expected a value in YAML (got {written!r})") from None
+    if flag == "--set" and names[0] in config.Config.flat_keys:
         names.insert(0, config.Config.flat_keys[names[0]])
     for name in reversed(names):
         value = {name: value}
-    nested: dict[str, Any] = value
-    return nested
+    found: dict[str, Any] = value
+    return found

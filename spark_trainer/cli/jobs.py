@@ -53,9 +53,12 @@ def join(options: argparse.Namespace) -> int:
     log.start("manifest", options.log)
     withdraw(options.marker)
     counts = joining.join(options.parts, options.index, options.manifest, options.rejected)
-    keys = read_state(options.settings, dict)["settings"]["keys"]
-    write_json(options.manifest.with_suffix(".features.json"), meta.features(keys))
-    past.keep(Layout(options.manifest.parent), options.manifest)
+    layout, job = Layout(options.manifest.parent), read_state(options.settings, dict)
+    said = job["settings"]
+    write_json(options.manifest.with_suffix(".features.json"), meta.features(said["keys"]))
+    past.keep(layout, options.manifest)
+    built = {"snapshot": options.snapshot, "steps": said["steps"]}
+    write_json(layout.built, built | {"fingerprint": job["fingerprint"]})
     write_json(options.marker, counts)
     return 0
 
@@ -94,10 +97,10 @@ def node(options: argparse.Namespace) -> int:
 FLAGS = {
     step: "settings shard folder video correction labels marker threads gpus log",
     part: "settings shard marker log",
-    join: "settings index manifest rejected marker log parts",
+    join: "settings index snapshot manifest rejected marker log parts",
     encode: "spec marker gpus threads log data",
     fit: "spec gpus nodes threads log data",
     node: "folder threads",
 }
 NUMBERS = {"gpus", "nodes", "threads"}
-TEXTS = {"correction", "folder", "labels", "video"}
+TEXTS = {"correction", "folder", "labels", "snapshot", "video"}

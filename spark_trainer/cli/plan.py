@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from spark_trainer import config
 from spark_trainer.cli import snakemake
 from spark_trainer.errors import UserError
-from spark_trainer.system import gpu, log
+from spark_trainer.system import environment, gpu, log
 
 if TYPE_CHECKING:
     from spark_trainer.store.plan import Job
 
+LOCKS = Path(".snakemake/locks")
 JOB = "job_info"  # the event by which Snakemake tells of a job that it plans
 
 
@@ -36,6 +37,7 @@ def plan(options: argparse.Namespace) -> int:
 
     if options.log:
         log.start("plan", options.log)
+    LOCKS.mkdir(parents=True, exist_ok=True)  # as Snakemake does, whose error is a trace
     settings = trained.located(config.read(options.config))
     words = [
         *options.targets,
@@ -53,7 +55,7 @@ def plan(options: argparse.Namespace) -> int:
             jobs = _planned([*words, "--forcerun", *map(str, forced)])
     places = sorted({Path(run.output_dir) for run in settings.runs.values()})
     folders = [run for place in places for run in folder.below(place)]
-    machine = Machine(os.cpu_count() or 1, len(gpu.visible()))
+    machine = Machine(environment.cpus(), len(gpu.visible()))
     made = Plan(graph, jobs, folders, machine, planning_s)
     print(plan_text.json(made) if options.json else plan_text.text(made))
     return 0

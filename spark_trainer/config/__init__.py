@@ -14,6 +14,7 @@ from spark_trainer.config import pipeline, trained
 from spark_trainer.config.audio import Audio
 from spark_trainer.config.caption import Caption, Captioning
 from spark_trainer.config.dataset import Sampling, Split, Text
+from spark_trainer.config.exports import Export, Name
 from spark_trainer.config.frames import Frames
 from spark_trainer.config.index import Index
 from spark_trainer.config.labels import GIVEN, Labels
@@ -34,6 +35,7 @@ __all__ = [
     "Captioning",
     "Config",
     "ConfigError",
+    "Export",
     "Frames",
     "Index",
     "Labels",
@@ -90,6 +92,10 @@ class Config(Section):
     select: Select = Field(default_factory=Select)
     pose: Pose = Field(default_factory=Pose)
     train: Train | None = Field(None, description="Without it there is nothing to train.")
+    exports: dict[Name, Export] = Field(
+        default_factory=dict,
+        description="Data sets for other tools, by name; `snakemake export` makes them.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -52,6 +52,7 @@ def _part(lines: list[str], indent: str, head: str) -> list[str]:
     while begin and lines[begin - 1].startswith(f"{indent}#"):
         begin -= 1
     end += 1
-    while end < len(lines) and lines[end].startswith((f"{indent} ", f"{indent}- ")):
+    below = (f"{indent} ", f"{indent}- ", f"{indent}#  ")  # keys of each section by name
+    while end < len(lines) and lines[end].startswith(below):
         end += 1
     return lines[begin:end]

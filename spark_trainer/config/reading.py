@@ -1,6 +1,6 @@
 """Validating plain data as sections, with messages that name the wrong key."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import ValidationError
 
@@ -30,6 +30,8 @@ def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
             own = problem.get("ctx", {}).get("error")
             if isinstance(own, ConfigError):
                 lines += [f"{key}.{line}" if key else line for line in str(own).splitlines()]
+            elif problem["type"] == "missing":
+                lines.append(f"{key}: expected a value; it has no default")
             elif problem["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, problem["loc"][:-1])))
                 lines.append(f"{key}: unknown key; expected one of: {known}")
@@ -77,11 +79,16 @@ def _path(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of a location, without pydantic's additions for members of a union."""
     path: list[str] = []
     inside: type[Section] | None = model
+    named: type[Section] | None = None
     for part in location:
-        if inside is not None:
+        if named is not None:
+            path.append(str(part))
+            inside, named = named, None
+        elif inside is not None:
             path.append(str(part))
             field = inside.model_fields.get(str(part))
-            inside = section_of(field.annotation) if field else None
+            named = each_of(field.annotation) if field else None
+            inside = section_of(field.annotation) if field and not named else None
         elif isinstance(part, int) or path[-1] == "runs":
             path.append(str(part))
     return path
@@ -95,11 +102,20 @@ def section_of(annotation: Any) -> type[Section] | None:
     return None
 
 
+def each_of(annotation: Any) -> type[Section] | None:
+    """Return the section of each value, where a field holds sections by name."""
+    return section_of(annotation) if get_origin(annotation) is dict else None
+
+
 def _fields_at(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    for part in location:
-        inner = section_of(model.model_fields[str(part)].annotation)
+    parts = iter(location)
+    for part in parts:
+        annotation = model.model_fields[str(part)].annotation
+        inner = section_of(annotation)
         assert inner is not None
         model = inner
+        if each_of(annotation):
+            next(parts)  # its name
     return [*model.model_fields, *model.flat_keys]
 
 

@@ -14,13 +14,16 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
 from spark_trainer.config import Config, Run
+from spark_trainer.config.reading import each_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 WIDTH = 96
+INDENT = "  "
 
 HEADER = """\
 # yaml-language-server: $schema=schema.json
@@ -93,10 +96,11 @@ def _section(
             allowed = _allowed(shown)
             text = (field.description or "") + (f" ({allowed})" if allowed else "")
             lines += ["\n" if not indent else "", _comment(text, indent)]
-            value = field.get_default(call_default_factory=True)
+            value = "…" if field.is_required() else field.get_default(call_default_factory=True)
             value = list(value) if isinstance(value, tuple) else value
             dumped = yaml.safe_dump({name: value}, allow_unicode=True, width=WIDTH)
             lines.append(textwrap.indent(dumped, indent))
+            lines += _each(field, parts, shown)
             continue
         inner = _model(field.annotation)
         part = parts[reference.rpartition("/")[2]]
@@ -104,6 +108,17 @@ def _section(
         lines += ["\n" if not indent else "", _comment(description, indent), f"{indent}{name}:\n"]
         lines += _section(inner, parts, part["properties"], indent + "  ")
     return lines
+
+
+def _each(field: FieldInfo, parts: dict[str, Any], shown: dict[str, Any]) -> list[str]:
+    """Return, as comments, the keys of each section of a field that holds sections by name."""
+    inner = each_of(field.annotation)
+    if inner is None:
+        return []
+    [named] = shown["patternProperties"].values()
+    keys = parts[named["$ref"].rpartition("/")[2]]["properties"]
+    text = "".join(["  name:\n", *_section(inner, parts, keys, INDENT * 2)])
+    return [f"#{line}\n" for line in text.splitlines()]
 
 
 def _model(annotation: Any) -> type[BaseModel]:

@@ -169,11 +169,6 @@ def load(layout: Layout, named: str) -> dict[str, Notes]:
     return known
 
 
-def states(layout: Layout) -> Iterable[str]:
-    """Name the states that are kept."""
-    return (path.stem for path in layout.corrected.glob("*.json") if len(path.stem) == DIGITS)
-
-
 def of(layout: Layout, video: Video) -> Correction | None:
     """Read what a step is told of a video's correction; None where there is none.
 

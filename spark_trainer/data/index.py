@@ -271,6 +271,11 @@ def _write(
     return index
 
 
+def states(snapshot: str) -> list[str]:
+    """Return the names of the three states of a snapshot; see `Index.snapshot`."""
+    return [*snapshot.split("."), "", ""][:3]
+
+
 def load(config: Config, snapshot: str) -> Index:
     """Read the snapshot that the main process wrote.
 
@@ -278,7 +283,7 @@ def load(config: Config, snapshot: str) -> Index:
         ConfigError: it is gone or broken.
     """
     layout = Layout(Path(config.output_dir))
-    index_digest, by_hand, labelled = [*snapshot.split("."), "", ""][:3]
+    index_digest, by_hand, labelled = states(snapshot)
     path = layout.index(index_digest)
     if not _whole(path, index_digest):
         raise ConfigError(f"{path}: missing or broken; run snakemake again")

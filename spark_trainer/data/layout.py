@@ -23,8 +23,10 @@ corrections/<sha256>.json     what was corrected by hand, unless it lies elsewhe
     shards/<bits>.<digest>    the videos of one shard
     settings/<step>.<fp>      the settings behind a fingerprint
     parts/<manifest>.json     the parts that a manifest is joined from
+    built.json                what the manifest was built from
     manifests/<sha256>.json   a past manifest: its pieces, and who learnt from it; see past.py
     manifests/pieces/…        lines of past manifests, compressed
+    exports/<digest>.json     where an export of this store was made
     report/last.json          what the last report showed
     report/thumbnails.jsonl   the pictures in it
     sealed/<step>/…           markers: this step is done for this shard and fingerprint
@@ -47,7 +49,7 @@ OURS = (
 SEALED = "sealed"  # the folder of the markers
 # What tells a run folder, to the search for videos as well; `runs/folder.py` names the rest.
 RUN_CONFIG, RUN_FILE, RUN_LINEAGE = "config.yaml", "run.json", "lineage.json"
-WHOLE_FILES = "wer.json"  # what a speech model heard in whole files, beside its weights
+EXPORT_NOTE = ".spark_export.json"  # what tells the folder of an export
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,10 @@ class Layout:
     def parts(self, manifest: str) -> Path:
         return self.state / "parts" / f"{manifest}.json"
 
+    @property
+    def built(self) -> Path:
+        return self.state / "built.json"
+
     def past(self, sha256: str) -> Path:
         return self.state / "manifests" / f"{sha256}.json"
 
@@ -246,7 +252,17 @@ class Layout:
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
         lists = (
-            *("corrected", "index", "labels", "parts", "report", "seen", "shards", "taken_back"),
+            *(
+                "corrected",
+                "exports",
+                "index",
+                "labels",
+                "parts",
+                "report",
+                "seen",
+                "shards",
+                "taken_back",
+            ),
             "videos",
         )
         past = self.past_piece("").parent

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from spark_trainer.config import Config, ConfigError
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.labels import contents
-from spark_trainer.data.layout import OURS, RUN_CONFIG, RUN_FILE, RUN_LINEAGE, Layout
+from spark_trainer.data.layout import EXPORT_NOTE, OURS, RUN_CONFIG, RUN_FILE, RUN_LINEAGE, Layout
 
 SHOWN = 10  # items of one kind in a message
 OF_A_STORE = re.compile(r"/([0-9a-f]{2})/\1[0-9a-f]{62}$")
@@ -245,14 +245,14 @@ def _ending(name: str) -> str:
 
 
 def written_here(path: str, names: set[str], in_store: bool = False) -> bool:
-    """Tell whether this project wrote a folder: a command's log, a run, or a video's results.
+    """Tell whether this project wrote a folder: a log, a run, an export, or a video's results.
 
     Args:
         path: the folder.
         names: the names of what it holds.
         in_store: the folder lies in a store, where even a broken record tells.
     """
-    if "spark_trainer.log" in names:
+    if names & {"spark_trainer.log", EXPORT_NOTE}:
         return True
     if RUN_CONFIG in names and names & {RUN_FILE, RUN_LINEAGE}:
         return True

@@ -17,6 +17,15 @@ def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]
     """
     if entry["frames_dir"] is None:
         raise Unusable("without frames")
+    yield from said(entry, text)
+
+
+def said(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
+    """Yield the same of a line with or without frames.
+
+    Raises:
+        Unusable: there is no answer.
+    """
     items = [{}] if text.each is None else entry["meta"].get(text.each) or ()
     if not isinstance(items, list | tuple):
         raise Unusable(f"{text.each}: expected a list of mappings")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LONG = "_long"  # after a score of whole files, as the project's transcriber hears them
+WHOLE_FILES = "wer.json"  # beside the weights: what was heard in each of these files
 FORGETTING = "forgetting_"  # before a score of a second manifest, `asr.forgetting`
 
 

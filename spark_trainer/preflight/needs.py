@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from spark_trainer import families, methods, steps
 from spark_trainer.config import Config, ConfigError, Run
 from spark_trainer.errors import told
+from spark_trainer.exports import formats
 from spark_trainer.preflight import asr, templates
 from spark_trainer.speech.formats import names
 from spark_trainer.steps.base import Checkpoint, at_hub
@@ -40,12 +41,14 @@ class Due:
     runs: Mapping[str, Run]
     gpus: int | None
     here: bool = True
+    exports: tuple[str, ...] = ()
 
 
 def planned(config: Config, workflow: Any) -> Due:
     """Return the work that Snakemake is about to do, from the jobs of its graph."""
     names: set[str] = set()
     runs: set[str] = set()
+    exported: set[str] = set()
     for job in workflow.dag.needrun_jobs():
         kind = job.rule.name.removesuffix("_shard").removesuffix("_file")
         if kind in steps.STEPS:
@@ -53,6 +56,8 @@ def planned(config: Config, workflow: Any) -> Due:
             names.add(f"{kind}/{backend}" if backend else kind)
         elif kind == "train_run":
             runs.add(job.wildcards.run)
+        elif kind == "export_one":
+            exported.add(job.wildcards.export)
     offered = dict(workflow.global_resources.items()).get("gpu")
     present = len(gpu.visible())
     granted = present if offered is None else min(present, int(offered.value))
@@ -61,12 +66,14 @@ def planned(config: Config, workflow: Any) -> Due:
         {name: run for name, run in config.runs.items() if name in runs},
         granted if workflow.local_exec else None,
         not workflow.deployment_settings.deployment_method,
+        tuple(name for name in config.exports if name in exported),
     )
 
 
 def everything(config: Config) -> Due:
     """Return all work that a configuration describes, on this machine."""
-    return Due(steps.enabled(config), config.runs, len(gpu.visible()))
+    asked = tuple(config.exports)
+    return Due(steps.enabled(config), config.runs, len(gpu.visible()), exports=asked)
 
 
 def before(config: Config, due: Due) -> None:
@@ -95,6 +102,9 @@ def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
     for name in due.steps:
         key, packages = steps.load(name).packages(steps.section(config, name))
         yield from ((package, key) for package in packages)
+    for name in due.exports:
+        to = config.exports[name].to
+        yield from ((package, f"exports.{name}.to: {to}") for package in formats.find(to).PACKAGES)
     for name, wanted in due.runs.items():
         yield from ((package, f"train.runs.{name}{key}") for package, key in _of_run(wanted))
 

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from spark_trainer.data.files import digest
-from spark_trainer.data.layout import RUN_CONFIG, RUN_FILE, RUN_LINEAGE, WHOLE_FILES
+from spark_trainer.data.layout import RUN_CONFIG, RUN_FILE, RUN_LINEAGE
 from spark_trainer.errors import UserError
+from spark_trainer.metrics.score import WHOLE_FILES
 
 
 @dataclass(frozen=True)

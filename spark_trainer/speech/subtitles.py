@@ -83,7 +83,7 @@ def spelled(cues: Iterable[Cue]) -> str:
     """Return cues as SRT."""
     timed = ((cue.start or 0.0, cue.end or 0.0, cue.text) for cue in cues)
     blocks = (
-        f"{number}\n{_spelled_clock(start)} {ARROW} {_spelled_clock(end)}\n{text}\n"
+        f"{number}\n{spelled_clock(start)} {ARROW} {spelled_clock(end)}\n{text}\n"
         for number, (start, end, text) in enumerate(timed, start=1)
     )
     return "\n".join(blocks)
@@ -137,10 +137,11 @@ def _clock(hours: str | None, minutes: str, seconds: str, fraction: str) -> floa
     return round(whole + float(f"0.{fraction}"), 3)
 
 
-def _spelled_clock(seconds: float) -> str:
+def spelled_clock(seconds: float, point: str = ",") -> str:
+    """Return a time as SRT has it, or VTT, whose `point` is a dot."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
     minutes, rest = divmod(whole, 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d},{milliseconds:03d}"
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}{point}{milliseconds:03d}"
 
 
 def _json(texts: list[str], where: str, wrong: list[str]) -> Iterator[Cue]:

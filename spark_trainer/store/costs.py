@@ -1,6 +1,7 @@
 """What a plan will take, as this store's own past jobs took it."""
 
 import csv
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,9 @@ class Costs:
 
     @cached_property
     def rates(self) -> dict[str, Rate]:
-        """Return how long jobs take, of those kinds that were at work in this store."""
-        return {kind: _rate(found, self.start_s) for kind, found in self._jobs.items() if found}
+        """Return how long jobs take, of those kinds that made something of videos here."""
+        found = {kind: _rate(past, self.start_s) for kind, past in self._jobs.items()}
+        return {kind: rate for kind, rate in found.items() if rate is not None}
 
     @cached_property
     def _jobs(self) -> dict[str, list[tuple[int, float]]]:
@@ -150,23 +152,27 @@ def _made(marker: Path) -> int | None:
 
 def _seconds(benchmark: Path) -> float | None:
     """Return the wall time that Snakemake noted of a job; None where a kill cut the note."""
-    with open(benchmark, encoding="utf-8", newline="") as file:
+    with open(benchmark, encoding="utf-8", errors="replace", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     try:
-        return float(rows[-1]["s"])
+        seconds = float(rows[-1]["s"])
     except (IndexError, KeyError, TypeError, ValueError):
         return None
+    return seconds if math.isfinite(seconds) else None
 
 
-def _rate(past: list[tuple[int, float]], start_s: float) -> Rate:
+def _rate(past: list[tuple[int, float]], start_s: float) -> Rate | None:
     """Fit a line through past jobs; where it can't be told, a job takes `start_s` by itself.
 
     Jobs over nearly as many videos don't tell: noise would become what a job takes by itself.
+    Those that only looked, as after other shards, tell nothing of what a video takes.
     """
+    made = sum(videos for videos, _ in past)
+    if not made:
+        return None
     videos, seconds = zip(*past, strict=True)
     if max(videos) > SPREAD * min(videos):
         slope, at_zero = statistics.linear_regression(videos, seconds)
         if slope >= 0 and at_zero >= 0:
             return Rate(at_zero, slope)
-    made = sum(videos)
-    return Rate(start_s, max(0.0, sum(seconds) - start_s * len(past)) / made if made else 0.0)
+    return Rate(start_s, max(0.0, sum(seconds) - start_s * len(past)) / made)

@@ -70,6 +70,8 @@ class Store:
         are known where no setting changed since.
         """
         config, last = self.config, self.last
+        if not last.whole:
+            return []
         keys = self.index.labels.keys
         same = manifest.fingerprints(config, keys)[manifest.NAME] == last.fingerprint
         read = steps.enabled(config) if same else {*steps.enabled(config)} & {*last.steps}

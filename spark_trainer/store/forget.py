@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from spark_trainer import steps
+from spark_trainer import exports, steps
 from spark_trainer.data import forgotten, hashing, jsonl, past
 from spark_trainer.data.corrections import path_of
 from spark_trainer.data.files import Broken, read_json, sweep, write_json
@@ -53,6 +53,7 @@ class Forgetting:
         stays = [f"  {path}" for path in self._files()]
         also = [f"  {path}" for path in self._strange()]
         pages = [f"  {path}" for path in self._pages(made_here=False)]
+        out = [f"  {place}" for place in exports.places(self.layout)]
         return [
             f"{self.clip.hash}: {self._told()}",
             *(["in its folder goes what SparkTrainer did not write:", *also] if also else []),
@@ -62,6 +63,7 @@ class Forgetting:
                 if pages
                 else []
             ),
+            *(["exports that may hold it, until they are made again:", *out] if out else []),
             *(["its file stays, and is left out by name or content:", *stays] if stays else []),
         ]
 

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Self
 
 from spark_trainer import steps
@@ -13,6 +12,7 @@ from spark_trainer.data import manifest as entries
 from spark_trainer.data.corrected import Note, Notes
 from spark_trainer.data.corrections import KINDS
 from spark_trainer.data.files import read_json
+from spark_trainer.data.index import states
 from spark_trainer.data.labels import kept
 from spark_trainer.data.labels.given import Given
 from spark_trainer.graph.videos import VideoGraph
@@ -29,44 +29,35 @@ class LastBuild:
     Attributes:
         sources: hash -> names of the files with this content.
         steps: those that the manifest read, if it is known.
-        notes: hash -> what was corrected of the video by hand.
-        labels: what the user's files said of videos.
-        fingerprint: of the manifest; empty where a build that began since has not ended.
+        notes: hash -> what was corrected of the video by hand, if it is known.
+        labels: what the user's files said of videos, if it is known.
+        fingerprint: of the manifest.
+        whole: whether no build began since that has not ended.
     """
 
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     steps: Sequence[str] = ()
-    notes: Mapping[str, Notes] = field(default_factory=dict)
-    labels: Given = field(default_factory=Given)
+    notes: Mapping[str, Notes] | None = None
+    labels: Given | None = None
     fingerprint: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """Tell whether all that it made is there, its manifest as well."""
-        return bool(self.fingerprint)
+    whole: bool = False
 
     @classmethod
     def find(cls, graph: VideoGraph) -> Self:
-        """Find it by the manifest's marker; an empty state where there is no manifest.
+        """Find it by what the manifest's job noted; an empty state where there is no manifest.
 
-        The marker is named by the state of the video folders and by the fingerprint of all steps,
-        and there is but one: of the states and the settings that are kept, it tells which. Where a
-        build that began since took it back, the manifest itself tells of the files.
+        Where nothing is noted, or `gc` removed it, the manifest itself tells of the files.
         """
         layout = graph.layout
-        named = {path.stem for path in layout.marker_folder("join").glob("*.json")}
-        listed = layout.settings(manifest.NAME, "*")
-        every = listed.parent.glob(listed.name), layout.index("*").parent.glob("*.json")
-        said_of = ["", *corrected.states(layout)], ["", *kept.states(layout)]
-        for settings, index, by_hand, given in product(*every, *said_of):
-            fingerprint = settings.stem.rpartition(".")[2]
-            if manifest.identity(index.stem, fingerprint, by_hand, given) in named:
-                with contextlib.suppress(*UNREADABLE):
-                    said = read_json(settings, dict)["settings"]
-                    notes = corrected.load(layout, by_hand)
-                    labels = kept.look_up(layout, given)
-                    found = read_json(index, dict)
-                    return cls(found, said["steps"], notes, labels, fingerprint)
+        with contextlib.suppress(*UNREADABLE):
+            said = read_json(layout.built, dict)
+            files, by_hand, labels = states(str(said["snapshot"]))
+            sources = read_json(layout.index(files), dict)
+            notes, given = corrected.load(layout, by_hand), kept.look_up(layout, labels)
+            made = str(said.get("fingerprint"))
+            marker = f"{manifest.identity(files, made, by_hand, labels)}.json"
+            whole = (layout.marker_folder("join") / marker).exists()
+            return cls(sources, [*said["steps"]], notes, given, made, whole)
         with contextlib.suppress(*UNREADABLE):
             return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
         return cls()
@@ -90,6 +81,8 @@ class LastBuild:
     def edited(self, graph: VideoGraph) -> dict[str, dict[str, Note | None]]:
         """Return hash -> kind -> what was corrected by hand since; None of what was taken back."""
         found: dict[str, dict[str, Note | None]] = {}
+        if self.notes is None:
+            return found
         now = graph.index.notes
         for video in sorted((self.notes.keys() | now.keys()) & graph.index.sources.keys()):
             old, new = self.notes.get(video, {}), now.get(video, {})
@@ -100,6 +93,8 @@ class LastBuild:
     def relabelled(self, graph: VideoGraph) -> dict[str, dict[str, str]]:
         """Return kind -> hash -> what became of the label since: added, changed or removed."""
         found: dict[str, dict[str, str]] = {}
+        if self.labels is None:
+            return found
         for kind in Labels.KINDS:
             old, new = (one.known.get(kind, {}) for one in (self.labels, graph.index.labels))
             here = (old.keys() | new.keys()) & graph.index.sources.keys()

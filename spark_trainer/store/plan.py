@@ -1,4 +1,4 @@
-"""What a build would do and why, from the jobs that Snakemake plans; nothing is run or written."""
+"""What a build would do and why, from the jobs that Snakemake plans; none is run."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from spark_trainer import steps
+from spark_trainer.data import manifest as entries
 from spark_trainer.data.files import Broken, read_json
-from spark_trainer.data.layout import Shard, Video
+from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
@@ -21,6 +22,7 @@ from spark_trainer.store.unreachable import Unreachable, unreachable
 from spark_trainer.store.why import Reasons, Why
 
 RUN = "train_run"  # the rule of training runs
+EXPORT = "export_one"  # the rule of data sets for other tools
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,11 @@ class Plan:
         return [DueRun.of(spec, earlier_runs(spec)) for spec in specs]
 
     @property
+    def exports(self) -> list[str]:
+        """Name the data sets for other tools that are made again."""
+        return [job.wildcards["export"] for job in self.jobs if job.rule == EXPORT]
+
+    @property
     def manifest(self) -> bool:
         """Tell whether the manifest is written again."""
         return "manifest_join" in self.counts
@@ -154,18 +161,19 @@ class Plan:
         """
         ends: dict[str, float] = {}
         alone = cores = gpus = longest = 0.0
+        unknown: dict[str, None] = {}
         for job, due in zip(self.jobs, self._due, strict=True):
-            seconds = self._seconds(job, len(due)) or 0.0
+            known = self._seconds(job, len(due))
+            unknown |= {_name(job): None} if known is None else {}
+            seconds = known or 0.0
             begin = max((ends.get(path, 0.0) for path in job.inputs), default=0.0)
             ends |= dict.fromkeys(job.outputs, begin + seconds)
             alone, longest = alone + seconds, max(longest, begin + seconds)
             cores += seconds * min(job.threads, self.machine.cores)
             gpus += seconds * min(job.gpus, self.machine.gpus)
         shared = max(cores / self.machine.cores, gpus / max(1, self.machine.gpus))
-        missing = (job for job in self.jobs if self._seconds(job, 0) is None)
-        unknown = tuple(dict.fromkeys(map(_name, missing)))
         seconds = self.planning_s + max(longest, shared) if alone else 0.0
-        return Taking(seconds, alone, gpus, self._bytes(), unknown)
+        return Taking(seconds, alone, gpus, self._bytes(), (*unknown,))
 
     def _videos(self, job: Job) -> Shard:
         """Return the videos that a step's job looks at; that of a single one is a shard of one."""
@@ -184,24 +192,35 @@ class Plan:
 
     @cached_property
     def _trained(self) -> dict[str, Training | None]:
-        return {run.name: Training.of(earlier_runs(self._specs[run.name])) for run in self.runs}
+        looks = Training(self._costs.start_s, 0)
+        return {
+            run.name: Training.of(earlier_runs(self._specs[run.name])) if run.why else looks
+            for run in self.runs
+        }
 
     def _seconds(self, job: Job, due: int) -> float | None:
         """Estimate how long a job takes; None where no such job has been at work here."""
         if job.rule == RUN:
             trained = self._trained[job.wildcards["run"]]
             return None if trained is None else trained.seconds
-        if job.kind is not None:
-            rate = self._costs.rates.get(job.kind)
-            videos = due if job.step else self._encoded(job)
-            return None if rate is None else rate.seconds(videos)
+        videos = due if job.kind is None or job.step else self._encoded(job)
+        rate = self._costs.rates.get(job.kind or "")
+        if rate is not None:
+            return rate.seconds(videos)
+        if videos:
+            return None
         return self._costs.start_s if job.outputs else 0.0
 
     def _encoded(self, job: Job) -> int:
-        """Count the videos that a job of `encode` looks at; those of a given manifest are not."""
-        shards = {shard.name: shard for shard in self.graph.index.shards}
-        shard = shards.get(job.wildcards["shard"])
-        return len(shard.videos) if shard else 0
+        """Count the videos of which a job of `encode` has noted nothing yet."""
+        said = job.wildcards
+        if "." in said["shard"]:
+            names = [video.hash for video in self.graph.index.shard_of(said["shard"]).videos]
+        else:  # of a given manifest
+            names = [str(entry["id"]) for entry in entries.read(Path(job.inputs[0]))]
+        kept = Layout(self.graph.layout.encoded(said["encoders"]))
+        videos = (Video(name, f"{name[:2]}/{name}") for name in names)
+        return sum(not kept.record(video, said["fingerprint"]).exists() for video in videos)
 
     def _bytes(self) -> int:
         sizes = [(self._costs.bytes_of(name) or 0) * len(due) for name, due in self.steps.items()]

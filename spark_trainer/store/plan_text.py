@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 
 from spark_trainer.data.corrected import told
 from spark_trainer.data.files import canonical_json
@@ -22,7 +23,9 @@ def text(plan: Plan) -> str:
     if not plan.jobs:
         return "nothing to do"
     jobs = ", ".join(f"{count} {rule}" for rule, count in plan.counts.items())
-    lines = [*_videos(plan), *_manifest(plan), *map(_run, plan.runs), f"jobs: {jobs}"]
+    exports = [f"export {name}" for name in sorted(plan.exports)]
+    told = (_videos(plan), _manifest(plan), map(_run, plan.runs), exports)
+    lines = [*chain.from_iterable(told), f"jobs: {jobs}"]
     return "\n".join([*lines, *_taking(plan.taking), *map(_unreachable, plan.unreachable)])
 
 
@@ -44,6 +47,7 @@ def json(plan: Plan) -> str:
             "labels": plan.last.relabelled(plan.graph),
             "switched_off": plan.last.switched_off(plan.graph),
             "manifest": plan.manifest,
+            "exports": sorted(plan.exports),
             "runs": [asdict(run) for run in plan.runs],
             "estimate": asdict(plan.taking),
             "unreachable": [asdict(one) for one in plan.unreachable],
@@ -115,9 +119,9 @@ def _relabelled(plan: Plan) -> Iterator[str]:
 
 def _run(run: DueRun) -> str:
     if not run.why:
-        return f"run {run.name}: trained already, its job only looks ({run.folder})"
-    before = f"; before: {run.before}, which stays" if run.before else ""
-    return f"run {run.name}: {', '.join(run.why)} ({run.folder}{before})"
+        return f"run {run.name}: trained already, its job only looks ({printable(run.folder)})"
+    before = f"; before: {printable(run.before)}, which stays" if run.before else ""
+    return f"run {run.name}: {', '.join(run.why)} ({printable(run.folder)}{before})"
 
 
 def _taking(taking: Taking) -> Iterator[str]:
@@ -133,14 +137,14 @@ def _taking(taking: Taking) -> Iterator[str]:
 
 
 def _unreachable(one: Unreachable) -> str:
-    where = f" ({', '.join(one.paths)})" if one.paths else ""
+    where = f" ({_named(one.paths)})" if one.paths else ""
     size = f", {spelled(one.bytes)}" if one.bytes else ""
     return f"out of reach afterwards: {printable(one.what)}{where}{size}; `gc` removes it"
 
 
 def _named(names: Iterable[str]) -> str:
     every = [printable(name) for name in names]
-    more = [f"{len(every) - NAMED} more"] if len(every) > NAMED else []
+    more = [f"{len(every) - NAMED:,} more"] if len(every) > NAMED else []
     shown = [*every[:NAMED], *more]
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 

@@ -1,5 +1,6 @@
 """How many files something is, and how large."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,11 +26,15 @@ class Size:
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> Self:
-        """Measure files, and folders with all that lies below them; links count as themselves."""
+        """Measure files, and folders with all that lies below them; links count as themselves.
+
+        A file that goes meanwhile, as beside a build, counts as none.
+        """
         files = total = 0
         for path in paths:
             for one in _files(path):
-                files, total = files + 1, total + one.lstat().st_size
+                with contextlib.suppress(FileNotFoundError):
+                    files, total = files + 1, total + one.lstat().st_size
         return cls(files, total)
 
 

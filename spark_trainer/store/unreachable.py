@@ -65,8 +65,8 @@ def _removed(reach: Reach, removed: Mapping[str, Sequence[str]]) -> Iterator[Unr
 
     A folder that is named after a file may be another video's by now, and is none of these.
     """
-    for video, names in removed.items():
-        folder = reach.layout.root / video[:2] / video
-        if folder.is_dir() and not reach.has_folder(folder):
-            size = Size.of([folder]).bytes
-            yield Unreachable(f"results of {names[0]}", (str(folder),), size)
+    folders = {reach.layout.root / video[:2] / video: names for video, names in removed.items()}
+    gone = [one for one in folders if one.is_dir() and not reach.has_folder(one)]
+    if gone:
+        what = folders[gone[0]][0] if len(gone) == 1 else f"{len(gone):,} removed videos"
+        yield Unreachable(f"results of {what}", [*map(str, gone)], Size.of(gone).bytes)

@@ -87,14 +87,11 @@ class Reasons:
                 record = made_by.RECORD.find(made_by.path(self.graph.layout, shard.videos[0]))
                 version = record.version if record else made_by.VERSION
                 return dict.fromkeys(shard.videos, self._other(step, earlier, version))
-        wanted, layout = self.graph.fingerprints[step], self.graph.layout
-        return {
-            video: self._of(made_by, video)
-            for video in shard.videos
-            if not promises.current(made_by, wanted, video, layout)
-        }
+        found = {video: self._of(made_by, video) for video in shard.videos}
+        return {video: why for video, why in found.items() if why is not None}
 
-    def _of(self, step: Step[Any, Any], video: Video) -> Why:
+    def _of(self, step: Step[Any, Any], video: Video) -> Why | None:
+        """Say why a step is due of a video, from one look: a build may be at work beside."""
         layout, wanted = self.graph.layout, self.graph.fingerprints[step.name]
         path = step.path(layout, video)
         record: Record | None = step.RECORD.find(path)
@@ -113,19 +110,21 @@ class Reasons:
             return self._labelled(record, video)
         if not record.settled:
             return Why("failed", (printable(record.reason or ""),))
-        gone = next(file for file in named if not file.exists())
+        gone = next((file for file in named if not file.exists()), None)
         home = layout.folder(video)
-        return Why("gone", (gone.relative_to(home).parts[0],))
+        return Why("gone", (gone.relative_to(home).parts[0],)) if gone else None
 
     def _without(self, step: Step[Any, Any], video: Video) -> Why:
-        """Say why there is no record: it was taken back, or the video is new, or the step is."""
-        if self.graph.layout.folder(video).is_dir():
+        """Say why there is no record: it was taken back, or the video is new, or the step is.
+
+        The last build may have had the same file in another folder: see `deterministic_layout`.
+        """
+        before = {self.built.get(file) for file in self.graph.index.sources[video.hash]}
+        if self.graph.layout.folder(video).is_dir() or video.hash in before:
             withdrawn = {path.parent for path in self.untrue}
             gone = self.graph.layout.marker_folder(step.name) in withdrawn
             return Why("gone", (step.name,)) if gone else Why("first")
-        files = self.graph.index.sources[video.hash]
-        changed = any(self.built.get(file, video.hash) != video.hash for file in files)
-        return Why("changed" if changed else "added")
+        return Why("changed" if before != {None} else "added")
 
     def _labelled(self, record: Record, video: Video) -> Why:
         """Say what became of a label, or that models caption what is labelled too."""

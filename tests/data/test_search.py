@@ -147,8 +147,13 @@ def log_folder(folder: Path) -> None:
     (folder / "spark_trainer.log").touch()
 
 
+def export_folder(folder: Path) -> None:
+    clip(folder / "train/odd.mp4")
+    (folder / ".spark_export.json").touch()
+
+
 @pytest.mark.parametrize("place", ["out", "deep/er/data", "."])
-@pytest.mark.parametrize("kind", [store, run_folder, log_folder])
+@pytest.mark.parametrize("kind", [store, run_folder, log_folder, export_folder])
 def test_what_we_wrote_is_no_source(tmp_path: Path, kind: Any, place: str) -> None:
     """Whatever it is called, of whatever configuration, also where nothing of it is configured."""
     root = tmp_path / "videos"

@@ -90,6 +90,18 @@ ELSEWHERE |= {
     "spark-trainer manifest -n": ("tests/cli/test_workflow.py", '"-n"'),
     "spark-trainer build --dag | dot -Tsvg": ("tests/cli/test_workflow.py", '"build", "--dag"'),
     "spark-trainer build --unlock": ("tests/cli/test_workflow.py", '"build", "--unlock"'),
+    "snakemake export": ("tests/workflow/test_export.py", 'snakemake("export")'),
+    "spark-trainer export": ("tests/cli/test_export.py", "no manifest yet"),
+    "spark-trainer export films": ("tests/workflow/test_export.py", '"export", "talk"'),
+    "spark-trainer export --to llava --out films-llava": (
+        "tests/workflow/test_export.py",
+        '"export", "--to", "llava"',
+    ),
+    "spark-trainer export --to webdataset --out shards --option shard_mb=500": (
+        "tests/exports/test_read_back.py",
+        'export("webdataset", split=ALL, shard_mb=1)',
+    ),
+    "spark-trainer settings exports": ("tests/cli/test_start.py", "settings"),
     "spark-trainer --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
     "spark-trainer train --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
     "spark-trainer --print-completion bash"

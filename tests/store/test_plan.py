@@ -1,5 +1,6 @@
 """Why a result or a run is due, and what it will take, from what a store has recorded."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from spark_trainer import steps
 from spark_trainer.config import load
 from spark_trainer.data import corrections, index, manifest
 from spark_trainer.data.files import write_json
-from spark_trainer.data.layout import Shard
+from spark_trainer.data.layout import Layout, Shard
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.spec import LaunchedRun
@@ -80,6 +81,9 @@ def test_a_video_is_added_or_its_file_is_changed(ask: Ask) -> None:
     record(graph, "frames")
     assert why(graph, "frames") == set()
     assert why(graph, "audio") == {("first",)}
+    before = {names[0]: video for video, names in graph.index.sources.items()}
+    elsewhere = ask(deterministic_layout=False)
+    assert why(elsewhere, "frames", built=before) == {("first",)}
 
 
 def test_a_setting_is_told_by_each_step_that_it_reaches(made: VideoGraph, ask: Ask) -> None:
@@ -180,11 +184,12 @@ def test_settings_that_are_not_known_any_more(made: VideoGraph) -> None:
 
 
 def test_the_state_of_the_last_build_is_found(ask: Ask, two_clips: dict[str, str]) -> None:
-    """By the marker of its manifest; where that was taken back, by the manifest."""
+    """By what the manifest's job noted; where that is gone, by the manifest, which says less."""
+    flagged = corrections_of(ask(), flag="?")
     graph = ask()
     assert LastBuild.find(graph) == LastBuild()
-    graph.settings("manifest")
-    write_json(graph.manifest_marker, {})
+    noted = {"snapshot": graph.index.snapshot, "steps": steps.reported(graph.config)}
+    write_json(graph.layout.built, noted)
     clip = Path(two_clips["video_dir"], "dog.mp4")
     clip.rename(clip.with_name("hound.mp4"))
     clip.with_name("title.mp4").unlink()
@@ -193,15 +198,30 @@ def test_the_state_of_the_last_build_is_found(ask: Ask, two_clips: dict[str, str
     assert [*last.removed(after).values()] == [["title.mp4"]]
     assert [*last.renamed(after).values()] == [["hound.mp4"]]
     assert last.switched_off(after) == ["audio", "transcript"]
-    graph.manifest_marker.unlink()
+    assert last.edited(after) == {}
+    corrections_of(after, flag="!")
+    edited = ask()
+    assert [*last.edited(edited)] == [flagged]
+    graph.layout.built.unlink()
     entries = [
         {"id": video, "frames_dir": None, "audio": None, "meta": {"sources": names}}
         for video, names in sorted(last.sources.items())
     ]
     manifest.write(graph.layout.manifest, entries)
-    assert LastBuild.find(after).removed(after) == last.removed(after)
+    assert LastBuild.find(edited).removed(edited) == last.removed(edited)
+    assert LastBuild.find(edited).edited(edited) == {}
+    for damaged in ({"snapshot": 1}, noted | {"steps": 2}, {}):
+        write_json(graph.layout.built, damaged)
+        assert LastBuild.find(edited).removed(edited) == last.removed(edited)
     graph.layout.manifest.write_text("[")
-    assert LastBuild.find(after) == LastBuild()
+    assert LastBuild.find(edited) == LastBuild()
+
+
+def corrections_of(graph: VideoGraph, **said: str) -> str:
+    """Correct the video whose file stays by hand; returns its hash."""
+    [video] = [one for one, names in graph.index.sources.items() if "title.mp4" not in names]
+    corrections.edit(graph.config.corrections, graph.layout, video, {**said}, "Ada")
+    return video
 
 
 def shard_job(graph: VideoGraph, step: str) -> Job:
@@ -229,10 +249,50 @@ def test_jobs_of_one_size_do_not_tell_what_starting_them_takes(
 ) -> None:
     """The shortest job of any kind does; a line through them would be made of noise."""
     monkeypatch.chdir(tmp_path)
-    worked(made, "frames", [(45, 9.1), (47, 8.9), (50, 9.0)])
+    worked(made, "frames", [(45, 9.1), (47, 8.9), (50, 9.0), (50, math.nan)])
     worked(made, "audio", [(45, 1.0)])
+    Path("benchmarks/jobs/audio/cut.tsv").write_bytes(b"s\th:m:s\n\0\xff")  # by a kill
     rate = Costs(made, ["frames"]).rates["frames"]
     assert (rate.job_s, rate.video_s) == pytest.approx((1.0, 24 / 142))
+
+
+def test_jobs_that_only_looked_tell_no_time(
+    made: VideoGraph, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after another `index.shard_size`; those that will only look take no more than a start."""
+    monkeypatch.chdir(tmp_path)
+    worked(made, "frames", [(0, 2.0), (0, 3.0)])
+    after = ask(frames={"frame_rate": 2})
+    taking = Plan(after, [shard_job(after, "frames")], [], Machine(cores=4, gpus=0)).taking
+    assert (taking.seconds, taking.unknown) == (0, ("frames",))
+    looks = Plan(made, [shard_job(made, "frames")], [], Machine(cores=4, gpus=0)).taking
+    assert (looks.seconds, looks.unknown) == (2.0, ())
+
+
+def test_encoding_is_estimated_by_what_is_not_encoded(
+    made: VideoGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a shard, or of a given manifest: here two seconds for each video."""
+    monkeypatch.chdir(tmp_path)
+    worked(made, "audio", [(1, 1.0)])  # a second is what a job takes to start
+    encoders, fingerprint, layout = "e" * 16, "f" * 16, made.layout
+    past = layout.encode_marker(encoders, "b.0", fingerprint)
+    write_json(past, {"ok": 5})
+    noted = Path("benchmarks/jobs/encode", encoders, f"{past.stem}.tsv")
+    noted.parent.mkdir(parents=True)
+    noted.write_text("s\th:m:s\n11\t0:00:11\n")
+    (shard,) = made.index.shards
+    encoded, new = shard.videos
+    write_json(Layout(layout.encoded(encoders)).record(encoded, fingerprint), {})
+    given, no_files = tmp_path / "given.jsonl", {"frames_dir": None, "audio": None, "meta": {}}
+    manifest.write(given, [{"id": one, **no_files} for one in (*"xyz", new.hash, encoded.hash)])
+
+    def seconds(shard: str) -> float:
+        said = {"encoders": encoders, "shard": shard, "fingerprint": fingerprint}
+        job = Job("encode_shard", said, [str(given)], ["marker"], threads=4, gpus=0)
+        return Plan(made, [job], [], Machine(cores=4, gpus=0)).taking.seconds
+
+    assert [seconds(one) for one in (shard.name, "1" * 16)] == pytest.approx([1 + 2, 1 + 4 * 2])
 
 
 def test_time_is_estimated_from_past_jobs(
@@ -280,6 +340,24 @@ def test_a_run_is_new_or_says_what_sets_it_apart(ask: Ask, tmp_path: Path) -> No
     assert reasons(ask(train=faster)) == [f"learning_rate: {first.settings.learning_rate:g} → 0.5"]
     found = spec(ask(train=faster))
     assert DueRun.of(found, earlier_runs(found)).before == first.folder.name
+
+
+def test_what_is_told_is_short_and_moves_no_cursor(ask: Ask, two_clips: dict[str, str]) -> None:
+    """However many videos are gone, and whatever the folders are called."""
+    output = f"{two_clips['output_dir']}\x1b[2J"
+    graph = ask(output_dir=output)
+    write_json(graph.layout.built, {"snapshot": graph.index.snapshot, "steps": []})
+    for video in graph.index.videos.values():
+        graph.layout.folder(video).mkdir(parents=True)
+    for clip in Path(two_clips["video_dir"]).iterdir():
+        clip.unlink()
+    after = ask(output_dir=output, index={"allow_empty": True})
+    plan = Plan(after, [Job("manifest", {}, [], [], threads=1, gpus=0)], [], Machine(1, 0))
+    [gone] = plan.unreachable
+    assert len(gone.paths) == 2
+    told = plan_text.text(plan)
+    assert "out of reach afterwards: results of 2 removed videos (" in told
+    assert "\x1b" not in told
 
 
 def test_nothing_to_do_is_said(made: VideoGraph) -> None:

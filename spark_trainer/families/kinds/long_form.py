@@ -15,12 +15,11 @@ from spark_trainer import transcribers
 from spark_trainer.config import ConfigError, Run, Transcript
 from spark_trainer.config.trained import CT2
 from spark_trainer.data.files import write_json
-from spark_trainer.data.layout import WHOLE_FILES
 from spark_trainer.errors import SparkTrainerError
 from spark_trainer.families.kinds import export
 from spark_trainer.media.source import Unreadable
 from spark_trainer.metrics import speech
-from spark_trainer.metrics.score import LONG
+from spark_trainer.metrics.score import LONG, WHOLE_FILES
 from spark_trainer.speech.formats import names
 from spark_trainer.speech.heard import Recording, joined
 from spark_trainer.speech.segments import Segment

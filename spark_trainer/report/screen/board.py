@@ -10,10 +10,11 @@ from typing import Any
 from spark_trainer.config import Config
 
 # Rules without work of their own, and those whose output is all that there is to see.
-NOT_SHOWN = {"all", "manifest", "train", "report", "plan", "validate"}
+NOT_SHOWN = {"all", "export", "manifest", "train", "report", "plan", "validate"}
 # Of rows: the order of the sections of a configuration.
-ORDER = (*(one for one in Config.model_fields if one != "train"), "manifest", "encode", "train")
-OF_RULE = re.compile(r"_(shard|file|part|join|run|page)$")
+LATER = ("manifest", "encode", "train", "export")
+ORDER = (*(one for one in Config.model_fields if one not in LATER), *LATER)
+OF_RULE = re.compile(r"_(shard|file|part|join|run|page|one)$")
 
 
 def step_of(rule: str) -> str:
