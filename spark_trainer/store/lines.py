@@ -132,12 +132,13 @@ class Lines:
             if not promises.same(record, told, self._fingerprints.get(name, "")):
                 return None
             records[name] = record
+        told = self.index.told_of(video, manifest.corrected(manifest.NAME))
+        facts = manifest.told(self.layout, told, self.index.labels.keys, kept.look)
         try:
-            told = self.index.told_of(video, manifest.corrected(manifest.NAME))
-            facts = manifest.told(self.layout, told, self.index.labels.keys, kept.look)
-            made = manifest.line(video, records, corrected.look(self.layout, told), facts)
-        except Broken:
-            return None  # its copy is named as that
+            said = corrected.look(self.layout, told)
+        except Broken:  # the copy is named as that
+            return None
+        made = manifest.line(video, records, said, facts)
         return joined(made, self.index.sources[video.hash])
 
 
