@@ -1,6 +1,7 @@
 """The commands for users, each with its flags."""
 
 import argparse
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -160,7 +161,8 @@ def validate(options: argparse.Namespace) -> int:
     settings = config.load(_read_yaml(options.config))
     if options.log:
         log.start("validate", options.log)
-    status = checks.run(settings, options.manifest)
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        status = checks.run(settings, options.manifest, options.deep)
     return max(status, _deep(settings, options.json)) if options.deep else status
 
 
@@ -174,7 +176,10 @@ def _deep(settings: config.Config, as_json: bool) -> int:
         wrong, remarks = wrong + finding.wrong, remarks + (not finding.wrong)
         print(finding.json() if as_json else f"{finding.kind:>10}  {finding}")
     counts = f"{wrong:,} wrong, {remarks:,} only remarked"
-    print(f"{len(store.folders):,} videos read whole: {counts}", file=sys.stderr)
+    print(f"{len(store.videos):,} videos read whole: {counts}", file=sys.stderr)
+    if not store.last.whole:
+        less = "the last build has not ended, so it is not known all that should be there"
+        print(f"{store.layout.root}: {less}", file=sys.stderr)
     return 1 if wrong else 0
 
 

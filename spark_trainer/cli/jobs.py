@@ -53,10 +53,12 @@ def join(options: argparse.Namespace) -> int:
     log.start("manifest", options.log)
     withdraw(options.marker)
     counts = joining.join(options.parts, options.index, options.manifest, options.rejected)
-    layout, said = Layout(options.manifest.parent), read_state(options.settings, dict)["settings"]
+    layout, job = Layout(options.manifest.parent), read_state(options.settings, dict)
+    said = job["settings"]
     write_json(options.manifest.with_suffix(".features.json"), meta.features(said["keys"]))
     past.keep(layout, options.manifest)
-    write_json(layout.built, {"snapshot": options.snapshot, "steps": said["steps"]})
+    built = {"snapshot": options.snapshot, "steps": said["steps"]}
+    write_json(layout.built, built | {"fingerprint": job["fingerprint"]})
     write_json(options.marker, counts)
     return 0
 

@@ -25,20 +25,21 @@ def lineage(options: argparse.Namespace) -> int:
     """Tell where a run comes from, or all that derives from a video."""
     from spark_trainer.store import clips
     from spark_trainer.store import lineage as told
+    from spark_trainer.store.lineage_text import text
 
     settings = config.read(options.config)
     layout = Layout(Path(settings.output_dir))
     runs = told.Runs(run_folders(options))
     chosen = _run(options.what, runs.folders.values())
     if chosen is not None:
-        said = told.of_run(chosen, runs, layout)
+        said = told.of_run(chosen, runs)
     else:
         clip = clips.find(layout, options.what)
         said = told.of_clip(clip, runs, layout, corrections.find(settings.corrections, clip.hash))
     if options.prov:
         print(_prov(said, chosen, runs))
     else:
-        print(canonical_json(said) if options.json else told.text(said))
+        print(canonical_json(said) if options.json else text(said))
     return 0
 
 
@@ -159,11 +160,12 @@ def manifest(options: argparse.Namespace) -> int:
     match options.words:
         case ["list"]:
             kept = list(past.every(layout).values())
-            print(
-                canonical_json([asdict(one) for one in kept])
-                if options.json
-                else manifests.table(kept)
-            )
+            if options.json:
+                print(canonical_json([asdict(one) for one in kept]))
+            elif kept:
+                print(manifests.table(kept))
+            else:
+                print(f"{layout.root}: no manifest was kept yet", file=sys.stderr)
             return 0
         case ["diff", a, b]:
             pair = [_manifest(layout, one, runs) for one in (a, b)]
@@ -211,9 +213,15 @@ def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
     Raises:
         UserError: several are.
     """
+    from spark_trainer.store.lineage import launched_as
+
     if RunFolder(Path(wanted)).exists():
         return RunFolder(Path(wanted).resolve())
-    named = {run: (run.name, *run.name.rsplit("-", 1)) for run in runs}
+    every = {run: {run.name, launched_as(run)} for run in runs}
+    named = {
+        run: {*names, *(part for name in names for part in name.rsplit("-", 1))}
+        for run, names in every.items()
+    }
     found = [run for run, names in named.items() if wanted in names]
     if len(found) > 1:
         listed = "".join(f"\n  {run}" for run in found)

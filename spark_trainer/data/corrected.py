@@ -176,14 +176,20 @@ def of(layout: Layout, video: Video) -> Correction | None:
         Broken: the copy is gone or damaged; the next call writes it again.
         OSError: it can't be read.
     """
-    if not video.correction:
-        return None
-    path = copy(layout, video.hash, video.correction)
     try:
-        return _copied(path)
-    except Broken:
-        path.unlink(missing_ok=True)
+        return look(layout, video)
+    except Broken as error:
+        error.path.unlink(missing_ok=True)
         raise
+
+
+def look(layout: Layout, video: Video) -> Correction | None:
+    """Read the same as `of`; a damaged copy stays.
+
+    Raises:
+        Broken, OSError: as `of`.
+    """
+    return _copied(copy(layout, video.hash, video.correction)) if video.correction else None
 
 
 def _copied(path: Path) -> Correction:

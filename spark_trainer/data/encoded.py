@@ -34,6 +34,7 @@ VISION_VERSION = 1  # raised when the same frames and vision tower give other te
 SOUND_VERSION = 1  # raised when the same sound and encoder give other tensors
 NO_WEIGHTS = ("scheduler", "safety_checker", "feature_extractor_safety")
 DIGITS = 16
+TEXTS, CLIPS = SHARED = ("texts", "clips")  # the folders that are no video's own
 READ = ("frames", "pose")  # the steps whose files a clip may come from
 HEARD = ("audio",)  # those whose files a window of sound comes from
 TEXT, EMPTY = "text", "empty"  # a text's tensor, and that of no text beside it in a batch
@@ -111,7 +112,7 @@ class EncodedFiles:
         """Name the file of a clip, below its video's id, so that it can be traced and removed."""
         beside = {"beside": dict(plan.conditions), "variant": plan.variant}
         name = digest(self._shown(samples, plan) | beside)
-        earlier = self._shared("clips", name)
+        earlier = self._shared(CLIPS, name)
         return earlier if earlier.exists() else self._of_video(plan, name)
 
     def vision(self, samples: VideoFrameDataset, plan: Plan) -> Path:
@@ -163,7 +164,7 @@ class EncodedFiles:
 
     def text(self, text: str) -> Path:
         """Name the file of a text, which is no video's own: many may share its words."""
-        return self._shared("texts", digest(text))
+        return self._shared(TEXTS, digest(text))
 
     def _shared(self, kind: str, name: str) -> Path:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
@@ -258,8 +259,9 @@ def write(path: Path, made: "Mapping[str, torch.Tensor]") -> None:
     Raises:
         MachineError, OSError: they can't be written.
     """
+    held = {name: tensor.contiguous() for name, tensor in made.items()}
     with replacing(path) as temporary:
-        tensors.write(temporary, {name: tensor.contiguous() for name, tensor in made.items()})
+        tensors.write(temporary, held, tensors.seal(held))
 
 
 def fingerprint(

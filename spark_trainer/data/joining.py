@@ -29,12 +29,12 @@ def join(listed: Path, sources: Path, accepted: Path, refused: Path) -> dict[str
     try:
         with manifest.writing(accepted) as accept, manifest.writing(refused) as refuse:
             for entry, names in parts.merged(listed, sources):
-                meta = named_sources(names) | entry["meta"]
                 if "reason" in entry:
-                    refuse({key: entry[key] for key in ("id", "reason", "step")} | meta)
+                    refuse(joined(entry, names))
+                    counts["rejected"] += 1
                 else:
-                    accept(entry | {"meta": meta})
-                counts["rejected" if "reason" in entry else "videos"] += 1
+                    accept(joined(entry, names))
+                    counts["videos"] += 1
     except files.Broken as error:
         error.path.unlink(missing_ok=True)
         raise
@@ -60,6 +60,19 @@ def collect(data: Path, sources: Path | None, accepted: Path, refused: Path) -> 
         shutil.copyfile(data, accepted)
     else:
         join(data, sources, accepted, refused)
+
+
+def joined(entry: manifest.Entry, names: list[str]) -> manifest.Entry:
+    """Return the line of a video in the manifest, or in the list of rejected ones.
+
+    Args:
+        entry: what its records say; see `steps.manifest.line`.
+        names: of the files with its content.
+    """
+    meta: dict[str, Any] = named_sources(names) | entry["meta"]
+    if "reason" in entry:
+        return {key: entry[key] for key in ("id", "reason", "step")} | meta
+    return entry | {"meta": meta}
 
 
 def named_sources(names: list[str]) -> dict[str, Any]:

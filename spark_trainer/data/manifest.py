@@ -11,7 +11,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from spark_trainer.data import jsonl, meta
@@ -108,10 +108,10 @@ def entry_at(path: Path, offset: int) -> Entry:
         return dict(json.loads(file.readline()))
 
 
-def folders(entry: Entry) -> set[str]:
-    """Return the folders of the store in which a line has its video's files."""
-    files = (entry.get("frames_dir"), entry.get("audio"))
-    return {PurePath(file).parent.as_posix() for file in files if file}
+def files(entry: Entry) -> set[str]:
+    """Return what a line names in its video's folder: files, and folders of them."""
+    pose = entry["meta"].get("pose") or {}
+    return {name for name in (*(entry.get(key) for key in PATHS), pose.get("dir")) if name}
 
 
 def rejected(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,12 +12,13 @@ from spark_trainer.preflight import needs
 from spark_trainer.system import gpu, log
 
 
-def run(config: Config, manifest_path: Path | None) -> int:
+def run(config: Config, manifest_path: Path | None, deep: bool = False) -> int:
     """Check everything and print a line for each finding.
 
     Args:
         config: the validated configuration.
         manifest_path: the manifest to check; without it the configured one, if it is there.
+        deep: leave the videos of the configured store to `store.deep`, which reads them as well.
 
     Returns:
         0 if all that is required holds, else 1.
@@ -35,7 +36,7 @@ def run(config: Config, manifest_path: Path | None) -> int:
         wrong += _manifest(path) if path.is_file() else ()
     path = manifest_path or layout.manifest
     if path.is_file():
-        wrong += _manifest(path)
+        wrong += _manifest(path, read=not deep or path != layout.manifest)
     elif manifest_path:
         wrong.append(f"no such manifest: {manifest_path}")
     else:
@@ -56,28 +57,28 @@ def _show_machine() -> None:
         _say("lease", str(holder))
 
 
-def _manifest(path: Path) -> Iterator[str]:
+def _manifest(path: Path, read: bool = True) -> Iterator[str]:
     """Check the lines and files of a manifest, and that each source still has its entry's hash."""
     layout = Layout(path.parent)
     try:
         wrong = manifest.some(manifest.problems(path))
         yield from wrong
         if not wrong:
-            yield from manifest.some(_changed(path, layout))
+            yield from manifest.some(_changed(path, layout, read))
         for entry in manifest.rejected(layout.rejected):
-            _say("rejected", log.plain(f"{entry.get('source_path')}: {entry.get('reason')}"))
+            _say("rejected", f"{entry.get('source_path')}: {entry.get('reason')}")
     except OSError as error:
         yield f"{path}: {error.strerror}"
     except jsonl.Broken as error:
         yield str(error)
 
 
-def _changed(path: Path, layout: Layout) -> Iterator[str]:
+def _changed(path: Path, layout: Layout, read: bool) -> Iterator[str]:
     count = 0
     for entry in manifest.read(path):
         count += 1
         source = layout.located(entry["id"])
-        if source.is_file() and file_digest(source) != entry["id"]:
+        if read and source.is_file() and file_digest(source) != entry["id"]:
             yield f"{source.resolve()}: the content is no longer {entry['id']}"
     _say("manifest", f"{path}: {count} videos")
     if not count:
@@ -85,6 +86,6 @@ def _changed(path: Path, layout: Layout) -> Iterator[str]:
 
 
 def _say(name: str, text: str) -> None:
-    line = f"{name:>10}  {text}"
+    line = f"{name:>10}  {log.plain(text)}"
     print(line, file=sys.stdout)
     log.logger.debug("%s", line)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from spark_trainer import families
-from spark_trainer.config import Config, ConfigError, Run, chain
+from spark_trainer.config import STEP_SECTIONS, Config, ConfigError, Run, chain
 from spark_trainer.config.rewards import FUNCTION
 from spark_trainer.data import encoded, models
 from spark_trainer.data.corrected import learnt
@@ -48,6 +48,7 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
                 spec,
                 data_root=index.layout.root,
                 index=index.layout.index(index.digest),
+                made_by=dict(_asked_for(config, fingerprints)),
                 step_fingerprints={
                     step: fingerprints[step]
                     for step in (encoded.HEARD if run.kind == "speech" else encoded.READ)
@@ -56,6 +57,14 @@ def specs(config: Config, index: Index, fingerprints: Mapping[str, str]) -> dict
         else:
             found[name] = spec_on_manifest(name, run, index.layout, key, found)
     return {name: found[name] for name in config.runs}
+
+
+def _asked_for(config: Config, fingerprints: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the steps that the configuration switches on, each with its fingerprint."""
+    for step, fingerprint in fingerprints.items():
+        name = step.partition("/")[0]
+        if name in STEP_SECTIONS and config.switched_on(name):
+            yield step, fingerprint
 
 
 def _held_out(index: Index, run: Run) -> Iterator[list[str]]:

@@ -42,8 +42,9 @@ class _Common:
             return None
         if self.settings.base_run:  # its `final/`, which may not be there yet
             return Path(self.settings.model_name).parent.name
-        around = (RunFolder(path) for path in Path(self.settings.model_name).absolute().parents)
-        return next((run.name for run in around if run.exists()), None)
+        weights = Path(self.settings.model_name)
+        around = [*weights.absolute().parents, *weights.resolve().parents]  # it may be a link
+        return next((run.name for run in map(RunFolder, around) if run.exists()), None)
 
     @property
     def encode_fingerprint(self) -> str:
@@ -86,12 +87,14 @@ class RunSpec(_Common):
     """A run as it was asked for.
 
     `index` is the snapshot of the video folders; where a manifest was given there is none, but
-    `manifest_digest`. `base` is the folder of the run that this one goes on from.
+    `manifest_digest`. `base` is the folder of the run that this one goes on from. `made_by` are the
+    fingerprints of all steps behind the data, for its lineage.
     """
 
     index: Path | None = None
     manifest_digest: str | None = None
     base: RunFolder | None = None
+    made_by: dict[str, str] | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -110,6 +113,7 @@ class RunSpec(_Common):
             "index": None if self.index is None else str(self.index),
             "given": self.manifest_digest,
             "base": None if self.base is None else str(self.base),
+            "made_by": self.made_by,
         }
         if not holds(path, value):
             write_json(path, value)
@@ -128,6 +132,7 @@ class RunSpec(_Common):
             index=Path(value["index"]) if value["index"] else None,
             manifest_digest=value["given"],
             base=RunFolder(Path(value["base"])) if value["base"] else None,
+            made_by=value.get("made_by"),
         )
 
 

@@ -3,7 +3,7 @@
 A part is the shard's own marker, so one added video re-reads the records of one shard only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ from spark_trainer.data import manifest, meta, parts
 from spark_trainer.data.corrections import HAND, KINDS, Correction
 from spark_trainer.data.files import digest
 from spark_trainer.data.labels import kept
+from spark_trainer.data.labels.gathering import Label
 from spark_trainer.data.labels.given import KINDS as LABELS
 from spark_trainer.data.layout import Layout, Shard, Video
 from spark_trainer.data.questions import ITEMS as QUESTIONS
@@ -84,14 +85,24 @@ def part(
     parts.write(marker, entries)
 
 
-def told(layout: Layout, video: Video, keys: Mapping[str, ValueType]) -> Facts:
+def told(
+    layout: Layout,
+    video: Video,
+    keys: Mapping[str, ValueType],
+    find: Callable[[Layout, Video, str], Label | None] = kept.find,
+) -> Facts:
     """Return what the user's files tell of a video for `meta`: every key, null without a word.
+
+    Args:
+        layout: where everything lies.
+        video: the video.
+        keys: of what they tell, and their types.
+        find: reads a label.
 
     Raises:
         Broken: the copy of what they tell is gone; the next call writes it again.
     """
-    facts = kept.find(layout, video, "meta")
-    asked = kept.find(layout, video, QUESTIONS)
+    facts, asked = (find(layout, video, kind) for kind in ("meta", QUESTIONS))
     said = (facts.content if facts else {}) | ({QUESTIONS: asked.content} if asked else {})
     return {key: meta.typed(key, said.get(key), kind) for key, kind in keys.items()}
 

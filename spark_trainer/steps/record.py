@@ -158,6 +158,15 @@ class Record:
         write_json(path, said | {CHECKSUM: digest(said)}, flushed=False)
 
 
+def is_sealed(said: Facts) -> bool:
+    """Tell whether the JSON of a record is as its checksum says."""
+    facts = {key: value for key, value in said.items() if key != CHECKSUM}
+    try:
+        return bool(said.get(CHECKSUM) == digest(facts))
+    except ValueError:  # NaN, which no step writes
+        return False
+
+
 _SPELLED = frozenset({"status", "reason", "warning", "unread", "more"})  # not as the fields are
 _ON_DISK = frozenset({"status", "why", "reason", CHECKSUM})
 

@@ -1,5 +1,6 @@
 """Which video a user means, and everything in a store that derives from it."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spark_trainer.data import forgotten, hashing, jsonl
+from spark_trainer.data.encoded import SHARED
 from spark_trainer.data.files import Broken, file_digest, read_json
 from spark_trainer.data.layout import OURS, Layout
 from spark_trainer.errors import UserError
@@ -95,10 +97,8 @@ def folders(layout: Layout, video: str) -> list[Path]:
     names = {f"{video[:2]}/{video}"}
     names |= {folder.name for folder in named(layout) if video in map(owner, records(folder))}
     for listed in layout.shard("").parent.glob("*.json"):
-        try:
-            names |= {one.folder for one in layout.read_shard(listed).videos if one.hash == video}
-        except Broken:  # the next build writes it again
-            continue
+        with contextlib.suppress(Broken, FileNotFoundError, LookupError, TypeError):
+            names |= {str(one[1]) for one in read_json(listed, list) if one[0] == video}
     return [layout.root / name for name in sorted(names) if (layout.root / name).is_dir()]
 
 
@@ -149,7 +149,7 @@ def _named(records: Iterable[Path]) -> set[str]:
             named = read_json(record, dict).get("files") or ()
         except (Broken, FileNotFoundError):
             continue
-        found |= {name for name in named if Path(name).parts[0] in ("texts", "clips")}
+        found |= {name for name in named if Path(name).parts[0] in SHARED}
     return found
 
 

@@ -4,6 +4,7 @@ What this project did not write is only named, links are left alone, and so is a
 whatever it holds.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from spark_trainer import steps
 from spark_trainer.data import corrected, past
-from spark_trainer.data.encoded import DIGITS
+from spark_trainer.data.encoded import DIGITS, SHARED
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.labels.kept import unused
 from spark_trainer.data.layout import Layout, Video
@@ -41,8 +42,8 @@ def unreached(reach: Reach, logs_older_than_days: float) -> Iterator[Found]:
     """
     for run in reach.runs:
         read_json(run.run_file, dict)
+    yield from _state(reach)  # markers go before what they speak of
     yield from _videos(reach)
-    yield from _state(reach)
     named = past.unnamed(reach.layout, reach.manifests)
     yield from (("past manifests", path) for path in named)
     yield from _encoded(reach)
@@ -86,12 +87,14 @@ def _outdated(reach: Reach, video: Video) -> Iterator[Path]:
         step, fingerprint = _made_by(record)
         if step is None:
             continue
-        named = {record, *_promised(reach.layout, video, step, record)}
-        if fingerprint in reach.fingerprints.get(step, ()):
+        promised = _promised(reach.layout, video, step, record)
+        named, root = {record, *promised}, reach.layout.root
+        read = any(path.relative_to(root).as_posix() in reach.files for path in promised)
+        if read or fingerprint in reach.fingerprints.get(step, ()):
             wanted |= named
         elif step not in reach.fingerprints:  # of a step that is asked for, the next build sees to
             others |= named
-    there = (path for path in others - wanted if path.exists())  # a call that was killed began
+    there = filter(os.path.lexists, others - wanted)  # of a call that was killed some are gone
     yield from sorted(there, key=lambda path: (path.suffix == ".json", path))
 
 
@@ -114,6 +117,10 @@ def _promised(layout: Layout, video: Video, name: str, record: Path) -> set[Path
 def _state(reach: Reach) -> Iterator[Found]:
     """Yield what the workflow noted of states that no configuration has."""
     layout, kind = reach.layout, "notes of earlier states"
+    # First, as Snakemake makes nothing anew that goes missing behind a manifest's marker.
+    joined = {graph.manifest_marker for graph in reach.graphs}
+    for path in sorted({*layout.marker_folder("join").glob("*.json")} - joined):
+        yield kind, path
     markers = set(layout.marker_folder("").rglob("b*.jsonl"))
     old = {path for path in markers if not _current(reach, path)}
     for path in sorted(old):
@@ -185,7 +192,7 @@ def _untaken(reach: Reach, folder: Path, taken: set[str]) -> Iterator[Path]:
             else:
                 yield record
     for kept in sorted(folder.rglob("*.safetensors")):
-        if kept not in named and (kept.parent.name in here or kept.parents[1].name in ours.SHARED):
+        if kept not in named and (kept.parent.name in here or kept.parents[1].name in SHARED):
             yield kept
 
 

@@ -16,6 +16,7 @@ from spark_trainer.data.index import states
 from spark_trainer.data.labels import kept
 from spark_trainer.data.labels.given import Given
 from spark_trainer.graph.videos import VideoGraph
+from spark_trainer.steps import manifest
 
 # What a damaged list or manifest raises; a plan then tells less.
 UNREADABLE = (ValueError, FileNotFoundError, KeyError, TypeError)
@@ -30,12 +31,16 @@ class LastBuild:
         steps: those that the manifest read, if it is known.
         notes: hash -> what was corrected of the video by hand, if it is known.
         labels: what the user's files said of videos, if it is known.
+        fingerprint: of the manifest.
+        whole: whether no build began since that has not ended.
     """
 
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     steps: Sequence[str] = ()
     notes: Mapping[str, Notes] | None = None
     labels: Given | None = None
+    fingerprint: str = ""
+    whole: bool = False
 
     @classmethod
     def find(cls, graph: VideoGraph) -> Self:
@@ -48,8 +53,11 @@ class LastBuild:
             said = read_json(layout.built, dict)
             files, by_hand, labels = states(str(said["snapshot"]))
             sources = read_json(layout.index(files), dict)
-            notes, given = corrected.load(layout, by_hand), kept.load(layout, labels)
-            return cls(sources, [*said["steps"]], notes, given)
+            notes, given = corrected.load(layout, by_hand), kept.look_up(layout, labels)
+            made = str(said.get("fingerprint"))
+            marker = f"{manifest.identity(files, made, by_hand, labels)}.json"
+            whole = (layout.marker_folder("join") / marker).exists()
+            return cls(sources, [*said["steps"]], notes, given, made, whole)
         with contextlib.suppress(*UNREADABLE):
             return cls({one["id"]: one["meta"]["sources"] for one in entries.read(layout.manifest)})
         return cls()

@@ -1,5 +1,6 @@
 """Where a run comes from and what came of it; what derives from a video, and who saw it."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from spark_trainer import steps
 from spark_trainer.config import Split
+from spark_trainer.config.transcript import TRAINED
 from spark_trainer.data import corrected, forgotten, jsonl, manifest, past
 from spark_trainer.data.corrections import Correction
 from spark_trainer.data.dataset import of_entry
@@ -16,15 +18,24 @@ from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.record import described
+from spark_trainer.steps.base import word
 from spark_trainer.steps.record import CHECKSUM
 from spark_trainer.store import clips
 from spark_trainer.store.clips import Clip
 
 # How one run comes from another; the words that follow the later run's name.
-CONTINUES, BEGINS, HEARD = "goes on from", "begins with the weights of", "has transcripts by"
-DIGITS = 12  # of the SHA-256 of a manifest
-WIDTH = 15  # characters of what stands before a line's facts
-LONGEST = 200  # characters of a fact
+BEGUN_FROM = {"continued_from": "goes on from", "base_run": "begins with the weights of"}
+# Key of a video -> how a run comes from the one whose model that is.
+LEARNS_FROM = {"transcriber_model": "has transcripts by", "captioner_model": "has captions by"}
+NAME = re.compile(r".+-[0-9a-f]{8}")  # of a run folder
+# Facts of a line about who made its texts, and what stands before each.
+CAPTIONED = {
+    "captioner": "",
+    "captioner_model": "",
+    "captioner_revision": "revision ",
+    "caption_prompt": "prompt ",
+}
+TRANSCRIBED = {"transcriber": "", "transcriber_model": "", "transcriber_revision": "revision "}
 # Facts of a record about itself.
 NAMING = ("step", "version", "video", "correction", "labels", "content", CHECKSUM)
 
@@ -50,7 +61,15 @@ class Runs:
     """Every run that is known, and how they come from each other."""
 
     def __init__(self, folders: Iterable[RunFolder]) -> None:
-        self.folders = {run.name: run for run in folders}
+        found = sorted(folders, key=lambda run: (launched_as(run) != run.name, str(run)))
+        self._called = {run: launched_as(run) for run in found}
+        self._renamed = {run.name: name for run, name in self._called.items()}
+        # Of several copies of a run the one that kept its name, or the first.
+        self.folders = {name: run for run, name in reversed(self._called.items())}
+
+    def called(self, run: RunFolder) -> str:
+        """Return the name that a run was launched under, whatever its folder is called now."""
+        return self._called.get(run) or launched_as(run)
 
     @cached_property
     def links(self) -> list[Link]:
@@ -58,15 +77,22 @@ class Runs:
         return [link for run in self.folders.values() for link in self._origins(run)]
 
     def _origins(self, run: RunFolder) -> Iterator[Link]:
-        said = described(run)
-        if before := said.get("continued_from"):
-            yield Link(run.name, CONTINUES, before)
-        if before := said.get("base_run"):
-            yield Link(run.name, BEGINS, before)
-        heard = {one.get("transcriber_model") for one in said["videos"].values()}
-        for model in sorted(filter(None, heard)):
-            for name in set(Path(model).parts) & self.folders.keys():
-                yield Link(run.name, HEARD, name)
+        said, name = described(run), self.called(run)
+        for key, how in BEGUN_FROM.items():
+            if before := said.get(key):
+                yield Link(name, how, self._renamed.get(before) or before)
+        for key, how in LEARNS_FROM.items():
+            models = {one.get(key) for one in said["videos"].values()}
+            for model in sorted(filter(None, models)):
+                if trained := self._of_model(Path(model.removeprefix(TRAINED))):
+                    yield Link(name, how, trained)
+
+    def _of_model(self, model: Path) -> str | None:
+        """Return the run in whose folder a model lies, or lay."""
+        for part, below in zip(model.parts, [*model.parts[1:], ""], strict=True):
+            if part in self._renamed or (below == "final" and NAME.fullmatch(part)):
+                return self._renamed.get(part, part)
+        return None
 
     def before(self, name: str) -> list[Link]:
         """List how a run came to be, the nearest first, at any distance."""
@@ -75,6 +101,15 @@ class Runs:
     def after(self, name: str) -> list[Link]:
         """List what came of a run, the nearest first, at any distance."""
         return _walk(name, self.links, lambda link: (link.earlier, link.later))
+
+
+def launched_as(run: RunFolder) -> str:
+    """Return the name of a run's folder as it was when the run was launched."""
+    try:
+        said = read_json(run.run_file, dict)
+        return f"{said['name']}-{said['seal']}"
+    except (OSError, Broken, KeyError):
+        return run.name
 
 
 def _walk(name: str, links: Iterable[Link], ends: Any) -> list[Link]:
@@ -89,27 +124,26 @@ def _walk(name: str, links: Iterable[Link], ends: Any) -> list[Link]:
     return found
 
 
-def of_run(run: RunFolder, runs: Runs, layout: Layout) -> dict[str, Any]:
+def of_run(run: RunFolder, runs: Runs) -> dict[str, Any]:
     """Tell everything that a run is made of, and what came of it.
 
     Args:
         run: the run.
         runs: all that may be its relatives.
-        layout: the store that keeps the settings of the steps behind its data.
     """
-    said = described(run)
-    launched = read_json(run.run_file, dict)
+    said, name = described(run), runs.called(run)
+    texts = [one["meta"] for one in _entries(run)] or [*said["videos"].values()]
     return {
-        "run": run.name,
+        "run": name,
         "folder": str(run),
         "finished": run.summary.exists(),
-        "before": [asdict(link) for link in runs.before(run.name)],
-        "after": [asdict(link) for link in runs.after(run.name)],
+        "before": [asdict(link) for link in runs.before(name)],
+        "after": [asdict(link) for link in runs.after(name)],
         "manifest_sha256": said["manifest_sha256"],
         "videos": dict(Counter(splits(run, said["videos"]).values())),
-        "made_by": _steps(layout, launched.get("versions") or {}),
-        "captions": _counted(said, "captioner", "captioner_model"),
-        "transcripts": _counted(said, "transcriber_model"),
+        "made_by": _in_order(said.get("made_by") or {}),
+        "captions": _counted(texts, CAPTIONED),
+        "transcripts": _counted(texts, TRANSCRIBED),
         "corrected": corrected.counted(said["videos"].values()),
         **{key: said.get(key) for key in ("spark_trainer", "code", "python", "packages")},
         "code_diff": str(run.code_diff) if run.code_diff.exists() else None,
@@ -121,9 +155,7 @@ def splits(run: RunFolder, videos: Mapping[str, Any]) -> dict[str, str]:
     """Return hash -> the split that a run has a video in, or what became of it since."""
     found = {one: "forgotten" if "forgotten" in said else "unknown" for one, said in videos.items()}
     chosen = _split(run)
-    if run.manifest.is_file():
-        found |= {entry["id"]: of_entry(entry, chosen) for entry in manifest.read(run.manifest)}
-    return found
+    return found | {entry["id"]: of_entry(entry, chosen) for entry in _entries(run)}
 
 
 def _split(run: RunFolder) -> Split:
@@ -132,22 +164,17 @@ def _split(run: RunFolder) -> Split:
     return Split(**said["split"]) if "split" in said else Split()
 
 
-def _counted(said: Mapping[str, Any], *keys: str) -> dict[str, int]:
-    """Count the videos by who made something of them."""
-    made = (filter(None, (one.get(key) for key in keys)) for one in said["videos"].values())
-    return dict(Counter(name for name in map(", ".join, made) if name))
+def _entries(run: RunFolder) -> Iterator[manifest.Entry]:
+    return manifest.read(run.manifest) if run.manifest.is_file() else iter(())
 
 
-def _steps(layout: Layout, fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """Return step -> its settings, as far as the store still has them, and their fingerprint."""
-    found = {}
-    for step, fingerprint in fingerprints.items():
-        try:
-            kept = read_json(layout.settings(step, fingerprint), dict)["settings"]
-        except (OSError, Broken, KeyError):
-            kept = None
-        found[step] = {"fingerprint": fingerprint, "settings": kept}
-    return found
+def _counted(texts: Iterable[Mapping[str, Any]], keys: Mapping[str, str]) -> dict[str, int]:
+    """Count the videos by who made something of them; `keys` has what stands before each fact."""
+    made = (
+        ", ".join(f"{before}{one[key]}" for key, before in keys.items() if one.get(key))
+        for one in texts
+    )
+    return dict(Counter(filter(None, made)))
 
 
 def of_clip(
@@ -162,7 +189,7 @@ def of_clip(
         correction: what was said of it by hand.
     """
     gone = forgotten.every(layout).get(clip.hash)
-    saw = {run.name: split(run, clip.hash) for run in _seen(runs, clip.hash)}
+    saw = {runs.called(run): split(run, clip.hash) for run in _seen(runs, clip.hash)}
     heirs = {link.later: str(link) for name in saw for link in runs.after(name)}
     return {
         "video": clip.hash,
@@ -213,79 +240,14 @@ def _records(layout: Layout, video: str) -> dict[str, Any]:
     found = {}
     for folder in clips.folders(layout, video):
         for path in sorted(folder.rglob("*.json")):
-            if clips.owner(path) == video:
+            if path.is_file() and clips.owner(path) == video:
                 said = read_json(path, dict)
-                found[str(said["step"])] = said
+                found[str(said.get("step"))] = said
+    return _in_order(found)
+
+
+def _in_order(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told by step, in the order of the pipeline."""
     order = {step: number for number, step in enumerate(steps.STEPS)}
-    ranked = sorted(found, key=lambda name: (order.get(name.partition("/")[0], len(order)), name))
+    ranked = sorted(found, key=lambda name: (order.get(word(name), len(order)), name))
     return {name: found[name] for name in ranked}
-
-
-def text(said: Mapping[str, Any]) -> str:
-    """Return what `of_run` or `of_clip` told, for people."""
-    rows = _run_rows(said) if "run" in said else _clip_rows(said)
-    return "\n".join(f"{name:<{WIDTH - 1}} {fact}".rstrip() for name, fact in rows)
-
-
-def _run_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "run", f"{said['folder']}, {'finished' if said['finished'] else 'not finished'}"
-    yield from _listing("comes from", (str(Link(**link)) for link in said["before"]))
-    yield from _listing("came of it", (str(Link(**link)) for link in said["after"]))
-    counts = ", ".join(f"{count} {split}" for split, count in sorted(said["videos"].items()))
-    yield "videos", f"{counts}; manifest {said['manifest_sha256'][:DIGITS]}"
-    for kind in ("captions", "transcripts"):
-        yield from _listing(kind, (f"{count} by {who}" for who, count in said[kind].items()))
-    yield from _listing("corrected", (f"{n} {what}" for what, n in said["corrected"].items()))
-    yield from _listing("steps", (_step(*item) for item in said["made_by"].items()))
-    diff = f", with the changes in {said['code_diff']}" if said["code_diff"] else ""
-    yield "code", f"SparkTrainer {said['spark_trainer']}, {said['code'] or 'no checkout'}{diff}"
-    packages = ", ".join(f"{name} {version}" for name, version in (said["packages"] or {}).items())
-    yield "packages", f"Python {said['python']}, {packages}"
-    gpus = ", ".join(said["gpus"] or [])
-    yield "hardware", f"{said['processes']} processes, {said['device']}{': ' if gpus else ''}{gpus}"
-
-
-def _step(name: str, made: Mapping[str, Any]) -> str:
-    chosen = made["settings"]
-    if chosen is None:
-        return f"{name} {made['fingerprint']}, whose settings this store doesn't have"
-    shown = ", ".join(f"{k}: {v}" for k, v in chosen.items() if v not in (None, [], {}))
-    return f"{name} {made['fingerprint']}: {shown}"
-
-
-def _clip_rows(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "video", said["video"]
-    yield from _listing("files", said["files"])
-    if said["forgotten"]:
-        yield "forgotten", str(forgotten.Tombstone(**said["forgotten"]))
-    yield from _listing("corrected", (_edited(*item) for item in said["corrected"].items()))
-    yield "manifest", said["manifest"]
-    yield from _listing("past manifests", (one[:DIGITS] for one in said["past_manifests"]))
-    for step, record in said["records"].items():
-        yield step, _recorded(record)
-    if said["encoded"]:
-        yield "encoded", f"{said['encoded']} clips or windows of sound"
-    yield from _listing("seen by", (f"{run} ({split})" for run, split in said["runs"].items()))
-    yield from _listing("through them", said["through"].values())
-    if not said["runs"]:
-        yield "seen by", "no run"
-
-
-def _edited(kind: str, one: Mapping[str, Any]) -> str:
-    return f"{kind} by {one['author']} on {one['time']}: {one['text'][:LONGEST]}"
-
-
-def _recorded(record: Mapping[str, Any]) -> str:
-    """Return the facts of a record that fit on one line, those that name it aside."""
-    shown = [
-        f"{key}: {str(value)[:LONGEST]}"
-        for key, value in record.items()
-        if key not in NAMING and isinstance(value, str | int | float)
-    ]
-    return "; ".join(shown)
-
-
-def _listing(name: str, facts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield a row for each fact; the first alone has the name."""
-    for number, fact in enumerate(facts):
-        yield "" if number else name, fact

@@ -4,27 +4,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spark_trainer import steps
+from spark_trainer.data.encoded import SHARED
 from spark_trainer.data.layout import SEALED
 from spark_trainer.system import holder
 
 PAGE = '<meta name="generator" content="SparkTrainer">'  # stands in each of its pages
-SHARED = ("texts", "clips")  # of the folders of an encoder, those that are no video's own
 LOG = ("spark_trainer.log", "jobs", "config.yaml")
 
 
 def of_video(name: str) -> bool:
     """Tell whether a video's folder holds such a file or folder: each begins with its step."""
-    return name.partition(".")[0] in steps.STEPS or _leftover(name)
+    return name.partition(".")[0] in steps.STEPS or leftover(name)
 
 
 def of_encoder(name: str) -> bool:
     """Tell whether the folder of some encoders does."""
-    return name in (*SHARED, SEALED) or hexadecimal(name, 2) or _leftover(name)
+    return name in (*SHARED, SEALED) or hexadecimal(name, 2) or leftover(name)
 
 
 def of_log(name: str) -> bool:
     """Tell whether the folder of a command's log does."""
-    return name in LOG or _leftover(name)
+    return name in LOG or leftover(name)
 
 
 def others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
@@ -42,6 +42,6 @@ def hexadecimal(name: str, digits: int) -> bool:
     return len(name) == digits and not name.strip("0123456789abcdef")
 
 
-def _leftover(name: str) -> bool:
+def leftover(name: str) -> bool:
     """Tell whether a process that was killed left it."""
     return name.startswith(".") and name.endswith(".tmp") and holder.parse(name) is not None

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from spark_trainer import steps
@@ -51,18 +51,23 @@ class Reach:
         return {*self._entries, *self.away} - self.listed.keys()
 
     @cached_property
+    def files(self) -> set[str]:
+        """Return the files and folders that a manifest or a run names, below the store's root."""
+        return set[str]().union(*self._entries.values())
+
+    @cached_property
     def _entries(self) -> dict[str, set[str]]:
-        """Return hash -> the folders in which manifests have a video's files."""
+        """Return hash -> what manifests name of a video's files."""
         lists = [*([] if self.built else [self.layout.manifest]), *(r.manifest for r in self.runs)]
         found: dict[str, set[str]] = {}
         for entry in (entry for path in lists if path.is_file() for entry in manifest.read(path)):
-            found.setdefault(str(entry["id"]), set()).update(manifest.folders(entry))
+            found.setdefault(str(entry["id"]), set()).update(manifest.files(entry))
         return found
 
     @cached_property
     def _folders(self) -> set[str]:
         here = {video.folder for video in self.listed.values()}
-        return here.union(*self._entries.values())
+        return here | {PurePath(name).parent.as_posix() for name in self.files}
 
     def has_folder(self, folder: Path) -> bool:
         """Tell whether a folder of a video's results is that of a video which is reached."""

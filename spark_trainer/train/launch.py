@@ -198,7 +198,8 @@ def _describe(spec: RunSpec, topology: Topology, lease: gpu.Lease | None) -> Non
     launched = LaunchedRun.of(spec, topology.nodes, topology.world_size, topology.device, deepspeed)
     past.keep(Layout(spec.encoded.parents[1]), folder.manifest, folder.name)
     devices = {"devices": list(lease.devices) if lease else []}
-    write_json(folder.lineage, lineage.of(launched, folder.manifest) | devices)
+    made_by = lineage.steps(Layout(spec.data_root), spec.made_by or {})
+    write_json(folder.lineage, lineage.of(launched, folder.manifest, made_by) | devices)
     folder.code_diff.unlink(missing_ok=True)
     if diff := lineage.code_diff():
         write_text(folder.code_diff, diff)

@@ -214,3 +214,18 @@ def test_unlocking_frees(path: Path) -> None:
         lock.hold(path)
     lock.clear(path)
     assert not path.exists()
+
+
+def test_who_holds_it_is_told_without_a_trace(path: Path, start: Start) -> None:
+    assert lock.holder_of(path) is None
+    assert not path.parent.exists()
+    process = start()
+    assert line(process) == "[]"
+    written = path.read_bytes()
+    found = lock.holder_of(path)
+    assert found is not None
+    assert found.pid == process.pid
+    process.kill()
+    process.wait()
+    assert lock.holder_of(path) is None
+    assert path.read_bytes() == written

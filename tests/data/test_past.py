@@ -1,6 +1,7 @@
 """Past manifests are what they were, share what they have in common, and lose forgotten videos."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def test_a_forgotten_video_is_in_none(layout: Layout, tmp_path: Path) -> None:
     assert [said[name].videos for name in kept] == [599, 598, 9]
     assert list(past.problems(layout)) == []
     assert list(past.unnamed(layout, kept)) == []
+    left = write(tmp_path, [one for one in before if one["id"] != video])
+    assert hashlib.sha256(left.read_bytes()).hexdigest() in past.digests(layout)
 
 
 def test_what_nobody_names_goes_and_what_others_share_stays(layout: Layout, tmp_path: Path) -> None:
@@ -88,5 +91,13 @@ def test_what_is_damaged_is_named(layout: Layout, tmp_path: Path) -> None:
     assert {path for path, _ in past.problems(layout)} == {cut, gone}
     with pytest.raises(Broken, match=r"gone|ended"):
         read(layout, name)
+    short = past.keep(layout, write(tmp_path, entries(9)))
+    listed = layout.past(short)
+    said = json.loads(listed.read_text())
+    assert past.digests(layout) >= {short}
+    for other in ({"videos": 8}, {"pieces": []}, {"pieces": said["pieces"] * 2, "videos": 18}):
+        listed.write_text(json.dumps(said | other))
+        assert {path for path, _ in past.problems(layout)} == {cut, gone, listed}
+    listed.write_text(json.dumps(said))
     past.keep(layout, write(tmp_path, entries(2000)))  # what is gone is written again
     assert {path for path, _ in past.problems(layout)} == {cut}

@@ -1,6 +1,7 @@
 """Lineage is told both ways, over three generations with a clip replaced between."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.errors import UserError
 from spark_trainer.runs import folder, record
 from spark_trainer.runs.folder import RunFolder
-from spark_trainer.store import clips, lineage, prov
+from spark_trainer.store import clips, lineage, lineage_text, prov
 from spark_trainer.store.lineage import Runs
 
 OLD, NEW, KEPT, HELD = (digit * 64 for digit in "abcd")
@@ -68,20 +69,20 @@ def named(links: list[lineage.Link]) -> list[str]:
 
 
 def test_a_run_is_traced_to_all_before_and_after(runs: Runs, tmp_path: Path) -> None:
-    grand = lineage.of_run(runs.folders["grand-33333333"], runs, Layout(tmp_path))
+    grand = lineage.of_run(runs.folders["grand-33333333"], runs)
     assert [lineage.Link(**link).earlier for link in grand["before"]] == [
         "child-22222222",
         "first-11111111",
     ]
     assert grand["after"] == []
     assert grand["videos"] == {"train": 1, "validation": 1}
-    first = lineage.of_run(runs.folders["first-11111111"], runs, Layout(tmp_path))
+    first = lineage.of_run(runs.folders["first-11111111"], runs)
     assert set(named([lineage.Link(**link) for link in first["after"]])) == {
         "child-22222222 begins with the weights of first-11111111",
         "deaf-44444444 has transcripts by first-11111111",
         "grand-33333333 goes on from child-22222222",
     }
-    assert "grand-33333333 goes on from child-22222222" in lineage.text(first)
+    assert "grand-33333333 goes on from child-22222222" in lineage_text.text(first)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +100,53 @@ def test_a_video_is_traced_to_every_run(
     said = lineage.of_clip(clips.Clip(video, ()), runs, Layout(tmp_path))
     assert {name[:-9]: split for name, split in said["runs"].items()} == saw
     assert {name[:-9] for name in said["through"]} == through
-    assert video in lineage.text(said)
+    assert video in lineage_text.text(said)
+
+
+def test_a_run_is_traced_under_any_name_of_its_folder(runs: Runs, tmp_path: Path) -> None:
+    """A folder that was renamed or copied is the run that was launched; one that is gone, too."""
+    before = {*named(runs.links)}
+    for name in runs.folders:
+        said = json.loads((tmp_path / "runs" / name / "run.json").read_text())
+        said |= dict(zip(("name", "seal"), name.split("-"), strict=True))
+        (tmp_path / "runs" / name / "run.json").write_text(json.dumps(said))
+    (tmp_path / "runs/child-22222222").rename(tmp_path / "runs/the-best")
+    shutil.copytree(tmp_path / "runs/first-11111111", tmp_path / "runs/copy")
+    found = Runs(folder.below(tmp_path / "runs"))
+    assert found.folders.keys() == runs.folders.keys()
+    assert {*named(found.links)} == before
+    said = lineage.of_run(RunFolder(tmp_path / "runs/the-best"), found)
+    assert [link["earlier"] for link in said["before"]] == ["first-11111111"]
+    assert [link["later"] for link in said["after"]] == ["grand-33333333"]
+    saw = lineage.of_clip(clips.Clip(NEW, ()), found, Layout(tmp_path))["runs"]
+    assert saw.keys() == {"child-22222222", "grand-33333333"}
+    for name in ("first-11111111", "copy"):
+        shutil.rmtree(tmp_path / "runs" / name)
+    left = Runs(folder.below(tmp_path / "runs"))
+    assert "deaf-44444444 has transcripts by first-11111111" in named(left.links)
+
+
+def test_it_tells_by_which_settings_revision_and_prompt(tmp_path: Path) -> None:
+    made = {"frames": {"fingerprint": "0" * 16, "settings": {"frame_rate": 1.0}}}
+    run = write(tmp_path / "runs", "first-11111111", [KEPT], made_by=made)
+    by = {
+        "captioner": "blip",
+        "captioner_model": "m",
+        "captioner_revision": "r",
+        "caption_prompt": "a",
+    }
+    meta = {"source_path": "a.mp4", "transcriber_model": "tiny", **by}
+    manifest.write(run.manifest, [{"id": KEPT, "frames_dir": None, "audio": None, "meta": meta}])
+    said = lineage.of_run(run, Runs([run]))
+    assert said["captions"] == {"blip, m, revision r, prompt a": 1}
+    assert said["transcripts"] == {"tiny": 1}
+    assert "frames 0000000000000000: frame_rate: 1.0" in lineage_text.text(said)
 
 
 def test_it_is_told_in_the_words_of_prov(runs: Runs, tmp_path: Path) -> None:
     """What another reader of PROV-JSON finds is what `lineage` tells, and is valid."""
     run, layout = runs.folders["child-22222222"], Layout(tmp_path)
-    said = lineage.of_run(run, runs, layout)
+    said = lineage.of_run(run, runs)
     videos = lineage.splits(run, record.described(run)["videos"])
     document = ProvDocument.deserialize(content=prov.of_run(said, videos), format="json")
     document.unified()  # which raises where a constraint of PROV doesn't hold

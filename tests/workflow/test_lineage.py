@@ -50,7 +50,8 @@ def test_a_chain_of_three(built: Workspace, clips: Clips, tmp_path: Path) -> Non
     old, kept, held = (workspace.place(name)[3:] for name in ("cup", "bunny", "dog"))
     new = workspace.add("cup", clips.content("bunny", "011"))[3:]
     del workspace.config["train"]["runs"]["first"]
-    begin = {"model_name": f"runs/{first}/final", "from_scratch": False}
+    (workspace.folder / "linked").symlink_to(f"runs/{first}/final")
+    begin = {"model_name": "linked", "from_scratch": False}
     child = train(workspace, "child", **begin)
     grand = train(workspace, "grand", base_run="child", from_scratch=False)
 
@@ -63,6 +64,8 @@ def test_a_chain_of_three(built: Workspace, clips: Clips, tmp_path: Path) -> Non
     assert [said[child]["before"], said[child]["after"]] == [chain[1:], chain[:1]]
     assert [said[first]["before"], said[first]["after"]] == [[], chain[::-1]]
     assert all(one["videos"] == {"train": 2, "validation": 1} for one in said.values())
+    made_by = {step: one["settings"]["enabled"] for step, one in said[grand]["made_by"].items()}
+    assert made_by == {"frames": True, "audio": True}
     assert said[child]["manifest_sha256"] == said[grand]["manifest_sha256"]
     every = ("first", "child", "grand")
     saw: dict[str, tuple[dict[str, str], set[str]]] = {

@@ -143,15 +143,27 @@ def load(layout: Layout, named: str) -> Given:
     """Read a state.
 
     Raises:
-        Broken: it is damaged.
+        Broken: it is damaged, and removed, so that the next call writes it again.
         FileNotFoundError: it is gone.
+    """
+    try:
+        return look_up(layout, named)
+    except Broken as error:
+        error.path.unlink(missing_ok=True)
+        raise
+
+
+def look_up(layout: Layout, named: str) -> Given:
+    """Read the same as `load`; a damaged state stays.
+
+    Raises:
+        Broken, FileNotFoundError: as `load`.
     """
     if not named:
         return Given()
     path = _state(layout, named)
     content = path.read_bytes()
     if not hashlib.sha256(content.removesuffix(b"\n")).hexdigest().startswith(named):
-        path.unlink(missing_ok=True)
         raise Broken(path, "not the labels that its name stands for")
     said = json.loads(content)
     return Given(said["known"], said["keys"], named)
@@ -184,6 +196,21 @@ def find(layout: Layout, video: Video, kind: str) -> Label | None:
     Raises:
         Broken: the copy is gone or damaged; the next call writes it again.
     """
+    try:
+        return look(layout, video, kind)
+    except Broken:
+        copies = (layout.labels / kind).glob(f"{video.hash[:2]}.*.json")
+        for path in (layout.labels_cache, *copies):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def look(layout: Layout, video: Video, kind: str) -> Label | None:
+    """Read the same as `find`; damaged copies stay.
+
+    Raises:
+        Broken: as `find`.
+    """
     wanted = parsed(video.labels).get(kind)
     if wanted is None or kind == CAPTIONED:
         return None
@@ -193,8 +220,6 @@ def find(layout: Layout, video: Video, kind: str) -> Label | None:
             named, content, place = _bucket(path, _written(path))[video.hash]
             if named == wanted == digest(content)[:DIGITS]:
                 return Label(content, place)
-    for path in (layout.labels_cache, *copies):
-        path.unlink(missing_ok=True)
     why = f"no label of {video.hash} there; the next call writes it again"
     raise Broken(layout.labels / kind, why)
 

@@ -93,7 +93,7 @@ def write(
     glance = Glance(layout)
     chosen = heapq.nsmallest(limit, map(glance.add, manifest.read(manifest_path)), videos.doubt)
     glance.reject(manifest.rejected(layout.rejected), limit)
-    shown = runs.Shown.read(folders, links, layout)
+    shown = runs.Shown.read(folders, links)
     pictures = Thumbnails(layout).of(videos.middles(chosen, layout.root), threads)
     sha256 = file_digest(manifest_path)
     told = _info(manifest_path, sha256, glance.videos)

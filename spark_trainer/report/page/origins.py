@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.data.layout import Layout
 from spark_trainer.runs import record
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.store import lineage
@@ -31,14 +30,9 @@ def told(makers: Counter[tuple[str, ...]], runs: "Sequence[ShownRun]") -> dict[s
     }
 
 
-def of_run(run: RunFolder, layout: Layout) -> dict[str, Any]:
-    """Return what is known of a run alone.
-
-    Args:
-        run: its folder.
-        layout: the store that keeps the settings of the steps behind its data.
-    """
-    said = lineage.of_run(run, lineage.Runs([run]), layout)
+def of_run(run: RunFolder) -> dict[str, Any]:
+    """Return what is known of a run alone."""
+    said = lineage.of_run(run, lineage.Runs([run]))
     return {key: value for key, value in said.items() if key not in ELSEWHERE}
 
 

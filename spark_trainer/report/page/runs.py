@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from spark_trainer.data.files import canonical_json, read_json
 from spark_trainer.data.jsonl import shown
-from spark_trainer.data.layout import Layout
 from spark_trainer.metrics import score
 from spark_trainer.report.page import origins
 from spark_trainer.report.page.videos import Links
@@ -37,7 +36,7 @@ class ShownRun:
     splits: dict[str, str]
 
     @classmethod
-    def read(cls, run: RunFolder, links: Links, layout: Layout) -> Self:
+    def read(cls, run: RunFolder, links: Links) -> Self:
         """Read a run folder.
 
         Raises:
@@ -45,7 +44,7 @@ class ShownRun:
         """
         try:
             found = record.read(run)
-            made = cls(found, _run(found, links), origins.of_run(run, layout), origins.splits(run))
+            made = cls(found, _run(found, links), origins.of_run(run), origins.splits(run))
             canonical_json([made.told, made.origin, made.splits])  # no page takes what JSON has not
         except DAMAGED as error:
             raise record.damaged(run, error) from None
@@ -60,12 +59,12 @@ class Shown:
     complaints: Sequence[str]
 
     @classmethod
-    def read(cls, folders: Iterable[RunFolder], links: Links, layout: Layout) -> Self:
+    def read(cls, folders: Iterable[RunFolder], links: Links) -> Self:
         """Read runs; one whose folder is damaged is named and left out."""
         found, complaints = list[ShownRun](), list[str]()
         for run in folders:
             try:
-                found.append(ShownRun.read(run, links, layout))
+                found.append(ShownRun.read(run, links))
             except RunError as error:
                 complaints.append(str(error))
         return cls(sorted(found, key=lambda run: (run.found.started, run.found.name)), complaints)
