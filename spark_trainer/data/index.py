@@ -21,6 +21,7 @@ from spark_trainer.data.hashing import Cache, Progress
 from spark_trainer.data.labels import kept
 from spark_trainer.data.labels.given import CAPTIONED, KINDS, Given
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.data.markers import Markers
 from spark_trainer.data.search import Found, Search, find
 
 SNAPSHOT_VARIABLE = "SPARK_TRAINER_INDEX"
@@ -167,8 +168,8 @@ class Index:
         return exact
 
     @cached_property
-    def _existing(self) -> "_Markers":
-        return _Markers(self.layout)
+    def _existing(self) -> Markers:
+        return Markers(self.layout)
 
     def shard_of(self, name: str) -> Shard:
         """Return the shard called `name`, also one of an earlier snapshot."""
@@ -177,22 +178,6 @@ class Index:
     @cached_property
     def _named_shards(self) -> dict[str, Shard]:
         return {shard.name: shard for shard in self.shards}
-
-
-class _Markers(dict[str, dict[tuple[str, str], list[Path]]]):
-    """step -> (bits, fingerprint) -> markers on disk, listed once per step."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-
-    def __missing__(self, step: str) -> dict[tuple[str, str], list[Path]]:
-        markers: dict[tuple[str, str], list[Path]] = defaultdict(list)
-        folder = self._layout.marker_folder(step)
-        for path in sorted(folder.glob("b*.jsonl")):
-            bits, _, fingerprint, _ = path.name.split(".")
-            markers[bits.removeprefix("b"), fingerprint].append(path)
-        self[step] = markers
-        return markers
 
 
 def _hashed_folder(video_hash: str) -> str:

@@ -251,20 +251,8 @@ class Layout:
             for name in read_state(note, list):
                 (self.root / name).unlink(missing_ok=True)
             note.unlink()
-        lists = (
-            *(
-                "corrected",
-                "exports",
-                "index",
-                "labels",
-                "parts",
-                "report",
-                "seen",
-                "shards",
-                "taken_back",
-            ),
-            "videos",
-        )
+        lists = ["corrected", "exports", "index", "labels", "parts", "report", "seen"]
+        lists += ["shards", "taken_back", "videos"]
         past = self.past_piece("").parent
         # A captioner's lie one folder deeper.
         trees = (self.labels, self.state / "settings", self.marker_folder(""))
