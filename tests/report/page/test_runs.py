@@ -72,7 +72,7 @@ def test_a_run_is_told_with_its_curves_and_samples(
         ("lineage.json", '{"videos": {}, "manifest_sha256": null}'),
         ("lineage.json", '{"videos": {}, "manifest_sha256": "0", "processes": NaN}'),
         ("run.json", ""),
-        ("run.json", '{"settings": {}, "versions": ["x"]}'),
+        ("lineage.json", '{"videos": {}, "manifest_sha256": "0", "made_by": ["x"]}'),
         ("trained.json", "[]"),
         ("trained.json", '{"scores": {"wer": NaN}}'),
         ("manifest.jsonl", '{"id": '),
