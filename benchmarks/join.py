@@ -71,7 +71,8 @@ def join(folder: Path, count: int, bits: int, scattered: bool) -> Cost:
     writer.start()
     writer.join()
     layout, settings = Layout(folder), folder / "settings.json"
-    write_json(settings, {"settings": {"keys": {}, "steps": []}})  # none is said of the videos
+    none = {"keys": {}, "steps": []}  # is said of the videos
+    write_json(settings, {"settings": none, "fingerprint": "f" * 16})
     command = [sys.executable, "-m", "spark_trainer", "join", "--settings", str(settings)]
     command += ["--index", str(layout.index("i")), "--snapshot", "i"]
     command += ["--manifest", str(layout.manifest), "--rejected", str(layout.rejected)]

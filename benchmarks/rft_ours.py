@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,8 +21,8 @@ from spark_trainer.families.kinds.batch import Batch
 from spark_trainer.methods.rating import Rater
 from spark_trainer.rollouts.base import Question, Seen
 from spark_trainer.rollouts.learning import LEARNT, Learnt, Scorer
-from spark_trainer.system import log
-from spark_trainer.train import setup
+from spark_trainer.system.progress import Advance
+from spark_trainer.train import loop, setup
 from spark_trainer.train.loop import Trainer
 
 Told = dict[str, Any]
@@ -33,10 +33,10 @@ def once(folder: Path) -> Told:
     seconds: list[float] = []
 
     @contextlib.contextmanager
-    def progress(*_: Any) -> Iterator[Callable[[], None]]:
+    def progress(*_: Any, **__: Any) -> Iterator[Advance]:
         began = time.process_time()
 
-        def advance() -> None:
+        def advance(note: str = "") -> None:
             nonlocal began
             now = time.process_time()
             seconds.append(now - began)
@@ -46,7 +46,7 @@ def once(folder: Path) -> Told:
 
     prepared, pixels = setup.prepare(folder), Pixels()
     pixels.watch(prepared.loaded.model)
-    with mock.patch.object(log, "progress", progress):
+    with mock.patch.object(loop, "progress", progress):
         Trainer.build(prepared).train()
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     told = [line for line in lines if "loss" in line]

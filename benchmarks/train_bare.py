@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,8 +13,8 @@ import train_setup
 from torch.utils.data import DataLoader
 
 from spark_trainer.config import Run
-from spark_trainer.system import log
-from spark_trainer.train import data, optim, setup
+from spark_trainer.system.progress import Advance
+from spark_trainer.train import data, loop, optim, setup
 from spark_trainer.train.loop import Trainer
 
 
@@ -57,10 +57,10 @@ def in_turns(folder: Path, other: Iterator[tuple[float, float]]) -> list[tuple[f
     pairs: list[tuple[float, float, float]] = []
 
     @contextlib.contextmanager
-    def progress(*_: Any) -> Iterator[Callable[[], None]]:
+    def progress(*_: Any, **__: Any) -> Iterator[Advance]:
         began = time.perf_counter()
 
-        def advance() -> None:
+        def advance(note: str = "") -> None:
             nonlocal began
             own = time.perf_counter() - began
             pairs.append((own, *next(other)))
@@ -68,7 +68,7 @@ def in_turns(folder: Path, other: Iterator[tuple[float, float]]) -> list[tuple[f
 
         yield advance
 
-    with mock.patch.object(log, "progress", progress):
+    with mock.patch.object(loop, "progress", progress):
         Trainer.build(setup.prepare(folder)).train()
     metrics = train_setup.steps(folder).metrics
     losses = [loss for _, _, loss in pairs[train_setup.WARM :]]
