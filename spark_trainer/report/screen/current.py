@@ -54,8 +54,9 @@ class Screen:
                 self.say(f"{row.name}: a job failed{where}")
 
     def say(self, line: str) -> None:
-        """Show a line that stays."""
-        raise NotImplementedError
+        """Print a line that stays."""
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
     def draw(self) -> None:
         """Show where the build stands."""

@@ -83,7 +83,11 @@ class LogHandler(LogHandlerBase):
 
     def _begin(self, stats: dict[str, int]) -> None:
         screen = Panel if sys.stderr.isatty() else Lines
-        self._shown = current.begin(screen(stats, Path(".snakemake")))
+        try:
+            self._shown = screen(stats, Path(".snakemake"))
+        except OSError:
+            self._shown = Lines(stats, Path(".snakemake"))
+        current.begin(self._shown)
 
     def close(self) -> None:
         """End what is shown."""

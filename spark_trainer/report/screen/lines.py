@@ -1,7 +1,5 @@
 """A build as lines of plain text, for files and pipes."""
 
-import contextlib
-import sys
 import time
 
 from spark_trainer.report.screen.board import Row, said
@@ -14,11 +12,6 @@ class Lines(Screen):
     """A line for each step that ends, and every half minute one for each at work."""
 
     _last = 0.0
-
-    def say(self, line: str) -> None:
-        """Print a line."""
-        with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
 
     def draw(self) -> None:
         """Print where the steps at work are, from time to time."""

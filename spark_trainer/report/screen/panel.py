@@ -21,29 +21,43 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Panel(Screen):
-    """Rows that change, and above them what is said meanwhile."""
+    """Rows that change, and above them what is said meanwhile.
+
+    Args:
+        stats: the jobs that are due, by rule.
+        folder: where jobs tell how far they are.
+
+    Raises:
+        OSError: there is no room for what other processes write.
+    """
 
     TICK_SECONDS = 0.2
 
     def __init__(self, stats: Mapping[str, int], folder: Path) -> None:
         self._capture: Capture | None = None
         self._gpus, self._asked = "", 0.0
+        capture = Capture()
         super().__init__(stats, folder)
-        if self.board.rows:
-            self._capture = Capture()
-            stream = io.TextIOWrapper(
-                io.FileIO(self._capture.terminal, "w", closefd=True),
-                encoding="utf-8",
-                errors="replace",
-                write_through=True,
-            )
-            console = Console(file=stream, force_terminal=True)
-            self._live = Live(console=console, auto_refresh=False, get_renderable=self._table)
-            self._live.start()
-            console.show_cursor(True)  # a killed process leaves it as it is
+        if not self.board.rows:
+            capture.end()
+            return
+        stream = io.TextIOWrapper(
+            io.FileIO(capture.terminal, "w", closefd=True),
+            encoding="utf-8",
+            errors="replace",
+            write_through=True,
+        )
+        console = Console(file=stream, force_terminal=True)
+        self._live = Live(console=console, auto_refresh=False, get_renderable=self._table)
+        self._live.start()
+        console.show_cursor(True)  # a killed process leaves it as it is
+        self._capture = capture  # last: from now on the other thread draws
 
     def say(self, line: str) -> None:
-        """Print lines above the rows."""
+        """Print lines above the rows, if there are any."""
+        if not self._capture:
+            super().say(line)
+            return
         with self._lock:
             for one in line.splitlines():
                 self._live.console.print(Text(plain(one)), highlight=False, soft_wrap=True)

@@ -95,6 +95,13 @@ def test_a_panel_on_a_terminal(fresh: Workspace) -> None:
     assert re.search(r"Nothing to be done.*\n +manifest  .*out/manifest_v1.jsonl", text)
 
 
+def test_what_only_answers_has_no_rows(fresh: Workspace) -> None:
+    status, text = Terminal(fresh, "plan").end()
+    assert status == 0
+    assert "dog.mp4 added" in text
+    assert "✓" not in text
+
+
 def test_lines_in_a_pipe_and_snakemakes_own_text_where_it_is_asked_for(fresh: Workspace) -> None:
     def call(*words: str, **more: str) -> str:
         done = subprocess.run(
