@@ -42,8 +42,7 @@ rule all:
 onstart:
     screen.settle()
     journal.start(f"snakemake: {INDEX}")
-    journal.keep(INDEX.search.notes())
-    journal.facts()
+    journal.facts(INDEX.search.notes())
     failures.sweep(journal.name_file().parents[1])
     environment.pass_signals_on()
     with console.one_line():

@@ -87,12 +87,13 @@ def failed(message: str, error: BaseException | None = None) -> None:
     logger.error("%s", message, exc_info=error)
 
 
-def facts() -> None:
-    """Log the versions of the video decoder, and the GPUs of this machine."""
+def facts(notes: Iterable[str] = ()) -> None:
+    """Log what was said of the videos, the versions of their decoder, and this machine's GPUs."""
     import av
 
     from spark_trainer.system import gpu
 
+    keep(notes)
     versions = (f"{name} {'.'.join(map(str, v))}" for name, v in av.library_versions.items())
     logger.info("PyAV %s: %s", av.__version__, ", ".join(versions))
     for device in gpu.devices():
