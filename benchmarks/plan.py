@@ -20,7 +20,6 @@ from measure import Measured, Options, Target
 from media import cached_clips
 
 FACTOR = 2.0
-ROUNDS = 2  # of the changes: how fast a shared machine is changes by half from minute to minute
 
 Settings = dict[str, Any]
 
@@ -62,16 +61,18 @@ class Store:
         return path
 
 
-def changes(store: Store, later: list[Path]) -> Iterator[tuple[str, Callable[[], None]]]:
+def changes(
+    store: Store, later: list[Path], rounds: int
+) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yield what is changed before each further build: its kind, and how."""
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for rate in (2.0, 1.0):
             yield "frames of all", partial(store.change, "frames", frame_rate=rate)
         for rate in (8000, 16000):
             yield "audio of all", partial(store.change, "audio", sample_rate=rate)
-    one = len(later) - ROUNDS
-    for number in range(ROUNDS):
-        some = later[:one][number::ROUNDS]
+    one = len(later) - rounds
+    for number in range(rounds):
+        some = later[:one][number::rounds]
         yield f"{len(some)} clips more", partial(store.add, some)
     for clip in later[one:]:
         yield "1 clip more", partial(store.add, [clip])
@@ -86,7 +87,7 @@ def measured(folder: Path, options: Options) -> Measured:
     measure.heading(f"{len(clips)} clips of {options.size}, {options.cores} cores")
     measure.row("the first build, with nothing to go by", store.build())
     builds: dict[str, list[dict[str, Any]]] = {}
-    for kind, change in changes(store, later):
+    for kind, change in changes(store, later, options.rounds):
         change()
         said = store.plan()["estimate"]["seconds"]
         cost = store.build()
@@ -111,7 +112,9 @@ if __name__ == "__main__":
         __doc__,
         measured,
         videos=(200, 12, "clips"),
-        later=(20, 6, "of them that come later"),
+        later=(20, 3, "of them that come later"),
+        # How fast a shared machine is changes by half from minute to minute.
+        rounds=(2, 1, "of the changes"),
         size=("640:360", "160:90", "width:height of the clips"),
         cores=(len(os.sched_getaffinity(0)), 2, "processes at once"),
     )
