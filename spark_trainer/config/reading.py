@@ -30,8 +30,6 @@ def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
             own = problem.get("ctx", {}).get("error")
             if isinstance(own, ConfigError):
                 lines += [f"{key}.{line}" if key else line for line in str(own).splitlines()]
-            elif problem["type"] == "missing":
-                lines.append(f"{key}: expected a value; it has no default")
             elif problem["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, problem["loc"][:-1])))
                 lines.append(f"{key}: unknown key; expected one of: {known}")

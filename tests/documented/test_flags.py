@@ -47,6 +47,7 @@ OF_OTHERS = {
 NO_KEYS = {  # they begin like one
     **dict.fromkeys(("audio.wav", "frames.json", "pose.mp4", "train.log"), "a file"),
     **dict.fromkeys(("transcript.json", "caption.json"), "a file"),
+    **dict.fromkeys(("train.json", "train.jsonl", "train.toml"), "a file of an export"),
 }
 
 
