@@ -66,17 +66,17 @@ def resolved(settings: Export, key: str) -> Export:
     """
     form, to = formats.find(settings.to), settings.to
     for option in OF_SOME:
-        if option in settings.model_fields_set and option not in form.OPTIONS:
+        if option in settings.model_fields_set and option not in form.options:
             raise ConfigError(
                 f"{key}.{option}: expected none with to: {to}, which has no use for it"
             )
-    if settings.media is not None and settings.media not in form.MEDIA:
+    if settings.media is not None and settings.media not in form.media:
         raise ConfigError(
-            f"{key}.media: expected {' or '.join(form.MEDIA)} with to: {to} (got {settings.media})"
+            f"{key}.media: expected {' or '.join(form.media)} with to: {to} (got {settings.media})"
         )
-    if settings.text.each is not None and form.TEXTS != SEVERAL:
+    if settings.text.each is not None and form.texts != SEVERAL:
         raise ConfigError(f"{key}.text.each: expected none with to: {to}, which has one text each")
-    return settings.model_copy(update={"media": settings.media or form.MEDIA[0]})
+    return settings.model_copy(update={"media": settings.media or form.media[0]})
 
 
 def identity(settings: Export, place: Path) -> str:
@@ -91,7 +91,7 @@ def check(settings: Export) -> None:
     Raises:
         UserError: one is missing; the message says how it is installed.
     """
-    for package in formats.find(settings.to).PACKAGES:
+    for package in formats.find(settings.to).packages:
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -35,7 +35,7 @@ def write(data: DataSet, manifest: str) -> None:
         ("made of (SHA-256 of the manifest)", manifest),
         ("made by", f"SparkTrainer {__version__}, `to: {settings.to}`"),
         ("split", _split(data)),
-        ("read by", data.all.form.READ_BY),
+        ("read by", data.all.form.read_by),
     ]
     parts = [
         f"---\n{yaml.safe_dump(_head(data, tally), allow_unicode=True, sort_keys=False)}---",

@@ -128,7 +128,7 @@ class Clips:
 
     def _said(self, entry: dict[str, Any]) -> Iterator[tuple[str | None, str]]:
         asked = "text" in self.settings.model_fields_set
-        return texts.said(entry, self.settings.text) if self.form.TEXTS or asked else iter(())
+        return texts.said(entry, self.settings.text) if self.form.texts or asked else iter(())
 
     def _check(self, clip: Clip) -> None:
         """Look whether a video can be exported.
@@ -137,17 +137,17 @@ class Clips:
             Unusable: it can't.
             MachineError: its file changed.
         """
-        if self.form.SPOKEN:
+        if self.form.spoken:
             segments = clip.meta.get("segments")
             if not segments:
                 raise Unusable("without transcript")
             if any(one.get("start") is None or one.get("end") is None for one in segments):
                 raise Unusable("its transcript has no times")
-        if self.form.ENDINGS is not None and ending(clip.source) not in self.form.ENDINGS:
+        if self.form.endings is not None and ending(clip.source) not in self.form.endings:
             found = ending(clip.source) or "no ending"
             raise Unusable(f"the tool looks for other endings of files (its own: {found})")
         if self.settings.media == "none":
-            if self.form.PATHS and meta.HALVES.search(str(clip.source)):
+            if self.form.paths and meta.HALVES.search(str(clip.source)):
                 raise Unusable("the path of its file is no UTF-8, and can't be written")
             return
         try:

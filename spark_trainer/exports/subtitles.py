@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from spark_trainer.exports.base import Format
 from spark_trainer.exports.clips import Clip
 from spark_trainer.exports.dataset import DataSet
 from spark_trainer.speech.cues import Cue
@@ -11,19 +12,33 @@ from spark_trainer.speech.subtitles import ARROW, spelled_clock
 Spelling = Callable[[Sequence[Cue]], str]
 
 
-def write(data: DataSet, ending: str, spelling: Spelling) -> None:
-    """Write the subtitles of each video.
+def of(ending: str, spelling: Spelling, read_by: str) -> Format:
+    """Return a format of subtitles, a file for each video.
 
     Args:
-        data: the videos.
         ending: of the files' names.
         spelling: of a file's cues.
+        read_by: who reads them.
     """
-    for split in data.splits:
-        for clip in data.clips(split):
-            data.place(clip)
-            said = list(cues(clip, data.settings.each_word))
-            data.write(f"{split}/{clip.name}.{ending}", spelling(said))
+
+    def write(data: DataSet) -> None:
+        for split in data.splits:
+            for clip in data.clips(split):
+                data.place(clip)
+                said = list(cues(clip, data.settings.each_word))
+                data.write(f"{split}/{clip.name}.{ending}", spelling(said))
+
+    def loading(data: DataSet) -> str:
+        return f"Each folder, such as `{data.splits[0]}`, holds the `.{ending}` files of a split."
+
+    return Format(
+        read_by=read_by,
+        media=("none", "link", "copy"),
+        spoken=True,
+        options=("each_word",),
+        write=write,
+        loading=loading,
+    )
 
 
 def cues(clip: Clip, each_word: bool) -> Iterator[Cue]:
@@ -44,8 +59,3 @@ def as_vtt(said: Iterable[Cue]) -> str:
         for cue in said
     )
     return "\n".join(["WEBVTT\n", *blocks])
-
-
-def loading(data: DataSet, ending: str) -> str:
-    """Return where the files are."""
-    return f"Each folder, such as `{data.splits[0]}`, holds the `.{ending}` files of a split."

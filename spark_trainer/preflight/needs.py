@@ -104,7 +104,7 @@ def _needed(config: Config, due: Due) -> Iterator[tuple[str, str]]:
         yield from ((package, key) for package in packages)
     for name in due.exports:
         to = config.exports[name].to
-        yield from ((package, f"exports.{name}.to: {to}") for package in formats.find(to).PACKAGES)
+        yield from ((package, f"exports.{name}.to: {to}") for package in formats.find(to).packages)
     for name, wanted in due.runs.items():
         yield from ((package, f"train.runs.{name}{key}") for package, key in _of_run(wanted))
 

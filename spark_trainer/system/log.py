@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from spark_trainer.system.progress import PROGRESS_VARIABLE
+from spark_trainer.system.progress import PROGRESS_VARIABLE, of_job
 
 LOG_VARIABLE = "SPARK_TRAINER_LOG"
 
@@ -55,6 +55,8 @@ def start(command: str, job_log: Path | None = None) -> None:
     for path in filter(None, [name_file(), job_log]):
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
+    if job_log:
+        of_job(job_log)
     for handler in handlers:
         handler.setFormatter(line)
     if shown:

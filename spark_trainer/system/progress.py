@@ -4,18 +4,25 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from spark_trainer.system import holder
+
 PROGRESS_VARIABLE = "SPARK_TRAINER_PROGRESS"  # the file of the command that shows it
 TOLD_SECONDS = 0.5  # between two lines of that file
 PLAIN_SECONDS = 10.0  # between two lines on a stream that is no terminal
 
 _number = itertools.count()
+_job: list[str] = []  # the log of this process's job: the same when it is tried again
+
+
+def of_job(job_log: Path) -> None:
+    """Say by its log which job this process belongs to."""
+    _job[:] = [str(job_log)]
 
 
 class Advance(Protocol):
@@ -50,13 +57,14 @@ def progress(name: str, total: int, unit: str = "video", done: int = 0) -> Itera
 
 @contextlib.contextmanager
 def _told(path: Path, name: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-    job = f"{socket.gethostname()}-{os.getpid()}-{next(_number)}"
+    process = f"{holder.this()}-{next(_number)}"
+    who = {"job": _job[0] if _job else process, "process": process, "name": name, "unit": unit}
     noted, last = "", 0.0
 
     def tell() -> None:
         nonlocal last
         last = time.monotonic()
-        line = {"job": job, "name": name, "done": done, "total": total, "unit": unit, "note": noted}
+        line = who | {"done": done, "total": total, "note": noted}
         with contextlib.suppress(OSError):  # the command ended, or the disk is full
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
             try:

@@ -28,7 +28,7 @@ def test_a_module_is_a_format() -> None:
     assert {name.replace("-", "_") for name in NAMES} == {
         path.stem for path in FORMATS.glob("[!_]*.py")
     }
-    options = {option for name in NAMES for option in formats.find(name).OPTIONS}
+    options = {option for name in NAMES for option in formats.find(name).options}
     assert options == set(exports.OF_SOME)
 
 
@@ -72,13 +72,13 @@ def test_the_same_store_and_settings_leave_the_same_bytes(store: Store, to: str)
 @pytest.mark.parametrize("to", NAMES)
 @pytest.mark.parametrize("media", ["link", "copy", "none"])
 def test_links_copies_or_neither(store: Store, to: str, media: str) -> None:
-    if media not in formats.find(to).MEDIA:
+    if media not in formats.find(to).media:
         with pytest.raises(ConfigError, match=rf"exports.data.media: expected .* to: {to} "):
             store.export(to, media=media)
         return
     made = store.export(to, media=media, split=ALL)
     folder, kept = made.folder, VIDEOS.keys() - left_out(to)
-    if media == "none" and formats.find(to).PATHS:  # JSON can't spell where it is
+    if media == "none" and formats.find(to).paths:  # JSON can't spell where it is
         unspelled = b"not \xff utf-8.mp4"
         assert unspelled.decode("utf-8", "replace") in [name for name, _ in made.note.left_out]
         kept -= {unspelled}

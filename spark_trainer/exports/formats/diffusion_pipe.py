@@ -5,15 +5,9 @@ and examples/dataset.toml. It keeps its cache in the folder of the videos.
 """
 
 from spark_trainer.exports import toml
-from spark_trainer.exports.base import ONE
+from spark_trainer.exports.base import ONE, Format
 from spark_trainer.exports.dataset import DataSet
 
-READ_BY = "diffusion-pipe"
-PACKAGES = ()
-MEDIA = ("link", "copy")
-PATHS = False
-TEXTS = ONE
-SPOKEN = False
 # Of imageio's video_extensions, those of files that hold pictures and sound.
 ENDINGS = frozenset(
     (
@@ -22,7 +16,6 @@ ENDINGS = frozenset(
         *(".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
     )
 )
-OPTIONS = ("num_frames", "resolution")
 
 
 def write(data: DataSet) -> None:
@@ -51,3 +44,14 @@ def loading(data: DataSet) -> str:
         held_out = f"name = 'validation', config = '{data.folder}/validation.toml'"
         lines += f"eval_datasets = [{{{held_out}}}]\n"
     return f"```toml\n{lines}```"
+
+
+FORMAT = Format(
+    read_by="diffusion-pipe",
+    media=("link", "copy"),
+    texts=ONE,
+    endings=ENDINGS,
+    options=("num_frames", "resolution"),
+    write=write,
+    loading=loading,
+)

@@ -9,19 +9,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from spark_trainer.exports.base import NONE
+from spark_trainer.exports.base import Format
 from spark_trainer.exports.clips import Clip
 from spark_trainer.exports.dataset import DataSet
 from spark_trainer.exports.rows import row
 
-READ_BY = "FiftyOne"
-PACKAGES = ()
-MEDIA = ("link", "copy", "none")
-PATHS = True
-TEXTS = NONE
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ()
 UNSAID = ("id", "meta")  # of a row: FiftyOne has ids of its own
 
 
@@ -61,3 +53,12 @@ def _said(clip: Clip) -> Iterator[dict[str, Any]]:
             first = math.floor(segment["start"] * fps) + 1
             support = [first, max(first, math.ceil(segment["end"] * fps))]
             yield {"_cls": "TemporalDetection", "label": segment["text"], "support": support}
+
+
+FORMAT = Format(
+    read_by="FiftyOne",
+    media=("link", "copy", "none"),
+    paths=True,
+    write=write,
+    loading=loading,
+)

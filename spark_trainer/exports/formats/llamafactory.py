@@ -4,17 +4,9 @@ Read by LLaMA-Factory, src/llamafactory/data/parser.py and converter.py: `datase
 folder of dataset_info.json, and `media_dir`, the same without being set, what `videos` are below.
 """
 
-from spark_trainer.exports.base import SEVERAL
+from spark_trainer.exports.base import SEVERAL, Format
 from spark_trainer.exports.dataset import DataSet
 
-READ_BY = "LLaMA-Factory"
-PACKAGES = ()
-MEDIA = ("link", "copy", "none")
-PATHS = True
-TEXTS = SEVERAL
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ()
 COLUMNS = {"messages": "conversations", "videos": "videos"}
 
 
@@ -37,3 +29,13 @@ def loading(data: DataSet) -> str:
     """Return the keys that load it."""
     held_out = "eval_dataset: validation\n" if "validation" in data.splits else ""
     return f"```yaml\ndataset_dir: {data.folder}\ndataset: train\n{held_out}```"
+
+
+FORMAT = Format(
+    read_by="LLaMA-Factory",
+    media=("link", "copy", "none"),
+    paths=True,
+    texts=SEVERAL,
+    write=write,
+    loading=loading,
+)

@@ -4,17 +4,8 @@ Read by LLaVA-NeXT, llava/train/train.py, LazySupervisedDataset: `--data_path` i
 `--video_folder` what `video` is joined to, and `<image>` stands for the video in the first turn.
 """
 
-from spark_trainer.exports.base import SEVERAL
+from spark_trainer.exports.base import SEVERAL, Format
 from spark_trainer.exports.dataset import DataSet
-
-READ_BY = "LLaVA-NeXT, LLaVA-OneVision, LLaVA-Video; Video-LLaVA and Qwen by `video_token`"
-PACKAGES = ()
-MEDIA = ("link", "copy", "none")
-PATHS = True
-TEXTS = SEVERAL
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ("video_token",)
 
 
 def write(data: DataSet) -> None:
@@ -33,3 +24,14 @@ def write(data: DataSet) -> None:
 def loading(data: DataSet) -> str:
     """Return the flags that load it."""
     return f"```\n--data_path {data.folder}/train.json --video_folder {data.folder}\n```"
+
+
+FORMAT = Format(
+    read_by="LLaVA-NeXT, LLaVA-OneVision, LLaVA-Video; Video-LLaVA and Qwen by `video_token`",
+    media=("link", "copy", "none"),
+    paths=True,
+    texts=SEVERAL,
+    options=("video_token",),
+    write=write,
+    loading=loading,
+)

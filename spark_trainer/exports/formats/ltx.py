@@ -5,17 +5,8 @@ process_captions.py: a CSV, an array or lines of JSON; paths are below the file'
 because a CSV is read by pandas, which takes captions such as `None` for missing ones.
 """
 
-from spark_trainer.exports.base import ONE
+from spark_trainer.exports.base import ONE, Format
 from spark_trainer.exports.dataset import DataSet
-
-READ_BY = "the trainer of LTX-2"
-PACKAGES = ()
-MEDIA = ("link", "copy")
-PATHS = True
-TEXTS = ONE
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ()
 
 
 def write(data: DataSet) -> None:
@@ -32,3 +23,13 @@ def loading(data: DataSet) -> str:
         f"```\npython scripts/process_dataset.py {data.folder}/train.jsonl"
         f" --output-dir {data.folder}-cache/train …\n```"
     )
+
+
+FORMAT = Format(
+    read_by="the trainer of LTX-2",
+    media=("link", "copy"),
+    paths=True,
+    texts=ONE,
+    write=write,
+    loading=loading,
+)

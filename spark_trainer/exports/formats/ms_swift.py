@@ -5,17 +5,8 @@ Read by ms-swift, swift/dataset/preprocessor/core.py (MessagesPreprocessor): `me
 relative one is looked for from where ms-swift is started.
 """
 
-from spark_trainer.exports.base import SEVERAL
+from spark_trainer.exports.base import SEVERAL, Format
 from spark_trainer.exports.dataset import DataSet
-
-READ_BY = "ms-swift"
-PACKAGES = ()
-MEDIA = ("link", "copy", "none")
-PATHS = True
-TEXTS = SEVERAL
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ()
 
 
 def write(data: DataSet) -> None:
@@ -35,3 +26,13 @@ def loading(data: DataSet) -> str:
     held_out = f" --val_dataset {data.folder}/validation.jsonl"
     known = held_out if "validation" in data.splits else ""
     return f"```\nswift sft --dataset {data.folder}/train.jsonl{known}\n```"
+
+
+FORMAT = Format(
+    read_by="ms-swift",
+    media=("link", "copy", "none"),
+    paths=True,
+    texts=SEVERAL,
+    write=write,
+    loading=loading,
+)

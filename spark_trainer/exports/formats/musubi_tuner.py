@@ -6,17 +6,8 @@ from where it is started before all; so paths are whole. What it caches lies bes
 """
 
 from spark_trainer.exports import toml
-from spark_trainer.exports.base import ONE
+from spark_trainer.exports.base import ONE, Format
 from spark_trainer.exports.dataset import DataSet
-
-READ_BY = "musubi-tuner"
-PACKAGES = ()
-MEDIA = ("link", "copy", "none")
-PATHS = True
-TEXTS = ONE
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ("num_frames", "resolution")
 
 
 def write(data: DataSet) -> None:
@@ -40,3 +31,14 @@ def write(data: DataSet) -> None:
 def loading(data: DataSet) -> str:
     """Return the flag that loads it."""
     return f"```\n--dataset_config {data.folder}/train.toml\n```"
+
+
+FORMAT = Format(
+    read_by="musubi-tuner",
+    media=("link", "copy", "none"),
+    paths=True,
+    texts=ONE,
+    options=("num_frames", "resolution"),
+    write=write,
+    loading=loading,
+)

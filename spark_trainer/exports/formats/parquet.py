@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from spark_trainer.exports.base import NONE
+from spark_trainer.exports.base import Format
 from spark_trainer.exports.clips import NUMBERS, Clip
 from spark_trainer.exports.dataset import DataSet
 from spark_trainer.exports.rows import TEXTS as COLUMNS
@@ -16,14 +16,6 @@ from spark_trainer.exports.rows import TEXTS as COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-READ_BY = "Hugging Face `datasets`, pandas, DuckDB, Polars"
-PACKAGES = ("pyarrow",)
-MEDIA = ("none", "copy")
-PATHS = False
-TEXTS = NONE
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ()
 ROWS, BYTES = 1000, 128 << 20  # of a row group, which is held in memory
 
 
@@ -100,3 +92,12 @@ def _arrow(kind: dict[str, Any]) -> "pa.DataType":
     if named == "Video":
         return pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
     return pa.struct([pa.field(name, _arrow(inner)) for name, inner in kind.items()])
+
+
+FORMAT = Format(
+    read_by="Hugging Face `datasets`, pandas, DuckDB, Polars",
+    packages=("pyarrow",),
+    media=("none", "copy"),
+    write=write,
+    loading=loading,
+)

@@ -8,17 +8,8 @@ the endings. What it caches lies beside this folder.
 import json
 from typing import Any
 
-from spark_trainer.exports.base import ONE
+from spark_trainer.exports.base import ONE, Format
 from spark_trainer.exports.dataset import DataSet
-
-READ_BY = "SimpleTuner"
-PACKAGES = ()
-MEDIA = ("link", "copy")
-PATHS = False
-TEXTS = ONE
-SPOKEN = False
-ENDINGS = frozenset((".mp4", ".avi", ".gif", ".mov", ".webm"))
-OPTIONS = ("num_frames", "resolution")
 
 
 def write(data: DataSet) -> None:
@@ -64,3 +55,14 @@ def _texts(data: DataSet, split: str) -> dict[str, Any]:
         "default": True,
         "cache_dir": f"{data.folder}-cache/{split}/texts",
     }
+
+
+FORMAT = Format(
+    read_by="SimpleTuner",
+    media=("link", "copy"),
+    texts=ONE,
+    endings=frozenset((".mp4", ".avi", ".gif", ".mov", ".webm")),
+    options=("num_frames", "resolution"),
+    write=write,
+    loading=loading,
+)

@@ -1,25 +1,6 @@
 """SubRip: what is said, with its times, in a file for each video."""
 
 from spark_trainer.exports import subtitles
-from spark_trainer.exports.base import NONE
-from spark_trainer.exports.dataset import DataSet
 from spark_trainer.speech.subtitles import spelled
 
-READ_BY = "players and editors"
-PACKAGES = ()
-MEDIA = ("none", "link", "copy")
-PATHS = False
-TEXTS = NONE
-SPOKEN = True
-ENDINGS = None
-OPTIONS = ("each_word",)
-
-
-def write(data: DataSet) -> None:
-    """Write the files of each split."""
-    subtitles.write(data, "srt", spelled)
-
-
-def loading(data: DataSet) -> str:
-    """Return where it is."""
-    return subtitles.loading(data, "srt")
+FORMAT = subtitles.of("srt", spelled, read_by="players and editors")

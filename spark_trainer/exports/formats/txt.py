@@ -1,16 +1,7 @@
 """A text file for each video, of the same name: what many trainers look for beside videos."""
 
-from spark_trainer.exports.base import ONE
+from spark_trainer.exports.base import ONE, Format
 from spark_trainer.exports.dataset import DataSet
-
-READ_BY = "whoever takes `clip.txt` for the caption of `clip.mp4`"
-PACKAGES = ()
-MEDIA = ("none", "link", "copy")
-PATHS = False
-TEXTS = ONE
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ()
 
 
 def write(data: DataSet) -> None:
@@ -24,3 +15,12 @@ def write(data: DataSet) -> None:
 def loading(data: DataSet) -> str:
     """Return where it is."""
     return f"Each folder, such as `{data.splits[0]}`, holds the texts of a split."
+
+
+FORMAT = Format(
+    read_by="whoever takes `clip.txt` for the caption of `clip.mp4`",
+    media=("none", "link", "copy"),
+    texts=ONE,
+    write=write,
+    loading=loading,
+)

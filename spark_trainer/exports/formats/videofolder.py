@@ -5,18 +5,9 @@ column `file_name` is a path below the folder of its metadata.jsonl and must not
 come from the first 10 MB, and all splits must have the same.
 """
 
-from spark_trainer.exports.base import NONE
+from spark_trainer.exports.base import Format
 from spark_trainer.exports.dataset import DataSet
 from spark_trainer.exports.rows import row
-
-READ_BY = "Hugging Face `datasets` (VideoFolder)"
-PACKAGES = ()
-MEDIA = ("link", "copy")
-PATHS = True
-TEXTS = NONE
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ()
 
 
 def write(data: DataSet) -> None:
@@ -34,3 +25,12 @@ def loading(data: DataSet) -> str:
         "```python\nfrom datasets import load_dataset\n\n"
         f'data = load_dataset("videofolder", data_dir="./{data.folder.name}")\n```'
     )
+
+
+FORMAT = Format(
+    read_by="Hugging Face `datasets` (VideoFolder)",
+    media=("link", "copy"),
+    paths=True,
+    write=write,
+    loading=loading,
+)

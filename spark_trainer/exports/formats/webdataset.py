@@ -11,19 +11,11 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from spark_trainer.data.files import canonical_json
-from spark_trainer.exports.base import ONE
+from spark_trainer.exports.base import ONE, Format
 from spark_trainer.exports.clips import Clip
 from spark_trainer.exports.dataset import DataSet
 from spark_trainer.exports.rows import row
 
-READ_BY = "webdataset, Hugging Face `datasets`"
-PACKAGES = ()
-MEDIA = ("copy", "none")
-PATHS = False
-TEXTS = ONE
-SPOKEN = False
-ENDINGS = None
-OPTIONS = ("shard_mb",)
 NAMELESS = ".video"  # of a file without a plain ending
 Member = tuple[str, BinaryIO, int]  # name, content, bytes
 
@@ -84,3 +76,13 @@ def _info(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     return info
+
+
+FORMAT = Format(
+    read_by="webdataset, Hugging Face `datasets`",
+    media=("copy", "none"),
+    texts=ONE,
+    options=("shard_mb",),
+    write=write,
+    loading=loading,
+)

@@ -14,6 +14,7 @@ NOT_SHOWN = {"all", "export", "manifest", "train", "report", "plan", "validate"}
 # Of rows: the order of the sections of a configuration.
 LATER = ("manifest", "encode", "train", "export")
 ORDER = (*(one for one in Config.model_fields if one not in LATER), *LATER)
+TEXTS = ("process", "name", "unit", "note")  # of a line that a job wrote
 OF_RULE = re.compile(r"_(shard|file|part|join|run|page|one)$")
 
 
@@ -24,8 +25,9 @@ def step_of(rule: str) -> str:
 
 @dataclass
 class Told:
-    """How far one job is, as it told itself."""
+    """How far one process of a job is, as it told itself."""
 
+    process: str
     name: str
     done: int
     total: int
@@ -154,13 +156,15 @@ class Board:
         try:
             said: dict[str, Any] = json.loads(line)
             row = self.rows.get(said["name"].partition("/")[0])
-            known = row.told.get(said["job"]) if row else None
-            if known:
-                known.done, known.total, known.note = said["done"], said["total"], said["note"]
-            elif row:
-                values = {name: said[name] for name in ("name", "done", "total", "unit", "note")}
-                row.told[said["job"]] = Told(**values, first=said["done"], since=self.clock())
-        except (ValueError, TypeError, LookupError, AttributeError):
+            done, total, texts = int(said["done"]), int(said["total"]), map(said.get, TEXTS)
+            process, name, unit, note = map(str, texts)
+            known = row.told.get(str(said["job"])) if row else None
+            if known and known.process == process:
+                known.done, known.total, known.note = done, total, note
+            elif row:  # a job that is tried again takes the place of its first process
+                told = Told(process, name, done, total, unit, note, done, self.clock())
+                row.told[str(said["job"])] = told
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
             return
 
     def shown(self) -> Iterator[tuple[Row, str]]:

@@ -1,5 +1,6 @@
 """The one build that a process shows, and what is common to all ways of showing it."""
 
+import abc
 import atexit
 import contextlib
 import sys
@@ -14,7 +15,7 @@ from spark_trainer.report.screen.watch import Watch
 SETTLING_SECONDS = 1.0  # Snakemake's last messages come from another thread
 
 
-class Screen:
+class Screen(abc.ABC):
     """A build that is shown, from the first job to the last.
 
     Args:
@@ -58,10 +59,11 @@ class Screen:
         with contextlib.suppress(OSError):
             print(line, file=sys.stderr, flush=True)
 
+    @abc.abstractmethod
     def draw(self) -> None:
         """Show where the build stands."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def ended(self, row: Row) -> None:
         """Show that a step has ended."""
 
@@ -115,12 +117,11 @@ def settle() -> None:
         time.sleep(0.01)
 
 
-def begin(build: Screen) -> Screen:
+def begin(build: Screen) -> None:
     """Show a build from now on."""
     if not _now:
         atexit.register(end)
     _now.append(build)
-    return build
 
 
 def end() -> None:

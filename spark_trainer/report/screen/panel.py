@@ -71,6 +71,9 @@ class Panel(Screen):
         self._look_at_gpus()
         self._live.refresh()
 
+    def ended(self, row: Row) -> None:
+        """Leave it to the next drawing to show that."""
+
     def end(self) -> None:
         """Leave the rows as they are, and give the terminal back."""
         super().end()

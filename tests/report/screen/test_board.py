@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,8 +27,8 @@ def board(**jobs: int) -> tuple[Board, Clock]:
 
 
 def told(name: str, done: int, total: int, unit: str = "video", **more: Any) -> str:
-    said = {"job": f"here-{name}", "name": name, "done": done, "total": total, "unit": unit}
-    return json.dumps(said | {"note": ""} | more)
+    said = {"job": f"{name}.log", "name": name, "done": done, "total": total, "unit": unit}
+    return json.dumps(said | {"process": "here-1", "note": ""} | more)
 
 
 def shown(made: Board) -> dict[str, str]:
@@ -82,6 +83,30 @@ def test_a_failed_job_is_counted_until_it_is_tried_again() -> None:
     assert shown(made) == {"frames": "3 s"}
     made.finish(7)
     assert shown(made) == {"frames": "1 job in 3 s"}
+
+
+def test_a_run_that_is_tried_again_stands_once() -> None:
+    made, clock = board(train_run=1)
+    made.start(1, "train_run")
+    made.tell(told("train/slow", 4, 40, "update", note="loss nan"))
+    made.fail(1)
+    made.start(1, "train_run")
+    clock.now += 10
+    made.tell(told("train/slow", 2, 40, "update", process="here-2"))
+    clock.now += 10
+    made.tell(told("train/slow", 12, 40, "update", process="here-2"))
+    assert shown(made) == {"train": "slow: 12 of 40 updates, about 28 s left"}
+
+
+LYING = ({"done": "x"}, {"total": None}, {"done": float("inf")}, {"job": []}, {"note": 7})
+
+
+@pytest.mark.parametrize("values", LYING)
+def test_a_line_of_other_types_ends_nothing(values: dict[str, Any]) -> None:
+    made, _ = board(frames_shard=1)
+    made.start(1, "frames_shard")
+    made.tell(json.dumps(json.loads(told("frames", 1, 2)) | values))
+    assert list(shown(made)) == ["frames"]
 
 
 @given(st.text() | st.from_type(dict).map(repr))

@@ -157,4 +157,8 @@ def test_jobs_that_outlive_the_command_go_on(fresh: Workspace) -> None:
     terminal.process.kill()
     status, _ = terminal.end()
     assert status == -signal.SIGKILL
+    [left] = (fresh.folder / ".snakemake").glob("progress-*")
     assert fresh.build("manifest") is not None
+    status, _ = Terminal(fresh, "manifest", "--forcerun", "manifest_join").end()
+    assert status == 0
+    assert not left.exists()
