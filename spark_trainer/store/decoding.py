@@ -27,7 +27,7 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _jpeg(path: Path) -> None:
+def _picture(path: Path) -> None:
     from PIL import Image
 
     with Image.open(path) as image:
@@ -59,8 +59,8 @@ def _arrays(path: Path) -> None:
 
 
 DECODERS = {
-    ".jpg": _jpeg,
-    ".png": _jpeg,
+    ".jpg": _picture,
+    ".png": _picture,
     ".wav": _wav,
     ".mp4": _video,
     ".npz": _arrays,

@@ -197,10 +197,10 @@ class Store:
         for folder in sorted(root.glob(f"{HASHED}/*")):
             if folder.relative_to(root).as_posix() not in known:
                 yield _of_none(folder)
-        ours = {*OURS, self.layout.state.name, *(Path(name).parts[0] for name in known)}
+        expected = {*OURS, self.layout.state.name, *(Path(name).parts[0] for name in known)}
         for path in sorted(root.iterdir()):
             shard = len(path.name) == 2 and path.is_dir() and path.match(HASHED)
-            if path.name not in ours and not shard:
+            if path.name not in expected and not shard:
                 yield _of_none(path)
 
     def _by_hand(self) -> Iterator[Finding]:

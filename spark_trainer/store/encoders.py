@@ -45,8 +45,8 @@ def _looked_into(folder: Path, path: Path) -> list[Finding]:
 
 def _file(folder: Path, path: Path) -> Iterator[Finding]:
     """Look into a file of some encoders."""
-    ours = path.suffix in (TENSORS, RECORD) and len(path.relative_to(folder).parts) == 3
-    if not ours or path.is_symlink() or not path.is_file() or path.name.startswith("."):
+    known = path.suffix in (TENSORS, RECORD) and len(path.relative_to(folder).parts) == 3
+    if not known or path.is_symlink() or not path.is_file() or path.name.startswith("."):
         yield finding.unknown(path)
         return
     try:
