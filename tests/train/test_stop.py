@@ -181,7 +181,8 @@ def test_a_folder_has_one_trainer_and_a_killed_worker_is_the_machines_trouble(
     assert second.returncode == 1
     assert f"is being trained by process {process.pid} on " in said.strip().splitlines()[-1]
     [rank] = process.children()
-    [worker] = until(rank.children)
+    # An evaluation has workers of its own beside the one that reads for training, the eldest.
+    worker = min(until(rank.children), key=lambda one: one.create_time())
     worker.send_signal(signal.SIGKILL)
     _, said = process.communicate()
     assert process.returncode == 75
