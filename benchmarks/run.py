@@ -3,6 +3,7 @@
 uv run --group bench python benchmarks/run.py [--smoke]
 """
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ def stopped(process: "subprocess.Popen[str]") -> str:
     """End a process and all below it; returns what it had said."""
     below = psutil.Process(process.pid).children(recursive=True)
     for one in (process, *below):
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            one.kill()
     return process.communicate()[0]
 
 

@@ -20,6 +20,7 @@ FLAGS = (
     *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
     *("--autoplay-policy=no-user-gesture-required", "--remote-debugging-pipe"),
 )
+READY = "location.protocol !== 'about:' && document.documentElement?.dataset.ready"
 PATIENCE_S = 60
 
 
@@ -70,6 +71,11 @@ class Browser:
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Ask for something, and wait for the answer."""
+        said = self._answer(method, **params)
+        assert "error" not in said, f"{method}: {said['error']}"
+        return dict(said["result"])
+
+    def _answer(self, method: str, **params: Any) -> dict[str, Any]:
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -78,8 +84,7 @@ class Browser:
         while True:
             said = self._message()
             if said.get("id") == self._number:
-                assert "error" not in said, f"{method}: {said['error']}"
-                return dict(said["result"])
+                return said
             self._note(said.get("method"), said.get("params", {}))
 
     def _message(self) -> dict[str, Any]:
@@ -116,9 +121,9 @@ class Browser:
         self.call("Page.navigate", url=address + mark)
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            ready = self.run(
-                "location.protocol !== 'about:' && document.documentElement?.dataset.ready"
-            )
+            # Where one page is just leaving for the other there is none to ask: an error.
+            said = self._answer("Runtime.evaluate", expression=READY, returnByValue=True)
+            ready = said.get("result", {}).get("result", {}).get("value")
             if ready:
                 return float(ready)
             time.sleep(0.02)

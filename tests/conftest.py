@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from spark_trainer.system.log import LOG_VARIABLE
 
 ROOT = Path(__file__).parent.parent
+
+# Neither the clock of a busy machine nor chance may decide how a test ends.
+settings.register_profile(
+    "here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("here")
 
 # Tiny models lose more to the threads' meetings than they gain; torch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,17 +1,23 @@
 """The hashes of the video files: each file is read once, and its hash kept in a cache."""
 
 import errno
+import hashlib
+import io
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spark_trainer.config import ConfigError, Index
-from spark_trainer.data.files import Broken, file_digest, read_json
+from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.search import Found, Search, Trouble
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 OF_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that any file meets
 Progress = Callable[[int], object]
@@ -95,11 +101,15 @@ def hashes(
 
 
 def _hash(files: list[Found], progress: Progress) -> Iterable[tuple[Found, str] | Trouble]:
-    """Yield each file with its SHA-256; hashlib releases the GIL, so threads use every core."""
+    """Yield each file with its SHA-256; hashlib releases the GIL, so threads use every core.
+
+    After Ctrl-C no thread reads its file to the end, which may take minutes.
+    """
+    given_up = threading.Event()
 
     def one(file: Found) -> tuple[Found, str] | Trouble:
         try:
-            result = _hash_at_rest(file)
+            result = _hash_at_rest(file, given_up)
         except OSError as error:
             if error.errno in OF_PROCESS:
                 raise ConfigError(f"can't read {file.path!r}: {error.strerror}") from None
@@ -108,15 +118,37 @@ def _hash(files: list[Found], progress: Progress) -> Iterable[tuple[Found, str] 
         return result
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(one, files)
+        try:
+            yield from pool.map(one, files)
+        finally:
+            given_up.set()
 
 
-def _hash_at_rest(file: Found) -> tuple[Found, str] | Trouble:
+class _Reading(io.FileIO):
+    """A file whose reading fails once it is given up."""
+
+    def __init__(self, path: str, given_up: threading.Event) -> None:
+        super().__init__(path)
+        self._given_up = given_up
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read as any file does."""
+        if self._given_up.is_set():
+            raise InterruptedError(errno.EINTR, "given up")
+        return super().readinto(buffer)
+
+
+def _digest(path: str, given_up: threading.Event) -> str:
+    with _Reading(path, given_up) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_at_rest(file: Found, given_up: threading.Event) -> tuple[Found, str] | Trouble:
     """Hash a file, a second time where it was written to meanwhile."""
     after = os.stat(file.path)
     for _ in range(2):
         before = after
-        video_hash = file_digest(Path(file.path))
+        video_hash = _digest(file.path, given_up)
         after = os.stat(file.path)
         if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
             return file._replace(size=after.st_size, mtime_ns=after.st_mtime_ns), video_hash

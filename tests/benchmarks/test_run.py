@@ -30,11 +30,15 @@ def below(name: str) -> list[psutil.Process]:
 
 def test_a_smoke_run_that_hangs_is_ended(run: ModuleType, tmp_path: Path) -> None:
     name, began = str(tmp_path), time.monotonic()
-    said, status = run.smoke([sys.executable, "-c", HANGING.format(name=name)], limit_s=2)
+    command = [sys.executable, "-c", HANGING.format(name=name)]
+    said, status = run.smoke(command, limit_s=6)  # Python itself takes part of it
     assert time.monotonic() - began < 60
     assert status != 0
-    assert said == "begun\n\nstopped: it took more than 2 s\n"
-    assert not below(name)
+    assert said == "begun\n\nstopped: it took more than 6 s\n"
+    end = time.monotonic() + 60
+    while below(name):  # a killed process lives until it is its turn once more
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_one_that_ends_says_how(run: ModuleType) -> None:

@@ -1,7 +1,9 @@
 """Still pictures of the demo's clips, and a server that speaks OpenAI's chat protocol."""
 
+import contextlib
 import importlib.util
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -55,9 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (kind,) = (kind for kind in KINDS if kind.name == "qwen2_vl")
     folder = kind.make(tmp_path_factory.mktemp("served"))
     _say_no_control_tokens(folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     log = folder.parent / "serve.log"
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
     options = ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
@@ -74,6 +74,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _free_port() -> int:
+    """A free port below those that Linux gives to whoever asks for any; it stays free meanwhile."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(given.read_text().split()[0]) if given.exists() else 32768
+    while True:
+        port = random.SystemRandom().randrange(first // 2, first)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def _say_no_control_tokens(folder: Path) -> None:

@@ -27,7 +27,7 @@ STEP = "caption/qwen2-vl"
 VIDEOS, FRAMES, BATCH, WORKERS = 60, 4, 4, 2
 ENOUGH = 8  # records after which the job is killed
 TICK_NS = 20_000_000  # by which a file's time may be behind the clock
-GONE_SECONDS = 2.0  # within which a killed job's processes have ended; PyTorch's own look takes 5
+GONE_SECONDS = 4.0  # within which a killed job's processes have ended; PyTorch's own look takes 5
 
 
 @dataclass(frozen=True)

@@ -230,10 +230,10 @@ def test_streams_that_are_closed_or_full(clone: Path, redirections: str, status:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.4])
 def test_ctrl_c_leaves_no_trace(clone: Path, seconds: float) -> None:
-    """While modules are read and while a command works; hashing 1 GB takes longer."""
+    """While modules are read and while a command works; hashing 16 GB takes longer."""
     (clone / "mine.yaml").write_text("video_dir: my videos\n")
     with open(clone / "my videos/big.mp4", "wb") as file:
-        file.truncate(1 << 30)
+        file.truncate(16 << 30)
     started = subprocess.Popen(
         [sys.executable, "-m", "spark_trainer", "index", "--config", "mine.yaml"],
         cwd=clone,
@@ -246,6 +246,6 @@ def test_ctrl_c_leaves_no_trace(clone: Path, seconds: float) -> None:
         time.sleep(0.002)
     time.sleep(seconds)
     started.send_signal(signal.SIGINT)
-    _, errors = started.communicate()
+    _, errors = started.communicate(timeout=30)
     assert started.returncode in (130, -signal.SIGINT)
     assert errors in ("", "spark_trainer: interrupted\n")

@@ -1,7 +1,7 @@
 """How rewards are added up, and which of them an answer gets."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,15 @@ def test_the_names_of_the_configuration_are_the_modules() -> None:
 
 
 class Slow(Fixed):
-    """Takes a while."""
+    """Takes until something has come true."""
+
+    ready: Callable[[], object]
 
     def scores(self, answered: Answered) -> list[float | None]:
-        time.sleep(0.2)
+        end = time.monotonic() + 60
+        while not self.ready():
+            assert time.monotonic() < end, "it did not come true"
+            time.sleep(0.01)
         return self.said
 
 
@@ -60,9 +65,11 @@ def test_a_reward_that_takes_long_is_named_while_it_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(log.logger, "propagate", True)
-    monkeypatch.setattr(combined, "SLOW_S", 0.05)
-    total(Slow("mine", [1, 1, 1]), Fixed("other", [1, 1, 1]))
-    text = "mine: scoring the answers about video clip takes more than 0.05 s"
+    monkeypatch.setattr(combined, "SLOW_S", 0.5)
+    slow = Slow("mine", [1, 1, 1])
+    slow.ready = lambda: caplog.messages
+    total(slow, Fixed("other", [1, 1, 1]))
+    text = "mine: scoring the answers about video clip takes more than 0.5 s"
     assert {*caplog.messages} == {f"train.rft.reward_funcs: {text}"}
 
 

@@ -18,7 +18,7 @@ from spark_trainer.families.kinds.vision_language import VisionLanguage
 from spark_trainer.train import setup
 from spark_trainer.train.loop import Trainer
 
-SAMPLE_S, TIMEOUT_S = 1.5, 4.0
+SAMPLE_S, TIMEOUT_S = 2.5, 8.0
 NUM_SAMPLES = 4  # by one process alone they would take longer than the others wait
 
 show = VisionLanguage.show

@@ -1,6 +1,8 @@
 """What is corrected by hand reaches the next build, which re-does exactly what reads it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from spark_trainer.system import holder
 
 from .conftest import REPO, Clips, Workspace, three, without_training
 from .test_plan import plan, processed
+from .test_store import jobs, start, until
 
 JOIN = {"manifest_part": 1, "manifest_join": 1, "manifest": 1}
 
@@ -171,17 +174,13 @@ def test_a_damaged_correction_is_found(built: Workspace) -> None:
 
 @pytest.mark.long
 def test_an_edit_during_a_build_is_taken_by_the_next(fresh: Workspace) -> None:
-    command = fresh.command("manifest")
-    with subprocess.Popen(
-        command, cwd=fresh.folder, env=fresh.environment(), stderr=subprocess.PIPE, text=True
-    ) as build:
-        while not list(fresh.output.glob(".spark/shards/*.json")):
-            assert build.poll() is None
-            time.sleep(0.01)
-        correct(fresh, "dog", "--flag", "look again")
-        assert build.poll() is None, "the build ended before the edit"
-        _, told = build.communicate()
-    assert build.returncode == 0, told
+    build = start(fresh, "manifest")
+    [job, *_] = until(lambda: jobs(fresh))
+    os.kill(job, signal.SIGSTOP)
+    correct(fresh, "dog", "--flag", "look again")
+    os.kill(job, signal.SIGCONT)
+    told = build.end()
+    assert build.process.returncode == 0, told
     assert "flag" not in meta(fresh, "dog")
     assert fresh.build() == JOIN
     assert meta(fresh, "dog")["flag"] == "look again"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from .conftest import REPO, Outcome, Workspace, source_tree
@@ -74,9 +75,10 @@ def kill_job(workspace: Workspace, log: str, other_than: int = 0) -> int:
     def fresh() -> list[int]:
         return [pid for pid in jobs_at_work(workspace, log) if pid != other_than]
 
-    [pid] = until(fresh)
-    os.kill(pid, signal.SIGKILL)
-    return int(pid)
+    # What a job starts has its words for an instant, too; the job itself is the eldest.
+    eldest = min(until(fresh), key=lambda pid: psutil.Process(pid).create_time())
+    os.kill(eldest, signal.SIGKILL)
+    return int(eldest)
 
 
 @pytest.fixture

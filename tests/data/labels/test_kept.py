@@ -105,12 +105,12 @@ def test_what_became_of_a_label() -> None:
 
 
 def test_many_labels_cost_little(folder: Folder) -> None:
-    """Lines of many videos that are not here; the limits are far from what it takes."""
+    """Lines of many videos that are not here; the limits, CPU time, are far from what it takes."""
     lines = "".join(f"clip-{number}.mp4,Nothing.\n" for number in range(20_000))
     folder.write("t.csv", f"path,caption\n{lines}dog.mp4,A dog.\n")
-    began = time.perf_counter()
+    began = time.process_time()
     folder.index(captions="t.csv")
-    assert time.perf_counter() - began < 5
-    began = time.perf_counter()
+    assert time.process_time() - began < 5
+    began = time.process_time()
     folder.index(captions="t.csv")
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5

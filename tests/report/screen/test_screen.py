@@ -1,5 +1,6 @@
 """What a user sees of a build: on a terminal, in a pipe, where a job fails."""
 
+import codecs
 import os
 import pty
 import re
@@ -28,9 +29,9 @@ def fresh(tmp_path: Path) -> Workspace:
 
 
 def as_users_do(workspace: Workspace) -> dict[str, str]:
-    environment = workspace.environment()
-    del environment["SPARK_TRAINER_SCREEN"]
-    return environment | {"TERM": "xterm"}
+    unset = ("SPARK_TRAINER_SCREEN", "COLUMNS", "LINES")  # a terminal tells its size itself
+    kept = {key: one for key, one in workspace.environment().items() if key not in unset}
+    return kept | {"TERM": "xterm"}
 
 
 class Terminal:
@@ -54,9 +55,10 @@ class Terminal:
         self._reader.start()
 
     def _read(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end in a letter
         try:
             while new := os.read(self._master, 65_536):
-                self.text += new.decode("utf-8", "replace")
+                self.text += decoder.decode(new)
         except OSError:  # all of its writers have ended
             pass
 

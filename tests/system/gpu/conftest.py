@@ -62,16 +62,27 @@ def install(machine: Path) -> Callable[[str, str], None]:
 class Process:
     """A process that holds a lease until it is told to end."""
 
-    def __init__(self, wanted: dict[str, Any], environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, json.dumps(wanted)],
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, wanted: dict[str, Any], environment: dict[str, str], errors: Path) -> None:
+        self._errors = errors
+        with open(errors, "w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", HOLD, json.dumps(wanted)],
+                env=os.environ | environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
         self.pid = self.process.pid
+
+    @property
+    def said(self) -> str:
+        """What it has written to stderr so far."""
+        return self._errors.read_text(errors="replace")
+
+    def wait_for(self, words: str) -> None:
+        """Wait until it has written this to stderr."""
+        until(lambda: words in self.said)
 
     def environment(self) -> dict[str, str]:
         """What its lease exports; waits until it has one."""
@@ -84,18 +95,19 @@ class Process:
 
     def end(self) -> str:
         """Let it release its lease and exit; returns what it wrote to stderr."""
-        _, errors = self.process.communicate()
-        assert self.process.returncode == 0, errors
-        return errors
+        self.process.communicate()
+        assert self.process.returncode == 0, self.said
+        return self.said
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Process]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start a process that leases; keywords are those of `lease`."""
     started: list[Process] = []
 
     def start(environment: dict[str, str] | None = None, **wanted: Any) -> Process:
-        started.append(Process(wanted, environment or {}))
+        errors = tmp_path / f"errors{len(started)}"
+        started.append(Process(wanted, environment or {}, errors))
         return started[-1]
 
     yield start
@@ -104,7 +116,7 @@ def start() -> Iterator[Callable[..., Process]]:
         one.process.communicate()
 
 
-def until(holds: Callable[[], bool], seconds: float = 10) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something that another process does."""
     end = time.monotonic() + seconds
     while not holds():
