@@ -84,7 +84,9 @@ def test_what_is_wrong_is_the_users(
     said: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert call(tmp_path, *flags, model_name=model) == 1
     assert f"memory: {said}" in capsys.readouterr().err
 

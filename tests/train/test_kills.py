@@ -15,10 +15,10 @@ from .conftest import dropping, metrics
 from .test_checkpoints import DAMAGES, FILES
 from .test_stop import running, start, until, updates
 
-KILLS = 9  # three each of the command, the training process, and a worker of it
+KILLS = 6  # two each of the command, the training process, and a worker of it
 SETTINGS = {
-    "max_steps": 50,
-    "eval_steps": 25,
+    "max_steps": 40,
+    "eval_steps": 20,
     "checkpoint_steps": 1,
     "keep_checkpoints": 4,
     "num_workers": 1,
@@ -58,5 +58,5 @@ def test_kills_and_broken_checkpoints(make: Any, checkpoint: Path, tmp_path: Pat
     last = start(made, tmp_path / "state")
     last.communicate()
     assert last.returncode == 0
-    assert broken > KILLS // 3
+    assert broken >= KILLS // 3
     assert metrics(made.folder.path) == metrics(calm.folder.path)

@@ -1,4 +1,7 @@
-"""Stands in for the training process: notes the GPUs that each process sees, trains nothing."""
+"""Stands in for the training process: notes the GPUs that each process sees, trains nothing.
+
+Where TOGETHER tells how many runs are to be at work at once, the first ones wait for each other.
+"""
 
 import json
 import os
@@ -14,7 +17,11 @@ SECONDS = 3.0
 def main(folder: Path) -> None:
     gpu.hold()
     rank = int(os.environ.get("RANK", "0"))
-    begin = time.time()
+    begin, patience = time.time(), time.monotonic() + 120
+    (folder / "begun").touch()
+    together = int(os.environ.get("TOGETHER", "1"))
+    while len(list(folder.parent.glob("*/begun"))) < together and time.monotonic() < patience:
+        time.sleep(0.05)
     time.sleep(SECONDS)
     devices = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
     seen = {"devices": devices, "begin": begin, "end": time.time()}

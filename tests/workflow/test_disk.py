@@ -17,7 +17,7 @@ from .test_kills import left, nobody_is_rejected, steps
 
 Built = dict[str, str]
 PAGE = 4096
-ROOM = 3 * PAGE  # more with each call, in the test of the steps that run models
+ROOM, GROWTH = 3 * PAGE, 1.3  # more with each call, in the test of the steps that run models
 
 
 @pytest.fixture
@@ -70,9 +70,10 @@ def test_models_meet_a_full_disk(disk: Disk, built: Workspace, tmp_path: Path) -
     steps(built)
     calm = built.copy(tmp_path / "calm")
     calm.build()
-    failed = []
+    failed, room = [], float(ROOM)
     for _ in range(20):
-        disk.fill(ROOM)
+        disk.fill(int(room))
+        room *= GROWTH
         outcome = built.snakemake("manifest")
         ends_well(outcome, built, errno.ENOSPC)
         if outcome.status == 0:

@@ -30,19 +30,18 @@ SMALL: dict[str, Any] = {
     "min_gpus": 0,
     "gpus": 0,
 }
-# Kills the process at its n-th removal or renaming of something that is called so, or says how
-# many there were.
+# Kills the process at its n-th removal or renaming of something that is called so, or says what
+# there was to remove or rename.
 KILLED = """
-import atexit, os, runpy, signal, sys
-left = most = int(sys.argv.pop(1))
-called = sys.argv.pop(1)
-atexit.register(lambda: print("removals:", most - left, file=sys.stderr))
+import os, runpy, signal, sys
+left, called = int(sys.argv.pop(1)), sys.argv.pop(1)
 def hook(event, arguments):
     global left
     if event not in ("os.remove", "os.rmdir", "os.rename"):
         return
     name = str(arguments[0])
     if called in name and ".pyc" not in name:
+        print("removal:", name, file=sys.stderr)
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -213,18 +212,28 @@ def test_a_folder_that_is_named_after_a_file(fresh: Workspace) -> None:
     assert (fresh.output / "cup/audio.wav").is_file()
 
 
-def killed(
-    workspace: Workspace, whole: Workspace, share: float, *words: str, called: str = ""
-) -> None:
-    """Call a command in both, and kill it in the first when it has removed this share of things.
-
-    Of these, only the things that are called so count.
-    """
-    done = whole.call(str(10**6), called, *words, program=("-c", KILLED))
+def removals(workspace: Workspace, *words: str) -> list[str]:
+    """Call a command that nobody kills; returns what it removed and renamed."""
+    done = workspace.call(str(10**6), "", *words, program=("-c", KILLED))
     assert done.returncode == 0, done.stderr
-    number = 1 + int(share * int(re.findall(r"removals: (\d+)", done.stderr)[0]))
+    return re.findall(r"^removal: (.*)$", done.stderr, re.MULTILINE)
+
+
+def kill(workspace: Workspace, removed: list[str], share: float, called: str, *words: str) -> None:
+    """Call a command, and kill it when it has removed this share of the things called so."""
+    number = 1 + int(share * sum(called in name for name in removed))
     died = workspace.call(str(number), called, *words, program=("-c", KILLED))
     assert died.returncode == -9
+
+
+@pytest.fixture(scope="module")
+def whole(
+    learnt: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Workspace, list[str]]:
+    """A copy from which the video went at once, and what was removed."""
+    folder = tmp_path_factory.mktemp("whole")
+    workspace = learnt.copy(folder / "here", without_training(folder / "tree"))
+    return workspace, removals(workspace, "forget", "clips/dog.mp4", "--yes")
 
 
 # Within what names the video beside others, and half-way through all.
@@ -233,14 +242,13 @@ KILLS = [(0.2, ""), (0.5, ""), (0.8, ""), (0, "forgotten/."), (0, "samples/."), 
 
 @pytest.mark.parametrize(("share", "called"), [*KILLS, (0, "spark_trainer.log")])
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    store: Workspace, tmp_path: Path, share: float, called: str
+    store: Workspace, whole: tuple[Workspace, list[str]], share: float, called: str
 ) -> None:
-    whole = store.copy(tmp_path / "whole")
-    killed(store, whole, share, "forget", "clips/dog.mp4", "--yes", called=called)
+    kill(store, whole[1], share, called, "forget", "clips/dog.mp4", "--yes")
     assert store.call("forget", "clips/dog.mp4", "--yes").returncode == 0
 
     def kept(workspace: Workspace) -> dict[str, str]:
         of_time = re.compile(r"forgotten/[^.]|lineage\.json$|\.holder$|\.log$")
         return {k: v for k, v in contents(workspace).items() if not of_time.search(k)}
 
-    assert kept(store) == kept(whole)
+    assert kept(store) == kept(whole[0])

@@ -1,17 +1,19 @@
 """What nothing reaches goes; what a configuration, a manifest or a run reaches stays."""
 
+import fcntl
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from .conftest import Outcome, Workspace
-from .test_forget import contents, killed
+from .test_forget import contents, kill, removals
+from .test_store import start, until
 
 pytestmark = pytest.mark.long
 
@@ -175,16 +177,28 @@ def test_days_are_a_number(built: Workspace, days: str) -> None:
     assert "--logs-older-than" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def collected(
+    left: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Workspace, list[str]]:
+    """A copy from which all went at once, and what was removed."""
+    workspace = left.copy(tmp_path_factory.mktemp("collected"))
+    return workspace, removals(workspace, "gc", "--yes")
+
+
 # Half-way through all; and between the files of a result and the record that names them.
 @pytest.mark.parametrize(
     ("share", "called"), [(0, ""), (0.35, ""), (0.7, ""), (0.95, ""), (0, "audio.json")]
 )
 def test_a_call_that_was_killed_is_finished_by_the_next(
-    left: Workspace, tmp_path: Path, share: float, called: str
+    left: Workspace,
+    collected: tuple[Workspace, list[str]],
+    tmp_path: Path,
+    share: float,
+    called: str,
 ) -> None:
-    whole = left.copy(tmp_path / "whole")
-    cut = left.copy(tmp_path / "cut")
-    killed(cut, whole, share, "gc", "--yes", called=called)
+    (whole, removed), cut = collected, left.copy(tmp_path / "cut")
+    kill(cut, removed, share, called, "gc", "--yes")
     assert {Path(name).name for name in whole.digests(r"/\w+\.(json|wav)$")} == {"frames.json"}
     assert contents(cut) != contents(whole)
     gc(cut, "--yes")
@@ -194,12 +208,14 @@ def test_a_call_that_was_killed_is_finished_by_the_next(
 
 
 def test_nobody_removes_while_a_build_is_at_work(built: Workspace) -> None:
-    command = built.command("manifest", "--forceall")
-    process = psutil.Popen(command, cwd=built.folder, env=built.environment(), stderr=-3)
-    while not (built.output / ".spark/lock").exists():
-        assert process.is_running()
+    build, lock = start(built, "manifest", "--forceall"), built.output / ".spark/lock"
+    until(lambda: lock.exists() and lock.stat().st_size)
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # it is written, and let go
+    os.kill(build.process.pid, signal.SIGSTOP)
     done = built.call("gc", "--yes")
-    process.wait()
+    os.kill(build.process.pid, signal.SIGCONT)
+    build.end()
     assert done.returncode == 1
     assert "is in use by" in done.stderr
     assert Path(built.output).is_dir()

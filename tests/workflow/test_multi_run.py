@@ -45,8 +45,9 @@ def overlapping(found: list[Trained]) -> list[tuple[Trained, Trained]]:
     return [(a, b) for a, b in pairs if a.begin < b.end and b.begin < a.end]
 
 
-def test_one_call(training: Workspace) -> None:
+def test_one_call(training: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three runs over two GPUs: two at once, each on a GPU of its own."""
+    monkeypatch.setenv("TOGETHER", "2")
     runs(training, "a", "b", "c")
     assert training.build("train", "--cores", "16", "--resources", "gpu=2")["train_run"] == 3
     found = list(trained(training).values())

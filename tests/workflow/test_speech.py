@@ -139,9 +139,3 @@ def test_videos_are_transcribed_by_the_run_that_learnt_from_others(tmp_path: Pat
     [model] = {meta["transcriber_model"] for meta in said.values()}
     assert model.startswith("run:runs/words-")
     assert workspace.build() == {}
-
-    workspace.configure("transcript", whisper_model=model.removeprefix("run:"))
-    jobs = workspace.build()
-    assert jobs.keys().isdisjoint({"audio_shard", "train_run"})
-    assert jobs["transcript_shard"] >= 1
-    assert heard(workspace).keys() == said.keys()

@@ -71,7 +71,8 @@ class Terminal:
     def end(self) -> tuple[int, str]:
         """Wait for the end; returns the status, and the text without what moves the cursor."""
         status = self.process.wait(timeout=120)
-        self._reader.join(timeout=30)
+        self._reader.join(timeout=120)  # jobs that outlive the command write to the terminal, too
+        assert not self._reader.is_alive()
         os.close(self._master)
         return status, CONTROL.sub("", self.text)
 
