@@ -20,7 +20,6 @@ FLAGS = (
     *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
     *("--autoplay-policy=no-user-gesture-required", "--remote-debugging-pipe"),
 )
-READY = "location.protocol !== 'about:' && document.documentElement?.dataset.ready"
 PATIENCE_S = 60
 
 
@@ -119,15 +118,19 @@ class Browser:
         self.call("Page.navigate", url="about:blank")
         address = page if isinstance(page, str) else page.resolve().as_uri()
         self.call("Page.navigate", url=address + mark)
+        ready = "location.protocol !== 'about:' && document.documentElement?.dataset.ready"
+        return float(self.wait_for(ready))
+
+    def wait_for(self, expression: str) -> Any:
+        """Wait until an expression is true in the page; returns its value."""
         until = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until:
-            # Where one page is just leaving for the other there is none to ask: an error.
-            said = self._answer("Runtime.evaluate", expression=READY, returnByValue=True)
-            ready = said.get("result", {}).get("result", {}).get("value")
-            if ready:
-                return float(ready)
+        while True:
+            # While one page goes and the next one comes there is none to ask, which is an error.
+            said = self._answer("Runtime.evaluate", expression=expression, returnByValue=True)
+            if value := said.get("result", {}).get("result", {}).get("value"):
+                return value
+            assert time.monotonic() < until, f"{expression}: not in {PATIENCE_S} s: {self.errors}"
             time.sleep(0.02)
-        raise AssertionError(f"{page} was not drawn in {PATIENCE_S} s: {self.errors}")
 
     def run(self, expression: str) -> Any:
         """Evaluate an expression in the page; returns its value."""

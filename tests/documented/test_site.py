@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,21 +51,14 @@ def test_search_works_from_the_disk(tmp_path: Path) -> None:
         seen.show(390)
         page = tmp_path / "site/docs/labels.html"
         seen.call("Page.navigate", url=page.as_uri())
-        wait_for(seen, "document.querySelector('.md-search__button')")
+        there = "document.querySelector('.md-search__button') !== null"
+        seen.wait_for(f"document.readyState === 'complete' && {there}")  # its script has run
         assert seen.run("document.documentElement.scrollWidth") <= 390
         seen.run("document.querySelector('.md-search__button').click()")
         shown = "[...document.querySelectorAll('*')].map(e => e.shadowRoot).find(r => r)"
-        wait_for(seen, f"{shown}.activeElement?.tagName === 'INPUT'")
+        seen.wait_for(f"{shown}.activeElement?.tagName === 'INPUT'")
         seen.call("Input.insertText", text="sidecar")
-        wait_for(seen, rf"/\d+ results/.test({shown}.textContent)")
+        seen.wait_for(rf"/\d+ results/.test({shown}.textContent)")
         assert seen.run(f"[...{shown}.querySelectorAll('a')].some(a => a.href.includes('labels'))")
         assert not [one for one in seen.requests if not one.startswith(("file:", "data:"))]
         assert not seen.errors
-
-
-def wait_for(seen: browser.Browser, expression: str) -> None:
-    """Wait until an expression is true in the page."""
-    until = time.monotonic() + browser.PATIENCE_S
-    while not seen.run(f"Boolean({expression})"):
-        assert time.monotonic() < until, expression
-        time.sleep(0.02)

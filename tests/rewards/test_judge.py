@@ -17,7 +17,7 @@ __all__ = ["answering"]  # a fixture
 
 
 def judge(url: str, **settings: Any) -> Rewards:
-    named = {"server_url": url, "model_name": "some/judge", "server_timeout_s": 5.0} | settings
+    named = {"server_url": url, "model_name": "some/judge", "server_timeout_s": 60.0} | settings
     return asked("judge", rewards={"judge": named})
 
 
