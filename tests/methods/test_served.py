@@ -61,7 +61,8 @@ def start(qwen: Path) -> Iterator[Start]:
 
 
 def by_server(rft: Any, url: str, *, run: dict[str, Any] | None = None, **settings: Any) -> RunSpec:
-    vllm = {"server_url": url, "server_timeout_s": 90.0} | settings.pop("vllm", {})
+    # As long as it can be without tries after the first ones (vllm.LATER_PAUSE_S).
+    vllm = {"server_url": url, "server_timeout_s": 29.0} | settings.pop("vllm", {})
     made: RunSpec = rft(vllm=vllm, run={"max_steps": 3} | (run or {}), **settings)
     return made
 

@@ -32,7 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Se
     serving = Serving(str(folder))
     running = Running(serving)
     asked = run(str(folder), output_dir=str(folder.parent / "runs"))
-    told = {"server_url": running.url, "server_timeout_s": 90.0}
+    # As long as it can be without tries after the first ones (vllm.LATER_PAUSE_S).
+    told = {"server_url": running.url, "server_timeout_s": 29.0}
     rft = asked.rft.model_copy(update={"vllm": asked.rft.vllm.model_copy(update=told)})
     asked = asked.model_copy(update={"rft": rft})
     family = families.find(str(folder))
