@@ -34,7 +34,7 @@ def ends_well(outcome: Outcome, workspace: Workspace, cause: int) -> None:
         return
     said = outcome.stderr.splitlines()[-1]
     assert os.strerror(cause) in said, outcome.stderr
-    assert "out/" in said or f"{workspace.output}" in said, said
+    assert any(path in said for path in ("out/", "output_dir: out ", f"{workspace.output}")), said
     assert "Traceback" not in outcome.stderr
 
 
