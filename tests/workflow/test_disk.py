@@ -66,7 +66,7 @@ def test_a_store_that_is_read_only_is_named(disk: Disk, fresh: Workspace, before
 
 @pytest.mark.long
 def test_models_meet_a_full_disk(disk: Disk, built: Workspace, tmp_path: Path) -> None:
-    """Each call has a little more room, so that every step meets the end of it."""
+    """Each call has more room than the one before, so that several steps meet the end of it."""
     steps(built)
     calm = built.copy(tmp_path / "calm")
     calm.build()
