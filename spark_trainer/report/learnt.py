@@ -61,18 +61,25 @@ def shown(
         names: hash -> what a video is called; one without is called by its hash.
     """
     for name, found in pairs.items():
+        if found:
+            yield from (Line(""), Line(_heading(name, found[0][1])))
         for before, after in found:
             video = after["video"]
             called = names.get(video, video[:12])
-            yield Line("")
             if "file" in after:
-                made = runs[name].shown(after["file"])
-                yield Line(f"  held-out {called}, made by run {name}: {made}", video)
+                yield Line(f"  {called}: {runs[name].shown(after['file'])}", video)
                 continue
-            kind = "heard" if "edits" in after else "written"
-            yield Line(f"  held-out {called}, {kind} by run {name}", video)
+            yield Line(f"  {called}", video)
             for text in side_by_side.rows(before, after):
                 yield Line(f"    {text}", video)
+
+
+def _heading(name: str, sample: Mapping[str, Any]) -> str:
+    if "file" in sample:
+        return f"Videos that run {name} made from held-out ones:"
+    if "edits" in sample:
+        return f"Held-out speech as run {name} hears it; what stands in [ ] was not said so:"
+    return f"Held-out videos as run {name} describes them:"
 
 
 def _plainly(summary: Summary) -> str:

@@ -8,10 +8,6 @@ CI = ".ci/run"
 CLUSTER = "tests/slurm/test_demo.py"
 ELSEWHERE = {
     "pip install uv && uv run snakemake --cores all": (CI, "snakemake --cores all"),
-    "uv run snakemake train --configfile config/demo/speech/config.yaml --cores all": (
-        CI,
-        "config/demo/speech/config.yaml --cores all",
-    ),
     "uv run pytest": (CI, "uv run pytest"),
     "uv run pytest -m long": (CI, "long and not slurm"),
     "uv run pytest -m gpu": ("tests/train/test_gpu.py", "uv run pytest -m gpu"),
@@ -48,7 +44,8 @@ ELSEWHERE = {
     "uv run python -m tests.families.golden --fix": ("tests/families/test_golden.py", "def test_"),
     "python -m spark_trainer train": ("tests/documented/test_training.py", "def test_"),
     "python -m spark_trainer train --manifest-path data/processed/manifest_v1.jsonl"
-    " --model-name Salesforce/blip-image-captioning-base --batch-size 8 --num-epochs 3": (
+    " --model-type vision_language --model-name Salesforce/blip-image-captioning-base"
+    " --batch-size 8 --num-epochs 3": (
         "tests/documented/test_training.py",
         "def test_",
     ),
