@@ -75,7 +75,7 @@ def test_the_page_waits_for_the_runs_of_its_call(
     """A page alone trains nothing."""
     fresh.configure("train", max_steps=1, model_name=str(REPO / "config/demo/blip-small"))
     drawn = fresh.snakemake(*targets, "--dag").stdout
-    rules = {number: rule for number, rule in re.findall(r'(\d+)\[label = "(\w+)', drawn)}
+    rules = dict(re.findall(r'(\d+)\[label = "(\w+)', drawn))
     edges = {(rules[a], rules[b]) for a, b in re.findall(r"(\d+) -> (\d+)", drawn)}
     assert ("manifest_join", "report_page") in edges
     assert ("train_run" in rules.values()) == trains
