@@ -114,12 +114,12 @@ def _page(layout: Layout, summaries: Iterable[Path]) -> str:
 
 def _next(config: Config, layout: Layout) -> list[str]:
     """Say what a user can do now."""
-    page = f"open {layout.report} in a browser" if layout.report.exists() else "`snakemake report`"
+    page = "`snakemake report` shows all of it on a page"
+    if layout.report.exists():
+        page = f"open {layout.report} in a browser"
     if all(folder.is_relative_to(DEMO) for folder in config.video_dirs):
-        return [
-            f"Next: {page}. Then take your own videos: set video_dir",
-            "in config/config.yaml, and `snakemake manifest` shows what comes of them.",
-        ]
+        own = "video_dir in config/config.yaml takes your own videos, and"
+        return [f"Next: {page};", f"{own} `snakemake manifest` shows what comes of them"]
     return [f"Next: {page}; `spark-trainer export --to` hands the data to another tool"]
 
 
