@@ -36,6 +36,7 @@ ELSEWHERE = {
         ),
         ("tests/workflow/test_corrections.py", "def test_"),
     ),
+    "snakemake train report": ("tests/workflow/test_report.py", '("train", "report")'),
     "snakemake plan": ("tests/workflow/test_plan.py", "def test_"),
     "uv run python -m spark_trainer.config.schema --fix": (
         "tests/config/test_schema.py",
