@@ -43,11 +43,17 @@ def samples(runs: Mapping[str, RunFolder]) -> dict[str, list[Pair]]:
     for name, folder in runs.items():
         lists = folder.sample_lists()
         before, after = (read_json(lists[at], list) if lists else [] for at in (0, -1))
-        first = dict[str, Pair]()
-        for one in zip(before, after, strict=True):
-            first.setdefault(one[1]["video"], one)
-        found[name] = list(first.values())[:most]
+        at_first = {_place(one): one for one in before}
+        pairs = dict[str, Pair]()
+        for one in after:
+            if _place(one) in at_first:
+                pairs.setdefault(one["video"], (at_first[_place(one)], one))
+        found[name] = list(pairs.values())[:most]
     return found
+
+
+def _place(sample: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(sample.get(key) for key in ("video", "start", "prompt"))
 
 
 def shown(
