@@ -46,8 +46,7 @@ def test_it_trains_the_model_that_it_names(tmp_path: Path) -> None:
     done = clone.type(line)
     demo = yaml.safe_load((ROOT / "config/config.yaml").read_text())["train"]
     taken_back = {
-        **dict.fromkeys(("asr", "split", "learning_rate", "warmup_steps"), "--model-type"),
-        "freeze": "--model-type",
+        **dict.fromkeys(("asr", "split", "freeze", "warmup_steps"), "--model-type"),
         "max_steps": "--num-epochs",
         "global_batch_size": "--batch-size",
     }
