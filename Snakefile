@@ -1,6 +1,5 @@
 """SparkTrainer: from a folder of raw video to a trained video-aware model.
 
-snakemake --cores all                  all that is below, and a page about it
 snakemake --cores 32 manifest          frames, audio, transcripts, captions, manifest
 snakemake train --resources gpu=8      the above, then every run of the configuration
 snakemake --profile slurm              the same graph as cluster jobs
