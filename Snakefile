@@ -33,10 +33,11 @@ include: "rules/targets.smk"
 
 
 rule all:
-    """The default target: the manifest and every training run."""
+    """The default target: the manifest, every training run, and the page about all of it."""
     default_target: True
     input:
         rules.train.input,
+        rules.report.input,
 
 
 onstart:

@@ -26,6 +26,20 @@ def asked(value, several=False):
     return ask
 
 
+@plainly
+def made_before_the_page(wildcards) -> list[Path]:
+    """Name the summaries of the runs that this call makes, too; an input function.
+
+    A page alone waits for no run, and trains none.
+    """
+    targets = workflow.dag_settings.targets or [workflow.default_target]
+    wanted = set()
+    for target in targets:
+        known = workflow.is_rule(target)
+        wanted.update(map(str, workflow.get_rule(target).input if known else [target]))
+    return [path for path in RUNS.summaries.values() if str(path) in wanted]
+
+
 screen.when_idle(lambda: summary.show_idle(CONFIG, RUNS.summaries))
 if workflow.is_main_process and not lock.builds(OPTIONS):
     screen.say_all()

@@ -68,6 +68,7 @@ rule report_page:
     """Make the page; its marker is named like that of the manifest that it is about."""
     input:
         rules.manifest.input,
+        runs=made_before_the_page,
         outdated=plainly(lambda wildcards: RUNS.outdated_report()),
     output:
         page=report(LAYOUT.report, caption="report/page.rst", category="Data"),

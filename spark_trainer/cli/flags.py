@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer.config import Config, Run
+from spark_trainer.config.model import MODEL_TYPES
 from spark_trainer.errors import UserError
 
 # Flag of `train` -> keys of a run that would contradict it.
@@ -15,6 +16,8 @@ AGAINST = {
     "num_epochs": ("max_steps",),
 }
 FOR_RANDOM_WEIGHTS = ("learning_rate", "warmup_steps")  # they don't suit trained weights
+# Settings that were made for a model, which one of another kind can't take.
+FOR_A_KIND = ("asr", "clip", "freeze", "split", "text", "learning_rate", "warmup_steps")
 
 # A switch of `preprocess` that sets another: section and state -> section and state.
 WITH = {
@@ -66,13 +69,18 @@ def over_run(
         default = Run.model_fields[name].get_default(call_default_factory=True)
         if name not in given and values.get(name, default) != default:
             shown = f"--{flag.replace('_', '-')}"
-            said.append(f"{key}.{name}: {values.pop(name)} is taken back by {shown}")
+            value = values.pop(name)
+            what = f"{key}.{name}: {value}" if not isinstance(value, dict) else f"{key}.{name}"
+            said.append(f"{what} is taken back by {shown}")
 
     for flag, value in given.items():
         if flag in ("model_name", "model_type") and _same(value, getattr(run, flag)):
             if flag == "model_name" and run.from_scratch:
                 said.append(f"{key}.from_scratch: true stays, --model-name names the same model")
             continue
+        if flag == "model_type" and MODEL_TYPES.get(value, run.kind) != run.kind:
+            for name in FOR_A_KIND:
+                take_back(name, flag)
         if flag == "model_name" and run.from_scratch:
             for name in FOR_RANDOM_WEIGHTS:
                 take_back(name, flag)

@@ -21,7 +21,7 @@ from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
 from spark_trainer.data.samples import Check, Samples
-from spark_trainer.data.texts import texts
+from spark_trainer.data.texts import learns_tags, of_tags, texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +87,7 @@ class VideoFrameDataset(Samples):
         self._frames = array("h")
         self._lengths = array("i")
         self._shapes = [*itertools.product(run.clip.lengths, run.clip.sizes or (None,))]
+        self._tagged = 0
         self._buckets = array("h")  # which of the shapes each video's clips have
 
     def add(self, entry: dict[str, Any], offset: int) -> None:
@@ -106,6 +107,9 @@ class VideoFrameDataset(Samples):
         self._ends.append(len(self) + len(texts) * self._frames[-1])
         self._lengths.append(self._longest(texts) + frames * video.CHARACTERS)
         self._buckets.append(self._shapes.index(shape))
+        if self._needs.text and learns_tags(entry, self._text):
+            self._tagged += 1
+            self.remarks = [of_tags(self._tagged)]
 
     def _texts(self, entry: dict[str, Any]) -> list[tuple[str | None, str]]:
         if self._needs.text:
@@ -289,11 +293,7 @@ def splits(
 
 
 def read(
-    manifest: Path,
-    root: Path,
-    run: Run,
-    one_frame: bool,
-    needs: Needs = Needs(),
+    manifest: Path, root: Path, run: Run, one_frame: bool, needs: Needs = Needs()
 ) -> dict[SplitName, VideoFrameDataset]:
     """Read every split of a manifest of videos' frames; raises as `splits`."""
     make = partial(VideoFrameDataset, manifest, root, run, one_frame, needs)

@@ -8,6 +8,8 @@ from spark_trainer.config import Text
 from spark_trainer.data import jsonl, meta
 from spark_trainer.data.sample import Unusable
 
+TAGGER = "imagenet-tags"  # the captioner that writes no sentences
+
 
 def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
     """Yield the prompt and the answer of each sample of a manifest line.
@@ -40,6 +42,19 @@ def said(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
         if not answer:
             raise Unusable("its answer is empty")
         yield prompt, answer
+
+
+def learns_tags(entry: Mapping[str, Any], text: Text) -> bool:
+    """Tell whether an answer is a caption that is none, but names of objects."""
+    return "{caption" in text.answer and entry["meta"].get("captioner") == TAGGER
+
+
+def of_tags(videos: int) -> str:
+    """Return what is to be known of a run that learns such captions, of so many videos."""
+    return (
+        f"the captions of {videos:,} {'video' if videos == 1 else 'videos'} are names of objects "
+        f"({TAGGER}), not sentences: a model learns from them to list names, and nothing else"
+    )
 
 
 def filled(template: str, values: Mapping[str, Any], text: Text) -> str:

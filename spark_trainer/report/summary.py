@@ -1,41 +1,41 @@
-"""The summary at the end of a build: what went in, what came out, and where it is."""
+"""The summary at the end of a build: what went in, what came out, where it is, and what is next."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from spark_trainer.config import Config
 from spark_trainer.data import manifest
-from spark_trainer.data.files import read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.search import SHOWN, Trouble
-from spark_trainer.metrics.score import SCORES
-from spark_trainer.report import console, failures
+from spark_trainer.report import console, failures, learnt, table
 from spark_trainer.report.screen import current as screen
-from spark_trainer.runs.folder import RunFolder
-from spark_trainer.runs.summary import Summary
+from spark_trainer.report.table import Line, row
 from spark_trainer.system import log
+
+DEMO = Path("config/demo")
 
 
 def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> None:
     """Print the summary of what is built so far to stderr, and add it to the log."""
-    text = lines(config, runs, troubles)
+    told = lines(config, runs, troubles)
     screen.end()
-    print("\n".join(text), file=sys.stderr)
-    log.keep(text)
+    print("\n".join(line.text for line in told), file=sys.stderr)
+    log.keep(line.logged for line in told)
 
 
 def show_idle(config: Config, runs: dict[str, Path]) -> None:
     """Print that nothing is to be done, and where all of it lies."""
     layout = Layout(Path(config.output_dir))
     rows = [
-        *((f"run {name}", _trained(path)) for name, path in runs.items() if path.exists()),
-        *([("manifest", str(layout.manifest)), ("report", _page(layout, runs.values()))]),
+        *learnt.rows(learnt.finished(runs)),
+        row("manifest", str(layout.manifest)),
+        row("report", _page(layout, runs.values())),
     ]
-    screen.say("\n".join(["Nothing to be done: all of it is there and up to date", *_table(rows)]))
+    told = [line.text for line in table.lines(rows)]
+    screen.say("\n".join(["Nothing to be done: all of it is there and up to date", *told]))
 
 
 def show_failure(logs: Iterable[str]) -> None:
@@ -60,7 +60,7 @@ def show_failure(logs: Iterable[str]) -> None:
     console.say_last(line)
 
 
-def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> list[str]:
+def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> list[Line]:
     """Return the lines of the summary; none without a manifest.
 
     Args:
@@ -71,6 +71,9 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
     layout = Layout(Path(config.output_dir))
     if not layout.manifest.exists():
         return []
+    trained = learnt.finished(runs)
+    pairs = learnt.samples(trained)
+    names = {after["video"]: "" for found in pairs.values() for _, after in found}
     files = minutes = words = frames = damaged = 0.0
     videos = 0
     for entry in manifest.read(layout.manifest):
@@ -81,23 +84,22 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
         words += len((meta["transcript"] or "").split())
         frames += len(meta["frame_times"] or ())
         damaged += meta["damaged"] is not None
+        if entry["id"] in names:
+            names[entry["id"]] = log.plain(meta["source_path"])
     rejected = _rejected(layout.rejected)
     rows = [
-        ("videos", f"{videos} contents in {files:.0f} files, {frames:.0f} frames"),
-        ("rejected", f"{len(rejected)}" + "".join(f"\n            {line}" for line in rejected)),
-        ("left out", _left_out(troubles)) if troubles else ("", ""),
-        ("damaged", f"{damaged:.0f} used in part") if damaged else ("", ""),
-        ("audio", f"{minutes:.1f} minutes, {words:.0f} words"),
-        *((f"run {name}", _trained(path)) for name, path in runs.items() if path.exists()),
-        ("manifest", str(layout.manifest)),
-        ("report", _page(layout, runs.values())),
-        ("log", os.path.relpath(os.environ.get(log.LOG_VARIABLE, "runs"))),
+        row("videos", f"{videos} contents in {files:.0f} files, {frames:.0f} frames"),
+        row("rejected", f"{len(rejected)}", *rejected),
+        *([row("left out", *_left_out(troubles))] if troubles else ()),
+        *([row("damaged", f"{damaged:.0f} used in part")] if damaged else ()),
+        row("audio", f"{minutes:.1f} minutes, {words:.0f} words"),
+        *learnt.rows(trained),
+        row("manifest", str(layout.manifest)),
+        row("log", os.path.relpath(os.environ.get(log.LOG_VARIABLE, "runs"))),
+        row("report", _page(layout, runs.values())),
     ]
-    return ["", *_table(rows)]
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
-    return [f"{name:>10}  {text}" for name, text in rows if name]
+    sides = learnt.shown(trained, pairs, {video: name for video, name in names.items() if name})
+    return [Line(""), *table.lines(rows), *sides, Line(""), *map(Line, _next(config, layout))]
 
 
 def _page(layout: Layout, summaries: Iterable[Path]) -> str:
@@ -110,58 +112,23 @@ def _page(layout: Layout, summaries: Iterable[Path]) -> str:
     return str(layout.report)
 
 
+def _next(config: Config, layout: Layout) -> list[str]:
+    """Say what a user can do now."""
+    page = "`snakemake report` shows all of it on a page"
+    if layout.report.exists():
+        page = f"open {layout.report} in a browser"
+    if all(folder.is_relative_to(DEMO) for folder in config.video_dirs):
+        own = "video_dir in config/config.yaml takes your own videos, and"
+        return [f"Next: {page};", f"{own} `snakemake manifest` shows what comes of them"]
+    return [f"Next: {page}; `spark-trainer export --to` hands the data to another tool"]
+
+
 def _rejected(path: Path) -> list[str]:
     return [
         log.plain(f"{entry['source_path']}: {entry['reason']}") for entry in manifest.rejected(path)
     ]
 
 
-def _left_out(troubles: Sequence[Trouble]) -> str:
-    shown = [f"\n            {trouble}" for trouble in troubles[:SHOWN]]
+def _left_out(troubles: Sequence[Trouble]) -> list[str]:
     more = f", {SHOWN} of them shown" if len(troubles) > SHOWN else ""
-    return f"{len(troubles)} this time{more}{''.join(shown)}"
-
-
-def _trained(path: Path) -> str:
-    folder = RunFolder(path.parent)
-    samples = folder.sample_lists()
-    before, after = (read_json(samples[i])[:1] if samples else [] for i in (0, -1))
-    said = [
-        f"\n            {_sample(old, new, folder)}" for old, new in zip(before, after, strict=True)
-    ]
-    said += [f"\n            answers {page}" for page in folder.sample_pages()[-1:]]
-    summary = Summary.read(folder)
-    return f"{_held_out(summary)} on {summary.device}, {folder.final}{''.join(said)}"
-
-
-def _sample(old: dict[str, Any], new: dict[str, Any], folder: RunFolder) -> str:
-    """Say what the model made of a held-out sample, before training and after.
-
-    The hash stands in the line, so that it goes from the log when the video is forgotten.
-    """
-    video = new["video"][:12]
-    if "file" in new:
-        return f"held-out video {folder.shown(new['file'])}"
-    if "edits" in new:
-        heard = f"held-out speech of {video} {_short(old['text'])} → {_short(new['text'])}"
-        return f"{heard} (reference: {_short(new['reference'])})"
-    said = f"held-out caption of {video} {_short(old['generated'])} → {_short(new['generated'])}"
-    return f"{said} (manifest: {_short(new['caption'])})"
-
-
-def _held_out(summary: Summary) -> str:
-    """Say how the held-out videos' objective and scores changed, and in how many updates."""
-    changed = ["nothing held out"]
-    if summary.first is not None:
-        changed = [f"{summary.objective.words} {summary.first:.3f} → {summary.last:.3f}"]
-    for name, shown in SCORES.items():
-        if shown.column and shown.followed and name in summary.scores:
-            first = summary.first_scores.get(name)
-            values = [*([first] if first is not None else []), summary.scores[name]]
-            changed.append(f"{name} {' → '.join(format(value, shown.form) for value in values)}")
-    return f"{', '.join(changed)} in {summary.steps} steps"
-
-
-def _short(text: str, width: int = 40) -> str:
-    """Return a text in quotes, cut to a width."""
-    return repr(text if len(text) <= width else f"{text[: width - 1]}…")
+    return [f"{len(troubles)} this time{more}", *map(str, troubles[:SHOWN])]

@@ -21,7 +21,7 @@ from spark_trainer.steps.base import Context, Step
 from spark_trainer.steps.device import asked, device
 from spark_trainer.steps.parallel import each, trouble
 from spark_trainer.steps.record import Record
-from spark_trainer.system import gpu, log
+from spark_trainer.system import environment, gpu, log
 from spark_trainer.train.launch import LaunchError
 
 if TYPE_CHECKING:
@@ -227,6 +227,7 @@ def _encoders(family: "Kind", context: Context[Run]) -> "Iterator[Loaded]":
     """Load the encoders where they are to run, for a while."""
     import torch
 
+    environment.quiet_libraries()
     with _place(context.settings, context.gpus) as place:
         yield family.load_encoders(context.settings, torch.device(place))
 

@@ -1,6 +1,8 @@
 """From a run folder to what the loop needs, with a stop where it is not what was asked for."""
 
 import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import log
 from spark_trainer.train import strategies
+
+SHOWN, SHORT = 10, 12  # videos of one reason, and digits of each, in a message
 
 
 class TrainingError(UserError):
@@ -207,7 +211,7 @@ def _splits(folder: RunFolder, root: Path, run: Run, family: Kind, check: Check 
 
 def _check_split(split: str, samples: Samples, manifest: Path, run: Run) -> None:
     lost, usable = samples.left_out, samples.num_videos
-    for reason in lost:
+    for reason in _counted(lost):
         log.logger.warning("left out of %s: %s", split, reason)
     for remark in samples.remarks:
         log.logger.warning("%s: %s", split, remark)
@@ -221,3 +225,17 @@ def _check_split(split: str, samples: Samples, manifest: Path, run: Run) -> None
             f"train.split: no usable video in the split {split!r} of {manifest}; "
             "change split.validation or split.seed, or add videos"
         )
+
+
+def _counted(left_out: Sequence[str]) -> Iterator[str]:
+    """Yield what is left out, a line for each reason; many of one reason are counted."""
+    videos = defaultdict[str, list[str]](list)
+    for one in left_out:
+        video, _, reason = one.partition(": ")
+        videos[reason].append(video[:SHORT])
+    for reason, named in videos.items():
+        if named[1:]:
+            more = ", …" if named[SHOWN:] else ""
+            yield f"{len(named):,} videos, {reason}: {', '.join(named[:SHOWN])}{more}"
+        else:
+            yield f"{named[0]}: {reason}"

@@ -92,6 +92,18 @@ def test_another_model_takes_random_weights_and_their_rate_back() -> None:
     }
 
 
+def test_a_model_of_another_kind_takes_back_what_was_set_for_the_first() -> None:
+    asr = {"language": "en"}
+    run = Run(model_type="asr", asr=asr, freeze=["encoder"], learning_rate=0.5, seed=1)
+    given = {"model_type": "vision_language", "model_name": "another"}
+    values, said = flags.over_run(run, given, "train", 0)
+    assert values == given | {"seed": 1}
+    assert said[0] == "train.asr is taken back by --model-type"
+    assert len(said) == 3
+    kept, _ = flags.over_run(run, {"model_type": "asr", "model_name": "another"}, "train", 0)
+    assert kept["asr"]["language"] == "en"
+
+
 def test_the_answers_in_memory_are_not_the_prompts_of_an_update() -> None:
     rft = {"reward_funcs": ["exact"]}
     run = Run(model_type="rft", global_batch_size=8, batch_size=16, rft=rft)

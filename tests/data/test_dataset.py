@@ -93,6 +93,18 @@ def test_a_sample_is_a_video_or_one_of_its_frames(manifest: Path) -> None:
     assert videos[4].video == videos[0].video
 
 
+def test_who_learns_from_tags_is_told(manifest: Path) -> None:
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for entry in entries[:4]:  # two of which can't be used
+        entry["meta"]["captioner"] = "imagenet-tags"
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    [remark] = read(manifest, one_frame=True).remarks
+    assert remark.startswith("the captions of 2 videos are names of objects (imagenet-tags), not")
+    others = {"prompt": "{question}?", "answer": "{answer}", "each": "qa"}
+    assert read(manifest, one_frame=False, text=others).remarks == []
+    assert read(manifest, one_frame=False, needs=Needs(text=False)).remarks == []
+
+
 def test_questions_become_samples_of_their_own(manifest: Path) -> None:
     text = {"each": "qa", "prompt": "{question}?", "answer": "{answer}"}
     data = read(manifest, one_frame=False, text=text)

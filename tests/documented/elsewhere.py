@@ -8,10 +8,6 @@ CI = ".ci/run"
 CLUSTER = "tests/slurm/test_demo.py"
 ELSEWHERE = {
     "pip install uv && uv run snakemake --cores all": (CI, "snakemake --cores all"),
-    "uv run snakemake train --configfile config/demo/speech/config.yaml --cores all": (
-        CI,
-        "config/demo/speech/config.yaml --cores all",
-    ),
     "uv run pytest": (CI, "uv run pytest"),
     "uv run pytest -m long": (CI, "long and not slurm"),
     "uv run pytest -m gpu": ("tests/train/test_gpu.py", "uv run pytest -m gpu"),
@@ -40,6 +36,7 @@ ELSEWHERE = {
         ),
         ("tests/workflow/test_corrections.py", "def test_"),
     ),
+    "snakemake train report": ("tests/workflow/test_report.py", '("train", "report")'),
     "snakemake plan": ("tests/workflow/test_plan.py", "def test_"),
     "uv run python -m spark_trainer.config.schema --fix": (
         "tests/config/test_schema.py",
@@ -48,7 +45,8 @@ ELSEWHERE = {
     "uv run python -m tests.families.golden --fix": ("tests/families/test_golden.py", "def test_"),
     "python -m spark_trainer train": ("tests/documented/test_training.py", "def test_"),
     "python -m spark_trainer train --manifest-path data/processed/manifest_v1.jsonl"
-    " --model-name Salesforce/blip-image-captioning-base --batch-size 8 --num-epochs 3": (
+    " --model-type vision_language --model-name Salesforce/blip-image-captioning-base"
+    " --batch-size 8 --num-epochs 3": (
         "tests/documented/test_training.py",
         "def test_",
     ),
@@ -67,7 +65,8 @@ ELSEWHERE |= {
     "snakemake train --configfile config/examples/idefics3.yaml --resources gpu=1": NEW["family"],
     "uv run pytest tests/families/test_contract.py -k idefics3": NEW["family"],
     "uv run python -m tests.families.golden --fix idefics3": NEW["family"],
-    "snakemake train --config 'train={model_type: raft, final: best}'": NEW["method"],
+    "snakemake train --configfile config/examples/blip_small.yaml"
+    " --config 'train={model_type: raft, final: best}'": NEW["method"],
 }
 ANYWHERE = ("tests/cli/test_workflow.py", "def test_a_manifest_from_any_folder")
 FIRST = ("tests/cli/test_start.py", "def test_init_writes_a_configuration")
@@ -159,7 +158,6 @@ NOBODY = {
     **dict.fromkeys(
         (
             "cd films && nano config/config.yaml",
-            "nano config/config.yaml",
             "nano profiles/slurm/cluster.yaml",
         ),
         "an editor",

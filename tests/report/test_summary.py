@@ -30,10 +30,29 @@ def test_a_run_that_hears(tmp_path: Path) -> None:
         first_scores={"wer": 66.666, "cer": 21.4, "words_recall": 0.0},
     ).write(run)
     config = Config(output_dir=str(tmp_path))
-    said = "\n".join(summary.lines(config, {"talks": run.summary}))
-    assert "held-out loss 2.500 → 1.250, wer 66.7 → 0.0, cer 21.4 → 0.0 in 24 steps on cpu" in said
-    heard = "'sore vex is down' → 'Zorvex is down' (reference: 'Zorvex is down')"
-    assert f"held-out speech of abababababab {heard}" in said  # `forget` finds it by the hash
+    told = summary.lines(config, {"talks": run.summary})
+    said = [line.text.strip() for line in told]
+    assert "run talks  errors in 100 held-out words: 67 before training, 0 after" in said
+    assert "held-out loss 2.500 → 1.250, wer 66.7 → 0.0, cer 21.4 → 0.0; 24 updates on cpu" in said
+    assert said[said.index("abababababab") + 1 :][:3] == [
+        "said          Zorvex     is down",
+        "heard before  [sore vex] is down",
+        "heard after   Zorvex     is down",
+    ]
+    # `forget` finds each by the hash.
+    assert all("abababababab" in line.logged for line in told if "Zorvex" in line.text)
+
+
+def test_what_can_be_done_next(tmp_path: Path) -> None:
+    manifest.write(tmp_path / "manifest_v1.jsonl", [])
+    (tmp_path / "report.html").touch()
+
+    def said(video_dir: str) -> str:
+        config = Config(video_dir=video_dir, output_dir=str(tmp_path))
+        return " ".join(line.text for line in summary.lines(config, {})).partition("Next: ")[2]
+
+    assert said("films").startswith(f"open {tmp_path}/report.html in a browser; `spark-trainer exp")
+    assert "video_dir in config/config.yaml" in said("config/demo/clips")
 
 
 def test_the_last_lines_name_the_page(tmp_path: Path) -> None:
@@ -41,8 +60,9 @@ def test_the_last_lines_name_the_page(tmp_path: Path) -> None:
     manifest.write(tmp_path / "manifest_v1.jsonl", [])
 
     def row() -> str:
-        (line,) = (one for one in summary.lines(config, {}) if one.startswith("    report"))
-        return line.split(maxsplit=1)[1]
+        told = (one.text.split(maxsplit=1) for one in summary.lines(config, {}))
+        (row,) = (one for one in told if one[:1] == ["report"])
+        return row[1]
 
     assert row() == "`snakemake report` makes a page of all this"
     page = tmp_path / "report.html"

@@ -1,4 +1,4 @@
-"""The demo on the test cluster: every kind of job, what each asks for, training on two nodes."""
+"""The demo's clips on the test cluster: every kind of job, what each asks for, two nodes."""
 
 import json
 import re
@@ -18,12 +18,16 @@ OTHERS = ("audio_shard", "transcript_shard", "caption_shard", "select_shard", "t
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Submitting:
-    """The demo, built and trained by jobs: a few steps, on no GPU."""
+    """The demo's steps over its clips, and a small BLIP on them: a few updates, on no GPU."""
     workspace = Submitting(tmp_path_factory.mktemp("demo"))
-    config = yaml.safe_load((REPO / "config/config.yaml").read_text(encoding="utf-8"))
+    config, example = (
+        yaml.safe_load((REPO / "config" / name).read_text(encoding="utf-8"))
+        for name in ("config.yaml", "examples/blip_small.yaml")
+    )
     shorter = {"model_name": str(REPO / "config/demo/blip-small"), "gpus": 0, "max_steps": 4}
+    shorter |= {"output_dir": "runs"}
     paths = {"video_dir": str(REPO / "config/demo/clips"), "output_dir": "out"}
-    workspace.config = config | paths | {"train": config["train"] | shorter}
+    workspace.config = config | paths | {"train": example["train"] | shorter}
     outcome(workspace, "all")
     return workspace
 

@@ -1,6 +1,7 @@
 """The report is made again when what it reads changed, and never by another target."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from spark_trainer.config import Run
 from spark_trainer.runs.folder import RunFolder
 from tests.report.page.read import Page
 
-from .conftest import Clips, Workspace
+from .conftest import REPO, Clips, Workspace
 
 MADE = {"report_page": 1, "report": 1}
 
@@ -62,3 +63,20 @@ def test_snakemakes_own_report_has_what_is_captioned(built: Workspace, tmp_path:
     assert "Adding report.html" in done.stderr
     assert "Adding rejected_v1.jsonl" in done.stderr
     assert "Videos that could not be used" in told.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("targets", "trains"),
+    [((), True), (("all",), True), (("train", "report"), True), (("report",), False)],
+)
+def test_the_page_waits_for_the_runs_of_its_call(
+    fresh: Workspace, targets: tuple[str, ...], trains: bool
+) -> None:
+    """A page alone trains nothing."""
+    fresh.configure("train", max_steps=1, model_name=str(REPO / "config/demo/blip-small"))
+    drawn = fresh.snakemake(*targets, "--dag").stdout
+    rules = dict(re.findall(r'(\d+)\[label = "(\w+)', drawn))
+    edges = {(rules[a], rules[b]) for a, b in re.findall(r"(\d+) -> (\d+)", drawn)}
+    assert ("manifest_join", "report_page") in edges
+    assert ("train_run" in rules.values()) == trains
+    assert (("train_run", "report_page") in edges) == trains

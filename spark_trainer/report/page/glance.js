@@ -36,6 +36,13 @@ const missingCard = (glance) => glance.without.length
     table(["Videos", "Text", "Why"], glance.without.map(([kind, why, number]) => [h("b", {}, count(number)), kind, why]), { label: "Videos without a text" }))
   : null;
 
+// Tags are names of objects: they are counted apart from captions.
+const captionedTile = (sum) => {
+  const [all, tags] = [sum.captioned || 0, sum["selected imagenet-tags"] || 0];
+  if (tags && tags === all) return tile(share(tags, sum.videos), "tagged", "names of objects, no captions");
+  return tile(share(all, sum.videos), "captioned", `${many(all, "caption")}${tags ? `, ${count(tags)} of them tags` : ""}`);
+};
+
 const captionersCard = (glance) => {
   const rows = Object.entries(glance.captioners);
   return rows.length > 1
@@ -56,7 +63,7 @@ const drawGlance = () => {
     h("div", { class: "tiles" },
       tile(count(sum.videos), sum.videos === 1 ? "video" : "videos", `${many(sum.files || 0, "file")}${sum.bytes ? `, ${bytes(sum.bytes)}` : ""}`, { href: "#gallery" }),
       tile(long, "of video", `${mean} each, ${many(sum.frames || 0, "frame")}`),
-      tile(share(sum.captioned || 0, sum.videos), "captioned", many(sum.captioned || 0, "caption")),
+      captionedTile(sum),
       tile(count(sum.spoken || 0), "words spoken", `in ${many(sum.transcribed || 0, "video")}${glance.languages ? `, ${many(glance.languages, "language")}` : ""}`),
       tile(count(glance.num_rejected), "rejected", glance.num_rejected ? many(glance.kinds_of_reasons, "reason") : "none", { class: glance.num_rejected ? "bad" : "", href: glance.num_rejected ? "#rejected" : null }),
       sum.damaged ? tile(count(sum.damaged), "damaged", "used in part") : null,

@@ -41,7 +41,7 @@ const drawSamples = (place, chosen) => {
         if (!before && !after) return null; // a run over other videos never had it
         return h("div", { class: "side" }, h("h4", {}, h("i", { class: `key hue-${one.run.place % HUES}` }), one.run.name),
           h("div", { class: "pair" },
-            one.after.step > one.lists[0].step ? h("div", {}, h("p", { class: "by" }, `Update ${count(one.lists[0].step)}`), made(before)) : null,
+            one.after.step > one.lists[0].step ? h("div", {}, h("p", { class: "by" }, one.lists[0].step ? `Update ${count(one.lists[0].step)}` : "Before training"), made(before)) : null,
             h("div", {}, h("p", { class: "by" }, `Update ${count(one.after.step)}`), made(after))));
       })));
   }));
