@@ -20,12 +20,15 @@ OF_HUB = {"parquet": "{split}.parquet", "webdataset": "{split}/*.tar", "videofol
 Row = tuple[str, ...]
 
 
-def write(data: DataSet, manifest: str) -> None:
+def write(data: DataSet, manifest: str) -> "Tally":
     """Write README.md: what it is, how it is loaded, whose it is, and what it is made of.
 
     Args:
         data: the export, whose other files are written.
         manifest: SHA-256 of the manifest that it was made of.
+
+    Returns:
+        what was counted.
     """
     tally = Tally()
     for split in data.splits:
@@ -56,6 +59,7 @@ def write(data: DataSet, manifest: str) -> None:
         *_columns(data),
     ]
     data.write("README.md", "\n\n".join(parts) + "\n")
+    return tally
 
 
 class Tally:

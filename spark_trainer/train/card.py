@@ -26,8 +26,8 @@ LINEAGE = (
 )
 PERMISSION = "A licence that is not known is not a permission."
 FOLDER = (
-    "These lines load it where `final` is the folder of this card; the id of a hub's repository "
-    "that holds it does as well."
+    "These lines load it. Where one says `final`, that is the folder of this card, or the id of a "
+    "hub's repository that holds it."
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from spark_trainer.config import Run
 from spark_trainer.families.kinds.answers import GeneratedAnswers, LearntAnswers, ScoredAnswer
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.train.tracking import Tracker
