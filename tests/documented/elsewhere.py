@@ -101,6 +101,16 @@ ELSEWHERE |= {
         "tests/exports/test_read_back.py",
         'export("webdataset", split=ALL, shard_mb=1)',
     ),
+    **dict.fromkeys(
+        (
+            "spark-trainer push",
+            "spark-trainer push slow-1a2b3c4d --to me/films",
+            "spark-trainer push slow-1a2b3c4d --to me/films --dry-run",
+            "spark-trainer push exports/films --to me/films-data",
+            "spark-trainer push exports/films --to me/films-data --public",
+        ),
+        ("tests/hub/test_push.py", "def test_"),
+    ),
     "spark-trainer settings exports": ("tests/cli/test_start.py", "settings"),
     "spark-trainer --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
     "spark-trainer train --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
@@ -121,7 +131,6 @@ NOBODY = {
     "uv run --no-sync snakemake --cores all": "the demo, after the line above it",
     "pip install .": "needs the package index",
     "uv pip install 'spark-trainer[datasets]'": "needs the package index",
-    "uv pip install wandb": "needs the package index",
     "uv pip install 'vllm>=0.32'": "needs the package index",
     **dict.fromkeys(
         (
