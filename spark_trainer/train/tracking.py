@@ -119,8 +119,10 @@ class Tracker:
         )
         columns = {key: None for one in records for key in one if _told(one[key])}
         lines = [[str(one.get(key, "")) for key in columns] for one in records]
-        if [one["video"] for one in before] != [one["video"] for one in records]:
-            return [*columns], lines
+        if [({*one}, one["video"]) for one in before] != [
+            ({*one}, one["video"]) for one in records
+        ]:
+            return [*columns], lines  # other samples than then
         changed = [
             key
             for key in columns

@@ -143,7 +143,7 @@ def test_a_forgotten_video_is_told_and_needs_a_flag(
     made = store.export("txt")
     os.utime(made.folder / ".spark_export.json", (0, 0))
     Tombstone(KEPT, "2026-01-02T03:04:05+00:00", "ann", "withdrawn").write(store.layout)
-    told = f"{KEPT}, forgotten on 2026-01-02 by ann; not all of it is gone"
+    told = f"{KEPT}, forgotten on 2026-01-02 by ann: withdrawn; "
     for what, message in {
         "later": f"{run.name} saw {told}",
         str(made.folder): f"may hold {told}",
