@@ -163,8 +163,8 @@ class Outside:
         if self._in_a_row < PATIENCE:
             self._tell(lambda: _quietly(self._tracker.finish))
         if self.untold:
-            text = "train.trackers: %s lacks what it could not be told %d times; %s has all of it"
-            log.logger.warning(text, self.name, self.untold, "metrics.jsonl")
+            text = "train.trackers: %s could not be told %d things, which the run folder has"
+            log.logger.warning(text, self.name, self.untold)
 
     def _tell(self, act: Callable[[], None]) -> None:
         if self._in_a_row >= PATIENCE:

@@ -119,10 +119,8 @@ class Tracker:
         )
         columns = {key: None for one in records for key in one if _told(one[key])}
         lines = [[str(one.get(key, "")) for key in columns] for one in records]
-        if [({*one}, one["video"]) for one in before] != [
-            ({*one}, one["video"]) for one in records
-        ]:
-            return [*columns], lines  # other samples than then
+        if _named(before) != _named(records):
+            return [*columns], lines
         changed = [
             key
             for key in columns
@@ -170,6 +168,11 @@ class Tracker:
         self._events.close()
         for other in self._others:
             other.close()
+
+
+def _named(records: Iterable[Record]) -> list[tuple[str, list[str]]]:
+    """Return of which samples there are records, and what is said of each."""
+    return [(one["video"], sorted(one)) for one in records]
 
 
 def _told(value: Any) -> bool:

@@ -119,8 +119,7 @@ def test_a_tracker_that_fails_ends_no_training(
         *["train.trackers: wandb: OSError: [Errno 28] No space left on device"] * 2,
         "train.trackers: wandb: OSError: [Errno 28] No space left on device; it is told nothing "
         "more",
-        "train.trackers: wandb lacks what it could not be told 6 times; metrics.jsonl has all of "
-        "it",
+        "train.trackers: wandb could not be told 6 things, which the run folder has",
     ]
 
 
