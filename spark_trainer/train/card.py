@@ -64,7 +64,7 @@ def write(
     head = _head(run, loading) | terms | _results(lineage["run"], loading, summary)
     text = (
         f"---\n{yaml.safe_dump(head)}---\n\n"
-        f"# {lineage['run']}\n\n{LINEAGE.format(run=lineage['run'])}\n\n"
+        f"# {lineage['run']}\n\n{LINEAGE.format(run=_folder(lineage))}\n\n"
         f"| what | value |\n|---|---|\n{table}\n\n{FOLDER}{_where(run)}\n\n"
         f"```python\n{loading.lines}\n```\n\n{PERMISSION}\n"
     )
@@ -98,6 +98,11 @@ def _results(name: str, loading: Loading, summary: Summary) -> dict[str, Any]:
     if not results:
         return {}
     return {"metrics": [*found], "model-index": eval_results_to_model_index(name, results)}
+
+
+def _folder(lineage: dict[str, Any]) -> str:
+    """Return what the run's folder is called."""
+    return "-".join(filter(None, [lineage["run"], lineage.get("seal")]))
 
 
 def _licences(lineage: dict[str, Any]) -> Counter[str]:

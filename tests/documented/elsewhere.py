@@ -103,7 +103,6 @@ ELSEWHERE |= {
     ),
     **dict.fromkeys(
         (
-            "spark-trainer push",
             "spark-trainer push slow-1a2b3c4d --to me/films",
             "spark-trainer push slow-1a2b3c4d --to me/films --dry-run",
             "spark-trainer push exports/films --to me/films-data",
@@ -150,6 +149,7 @@ NOBODY = {
     "accelerate launch": "named as what is not used",
     "apt-get install chromium": "needs Debian's packages; .ci/run installs it",
     "git clone <this repository> spark-trainer && cd spark-trainer": "needs an address",
+    "hf auth login": "needs an account",
     "git config user.name": "named as what is read",
     "fuser -v <folder>/*": "a program of the machine, over its leases",
     "ssh -L 8765:127.0.0.1:8765": "needs a second machine",

@@ -18,6 +18,7 @@ from spark_trainer.train import card
 VIDEOS = {"aa": {"license": "CC | BY"}, "bb": {"license": "CC | BY"}, "cc": {}}
 LINEAGE = {
     "run": "mine",
+    "seal": "1a2b3c4d",
     "manifest_sha256": "ab" * 32,
     "spark_trainer": "0.1",
     "code": "c0de",
@@ -93,7 +94,7 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     [result] = ModelCard.load(tmp_path / "README.md").data.eval_results
     assert (result.metric_type, result.metric_value) == ("bleu", 12.345)
     assert (result.task_type, result.dataset_name) == ("video-text-to-text", "held-out videos")
-    assert "`spark-trainer lineage mine`" in text
+    assert "`spark-trainer lineage mine-1a2b3c4d`" in text
     assert rows["videos held out"] == "2"
     assert rows["held-out samples measured, at most"] == "1"
     assert rows["least held-out loss"] == "1.0000 at update 20"
