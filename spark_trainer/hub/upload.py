@@ -92,7 +92,7 @@ def of_run(run: RunFolder, runs: Runs, layout: Layout) -> Upload:
         [path for path in sizes if path not in files],
         [
             f"licence of the base: {_card_licence(run.final)}",
-            f"learnt from {len(videos):,} videos, held-out ones among them; licences: "
+            f"learnt from or measured on {len(videos):,} videos; licences: "
             + licences.told(licences.counted(videos)),
         ],
         [

@@ -44,7 +44,7 @@ def test_a_run_goes_whole_and_private(hub: Hub, run: RunFolder, capsys: Captured
     said = capsys.readouterr()
     assert said.out == f"{hub.url}/{TO}/commit/{COMMIT}\n"
     assert "licence of the base: not known" in said.err
-    assert "learnt from 1 videos, held-out ones among them; licences: not known: 1" in said.err
+    assert "learnt from or measured on 1 videos; licences: not known: 1" in said.err
     there, here = hub.repositories[f"models/{TO}"], on_disk(run.final)
     assert there.private
     assert here.pop("wer.json")
