@@ -38,6 +38,6 @@ def test_what_came_to_a_finished_run_stays_here(run: RunFolder, tmp_path: Path) 
 def test_an_export_that_names_its_folder(store: Store) -> None:
     due = upload.of_export(store.export("ms-swift", media="link").folder, store.layout)
     assert due.remarks == ["names folders of this machine: README.md, train.jsonl"]
-    for to in ("videofolder", "parquet", "webdataset", "llava"):
+    for to in ("videofolder", "parquet", "webdataset"):
         due = upload.of_export(store.export(to, to).folder, store.layout)
         assert due.remarks == [], to
