@@ -70,14 +70,15 @@ MAY_IMPORT = {
     "exports": {"config", "data", "speech", "system"},
     "graph": {"config", "data", "exports", "runs", "steps", "train"},
     "store": {"config", "data", "exports", "graph", "runs", "speech", "steps", "system", "train"},
+    "hub": {"data", "exports", "runs", "store", "system"},
     "report": {"config", "data", "metrics", "runs", "store", "system"},
     "preflight": {
         *("captioners", "config", "data", "detectors", "exports", "families", "methods", "speech"),
         *("steps", "system", "train", "transcribers"),
     },
     "cli": {
-        *("config", "data", "exports", "graph", "preflight", "report", "runs", "steps", "store"),
-        *("system", "train"),
+        *("config", "data", "exports", "graph", "hub", "preflight", "report", "runs", "steps"),
+        *("store", "system", "train"),
     },
     "__main__": {"cli"},
 }

@@ -17,6 +17,7 @@ from spark_trainer.cli import (
     jobs,
     memory,
     plan,
+    push,
     report,
     start,
     store,
@@ -184,6 +185,7 @@ def _add_commands(
     commands.runs_flags(command(commands.runs))
     plan.plan_flags(command(plan.plan))
     store.lineage_flags(command(store.lineage))
+    push.push_flags(command(push.push))
     hand.correct_flags(command(hand.correct))
     store.forget_flags(command(store.forget))
     store.gc_flags(command(store.gc))

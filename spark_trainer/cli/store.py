@@ -30,7 +30,7 @@ def lineage(options: argparse.Namespace) -> int:
     settings = config.read(options.config)
     layout = Layout(Path(settings.output_dir))
     runs = told.Runs(run_folders(options))
-    chosen = _run(options.what, runs.folders.values())
+    chosen = find_run(options.what, runs.folders.values())
     if chosen is not None:
         said = told.of_run(chosen, runs)
     else:
@@ -194,7 +194,7 @@ def _manifest(layout: Layout, wanted: str | None, runs: list[RunFolder]) -> "Nam
     from spark_trainer.store import manifests
 
     file = layout.manifest if wanted is None else Path(wanted)
-    chosen = None if wanted is None or file.is_file() else _run(wanted, runs)
+    chosen = None if wanted is None or file.is_file() else find_run(wanted, runs)
     if chosen is not None:
         file = chosen.manifest
     try:
@@ -207,7 +207,7 @@ def _manifest(layout: Layout, wanted: str | None, runs: list[RunFolder]) -> "Nam
         return manifests.Named(kept.sha256, kept.entries(layout))
 
 
-def _run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
+def find_run(wanted: str, runs: Iterable[RunFolder]) -> RunFolder | None:
     """Return the run that is meant; None where none is.
 
     Raises:

@@ -1,8 +1,14 @@
 """The settings of evaluations, checkpoints and metrics."""
 
-from pydantic import Field
+from typing import Any, Literal
 
-from spark_trainer.config.section import Positive, Runtime, Section
+from pydantic import Field, model_validator
+
+from spark_trainer.config.section import ConfigError, Positive, Runtime, Section
+
+TrackerName = Literal["mlflow", "trackio", "wandb"]  # as Accelerate calls them
+# Key of earlier versions -> those that are in its place.
+RENAMED = {"wandb_project": "`trackers: [wandb]` with `tracker_project`"}
 
 
 class Monitoring(Section):
@@ -44,9 +50,15 @@ class Monitoring(Section):
     max_new_tokens: int = Field(
         40, ge=1, description="Longest generated text in tokens.", json_schema_extra=Runtime
     )
-    wandb_project: str | None = Field(
-        None,
-        description="Send metrics to this Weights & Biases project too.",
+    trackers: tuple[TrackerName, ...] = Field(
+        (),
+        description="Who gets metrics and samples beside TensorBoard, which always does.",
+        json_schema_extra=Runtime,
+    )
+    tracker_project: str = Field(
+        "spark-trainer",
+        min_length=1,
+        description="Project of the run there; MLflow calls it an experiment.",
         json_schema_extra=Runtime,
     )
     peak_tflops: Positive | None = Field(
@@ -54,3 +66,10 @@ class Monitoring(Section):
         description="Peak speed of one device, for MFU; without it that of a known GPU.",
         json_schema_extra=Runtime,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_what_replaced_a_key(cls, data: Any) -> Any:
+        if isinstance(data, dict) and (old := sorted(RENAMED.keys() & data.keys())):
+            raise ConfigError("\n".join(f"{key}: gone; expected {RENAMED[key]}" for key in old))
+        return data

@@ -133,9 +133,10 @@ def make(settings: Export, layout: Layout, place: Path, key: str) -> Made:
     with replacing_folder(place) as root, progress(f"export/{place.name}", chosen.count) as advance:
         data = DataSet(clips, chosen, root, place, advance)
         clips.form.write(data)
-        card.write(data, manifest)
+        licences = card.write(data, manifest).licences
         counts: dict[str, int] = {split: len(offsets) for split, offsets in chosen.offsets.items()}
-        note = Note.of(root, named, counts, chosen.left_out)
+        told = {"videos": counts, "left_out": chosen.left_out, "licences": dict(licences)}
+        note = Note.of(root, identity=named, **told)
         note.write(root)
         if file_digest(layout.manifest) != manifest:
             raise MachineError(f"{layout.manifest} changed meanwhile; export again")

@@ -7,24 +7,28 @@ from typing import Any
 import yaml
 
 from spark_trainer import __version__
+from spark_trainer.data import licences
+from spark_trainer.data.licences import UNKNOWN
 from spark_trainer.data.manifest import some
+from spark_trainer.data.markdown import plain
 from spark_trainer.exports.clips import Clip
 from spark_trainer.exports.dataset import DataSet
 from spark_trainer.exports.rows import unknown
 
 SHOWN = 12  # rows of a table; the others are counted
-LICENCES = ("license", "licence")  # keys of `meta`
-UNKNOWN = "not known"
 OF_HUB = {"parquet": "{split}.parquet", "webdataset": "{split}/*.tar", "videofolder": "{split}/**"}
 Row = tuple[str, ...]
 
 
-def write(data: DataSet, manifest: str) -> None:
+def write(data: DataSet, manifest: str) -> "Tally":
     """Write README.md: what it is, how it is loaded, whose it is, and what it is made of.
 
     Args:
         data: the export, whose other files are written.
         manifest: SHA-256 of the manifest that it was made of.
+
+    Returns:
+        what was counted.
     """
     tally = Tally()
     for split in data.splits:
@@ -55,6 +59,7 @@ def write(data: DataSet, manifest: str) -> None:
         *_columns(data),
     ]
     data.write("README.md", "\n\n".join(parts) + "\n")
+    return tally
 
 
 class Tally:
@@ -78,7 +83,7 @@ class Tally:
         self.captioners[_by(meta, "captioner", "no caption")] += 1
         self.transcribers[_by(meta, "transcriber", "no transcript")] += 1
         self.languages[meta.get("language") or UNKNOWN] += 1
-        self.licences[_licence(meta)] += 1
+        self.licences[licences.of(meta)] += 1
         size = meta.get("width"), meta.get("height")
         self.sizes[f"{size[0]} × {size[1]}" if all(size) else UNKNOWN] += 1
 
@@ -114,10 +119,6 @@ def _split(data: DataSet) -> str:
 def _by(meta: Mapping[str, Any], who: str, nobody: str) -> str:
     named = [meta.get(who), meta.get(f"{who}_model")]
     return ", ".join(filter(None, named)) or nobody
-
-
-def _licence(meta: Mapping[str, Any]) -> str:
-    return next((str(meta[key]) for key in LICENCES if meta.get(key)), UNKNOWN)
 
 
 def _counted(title: str, counts: Counter[str]) -> list[str]:
@@ -157,9 +158,3 @@ def _columns(data: DataSet) -> list[str]:
 def _table(head: Row, rows: Iterable[Row]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(plain, line))} |" for line in lines)
-
-
-def plain(text: str) -> str:
-    """Return a text that is no Markdown but for code: one line, no cells, no tags."""
-    one_line = " ".join(text.split())
-    return one_line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -1,7 +1,7 @@
 """The folder of an export: what was written there, and whether it may be replaced."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,12 +23,14 @@ class Note:
             video nothing.
         videos: how many each split has.
         left_out: the other videos of the manifest, and why.
+        licences: how many videos have each, as far as known.
     """
 
     identity: str
     files: Mapping[str, str | int | None]
     videos: Mapping[str, int]
     left_out: Sequence[Sequence[str]]
+    licences: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def find(cls, folder: Path) -> Self | None:
@@ -45,10 +47,9 @@ class Note:
             raise UserError(f"{folder / EXPORT_NOTE} is damaged; remove {folder}") from None
 
     @classmethod
-    def of(cls, folder: Path, identity: str, videos: Mapping[str, int], left_out: Any) -> Self:
-        """Take down what was written into a folder."""
-        files = {name: _content(folder / name) for name in _files(folder)}
-        return cls(identity, files, videos, left_out)
+    def of(cls, folder: Path, **said: Any) -> Self:
+        """Take down what was written into a folder, beside what else is said of it."""
+        return cls(files={name: _content(folder / name) for name in _files(folder)}, **said)
 
     def write(self, folder: Path) -> None:
         """Write it into a folder."""
@@ -57,6 +58,14 @@ class Note:
     def whole(self, folder: Path) -> bool:
         """Tell whether all that was written is there, and leads to something."""
         return all((folder / name).exists() for name in self.files)
+
+    def changed(self, folder: Path) -> list[str]:
+        """List what is not there as it was written."""
+        return [
+            name
+            for name, content in self.files.items()
+            if not (folder / name).exists() or _edited(folder / name, content)
+        ]
 
 
 def check(folder: Path) -> None:

@@ -21,6 +21,7 @@ from spark_trainer.preflight import asr, templates
 from spark_trainer.speech.formats import names
 from spark_trainer.steps.base import Checkpoint, at_hub
 from spark_trainer.system import environment, extras, gpu
+from spark_trainer.train import trackers
 from spark_trainer.train.strategies import deepspeed_config
 
 DECODERS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "aac", "mp3", "opus", "pcm_s16le"}
@@ -120,12 +121,12 @@ def _of_run(wanted: Run) -> Iterator[tuple[str, str]]:
         f".optimizer: {wanted.optimizer}": ("bitsandbytes", wanted.optimizer != "adamw"),
         ".use_deepspeed": ("deepspeed", wanted.use_deepspeed),
         ".ema_decay": ("diffusers", wanted.ema_decay is not None),
-        ".wandb_project": ("wandb", wanted.wandb_project is not None),
         ".attention: flash_attention_2": ("flash-attn", wanted.attention == "flash_attention_2"),
         ".attention: flash_attention_3": ("flash-attn-3", wanted.attention == "flash_attention_3"),
     }
     yield from ((package, "") for package in TRAINING)
     yield from ((package, key) for key, (package, used) in asked.items() if used)
+    yield from ((trackers.PACKAGES[name], f".trackers: {name}") for name in wanted.trackers)
 
 
 def _decoders(config: Config, due: Due) -> Iterator[str]:

@@ -9,6 +9,7 @@ lineage.json            videos, what captioned and transcribed them, code, packa
 nodes/<number>.json     host and devices of each node, where there are several
 metrics.jsonl           a line for each update and each evaluation
 tensorboard/            the same as events
+trackers/               what other trackers write, where a run has any
 samples/step_<update>…  what the model made of held-out samples
 samples/learnt_<update>.json  answers that it learnt from
 checkpoints/step_<update>/  what the run goes on from
@@ -73,6 +74,10 @@ class RunFolder:
     @property
     def events(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def trackers(self) -> Path:
+        return self.path / "trackers"
 
     @property
     def log(self) -> Path:

@@ -74,12 +74,20 @@ def _common(value: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": value["name"],
         "run_id": value["seal"],
-        "settings": Run(**value["settings"]),
+        "settings": Run(**renamed(value["settings"])),
         "data_root": Path(value["data_root"]),
         "encoded": Path(value["encoded"]),
         "step_fingerprints": value["versions"],
         "origin": value["origin"],
     }
+
+
+def renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings with the keys of this version, so that it goes on after an update."""
+    kept = {key: value for key, value in settings.items() if key != "wandb_project"}
+    if project := settings.get("wandb_project"):
+        kept |= {"trackers": ("wandb",), "tracker_project": project}
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)

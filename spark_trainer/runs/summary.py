@@ -33,6 +33,8 @@ class Summary:
         left_out_videos: without what the run's `text` asks for.
         skipped_samples: that could not be used.
         cut_texts: that were longer than `max_length`.
+        untold: tracker -> how many times it could not be told something.
+        digests: file of `final/` -> SHA-256.
     """
 
     steps: int
@@ -52,6 +54,8 @@ class Summary:
     left_out_videos: int = 0
     skipped_samples: int = 0
     cut_texts: int = 0
+    untold: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def write(self, run: RunFolder) -> None:
         """Write it into a run folder: the run is finished."""

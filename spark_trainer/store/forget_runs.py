@@ -97,8 +97,9 @@ def _clean_samples(run: RunFolder, video: str) -> None:
     files = [path for folder in run.sample_folders() for path in folder.glob(f"{video}*")]
     if not (shown or unlisted or files):
         return
-    if run.events.is_dir():
-        shutil.rmtree(run.events)
+    for folder in (run.events, run.trackers):
+        if folder.is_dir():
+            shutil.rmtree(folder)
     for folder in unlisted:
         shutil.rmtree(folder)
     for path in files:

@@ -1,22 +1,33 @@
 """The model card beside the weights: what the model is made of, readable by people and by hubs."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spark_trainer.config import Run
+from spark_trainer.data import licences
+from spark_trainer.data.licences import UNKNOWN
+from spark_trainer.data.markdown import plain
 from spark_trainer.families.kinds.export import Loading, local_base, saves_adapter
 from spark_trainer.runs.summary import Summary
 from spark_trainer.speech.models import learns_its_own
 
-UNKNOWN = "unknown"
+HELD_OUT = "held-out videos"
+# Score -> metric, as hubs call it.
+METRICS = {"bleu": "bleu", "rouge_l": "rouge", "cider": "cider", "wer": "wer", "cer": "cer"}
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
 TERMS = ("license", "license_name", "license_link")  # as hubs spell them
 HUB = "https://huggingface.co"
+LINEAGE = (
+    "Trained with SparkTrainer. Where it was trained, `spark-trainer lineage {run}` names every "
+    "video, who captioned and transcribed it, the settings, the code and the hardware."
+)
+PERMISSION = "A licence that is not known is not a permission."
 FOLDER = (
-    "These lines load it where `final` is the folder of this card; the id of a hub's repository "
-    "that holds it does as well."
+    "These lines load it. Where one says `final`, that is the folder of this card, or the id of a "
+    "hub's repository that holds it."
 )
 
 
@@ -44,25 +55,28 @@ def write(
         *_measured_on(run),
         *_held_out(summary),
         *((f"held-out {name}", _score(name, summary)) for name in summary.scores),
+        ("licences of the videos", plain(licences.told(_licences(lineage)))),
         ("updates", summary.steps),
         ("weights", f"the {run.final}" + (", averaged" if run.ema_decay else "")),
         ("code", f"SparkTrainer {lineage['spark_trainer']}, {lineage['code']}"),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    head = _head(run, loading) | terms | _results(lineage["run"], loading, summary)
     text = (
-        f"---\n{yaml.safe_dump(_head(run, loading) | terms)}---\n\n# {lineage['run']}\n\n"
-        f"Trained with SparkTrainer. `lineage.json` beside the run names every clip.\n\n"
+        f"---\n{yaml.safe_dump(head)}---\n\n"
+        f"# {lineage['run']}\n\n{LINEAGE.format(run=_folder(lineage))}\n\n"
         f"| what | value |\n|---|---|\n{table}\n\n{FOLDER}{_where(run)}\n\n"
-        f"```python\n{loading.lines}\n```\n"
+        f"```python\n{loading.lines}\n```\n\n{PERMISSION}\n"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _head(run: Run, loading: Loading) -> dict[str, Any]:
     """Return what hubs read; a folder of this machine would name no base there."""
-    head: dict[str, Any] = {"library_name": loading.library, "pipeline_tag": loading.tag}
+    tags = ["spark-trainer", *(["lora"] if saves_adapter(run) else [])]
+    head = {"library_name": loading.library, "pipeline_tag": loading.tag, "tags": tags}
     if saves_adapter(run):
-        head |= {"base_model_relation": "adapter", "tags": ["lora"]}
+        head |= {"base_model_relation": "adapter"}
     if not run.from_scratch and not local_base(run):
         head = (
             {"base_model_relation": "finetune"}
@@ -70,6 +84,29 @@ def _head(run: Run, loading: Loading) -> dict[str, Any]:
             | {"base_model": loading.base or run.model_name}
         )
     return head
+
+
+def _results(name: str, loading: Loading, summary: Summary) -> dict[str, Any]:
+    """Return the scores of the saved weights as hubs list them; nothing where there are none."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    found = {METRICS[key]: value for key, value in summary.scores.items() if key in METRICS}
+    results = [
+        EvalResult(loading.tag, "videos", HELD_OUT, key, value) for key, value in found.items()
+    ]
+    if not results:
+        return {}
+    return {"metrics": [*found], "model-index": eval_results_to_model_index(name, results)}
+
+
+def _folder(lineage: dict[str, Any]) -> str:
+    """Return what the run's folder is called."""
+    return "-".join(filter(None, [lineage["run"], lineage.get("seal")]))
+
+
+def _licences(lineage: dict[str, Any]) -> Counter[str]:
+    return licences.counted(lineage.get("videos", {}).values())
 
 
 def _terms(run: Run, loading: Loading) -> dict[str, Any]:

@@ -6,16 +6,18 @@ the run hears an update later.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary
 
 from spark_trainer.data.files import naming
 
+TORCH: Any = summary  # its functions have no types
 VERSION = "brain.Event:2"  # of the format, as the first event of a file tells it
 
 
@@ -44,8 +46,23 @@ class Events:
         told = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._write(step=step, summary=Summary(value=told))
 
+    def text(self, step: int, name: str, markdown: str) -> None:
+        """Write a text of an update, as TensorBoard's page of texts shows it."""
+        self._write(step=step, summary=TORCH.text(name, markdown))
+
+    def settings(self, values: Mapping[str, Any], metrics: Iterable[str]) -> None:
+        """Write what a run is compared by on TensorBoard's page of hyperparameters.
+
+        Args:
+            values: plain, by dotted key.
+            metrics: names of the numbers that are compared.
+        """
+        experiment, begin, _ = TORCH.hparams(dict(values), dict.fromkeys(metrics, 0.0))
+        self._write(step=0, summary=experiment)
+        self._write(step=0, summary=begin)
+
     def picture(self, step: int, name: str, encoded: bytes, size: tuple[int, int]) -> None:
-        """Write a PNG or a GIF of an update, of so many pixels across and down."""
+        """Write a PNG, JPEG or GIF of an update, of so many pixels across and down."""
         width, height = size
         image = Summary.Image(
             width=width, height=height, colorspace=3, encoded_image_string=encoded

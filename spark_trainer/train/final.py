@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from spark_trainer.data import files
 from spark_trainer.errors import MachineError, of_machine, told
 from spark_trainer.families.kinds.base import Kind
 from spark_trainer.families.kinds.loading import Loaded
+from spark_trainer.metrics.score import WHOLE_FILES
 from spark_trainer.runs.summary import Summary
 from spark_trainer.train import card
 
@@ -46,7 +48,12 @@ def write(
             family.export(temporary, run, loaded)
             summary = measured(temporary)
         card.write(temporary, run, lineage, summary, family.loading(temporary, run))
-    return summary
+        digests = {
+            path.relative_to(temporary).as_posix(): files.file_digest(path)
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file() and path.name != WHOLE_FILES
+        }
+    return replace(summary, digests=digests)
 
 
 @contextmanager

@@ -54,6 +54,7 @@ def finish(trainer: "Trainer", step: int) -> None:
         left_out_videos=len(start.training.samples.left_out),
         skipped_samples=progress.skipped,
         cut_texts=progress.cut,
+        untold=trainer.tracker.untold,
     )
     lineage = read_json(start.folder.lineage)
     with trainer.averaged():

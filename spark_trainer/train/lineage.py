@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from spark_trainer import __version__, methods
-from spark_trainer.data import manifest
+from spark_trainer.data import licences, manifest
 from spark_trainer.data.files import Broken, file_digest, read_json
 from spark_trainer.data.layout import Layout
+from spark_trainer.data.licences import UNKNOWN
 from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import environment, gpu, origin
 
@@ -33,6 +34,7 @@ def of(launched: LaunchedRun, data: Path, made_by: Mapping[str, Any]) -> dict[st
             "captioner_model": entry["meta"].get("captioner_model"),
             "transcriber_model": entry["meta"].get("transcriber_model"),
             **({"corrected": by_hand} if (by_hand := entry["meta"].get("corrected")) else {}),
+            **({"license": terms} if (terms := licences.of(entry["meta"])) != UNKNOWN else {}),
         }
         for entry in manifest.read(data)
     }

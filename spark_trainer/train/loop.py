@@ -11,7 +11,16 @@ from spark_trainer.config import Run
 from spark_trainer.errors import Stopped
 from spark_trainer.system import log
 from spark_trainer.system.progress import Advance, progress
-from spark_trainer.train import data, evaluation, finish, optim, stop, strategies, workers
+from spark_trainer.train import (
+    data,
+    evaluation,
+    finish,
+    optim,
+    stop,
+    strategies,
+    trackers,
+    workers,
+)
 from spark_trainer.train.progress import Progress
 from spark_trainer.train.setup import Setup, TrainingError
 from spark_trainer.train.state import State
@@ -69,7 +78,10 @@ class Trainer:
         inside = setup.method, setup.training, model, weights, schedule, average
         updates = Updates(strategy, *inside, progress, stopping)
         main = accelerator.is_main_process
-        tracker = Tracker(setup.folder, saved, run.wandb_project) if main else None
+        tracker = None
+        if main:
+            others = trackers.begin(setup.folder, run, saved)
+            tracker = Tracker(setup.folder, saved, run, others)
         return cls(setup, total, updates, state, saved, tracker, stopping, asked)
 
     @property

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import resource
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,21 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spark_trainer.data.files import canonical_json, naming, write_json, write_text
+from spark_trainer import methods
+from spark_trainer.config import Run
+from spark_trainer.data.files import canonical_json, naming, read_json, write_json, write_text
 from spark_trainer.families.kinds.generated import Animation, Generated, page, sheet
-from spark_trainer.runs.folder import RunFolder
+from spark_trainer.runs.folder import RunFolder, step_of
 from spark_trainer.system import log
+from spark_trainer.train import trackers
 from spark_trainer.train.events import Events
+from spark_trainer.train.trackers import Outside, Shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Record = dict[str, Any]  # of a sample, as the lists in `samples/` have it
+
 
 class Tracker:
-    """Writes the metrics of one run; lines after the resumed update (-1: none) are taken back."""
+    """Writes the metrics of one run; lines after the resumed update (-1: none) are taken back.
+
+    Args:
+        folder: of the run.
+        resumed_step: the update from which it goes on.
+        run: its settings.
+        others: who is told the same.
+    """
 
     def __init__(
-        self, folder: RunFolder, resumed_step: int, wandb_project: str | None = None
+        self, folder: RunFolder, resumed_step: int, run: Run, others: Sequence[Outside] = ()
     ) -> None:
         self._folder = folder
         self._path = folder.metrics
@@ -35,7 +49,15 @@ class Tracker:
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._events = Events(folder.events, resumed_step)
-        self._wandb = _wandb(folder, wandb_project) if wandb_project else None
+        self._others = others
+        if resumed_step < 0:
+            compared = methods.find(run.model_type).objective.metric, "loss"
+            self._events.settings(trackers.settings(folder, run), compared)
+
+    @property
+    def untold(self) -> dict[str, int]:
+        """Return how many times a tracker could not be told something, where it ever was so."""
+        return {one.name: one.untold for one in self._others if one.untold}
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record the values of one update; one that is no number becomes null."""
@@ -43,8 +65,8 @@ class Tracker:
         with naming(self._path):
             self._metrics.write(canonical_json({"step": step, **known}) + "\n")
         self._events.numbers(step, values)
-        if self._wandb:
-            self._wandb.log(known, step=step)
+        for other in self._others:
+            other.numbers(step, values)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.logger.info("step %d: %s", step, shown)
 
@@ -63,7 +85,7 @@ class Tracker:
         """
         listing = self._folder.sample(step)
         folder = listing.with_suffix("")
-        records, rows, sections = [], [], list[str]()
+        records, rows, strips, sections = [], [], [], list[str]()
         for one in shown:
             with naming(folder):
                 records.append(one.save(folder))
@@ -71,13 +93,42 @@ class Tracker:
             sections += filter(None, [one.section()])
             if moving := one.animation():
                 self._animation(f"sample/{one.video[:12]}", step, moving)
+            if frames := one.strip():
+                strips.append(frames)
+                self._picture(f"frames/{one.video[:12]}", step, frames, "JPEG")
             text = "sample at step %d, %s: %s"
             log.logger.info(text, step, one.video[:12], one.described(folder))
         write_json(listing, records)
         self._write_page(step, sections, [*learnt])
-        if rows:
-            self._sheet(step, folder / "sheet.png", sheet(rows))
+        file = folder / "sheet.png" if rows else None
+        if file:
+            self._sheet(step, file, sheet(rows))
+        if records:
+            columns, lines = self._table(step, records)
+            self._events.text(step, "samples", _markdown(columns, lines))
+            picture = sheet(rows or strips) if rows or strips else None
+            for other in self._others:
+                other.show(step, Shown(columns, lines, listing, picture, file))
         return records
+
+    def _table(self, step: int, records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+        """Return columns and rows of what is said of samples, and what was before training."""
+        begun = next(iter(self._folder.sample_lists()))
+        before: list[Record] = (
+            read_json(begun, list) if step_of(begun.with_suffix("")) < step else []
+        )
+        columns = {key: None for one in records for key in one if _told(one[key])}
+        lines = [[str(one.get(key, "")) for key in columns] for one in records]
+        if _named(before) != _named(records):
+            return [*columns], lines
+        changed = [
+            key
+            for key in columns
+            if any(was.get(key) != one.get(key) for was, one in zip(before, records, strict=True))
+        ]
+        for line, was in zip(lines, before, strict=True):
+            line += [str(was.get(key, "")) for key in changed]
+        return [*columns, *(f"{key} before" for key in changed)], lines
 
     def _write_page(self, step: int, held_out: list[str], learnt: Sequence[Generated]) -> None:
         """Write the page of samples, and a list of what was learnt from, where there are any."""
@@ -92,11 +143,16 @@ class Tracker:
 
     def _sheet(self, step: int, path: Path, image: "Image") -> None:
         """Record a picture of all samples."""
-        buffer = io.BytesIO()  # of a disk that takes no more, PIL tells no number
-        image.save(buffer, "PNG")
+        encoded = self._picture("samples", step, image, "PNG")
         with naming(path):
-            path.write_bytes(buffer.getvalue())
-        self._events.picture(step, "samples", buffer.getvalue(), image.size)
+            path.write_bytes(encoded)
+
+    def _picture(self, tag: str, step: int, image: "Image", form: str) -> bytes:
+        """Record a picture in TensorBoard; returns it encoded."""
+        buffer = io.BytesIO()  # of a disk that takes no more, PIL tells no number
+        image.save(buffer, form)
+        self._events.picture(step, tag, buffer.getvalue(), image.size)
+        return buffer.getvalue()
 
     def _animation(self, tag: str, step: int, moving: Animation) -> None:
         """Record a GIF in TensorBoard, which is how it shows videos."""
@@ -110,23 +166,29 @@ class Tracker:
         with naming(self._path):
             self._metrics.close()
         self._events.close()
-        if self._wandb:
-            self._wandb.finish()
+        for other in self._others:
+            other.close()
 
 
-def _wandb(folder: RunFolder, project: str) -> Any:
-    """Return a Weights & Biases run that goes on where an interrupted one stopped.
+def _named(records: Iterable[Record]) -> list[tuple[str, list[str]]]:
+    """Return of which samples there are records, and what is said of each."""
+    return [(one["video"], sorted(one)) for one in records]
 
-    Raises:
-        ValueError: the package is not installed.
-    """
-    try:
-        import wandb
-    except ImportError:
-        raise ValueError("train.wandb_project: needs wandb: uv pip install wandb") from None
-    return wandb.init(
-        project=project, name=folder.name, id=folder.name, dir=str(folder), resume="allow"
-    )
+
+def _told(value: Any) -> bool:
+    """Tell whether a table shows a value of a record: a text or a number."""
+    return isinstance(value, str | int | float)
+
+
+def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table in which texts are shown as they are."""
+    rows = [columns, ["---"] * len(columns), *([_cell(one) for one in line] for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(text: str) -> str:
+    """Return a text on one line in which no character means anything to Markdown or HTML."""
+    return re.sub(r"[^\w\s.,]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def peak_memory_gb() -> float:

@@ -20,6 +20,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "expected one of: damaged, deinterlace, enabled, frame_rate",
     ),
     ({"train": {"bogus": 1}}, "train.bogus", "unknown key"),
+    ({"train": {"wandb_project": "x"}}, "train.wandb_project", "gone; expected `trackers: "),
+    ({"train": {"trackers": ["aim"]}}, "train.trackers.0", "'mlflow', 'trackio' or 'wandb'"),
     ({"train": {"split": {"bogus": 1}}}, "train.split.bogus", "one of: seed, test, validation"),
     ({"train": {"runs": {"x": {"bogus": 1}}}}, "train.runs.x.bogus", "unknown key"),
     (

@@ -100,6 +100,15 @@ ELSEWHERE |= {
         "tests/exports/test_read_back.py",
         'export("webdataset", split=ALL, shard_mb=1)',
     ),
+    **dict.fromkeys(
+        (
+            "spark-trainer push slow-1a2b3c4d --to me/films",
+            "spark-trainer push slow-1a2b3c4d --to me/films --dry-run",
+            "spark-trainer push exports/films --to me/films-data",
+            "spark-trainer push exports/films --to me/films-data --public",
+        ),
+        ("tests/hub/test_push.py", "def test_"),
+    ),
     "spark-trainer settings exports": ("tests/cli/test_start.py", "settings"),
     "spark-trainer --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
     "spark-trainer train --help": ("tests/cli/test_start.py", "def test_every_flag_has_a_help"),
@@ -120,7 +129,6 @@ NOBODY = {
     "uv run --no-sync snakemake --cores all": "the demo, after the line above it",
     "pip install .": "needs the package index",
     "uv pip install 'spark-trainer[datasets]'": "needs the package index",
-    "uv pip install wandb": "needs the package index",
     "uv pip install 'vllm>=0.32'": "needs the package index",
     **dict.fromkeys(
         (
@@ -140,6 +148,7 @@ NOBODY = {
     "accelerate launch": "named as what is not used",
     "apt-get install chromium": "needs Debian's packages; .ci/run installs it",
     "git clone <this repository> spark-trainer && cd spark-trainer": "needs an address",
+    "hf auth login": "needs an account",
     "git config user.name": "named as what is read",
     "fuser -v <folder>/*": "a program of the machine, over its leases",
     "ssh -L 8765:127.0.0.1:8765": "needs a second machine",

@@ -175,7 +175,7 @@ def test_a_usable_run_is_fine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ({"wandb_project": "x"}, ".wandb_project needs the package wandb, which is not installed"),
+        ({"trackers": ["mlflow"]}, ".trackers: mlflow needs the package mlflow-skinny, which is "),
         ({"attention": "flash_attention_2"}, ".attention: flash_attention_2 needs the package"),
         ({"attention": "flash_attention_3"}, ".attention: flash_attention_3 needs the package"),
         ({"min_gpus": 2}, " needs 2 GPUs, 0 can be had here; to train on the CPU set"),

@@ -61,6 +61,17 @@ def test_a_run_of_the_first_release_is_read_and_written_as_it_was(tmp_path: Path
     assert json.loads(folder.run_file.read_text()) == RUN_FILE | {"settings": settings}
 
 
+def test_a_run_that_told_wandb_goes_on_to_tell_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for project, said in (("mine", ("wandb",)), (None, ())):
+        settings = {"learning_rate": 0.5, "wandb_project": project}
+        folder.run_file.write_text(json.dumps(RUN_FILE | {"settings": settings}))
+        read = LaunchedRun.read(folder).settings
+        assert read.trackers == said
+        assert read.tracker_project == (project or "spark-trainer")
+        assert read.results() == Run(learning_rate=0.5).results()
+
+
 def test_a_launched_run_is_its_spec_on_some_processes(make: Any, tmp_path: Path) -> None:
     made = replace(make(), base=RunFolder(Path("runs/slow-1a2b3c4d")))
     launched = LaunchedRun.of(made, 1, 4, "cuda", {"zero_optimization": {"stage": 2}})

@@ -82,6 +82,7 @@ def test_an_update_in_which_training_was_killed(run: RunFolder) -> None:
     write(folder / f"{GONE}.mp4", "secret")
     write(folder / "sheet.png", "secret")
     write(run.events / "events", "secret")
+    write(run.trackers / "wandb/table.json", "secret")
     cleaned(run)
 
 

@@ -15,7 +15,31 @@ from spark_trainer.metrics.objective import HELD_OUT_LOSS
 from spark_trainer.runs.summary import Summary
 from spark_trainer.train import card
 
-LINEAGE = {"run": "mine", "manifest_sha256": "ab" * 32, "spark_trainer": "0.1", "code": "c0de"}
+VIDEOS = {"aa": {"license": "CC | BY"}, "bb": {"license": "CC | BY"}, "cc": {}}
+LINEAGE = {
+    "run": "mine",
+    "seal": "1a2b3c4d",
+    "manifest_sha256": "ab" * 32,
+    "spark_trainer": "0.1",
+    "code": "c0de",
+    "videos": VIDEOS,
+}
+# What the scores of `SUMMARY` are to hubs.
+RESULTS = {
+    "metrics": ["bleu"],
+    "model-index": [
+        {
+            "name": "mine",
+            "results": [
+                {
+                    "task": {"type": "video-text-to-text"},
+                    "dataset": {"type": "videos", "name": "held-out videos"},
+                    "metrics": [{"type": "bleu", "value": 12.345}],
+                }
+            ],
+        }
+    ],
+}
 SUMMARY = Summary(
     steps=30,
     device="cpu",
@@ -47,7 +71,7 @@ def test_weights_of_a_wheel_have_the_hubs_name_and_their_own_licence(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("front", "terms"), [("---\nlicense: apache-2.0\n---\n", "apache-2.0"), (None, "unknown")]
+    ("front", "terms"), [("---\nlicense: apache-2.0\n---\n", "apache-2.0"), (None, "not known")]
 )
 def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, terms: str) -> None:
     base = tmp_path / "base"
@@ -57,14 +81,20 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     settings = {"finetune": "lora", "final": "best", "ema_decay": 0.9, "max_eval_samples": 1}
     run = Run(model_name=str(base), **settings)
     head, text = written(tmp_path, run)
-    assert head.get("license", "unknown") == terms
+    assert head["metrics"] == ["bleu"]
+    assert head.get("license", "not known") == terms
     assert "base_model" not in head
     assert str(tmp_path) not in text
-    rows = dict(line.strip("| ").split(" | ") for line in text.splitlines() if " | " in line)
+    rows = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines() if " | " in line)
     assert rows["base"] == "a local model, `base`"
     assert rows["licence of the base"] == terms
     assert rows["data (SHA-256 of manifest.jsonl)"] == "ab" * 32
     assert rows["held-out bleu"] == "12.35"
+    assert rows["licences of the videos"] == "CC \\| BY: 2, not known: 1"
+    [result] = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert (result.metric_type, result.metric_value) == ("bleu", 12.345)
+    assert (result.task_type, result.dataset_name) == ("video-text-to-text", "held-out videos")
+    assert "`spark-trainer lineage mine-1a2b3c4d`" in text
     assert rows["videos held out"] == "2"
     assert rows["held-out samples measured, at most"] == "1"
     assert rows["least held-out loss"] == "1.0000 at update 20"
@@ -81,7 +111,7 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
         (
             {"finetune": "qlora", "save": "adapter"},
             "peft",
-            {"base_model_relation": "adapter", "tags": ["lora"]},
+            {"base_model_relation": "adapter", "tags": ["spark-trainer", "lora"]},
         ),
     ],
     ids=str,
@@ -101,7 +131,7 @@ def test_a_base_of_the_hub_is_named_with_what_became_of_it(
     monkeypatch.chdir(tmp_path)
     run = Run(model_name="Qwen/Qwen2.5-VL-3B-Instruct", **settings)
     head, text = written(tmp_path, run, replace(LOADING, library=library))
-    assert head == more | {
+    assert head == {"tags": ["spark-trainer"]} | RESULTS | more | {
         "library_name": library,
         "pipeline_tag": "video-text-to-text",
         "base_model": "Qwen/Qwen2.5-VL-3B-Instruct",
@@ -135,5 +165,6 @@ def test_a_model_that_was_given_its_own_transcripts(tmp_path: Path) -> None:
 
 def test_random_weights_have_no_base(tmp_path: Path) -> None:
     head, text = written(tmp_path, Run(from_scratch=True))
-    assert head == {"library_name": "transformers", "pipeline_tag": "video-text-to-text"}
+    told = {"library_name": "transformers", "pipeline_tag": "video-text-to-text"}
+    assert head == told | {"tags": ["spark-trainer"]} | RESULTS
     assert "| base | random weights |" in text

@@ -198,7 +198,7 @@ def test_what_is_missing_stops_before_the_first_job(fresh: Workspace) -> None:
     """And only for what is asked: the manifest needs nothing of the training run."""
     fresh.config["train"] = {
         "model_name": "./nowhere",
-        "wandb_project": "mine",
+        "trackers": ["mlflow"],
         "text": {"answer": "{captoin}"},
         "global_batch_size": 7,
     }
@@ -207,7 +207,8 @@ def test_what_is_missing_stops_before_the_first_job(fresh: Workspace) -> None:
     assert outcome.jobs == {}
     lines = outcome.stderr.splitlines()
     for line in (
-        "train.runs.default.wandb_project needs the package wandb, which is not installed here",
+        "train.runs.default.trackers: mlflow needs the package mlflow-skinny, which is not "
+        "installed here",
         "train.runs.default needs 1 GPUs, 0 can be had here; to train on the CPU set allow_cpu: ",
         "train.runs.default.text.answer: no video will have 'captoin'; expected one of: ",
         "train.runs.default.model_name: ./nowhere: there is no such folder, and ",

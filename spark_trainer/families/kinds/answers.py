@@ -42,7 +42,6 @@ class GeneratedAnswers(GeneratedText):
     """
 
     prompt: str
-    images: "Sequence[Image]"
     times: Sequence[float]
     likeliest: ScoredAnswer
     drawn: Sequence[ScoredAnswer]

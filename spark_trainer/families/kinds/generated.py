@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHEET_COLUMNS = 8  # most frames of a clip on a contact sheet
+STRIP_HEIGHT_PX = 120
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Generated(ABC):
         """Return its rows of a contact sheet."""
         return []
 
+    def strip(self) -> "Image | None":
+        """Return the frames that it is about, small and side by side, where there are any."""
+        return None
+
     def animation(self) -> Animation | None:
         """Return what moves, for TensorBoard."""
         return None
@@ -54,10 +59,11 @@ class Generated(ABC):
 
 @dataclass(frozen=True)
 class GeneratedText(Generated):
-    """A text about a clip, beside the caption that the manifest has."""
+    """A text about a clip, beside the caption that the manifest has; `images` are its frames."""
 
     caption: str
     generated: str
+    images: "Sequence[Image]"
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Generated`; there are no files."""
@@ -65,6 +71,10 @@ class GeneratedText(Generated):
 
     def described(self, folder: Path) -> str:
         return f"{self.generated!r} (manifest: {self.caption!r})"
+
+    def strip(self) -> "Image | None":
+        """See `Generated`."""
+        return _row(glimpse(self.images)) if self.images else None
 
 
 @dataclass(frozen=True)
@@ -101,14 +111,26 @@ class GeneratedVideo(Generated):
         return folder / f"{self.video}.mp4"
 
 
+def glimpse(images: "Sequence[Image]") -> "Sequence[Image]":
+    """Return some of the frames, evenly chosen and small: processes send them to each other."""
+    made = [image.convert("RGB") for image in _some(images)]  # a copy
+    for image in made:
+        image.thumbnail((8 * STRIP_HEIGHT_PX, STRIP_HEIGHT_PX))
+    return made
+
+
+def _some(images: "Sequence[Image]") -> "Sequence[Image]":
+    count = min(SHEET_COLUMNS, len(images))
+    return [images[round(i * (len(images) - 1) / max(1, count - 1))] for i in range(count)]
+
+
 def _row(images: "Sequence[Image]") -> "Image":
     """Return some of the frames beside each other, evenly chosen."""
     from PIL import Image
 
-    count = min(SHEET_COLUMNS, len(images))
-    chosen = [images[round(i * (len(images) - 1) / max(1, count - 1))] for i in range(count)]
+    chosen = _some(images)
     width, height = chosen[0].size
-    row = Image.new("RGB", (width * count, height))
+    row = Image.new("RGB", (width * len(chosen), height))
     for column, image in enumerate(chosen):
         row.paste(image, (column * width, 0))
     return row

@@ -16,7 +16,7 @@ from spark_trainer.data.sample import Sample, Size, Unusable
 from spark_trainer.families.kinds import export, loading, padding, rows
 from spark_trainer.families.kinds.batch import Batch, Encoded
 from spark_trainer.families.kinds.export import Loading
-from spark_trainer.families.kinds.generated import Generated, GeneratedText
+from spark_trainer.families.kinds.generated import Generated, GeneratedText, glimpse
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
 from spark_trainer.families.kinds.pretrained import Pretrained
 from spark_trainer.families.kinds.reading import Reader, Splits
@@ -179,7 +179,7 @@ class VisionLanguage(Pretrained):
         for sample in samples:
             with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=bool(dtype)):
                 text = self.generate(loaded, model, sample, run.max_new_tokens)
-            yield GeneratedText(sample.video, sample.answer, text)
+            yield GeneratedText(sample.video, sample.answer, text, glimpse(sample.images))
 
     def scores(self, shown: list[dict[str, Any]], run: Run) -> dict[str, float]:
         """Return BLEU, ROUGE-L and CIDEr of what was said."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from spark_trainer.config import Run
 from spark_trainer.families.kinds.answers import GeneratedAnswers, LearntAnswers, ScoredAnswer
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.train.tracking import Tracker
@@ -41,9 +42,9 @@ def test_the_page_shows_everything_and_loads_nothing(tmp_path: Path) -> None:
     ]
     likeliest = ScoredAnswer("red", None, {"exact": None, "judge": None})
     shown = GeneratedAnswers(
-        "clip", EVIL, "red", f"What {EVIL}?", images, (0.0, 0.5, 1.0), likeliest, drawn
+        "clip", EVIL, "red", images, f"What {EVIL}?", (0.0, 0.5, 1.0), likeliest, drawn
     )
-    tracker = Tracker(run, -1)
+    tracker = Tracker(run, -1, Run())
     learnt = LearntAnswers("other", EVIL, "When?", images[:1], (2.0,), drawn[1:])
     [record] = tracker.samples(4, [shown], [learnt])
     tracker.close()

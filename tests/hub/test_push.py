@@ -1,0 +1,216 @@
+"""A hub gets the bytes of a run or an export, those alone, and nobody sees what should be private.
+
+The hub's own client speaks to a server that keeps what it is sent.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard, constants
+
+from spark_trainer.cli import main
+from spark_trainer.data.forgotten import Tombstone
+from spark_trainer.runs.folder import RunFolder
+from tests.exports.conftest import Store
+from tests.store.test_lineage import KEPT, write
+
+from .server import COMMIT, TOKEN, Hub, Repository
+
+TO = "me/mine"
+Captured = pytest.CaptureFixture[str]
+
+
+def push(*words: str, to: str = TO) -> int:
+    """Type the command; returns its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        main(["push", *words, "--to", to, "--config", "config.yaml"])
+    return int(ended.value.code or 0)
+
+
+def on_disk(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_a_run_goes_whole_and_private(hub: Hub, run: RunFolder, capsys: Captured) -> None:
+    """But for what was heard in the user's videos; the card's lines load it from the hub."""
+    assert push("slow") == 0
+    said = capsys.readouterr()
+    assert said.out == f"{hub.url}/{TO}/commit/{COMMIT}\n"
+    assert "licence of the base: not known" in said.err
+    assert "learnt from or measured on 1 videos; licences: not known: 1" in said.err
+    there, here = hub.repositories[f"models/{TO}"], on_disk(run.final)
+    assert there.private
+    assert here.pop("wer.json")
+    card = here.pop("README.md").decode().replace('"final"', f'"{TO}"')
+    got = dict(there.branches["main"])
+    assert got.pop("README.md").decode() == card
+    assert f'from_pretrained("{TO}")' in card
+    assert got == here
+    assert ModelCard(card).data.eval_results[0].metric_value == 12.5
+    assert hub.puts == len(hub.stored) > 0
+
+
+def test_a_run_goes_to_a_branch_for_everybody(hub: Hub, run: RunFolder) -> None:
+    assert push(str(run), "--public", "--revision", "v2") == 0
+    there = hub.repositories[f"models/{TO}"]
+    assert not there.private
+    assert not there.branches["main"]
+    assert "model.safetensors" in there.branches["v2"]
+
+
+def test_an_export_goes_with_its_videos(hub: Hub, store: Store, capsys: Captured) -> None:
+    """A link's video goes, a file that came to the folder later does not, nor the note."""
+    made = store.export("videofolder", media="link", names="source")
+    (made.folder / "cache.bin").write_text("a trainer's")
+    assert push(str(made.folder)) == 0
+    assert (
+        "licences, as their own facts tell them: not known: 6, CC-BY: 1" in capsys.readouterr().err
+    )
+    here = on_disk(made.folder)
+    del here["cache.bin"], here[".spark_export.json"]
+    assert hub.repositories[f"datasets/{TO}"].branches["main"] == here
+    assert sum(name.endswith((".mp4", ".mov", ".mkv")) for name in here) >= 6
+
+
+def test_only_what_is_not_there_is_sent_again(hub: Hub, store: Store, capsys: Captured) -> None:
+    """The second call of an upload that was cut short sends what is missing."""
+    made = store.export("webdataset", shard_mb=1)
+    hub.refuse = {"POST /api/datasets/me/mine/commit": 403}
+    assert push(str(made.folder)) == 1
+    assert f"this token may not write to {TO}" in capsys.readouterr().err
+    sent, hub.refuse = hub.puts, {}
+    assert push(str(made.folder)) == 0
+    assert hub.puts == sent > 0
+    files = hub.repositories[f"datasets/{TO}"].branches["main"]
+    assert {name: files[name] for name in made.note.files} == {
+        name: (made.folder / name).read_bytes() for name in made.note.files
+    }
+
+
+def test_what_else_is_there_stays_and_is_named(hub: Hub, run: RunFolder, capsys: Captured) -> None:
+    hub.repositories[f"models/{TO}"] = Repository(True, {"main": {"old.safetensors": b"x"}})
+    assert push("slow") == 0
+    assert "there before, and still there: old.safetensors\n" in capsys.readouterr().out
+
+
+def test_a_dry_run_sends_nothing(hub: Hub, run: RunFolder, capsys: Captured) -> None:
+    assert push("slow", "--dry-run") == 0
+    said = capsys.readouterr().out
+    sizes = {path.name: path.stat().st_size for path in run.final.iterdir()}
+    assert said.startswith(f"would go to {TO} (private):\n")
+    for name, size in sizes.items():
+        assert (f"{size:,}  {name}\n" in said) == (name != "wer.json")
+    total = sum(sizes.values()) - sizes["wer.json"]
+    assert f"{total:,}  bytes in {len(sizes) - 1} files of " in said
+    assert "stays here: wer.json" in said
+    assert not hub.asked
+
+
+def test_what_is_not_finished_or_not_as_it_was_written(
+    hub: Hub, run: RunFolder, store: Store, tmp_path: Path, capsys: Captured
+) -> None:
+    made = store.export("txt")
+    write(tmp_path / "runs", "half-2a2b3c4d", [KEPT])
+    (run.final / "model.safetensors").write_bytes(b"others")
+    next(made.folder.rglob("*.txt")).write_text("edited")
+    for what, message in {
+        "half": "half-2a2b3c4d is not finished; the command that trains it goes on with it",
+        "slow": "final is not what the training wrote: model.safetensors",
+        str(made.folder): "data is not as it was made: ",
+        "videos": "'videos' is neither a run nor an export",
+    }.items():
+        assert push(what) == 1
+        assert message in capsys.readouterr().err
+    assert not hub.asked
+    assert push("slow", to="mine") == 1
+    assert "--to mine: expected a user or organization / a name" in capsys.readouterr().err
+
+
+def test_a_forgotten_video_is_told_and_needs_a_flag(
+    hub: Hub, run: RunFolder, store: Store, tmp_path: Path, capsys: Captured
+) -> None:
+    """Where the run saw it, or one that it comes from, or where an export may hold it."""
+    write(tmp_path / "runs", "later-2a2b3c4d", [], base_run=run.name)
+    (tmp_path / "runs/later-2a2b3c4d/trained.json").write_bytes(run.summary.read_bytes())
+    (run.final.rename(tmp_path / "runs/later-2a2b3c4d/final"))
+    made = store.export("txt")
+    os.utime(made.folder / ".spark_export.json", (0, 0))
+    Tombstone(KEPT, "2026-01-02T03:04:05+00:00", "ann", "withdrawn").write(store.layout)
+    told = f"{KEPT}, forgotten on 2026-01-02 by ann: withdrawn; "
+    for what, message in {
+        "later": f"{run.name} saw {told}",
+        str(made.folder): f"may hold {told}",
+    }.items():
+        assert push(what) == 1
+        said = capsys.readouterr().err
+        assert "a forgotten video is in it; expected --with-forgotten:\n" in said
+        assert message in said
+        assert push(what, "--dry-run") == 0
+        assert message in capsys.readouterr().out
+    assert not hub.asked
+    assert push("later", "--with-forgotten") == 0
+
+
+def test_what_is_private_does_not_go_where_everybody_sees_it(
+    hub: Hub, run: RunFolder, capsys: Captured
+) -> None:
+    hub.repositories[f"models/{TO}"] = Repository(private=False)
+    assert push("slow") == 1
+    assert f"{TO} is public; expected --public, or another name" in capsys.readouterr().err
+    assert not hub.repositories[f"models/{TO}"].branches["main"]
+    assert push("slow", "--public") == 0
+
+
+def test_who_may_not_write_is_told_what_to_do(
+    hub: Hub, run: RunFolder, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
+    assert push("slow") == 1
+    assert (
+        "the hub doesn't take this token: `hf auth login`, or HF_TOKEN" in capsys.readouterr().err
+    )
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "nowhere")
+    hub.asked.clear()
+    assert push("slow") == 1
+    assert "the hub asks who you are: `hf auth login`, or HF_TOKEN" in capsys.readouterr().err
+    assert not hub.asked
+
+
+def test_trouble_of_the_hub_and_the_network_is_the_machines(
+    hub: Hub, run: RunFolder, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.refuse = {"GET /api/models": 507}
+    assert push("slow") == 75
+    assert "the hub answers 507; the same call goes on" in capsys.readouterr().err
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        assert push("slow") == 75
+    said = capsys.readouterr().err
+    assert re.search(r"the hub can't be reached \(.*refused\); the same call goes on", said)
+
+
+def test_as_a_user_types_it(hub: Hub, run: RunFolder) -> None:
+    """The client finds the server, the token and the way to send by the environment alone."""
+    words = ["push", "slow", "--to", TO, "--config", "config.yaml"]
+    told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "spark_trainer", *words],
+        env={**os.environ, **told, "HF_HUB_OFFLINE": "0", "PYTHONPATH": os.environ["PYTHONPATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{hub.url}/{TO}/commit/{COMMIT}\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(run.summary.read_text())["digests"].keys() <= (
+        hub.repositories[f"models/{TO}"].branches["main"].keys()
+    )
