@@ -118,7 +118,7 @@ def make(settings: Export, layout: Layout, place: Path, key: str) -> Made:
     place = place.absolute()
     _spelled(place)
     if not layout.manifest.is_file():
-        raise UserError(f"no manifest yet: {layout.manifest}; build `manifest` first")
+        raise UserError(f"no manifest yet: {layout.manifest}; `spark-trainer manifest` builds it")
     manifest = file_digest(layout.manifest)
     named = digest([manifest, identity(settings, place)])
     note = None if place.is_symlink() else Note.find(place)

@@ -155,9 +155,10 @@ def _gpus(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         on_cpu = due.gpus == 0 and wanted.allow_cpu and wanted.min_gpus == 0
         if due.gpus < max(1, wanted.min_gpus) and not on_cpu:
+            less = f"at most {due.gpus}, or " if due.gpus else ""
             yield (
-                f"train.runs.{name} needs {max(1, wanted.min_gpus)} GPUs, {due.gpus} can be had "
-                "here; to train on the CPU set allow_cpu: true and min_gpus: 0"
+                f"train.runs.{name}.min_gpus: the run needs {max(1, wanted.min_gpus)}, and the GPUs "
+                f"here are {due.gpus}; expected {less}allow_cpu: true and min_gpus: 0 for the CPU"
             )
         if wanted.nodes > 1 and not os.environ.get("SLURM_JOB_ID"):
             yield f"train.runs.{name}.nodes: expected 1 without Slurm (got {wanted.nodes})"
@@ -233,7 +234,10 @@ def _speech(config: Config, due: Due) -> Iterator[str]:
 
 
 def _folders(config: Config, due: Due) -> Iterator[str]:
-    """Find folders that can't be written to."""
+    """Find folders of videos that are not there, and folders that can't be written to."""
+    for folder in config.video_dirs if due.steps else ():
+        if not folder.exists():
+            yield f"video_dir: no such folder: {folder}"
     wanted = {"output_dir": config.output_dir} if due.steps else {}
     wanted |= {f"train.runs.{name}.output_dir": run.output_dir for name, run in due.runs.items()}
     for key, folder in wanted.items():
