@@ -24,7 +24,7 @@ from spark_trainer.system.progress import progress
 
 __all__ = ["Made", "check", "identity", "make", "places", "resolved"]
 
-VERSION = 1  # of what the formats write; another number makes every export anew
+VERSION = 2  # of what the formats write; another number makes every export anew
 OF_SOME = ("each_word", "num_frames", "resolution", "shard_mb", "video_token")
 
 
@@ -44,7 +44,7 @@ class Made:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{split} {count:,}" for split, count in self.note.videos.items())
-        return f"{self.folder}: {counts}" + ("" if self.new else " (as it was)")
+        return f"{self.folder}: {counts}" + ("" if self.new else " (left as it is)")
 
     def told(self) -> Iterator[str]:
         """Yield which videos are not in it, by reason."""
