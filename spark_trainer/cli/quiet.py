@@ -4,18 +4,19 @@ It has no flag for either. Its usage has 36 lines, of which the last says what w
 """
 
 import contextlib
+import importlib
 import io
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from spark_trainer.cli import snakemake
 from spark_trainer.report import console
 
 
 def main() -> None:
     """Run the command of `sys.argv`."""
-    from snakemake import cli
-
+    cli: Any = importlib.import_module(f"{snakemake.PROGRAM}.cli")
     read = cli.parse_args
 
     def quietly(words: Sequence[str] | None) -> Any:

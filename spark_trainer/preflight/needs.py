@@ -234,10 +234,7 @@ def _speech(config: Config, due: Due) -> Iterator[str]:
 
 
 def _folders(config: Config, due: Due) -> Iterator[str]:
-    """Find folders of videos that are not there, and folders that can't be written to."""
-    for folder in config.video_dirs if due.steps else ():
-        if not folder.exists():
-            yield f"video_dir: no such folder: {folder}"
+    """Find folders that can't be written to."""
     wanted = {"output_dir": config.output_dir} if due.steps else {}
     wanted |= {f"train.runs.{name}.output_dir": run.output_dir for name, run in due.runs.items()}
     for key, folder in wanted.items():

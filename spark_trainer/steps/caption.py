@@ -185,8 +185,9 @@ def _origin(captioner: Captioner, settings: Captioning, layout: Layout) -> Capti
 def _nothing(video: Video, trouble: Trouble) -> CaptionRecord:
     """Return the record of a video that gets no caption."""
     if trouble.details:
-        log.logger.error("caption %s: %s", video.hash[:12], trouble.details)
-    if not trouble.machine and trouble.why != sidecar.NONE:  # a build says at its start who has none
+        told = {log.TRACE: trouble.details}
+        log.logger.error("caption %s: %s", video.hash[:12], trouble.why, extra=told)
+    elif not trouble.machine and trouble.why != sidecar.NONE:  # a build says first who has none
         log.logger.warning("caption %s: %s", video.hash[:12], trouble.why)
     status = Status.FAILED if trouble.machine else Status.NONE
     return CaptionRecord(status=status, reason=trouble.why, unread=trouble.unread)
