@@ -141,7 +141,9 @@ class Clips:
             segments = clip.meta.get("segments")
             if not segments and not clip.meta.get("transcript"):
                 raise Unusable("without transcript")
-            if not segments or any(one.get("start") is None or one.get("end") is None for one in segments):
+            if not segments or any(
+                one.get("start") is None or one.get("end") is None for one in segments
+            ):
                 raise Unusable("its transcript has no times")
         said = [text for pair in clip.texts for text in pair]
         if held := [tag for tag in self.form.tags if any(tag in text for text in said)]:

@@ -89,7 +89,10 @@ def test_a_set_key_counts_as_one_of_the_file(user: User) -> None:
             "none.yaml: no such file in this folder; `spark-trainer",
         ),
         (["train", "--set", "train.gpus=x"], "--set train.gpus: expected a whole number (got 'x')"),
-        (["runs", "--cores", "1"], "unrecognized arguments: --cores; see spark-trainer runs --help"),
+        (
+            ["runs", "--cores", "1"],
+            "unrecognized arguments: --cores; see spark-trainer runs --help",
+        ),
         (["manifest", "diff"], "manifest: expected"),
     ],
 )

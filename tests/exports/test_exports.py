@@ -130,7 +130,9 @@ def test_nothing_to_export_is_an_error_that_says_why(store: Store) -> None:
 
 @pytest.mark.parametrize("to", ["llava", "llamafactory", "ms-swift"])
 @pytest.mark.parametrize("tag", ["<video>", "<image>"])
-def test_a_text_that_would_be_taken_for_a_video_is_left_out(store: Store, to: str, tag: str) -> None:
+def test_a_text_that_would_be_taken_for_a_video_is_left_out(
+    store: Store, to: str, tag: str
+) -> None:
     """These tools count the tags of all turns, and stop where there are more than videos."""
     said = {"caption": f"It says {tag}."}
     store.write({b"a/clip.mp4": VIDEOS[b"a/clip.mp4"], b"no ending": said})

@@ -178,7 +178,10 @@ def test_a_usable_run_is_fine(tmp_path: Path) -> None:
         ({"wandb_project": "x"}, ".wandb_project needs the package wandb, which is not installed"),
         ({"attention": "flash_attention_2"}, ".attention: flash_attention_2 needs the package"),
         ({"attention": "flash_attention_3"}, ".attention: flash_attention_3 needs the package"),
-        ({"min_gpus": 2}, ".min_gpus: the run needs 2, and the GPUs here are 0; expected allow_cpu"),
+        (
+            {"min_gpus": 2},
+            ".min_gpus: the run needs 2, and the GPUs here are 0; expected allow_cpu",
+        ),
         ({"allow_cpu": False}, ".min_gpus: the run needs 1, and the GPUs here are 0; expected"),
         ({"nodes": 2}, ".nodes: expected 1 without Slurm (got 2)"),
         (
