@@ -157,8 +157,9 @@ def _gpus(config: Config, due: Due) -> Iterator[str]:
         if due.gpus < max(1, wanted.min_gpus) and not on_cpu:
             less = f"at most {due.gpus}, or " if due.gpus else ""
             yield (
-                f"train.runs.{name}.min_gpus: the run needs {max(1, wanted.min_gpus)}, and the GPUs "
-                f"here are {due.gpus}; expected {less}allow_cpu: true and min_gpus: 0 for the CPU"
+                f"train.runs.{name}.min_gpus: the run needs {max(1, wanted.min_gpus)}, and the "
+                f"GPUs here are {due.gpus}; expected {less}allow_cpu: true and min_gpus: 0 for "
+                "the CPU"
             )
         if wanted.nodes > 1 and not os.environ.get("SLURM_JOB_ID"):
             yield f"train.runs.{name}.nodes: expected 1 without Slurm (got {wanted.nodes})"

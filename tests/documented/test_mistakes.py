@@ -1,4 +1,4 @@
-"""What a newcomer gets wrong, and what is said: a line or two, with the key or file, and no trace."""
+"""What a newcomer gets wrong, and what is said: a line or two, the key or file, and no trace."""
 
 import shutil
 from pathlib import Path
@@ -143,7 +143,7 @@ LATER: dict[str, tuple[str, str, str]] = {
         "train",
         BEGUN
         + TRAINED.replace("{id}", "{caption}").replace("}}", "}, allow_cpu: true, min_gpus: 0}"),
-        "train.runs.default.text.answer: no video will have 'caption'; expected caption.enabled: true",
+        "train.runs.default.text.answer: no video will have 'caption'; expected caption.enabled",
     ),
     "a file for a folder": (
         "manifest",

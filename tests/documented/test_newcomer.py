@@ -119,6 +119,8 @@ def test_a_first_day(tmp_path: Path) -> None:
     assert sorted(who for _, who in captions.values()) == ["blip"] * 4 + ["hand", "sidecar"]
     assert meta["hello.mpeg"]["transcript"] == "I will show a directory."
     assert "how much there might be prudently" in meta["globe.mp4"]["transcript"]
+    built = texts["spark-trainer train"]
+    assert built.index("\nmanifest: ") < built.index("\ntrain: ")  # not after hours of training
     assert texts["spark-trainer runs"].count("finished") == 2
     assert right in (day.folder / "exports/talks/train.json").read_text()
     first, weights, heard = told.splitlines()

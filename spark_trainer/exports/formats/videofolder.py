@@ -24,7 +24,8 @@ def loading(data: DataSet) -> str:
     return (
         "```python\nfrom datasets import Video, load_dataset\n\n"
         f'data = load_dataset("videofolder", data_dir="./{data.folder.name}")\n'
-        'data = data.cast_column("video", Video(decode=False))  # paths; frames need torchcodec\n```'
+        'data = data.cast_column("video", Video(decode=False))  # a path; frames need torchcodec\n'
+        "```"
     )
 
 
