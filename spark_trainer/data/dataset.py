@@ -20,7 +20,7 @@ from spark_trainer.data.batches import SHAPE
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
-from spark_trainer.data.samples import Check, Samples
+from spark_trainer.data.samples import Check, Samples, named
 from spark_trainer.data.texts import texts
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class VideoFrameDataset(Samples):
             _names(entry["meta"], self._needs, self._sampling)
             shape = self._shape(entry["meta"])
         except Unusable as reason:
-            self.left_out.append(f"{entry['id']}: {reason}")
+            self.left_out.append(f"{named(entry)}: {reason}")
             return
         frames = self._num_frames(entry["meta"], shape[0])
         self._offsets.append(offset)

@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_trainer.data.manifest import entry_at
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import numpy as np
 
+SHORT = 12  # digits of a hash, as in every line of a log
 # Looks whether a reference can be read, with what the manifest says of its video; or Unusable.
 Check = Callable[[str, Mapping[str, Any]], None]
+
+
+def named(entry: Mapping[str, Any]) -> str:
+    """Name a video for people; by the hash in it a line goes when its video is forgotten."""
+    path, identity = entry["meta"].get("source_path"), str(entry["id"])
+    return f"{log.plain(path)} ({identity[:SHORT]})" if path else identity
 
 
 class Samples(ABC):

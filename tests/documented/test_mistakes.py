@@ -27,6 +27,7 @@ AT_ONCE: dict[str, tuple[str, str | None, str]] = {
         "train.learning_rat: unknown key; did you mean learning_rate?",
     ),
     "a command": ("manfest", BEGUN, "no command 'manfest'; did you mean manifest?"),
+    "a target": ("train nope", BEGUN, "no target 'nope'; expected one of: all, export, manifest"),
     "a flag": (
         "export --form llava",
         BEGUN,

@@ -110,8 +110,9 @@ def test_a_first_day(tmp_path: Path) -> None:
     ours = [said for command, said in texts.items() if command.startswith("spark-trainer")]
     assert max(len(said.splitlines()) for said in ours) <= LONGEST
     manifest = (day.folder / "data/processed/manifest_v1.jsonl").read_text()
-    lines = [json.loads(line)["meta"] for line in manifest.splitlines()]
-    meta = {one["source_path"]: one for one in lines}
+    lines = [json.loads(line) for line in manifest.splitlines()]
+    meta = {one["meta"]["source_path"]: one["meta"] for one in lines}
+    ids = {one["meta"]["source_path"]: one["id"] for one in lines}
     right = "A cup turns on a table."
     captions = {name: (one["caption"], one["captioner"]) for name, one in meta.items()}
     assert captions["cup.mp4"] == (right, "hand")
@@ -120,6 +121,7 @@ def test_a_first_day(tmp_path: Path) -> None:
     assert meta["hello.mpeg"]["transcript"] == "I will show a directory."
     assert "how much there might be prudently" in meta["globe.mp4"]["transcript"]
     built = texts["spark-trainer train"]
+    assert f"left out of train: cup.mp4 ({ids['cup.mp4'][:12]}): nothing is said" in built
     assert built.index("\nmanifest: ") < built.index("\ntrain: ")  # not after hours of training
     assert texts["spark-trainer runs"].count("finished") == 2
     assert right in (day.folder / "exports/talks/train.json").read_text()
