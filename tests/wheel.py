@@ -28,14 +28,20 @@ class User:
     folder: Path
     packages: Path
 
-    def type(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def type(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Type `spark-trainer …`, whatever comes of it."""
+        done = self.begin(*words)
+        out, err = done.communicate()
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Type it, and don't wait for its end."""
         kept = {key: value for key, value in os.environ.items() if "SPARK_TRAINER" not in key}
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-P", "-c", CALL, *words],
             cwd=self.folder,
-            env=kept | {"PYTHONPATH": str(self.packages)} | variables,
-            capture_output=True,
+            env=kept | {"PYTHONPATH": str(self.packages)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )

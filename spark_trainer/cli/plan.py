@@ -86,7 +86,7 @@ def _planned(words: Sequence[str]) -> "list[Job]":
     Raises:
         UserError: it can't; what it said is printed.
     """
-    from spark_trainer.cli import quiet
+    from spark_trainer.report import quiet
 
     jobs: list[Job] = []
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from spark_trainer.system import origin
 
 PROGRAM = "snakemake"
-QUIET = "spark_trainer.cli.quiet"
+QUIET = "spark_trainer.report.quiet"
 SNAKEFILE = ("--snakefile", str(origin.workflow() / "Snakefile"))
 PROFILE = "--workflow-profile"
 

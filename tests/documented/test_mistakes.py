@@ -1,6 +1,8 @@
 """What a newcomer gets wrong, and what is said: a line or two, the key or file, and no trace."""
 
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,18 @@ def test_said_before_the_first_job(user: User, name: str) -> None:
     lines = told(user, typed, config)
     assert line in lines[-1], lines
     assert len(lines) <= MOST, lines
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.9])
+def test_ctrl_c_shows_no_trace(user: User, seconds: float) -> None:
+    """While it, or Snakemake, is still being imported, or later on a quick machine."""
+    (user.folder / "config/config.yaml").write_text(BEGUN)
+    begun = user.begin("manifest", "--cores", "1")
+    time.sleep(seconds)
+    begun.send_signal(signal.SIGINT)
+    said = "".join(begun.communicate())
+    assert begun.returncode == -signal.SIGINT
+    assert "Traceback" not in said
 
 
 def test_broken_subtitles_are_named(user: User) -> None:

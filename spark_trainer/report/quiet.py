@@ -6,20 +6,23 @@ It has no flag for either. Its usage has 36 lines, of which the last says what w
 import contextlib
 import importlib
 import io
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from spark_trainer.cli import snakemake
-from spark_trainer.report import console
-
 
 def main() -> None:
     """Run the command of `sys.argv`."""
-    cli: Any = importlib.import_module(f"{snakemake.PROGRAM}.cli")
+    # Ctrl-C during imports would print a trace; with the system's handler it just ends the process.
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from spark_trainer.report import console
+
+    cli: Any = importlib.import_module("snakemake.cli")
     read = cli.parse_args
 
     def quietly(words: Sequence[str] | None) -> Any:
+        signal.signal(signal.SIGINT, handler)  # to which the profile puts one that says a line
         with contextlib.redirect_stderr(io.StringIO()) as said:
             try:
                 return read(words)
