@@ -14,7 +14,8 @@ from typing import Any
 
 def main() -> None:
     """Run the command of `sys.argv`."""
-    # Ctrl-C during imports would print a trace; with the system's handler it just ends the process.
+    # Ctrl-C during imports would print a trace; with the system's handler it just ends the process,
+    # until the profile has set one that says a line.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from spark_trainer.report import console
 
@@ -22,13 +23,15 @@ def main() -> None:
     read = cli.parse_args
 
     def quietly(words: Sequence[str] | None) -> Any:
-        signal.signal(signal.SIGINT, handler)  # to which the profile puts one that says a line
         with contextlib.redirect_stderr(io.StringIO()) as said:
             try:
                 return read(words)
             except SystemExit as ended:
                 if not isinstance(ended.code, int) or not ended.code:
                     raise
+            finally:
+                if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # no profile was read
+                    signal.signal(signal.SIGINT, handler)
         line = said.getvalue().strip().rpartition("\n")[2]
         wrong = line.partition(" error: ")[2]
         sys.exit(f"spark_trainer: {wrong}; see snakemake --help" if wrong else line)

@@ -205,7 +205,7 @@ def test_ctrl_c_shows_no_trace(user: User, seconds: float) -> None:
     time.sleep(seconds)
     begun.send_signal(signal.SIGINT)
     said = "".join(begun.communicate())
-    assert begun.returncode == -signal.SIGINT
+    assert begun.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in said
 
 
