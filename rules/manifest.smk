@@ -29,6 +29,7 @@ rule manifest_join:
         marker=GRAPH.manifest_marker,
     log:
         "logs/manifest/join.log",
+    priority: 1  # before runs, which read its parts and take long
     conda:
         "../envs/media.yaml"
     params:

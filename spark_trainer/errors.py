@@ -3,6 +3,10 @@
 Exit status, class or errno decide, never the words of a message, which may be part of a file name.
 """
 
+import difflib
+from collections.abc import Iterable
+
+NEAR = 0.75  # of difflib's 0 to 1: a letter or two are wrong
 LONGEST_REASON = 400  # characters: some libraries put the whole input into a message
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 BUSY = (408, 425, 429)  # HTTP statuses of a server that may answer later
@@ -68,3 +72,15 @@ def unexpected(error: BaseException) -> str:
     """Describe an unexpected error for a record or a log."""
     text = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {text[:LONGEST_REASON]}"
+
+
+def expected_of(word: str, known: Iterable[str]) -> str:
+    """Say which word was meant, or which ones are known where none is near.
+
+    Args:
+        word: what the user wrote.
+        known: what could stand there.
+    """
+    words = sorted(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=NEAR)
+    return f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(words)}"

@@ -23,7 +23,7 @@ from spark_trainer.cli import (
     store,
     workflow,
 )
-from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, of_machine, told
+from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, expected_of, of_machine, told
 from spark_trainer.report import console, failures
 from spark_trainer.system import environment, log
 
@@ -113,13 +113,21 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the word that was meant; the commands of rules are none that a user means."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            shown = [choice.dest for choice in action._choices_actions]
+            raise UserError(f"no command {value!r}; {expected_of(str(value), shown)}")
+        super()._check_value(action, value)
+
 
 def _read(arguments: list[str], program: str) -> argparse.Namespace:
     """Read the command line; what the workflow's commands don't know is Snakemake's."""
     parser = _parser(program, about_a_store=bool(OF_A_STORE.intersection(arguments)))
     options, passed_on = parser.parse_known_args(arguments)
     if passed_on and "passed_on" not in options:
-        parser.error(f"unrecognized arguments: {' '.join(passed_on)}")
+        unknown = f"unrecognized arguments: {' '.join(passed_on)}"
+        raise UserError(f"{unknown}; see {program} {_name(options)} --help")
     options.passed_on = passed_on
     return options
 

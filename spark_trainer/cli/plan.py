@@ -5,7 +5,6 @@ import contextlib
 import io
 import logging
 import os
-import runpy
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -87,6 +86,8 @@ def _planned(words: Sequence[str]) -> "list[Job]":
     Raises:
         UserError: it can't; what it said is printed.
     """
+    from spark_trainer.report import quiet
+
     jobs: list[Job] = []
 
     def collect(record: logging.LogRecord) -> bool:
@@ -105,7 +106,7 @@ def _planned(words: Sequence[str]) -> "list[Job]":
         sys.argv = [snakemake.PROGRAM, *words]
         logger.addFilter(collect)
         with contextlib.redirect_stdout(printed):
-            runpy.run_module(snakemake.PROGRAM, run_name="__main__")
+            quiet.main()
     except SystemExit as ended:
         status = ended.code
     finally:

@@ -37,7 +37,7 @@ def report(options: argparse.Namespace) -> int:
     except FileNotFoundError as error:
         if Path(error.filename or "") != path:
             raise
-        raise UserError(f"no manifest yet: {path}; build `manifest` first") from None
+        raise UserError(f"no manifest yet: {path}; `spark-trainer manifest` builds it") from None
     except ValueError as error:
         raise UserError(str(error)) from None
     if options.marker:
@@ -60,7 +60,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = config.read(options.config)
     layout = Layout(Path(settings.output_dir))
     if not layout.manifest.is_file():
-        raise UserError(f"no manifest yet: {layout.manifest}; build `manifest` first")
+        raise UserError(f"no manifest yet: {layout.manifest}; `spark-trainer manifest` builds it")
     editor = correct.Editor(settings, options.author or correct.author())
 
     def render(page: Path) -> Mapping[str, Path]:

@@ -9,6 +9,7 @@ from typing import NoReturn
 from spark_trainer.system import origin
 
 PROGRAM = "snakemake"
+QUIET = "spark_trainer.report.quiet"
 SNAKEFILE = ("--snakefile", str(origin.workflow() / "Snakefile"))
 PROFILE = "--workflow-profile"
 
@@ -21,7 +22,7 @@ def ask(targets: Sequence[str], configuration: Path, words: Sequence[str]) -> No
         configuration: its file.
         words: further targets and flags of Snakemake.
     """
-    command = [sys.executable, "-m", PROGRAM, *targets, *words]
+    command = [sys.executable, "-m", QUIET, *targets, *words]
     os.execv(sys.executable, [*command, *beside(words), "--configfile", str(configuration)])  # noqa: S606
 
 

@@ -4,14 +4,16 @@ Words and flags that are none of ours go on to Snakemake as they are.
 """
 
 import argparse
+import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from spark_trainer import config
 from spark_trainer.cli import commands, snakemake
-from spark_trainer.errors import UserError
+from spark_trainer.errors import UserError, expected_of
+from spark_trainer.report.screen.board import NOT_SHOWN
 from spark_trainer.system import log
 
 PASSED_ON = (
@@ -36,6 +38,7 @@ def train(options: argparse.Namespace) -> int:
 
 def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
     _refuse(options.passed_on)
+    _look(itertools.takewhile(lambda word: not word.startswith("-"), options.passed_on))
     path: Path = options.config
     if not path.exists() and not path.is_absolute():
         raise UserError(
@@ -48,6 +51,13 @@ def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
         kept.parent.mkdir(parents=True, exist_ok=True)
         path = Path(shutil.move(path, kept))
     snakemake.ask(targets, path, options.passed_on)
+
+
+def _look(words: Iterable[str]) -> None:
+    """Refuse a target that is neither one of the workflow's nor looks like a file."""
+    for word in words:
+        if word not in NOT_SHOWN and not {"/", "."} & {*word}:
+            raise UserError(f"no target {word!r}; {expected_of(word, NOT_SHOWN)}, or a file")
 
 
 def _refuse(words: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar, get_origin
 from pydantic import ValidationError
 
 from spark_trainer.config.section import ConfigError, Section
+from spark_trainer.errors import expected_of
 
 Model = TypeVar("Model", bound=Section)
 
@@ -31,8 +32,8 @@ def validated(model: type[Model], data: Any, prefix: str = "") -> Model:
             if isinstance(own, ConfigError):
                 lines += [f"{key}.{line}" if key else line for line in str(own).splitlines()]
             elif problem["type"] == "extra_forbidden":
-                known = ", ".join(sorted(_fields_at(model, problem["loc"][:-1])))
-                lines.append(f"{key}: unknown key; expected one of: {known}")
+                known = _fields_at(model, problem["loc"][:-1])
+                lines.append(f"{key}: unknown key; {expected_of(path[-1], known)}")
             elif problem["type"] == "missing":
                 lines.append(f"{key}: missing")
             else:

@@ -20,7 +20,7 @@ from spark_trainer.data.batches import SHAPE
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import entry_at, lines
 from spark_trainer.data.sample import REFERENCE, Needs, Plan, Sample, Size, Unusable
-from spark_trainer.data.samples import Check, Samples
+from spark_trainer.data.samples import Check, LeftOut, Samples, named
 from spark_trainer.data.texts import learns_tags, of_tags, texts
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class VideoFrameDataset(Samples):
             _names(entry["meta"], self._needs, self._sampling)
             shape = self._shape(entry["meta"])
         except Unusable as reason:
-            self.left_out.append(f"{entry['id']}: {reason}")
+            self.left_out.append(LeftOut(named(entry), str(reason)))
             return
         frames = self._num_frames(entry["meta"], shape[0])
         self._offsets.append(offset)

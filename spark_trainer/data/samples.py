@@ -5,15 +5,33 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spark_trainer.data.manifest import entry_at
+from spark_trainer.system import log
 
 if TYPE_CHECKING:
     import numpy as np
 
+SHORT = 12  # digits of a hash, as in every line of a log
 # Looks whether a reference can be read, with what the manifest says of its video; or Unusable.
 Check = Callable[[str, Mapping[str, Any]], None]
+
+
+def named(entry: Mapping[str, Any]) -> str:
+    """Name a video for people; by the hash in it a line goes when its video is forgotten."""
+    path, identity = entry["meta"].get("source_path"), str(entry["id"])
+    return f"{log.plain(path)} ({identity[:SHORT]})" if path else identity
+
+
+class LeftOut(NamedTuple):
+    """A video of which no sample can be used, as `named` calls it, and why."""
+
+    video: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.video}: {self.reason}"
 
 
 class Samples(ABC):
@@ -22,7 +40,7 @@ class Samples(ABC):
     Sample numbers go on from one epoch to the next: `number // len` is the epoch.
 
     Attributes:
-        left_out: the videos of which no sample can be used, each with the reason.
+        left_out: the videos of which no sample can be used.
         remarks: what else is to be known of the data, a line each.
         check: what else the answer of a sample is for; None where it is learnt.
     """
@@ -38,7 +56,7 @@ class Samples(ABC):
         self._manifest, self._fixed = manifest, fixed
         self._offsets = array("q")
         self._ends = array("q")  # number of the first sample after each video's
-        self.left_out: list[str] = []
+        self.left_out: list[LeftOut] = []
         self.remarks: list[str] = []
         self.check: Check | None = None
 

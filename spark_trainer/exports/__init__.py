@@ -24,7 +24,7 @@ from spark_trainer.system.progress import progress
 
 __all__ = ["Made", "check", "identity", "make", "places", "resolved"]
 
-VERSION = 1  # of what the formats write; another number makes every export anew
+VERSION = 2  # of what the formats write; another number makes every export anew
 OF_SOME = ("each_word", "num_frames", "resolution", "shard_mb", "video_token")
 
 
@@ -44,7 +44,7 @@ class Made:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{split} {count:,}" for split, count in self.note.videos.items())
-        return f"{self.folder}: {counts}" + ("" if self.new else " (as it was)")
+        return f"{self.folder}: {counts}" + ("" if self.new else " (left as it is)")
 
     def told(self) -> Iterator[str]:
         """Yield which videos are not in it, by reason."""
@@ -118,7 +118,7 @@ def make(settings: Export, layout: Layout, place: Path, key: str) -> Made:
     place = place.absolute()
     _spelled(place)
     if not layout.manifest.is_file():
-        raise UserError(f"no manifest yet: {layout.manifest}; build `manifest` first")
+        raise UserError(f"no manifest yet: {layout.manifest}; `spark-trainer manifest` builds it")
     manifest = file_digest(layout.manifest)
     named = digest([manifest, identity(settings, place)])
     note = None if place.is_symlink() else Note.find(place)

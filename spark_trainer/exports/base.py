@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 NONE: Literal[0] = 0
 ONE: Literal[1] = 1
 SEVERAL: Literal[2] = 2
+TAGS = ("<video>", "<image>", "<audio>")  # of ms-swift and LLaMA-Factory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Format:
         paths: whether its files say where the videos are.
         texts: how many texts of a video it takes: none, one or several.
         spoken: whether a video needs the times of what is said in it.
+        tags: what its reader takes for a video, picture or sound, wherever it stands in a text.
         endings: the endings of files that its reader finds; None for any.
         options: keys of the settings that only some formats have, and it has.
         write: writes its files.
@@ -37,6 +39,7 @@ class Format:
     paths: bool = False
     texts: Literal[0, 1, 2] = NONE
     spoken: bool = False
+    tags: tuple[str, ...] = ()
     endings: frozenset[str] | None = None
     options: tuple[str, ...] = ()
     write: "Callable[[DataSet], None]"

@@ -139,10 +139,15 @@ class Clips:
         """
         if self.form.spoken:
             segments = clip.meta.get("segments")
-            if not segments:
+            if not segments and not clip.meta.get("transcript"):
                 raise Unusable("without transcript")
-            if any(one.get("start") is None or one.get("end") is None for one in segments):
+            if not segments or any(
+                one.get("start") is None or one.get("end") is None for one in segments
+            ):
                 raise Unusable("its transcript has no times")
+        said = [text for pair in clip.texts for text in pair]
+        if held := [tag for tag in self.form.tags if any(tag in text for text in said)]:
+            raise Unusable(f"its text holds {held[0]}, which the tool takes for a medium")
         if self.form.endings is not None and ending(clip.source) not in self.form.endings:
             found = ending(clip.source) or "no ending"
             raise Unusable(f"the tool looks for other endings of files (its own: {found})")

@@ -31,6 +31,8 @@ def run(config: Config, manifest_path: Path | None, deep: bool = False) -> int:
         found = list(check(config, due))
         _say(name, "fine" if not found else f"{len(found)} wrong")
         wrong += found
+    absent = [folder for folder in config.video_dirs if due.steps and not folder.exists()]
+    wrong += [f"video_dir: no such folder: {folder}" for folder in absent]
     given = {Path(run.manifest_path) for run in config.runs.values() if run.manifest_path}
     for path in sorted(given) if manifest_path is None else ():
         wrong += _manifest(path) if path.is_file() else ()

@@ -156,9 +156,11 @@ def _gpus(config: Config, due: Due) -> Iterator[str]:
     for name, wanted in due.runs.items():
         on_cpu = due.gpus == 0 and wanted.allow_cpu and wanted.min_gpus == 0
         if due.gpus < max(1, wanted.min_gpus) and not on_cpu:
+            less = f"at most {due.gpus}, or " if due.gpus else ""
             yield (
-                f"train.runs.{name} needs {max(1, wanted.min_gpus)} GPUs, {due.gpus} can be had "
-                "here; to train on the CPU set allow_cpu: true and min_gpus: 0"
+                f"train.runs.{name}.min_gpus: the run needs {max(1, wanted.min_gpus)}, and the "
+                f"GPUs here are {due.gpus}; expected {less}allow_cpu: true and min_gpus: 0 for "
+                "the CPU"
             )
         if wanted.nodes > 1 and not os.environ.get("SLURM_JOB_ID"):
             yield f"train.runs.{name}.nodes: expected 1 without Slurm (got {wanted.nodes})"

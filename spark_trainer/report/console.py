@@ -55,7 +55,7 @@ def prepare_snakemake() -> None:
     module = importlib.import_module("spark_trainer.report.screen.handler")
     LoggerPluginRegistry().register_plugin(SCREEN, module)
     sys.excepthook = _show
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
         signal.signal(signal.SIGINT, _note)
         signal.signal(signal.SIGALRM, _note)
         # Registered first, so it is called last: after the store's lock is released.

@@ -80,4 +80,4 @@ class Listed:
                     self._rejected = {str(one.get("id")): str(one.get("step")) for one in gone}
                     self._state = state
             except FileNotFoundError:
-                raise UserError("no manifest; build `manifest` first") from None
+                raise UserError("no manifest; `spark-trainer manifest` builds it") from None

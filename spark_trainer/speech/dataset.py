@@ -17,7 +17,7 @@ from spark_trainer.config import Run
 from spark_trainer.config.run import SPOKEN
 from spark_trainer.data.manifest import entry_at, some
 from spark_trainer.data.sample import Unusable
-from spark_trainer.data.samples import Samples
+from spark_trainer.data.samples import LeftOut, Samples, named
 from spark_trainer.data.texts import filled
 from spark_trainer.speech import WINDOW_S, sound
 from spark_trainer.speech.heard import Heard, Plan, Recording, Said
@@ -73,14 +73,14 @@ class SpeechDataset(Samples):
         try:
             found, wrong = self._windows(entry)
         except Unusable as reason:
-            self.left_out.append(f"{entry['id']}: {reason}")
+            self.left_out.append(LeftOut(named(entry), str(reason)))
             return
         wrong = some(wrong)
         if not found:
             said = "; ".join(wrong) or "nothing is said, and no_speech takes none of it"
-            self.left_out.append(f"{entry['id']}: {said}")
+            self.left_out.append(LeftOut(named(entry), said))
             return
-        self.remarks += [f"{entry['id']}: {reason}, so it is left out" for reason in wrong]
+        self.remarks += [f"{named(entry)}: {reason}, so it is left out" for reason in wrong]
         self._warn(entry)
         for place, window in enumerate(found):
             self._lengths.append(_characters(found, place))
@@ -244,7 +244,7 @@ class SpeechDataset(Samples):
             return
         self._warned = True
         self.remarks.append(
-            f"{entry['id']}: its transcript is by {told}, the model that is trained, which learns "
+            f"{named(entry)}: its transcript is by {told}, the model that is trained, which learns "
             "nothing but its own mistakes from it; expected asr.references, or a corrected text "
             "in text.answer"
         )

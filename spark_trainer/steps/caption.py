@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spark_trainer import captioners
 from spark_trainer.captioners import Captioner, Shown, Trouble, engine, vllm
+from spark_trainer.captioners.backends import sidecar
 from spark_trainer.config import Captioning, Config, ConfigError
 from spark_trainer.config.labels import GIVEN
 from spark_trainer.data.labels import given, kept
@@ -184,8 +185,9 @@ def _origin(captioner: Captioner, settings: Captioning, layout: Layout) -> Capti
 def _nothing(video: Video, trouble: Trouble) -> CaptionRecord:
     """Return the record of a video that gets no caption."""
     if trouble.details:
-        log.logger.error("caption %s: %s", video.hash[:12], trouble.details)
-    if not trouble.machine:
+        told = {log.TRACE: trouble.details}
+        log.logger.error("caption %s: %s", video.hash[:12], trouble.why, extra=told)
+    elif not trouble.machine and trouble.why != sidecar.NONE:  # a build says first who has none
         log.logger.warning("caption %s: %s", video.hash[:12], trouble.why)
     status = Status.FAILED if trouble.machine else Status.NONE
     return CaptionRecord(status=status, reason=trouble.why, unread=trouble.unread)

@@ -53,7 +53,8 @@ def find(layout: Layout, wanted: str) -> Clip:
     if len(found) != 1:
         listed = "".join(f"\n  {Clip(one, known[one])}" for one in sorted(found)[:10])
         what = f"{len(found)} videos{listed}" if found else "no video here"
-        raise UserError(f"{wanted!r} names {what}; expected a file, or a hash")
+        first = "" if known else "; no video was built yet: `spark-trainer manifest` does that"
+        raise UserError(f"{wanted!r} names {what}; expected a file, or a hash{first}")
     (one,) = found
     return Clip(one, known.get(one, []))
 

@@ -47,7 +47,7 @@ class Editor:
         if video in forgotten.every(self.layout):
             raise UserError(f"{video} is forgotten; nothing is kept of it")
         if not known(self.layout, video):
-            raise UserError(f"{video}: no such video here; build `manifest` first")
+            raise UserError(f"{video}: no such video here; `spark-trainer manifest` builds it")
         for kind, text in said.items():
             if text is not None and not isinstance(text, str):
                 raise ConfigError(f"{kind}: expected text (got {type(text).__name__})")

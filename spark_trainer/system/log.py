@@ -3,6 +3,7 @@
 The first process of a command names the file; its jobs find the name in the environment and append.
 """
 
+import copy
 import logging
 import os
 import sys
@@ -10,9 +11,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from spark_trainer.errors import unexpected
 from spark_trainer.system.progress import PROGRESS_VARIABLE, of_job
 
 LOG_VARIABLE = "SPARK_TRAINER_LOG"
+TRACE = "trace"  # of a record: a trace as text, from another process
 
 logger = logging.getLogger("spark_trainer")
 
@@ -21,7 +24,20 @@ class _Line(logging.Formatter):
     """A line that every stream accepts: bytes of a file name that are no text are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).encode("utf-8", "backslashreplace").decode("utf-8")
+        text = "\n".join([super().format(record), *getattr(record, TRACE, "").splitlines()])
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class _Short(_Line):
+    """The same for a terminal, where an error is named and its trace is left to the files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown = copy.copy(record)
+        shown.__dict__.pop(TRACE, None)
+        if record.exc_info and record.exc_info[1]:
+            text = f"{record.getMessage()}: {unexpected(record.exc_info[1])}"
+            shown.msg, shown.args, shown.exc_info, shown.exc_text = text, (), None, None
+        return super().format(shown)
 
 
 def plain(text: str) -> str:
@@ -59,8 +75,8 @@ def start(command: str, job_log: Path | None = None) -> None:
         of_job(job_log)
     for handler in handlers:
         handler.setFormatter(line)
-    if shown:
-        handlers[0].setFormatter(_Line("%(levelname)s: %(message)s"))
+    said = "%(levelname)s: %(message)s" if shown else "%(asctime)s %(levelname)s %(message)s"
+    handlers[0].setFormatter(_Short(said))
     logger.handlers = handlers
     logger.info("%s", command)
 

@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from spark_trainer import families, methods
 from spark_trainer.config import Run
 from spark_trainer.data import dataset
-from spark_trainer.data.samples import Check, Samples
+from spark_trainer.data.samples import Check, LeftOut, Samples
 from spark_trainer.errors import UserError
 from spark_trainer.families.kinds import loading
 from spark_trainer.families.kinds.base import Kind
@@ -26,7 +26,7 @@ from spark_trainer.runs.spec import LaunchedRun
 from spark_trainer.system import log
 from spark_trainer.train import strategies
 
-SHOWN, SHORT = 10, 12  # videos of one reason, and digits of each, in a message
+SHOWN = 10  # videos of one reason, in a message
 
 
 class TrainingError(UserError):
@@ -227,12 +227,11 @@ def _check_split(split: str, samples: Samples, manifest: Path, run: Run) -> None
         )
 
 
-def _counted(left_out: Sequence[str]) -> Iterator[str]:
+def _counted(left_out: Sequence[LeftOut]) -> Iterator[str]:
     """Yield what is left out, a line for each reason; many of one reason are counted."""
     videos = defaultdict[str, list[str]](list)
-    for one in left_out:
-        video, _, reason = one.partition(": ")
-        videos[reason].append(video[:SHORT])
+    for video, reason in left_out:
+        videos[reason].append(video)
     for reason, named in videos.items():
         if named[1:]:
             more = ", …" if named[SHOWN:] else ""

@@ -155,7 +155,7 @@ def test_train_knows_the_runs_that_others_begin_with(clone: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bogus"], "argument command: invalid choice: 'bogus'"),
+        (["bogus"], "no command 'bogus'; expected one of: build, correct, "),
         ([], "the following arguments are required: command; see python -m spark_trainer --help"),
         (["train", "--threads", "0"], "argument --threads: invalid count value: '0'"),
         (["preprocess", "--frame-rate", "x"], "argument --frame-rate: invalid float value: 'x'"),

@@ -18,7 +18,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "no manifest yet: out/manifest_v1.jsonl; build `manifest` first"),
+        ("", "no manifest yet: out/manifest_v1.jsonl; `spark-trainer manifest` builds it"),
         ("other", "other: no such export; expected one of: talk"),
         ("--to llava", "--to: expected --out with it, and no names"),
         ("talk --to llava --out x", "--to: expected --out with it, and no names"),

@@ -1,53 +1,22 @@
 """`spark-trainer` from a folder that holds no workflow: the one inside the wheel does the work."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-CALL = "from spark_trainer.__main__ import main; main()"
+from tests.wheel import ROOT, User, unpacked
+
 QUIET = ("--set", "transcript.enabled=false", "--set", "caption.enabled=false")
-
-
-@dataclass(frozen=True)
-class User:
-    """A user's folder, and the packages that are installed there."""
-
-    folder: Path
-    packages: Path
-
-    def type(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Type `spark-trainer …`, whatever comes of it."""
-        kept = {key: value for key, value in os.environ.items() if "SPARK_TRAINER" not in key}
-        return subprocess.run(
-            [sys.executable, "-P", "-c", CALL, *words],
-            cwd=self.folder,
-            env=kept | {"PYTHONPATH": str(self.packages)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the wheel puts among a user's packages."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    [wheel] = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as packed:
-        packed.extractall(folder / "packages")
-    return folder / "packages"
+    return unpacked(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture
@@ -120,7 +89,10 @@ def test_a_set_key_counts_as_one_of_the_file(user: User) -> None:
             "none.yaml: no such file in this folder; `spark-trainer",
         ),
         (["train", "--set", "train.gpus=x"], "--set train.gpus: expected a whole number (got 'x')"),
-        (["runs", "--cores", "1"], "unrecognized arguments: --cores; see spark-trainer --help"),
+        (
+            ["runs", "--cores", "1"],
+            "unrecognized arguments: --cores; see spark-trainer runs --help",
+        ),
         (["manifest", "diff"], "manifest: expected"),
     ],
 )

@@ -118,6 +118,16 @@ ELSEWHERE |= {
         '"--print-completion", "bash"',
     ),
 }
+ELSEWHERE |= dict.fromkeys(
+    (
+        "cd films",
+        "mkdir videos",
+        "spark-trainer plan manifest",
+        'spark-trainer correct cup.mp4 --caption "A cup turns on a table."',
+        "spark-trainer report",
+    ),
+    ("tests/documented/test_newcomer.py", "def test_a_first_day"),
+)
 NOBODY = {
     "snakemake --sdm conda": "needs conda and its channels; the versions are compared in a test",
     "pip install uv && uv sync && source .venv/bin/activate": "needs the package index",

@@ -33,7 +33,7 @@ SAID = [
 # Name of a file below the folder of videos -> what the manifest says of it.
 VIDEOS: dict[bytes, dict[str, Any]] = {
     b"a/clip.mp4": {"caption": "A dog.\nIt barks.", "license": "CC-BY", "title": "Rex"},
-    b"b/clip.MP4": {"caption": "<video> | \"quotes\" 'and' </script> \x7f \\ ü 🐕"},
+    b"b/clip.MP4": {"caption": "<b> | \"quotes\" 'and' </script> \x7f \\ ü 🐕"},
     b"spaces and .dots. 'quotes'.mov": {"caption": "None"},
     b"new\nline.mp4": {"caption": "Ends\n", "segments": SAID, "transcript": "Hello", "views": 3},
     b"not \xff utf-8.mp4": {"caption": "Bytes.", "segments": SAID[:1], "language": "en"},

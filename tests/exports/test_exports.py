@@ -128,6 +128,29 @@ def test_nothing_to_export_is_an_error_that_says_why(store: Store) -> None:
     assert not store.exports.exists() or not any(store.exports.iterdir())
 
 
+@pytest.mark.parametrize("to", ["llava", "llamafactory", "ms-swift"])
+@pytest.mark.parametrize("tag", ["<video>", "<image>"])
+def test_a_text_that_would_be_taken_for_a_video_is_left_out(
+    store: Store, to: str, tag: str
+) -> None:
+    """These tools count the tags of all turns, and stop where there are more than videos."""
+    said = {"caption": f"It says {tag}."}
+    store.write({b"a/clip.mp4": VIDEOS[b"a/clip.mp4"], b"no ending": said})
+    made = store.export(to, split={"validation": 0})
+    assert made.note.videos == {"train": 1}
+    reason = f"its text holds {tag}, which the tool takes for a medium"
+    assert made.note.left_out == [("no ending", reason)]
+
+
+def test_a_transcript_without_times_is_no_subtitle(store: Store) -> None:
+    said = {b"a/clip.mp4": {"transcript": "Hello", "segments": []}, b"no ending": {"segments": []}}
+    store.write(said | {name: VIDEOS[name] for name in VIDEOS if VIDEOS[name].get("segments")})
+    assert {*map(tuple, store.export("srt").note.left_out)} == {
+        ("a/clip.mp4", "its transcript has no times"),
+        ("no ending", "without transcript"),
+    }
+
+
 def test_a_video_that_changed_stops_it(store: Store) -> None:
     store.add(b"a/clip.mp4", b"other content")
     with pytest.raises(MachineError, match=r"a/clip\.mp4 changed; build the manifest anew"):

@@ -178,8 +178,11 @@ def test_a_usable_run_is_fine(tmp_path: Path) -> None:
         ({"trackers": ["mlflow"]}, ".trackers: mlflow needs the package mlflow-skinny, which is "),
         ({"attention": "flash_attention_2"}, ".attention: flash_attention_2 needs the package"),
         ({"attention": "flash_attention_3"}, ".attention: flash_attention_3 needs the package"),
-        ({"min_gpus": 2}, " needs 2 GPUs, 0 can be had here; to train on the CPU set"),
-        ({"allow_cpu": False}, " needs 1 GPUs, 0 can be had here; to train on the CPU set"),
+        (
+            {"min_gpus": 2},
+            ".min_gpus: the run needs 2, and the GPUs here are 0; expected allow_cpu",
+        ),
+        ({"allow_cpu": False}, ".min_gpus: the run needs 1, and the GPUs here are 0; expected"),
         ({"nodes": 2}, ".nodes: expected 1 without Slurm (got 2)"),
         (
             {"global_batch_size": 7, "cpu_processes": 2},

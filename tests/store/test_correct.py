@@ -93,7 +93,7 @@ def test_an_author_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ("words", "expected"),
     [
         (("nothing.mp4", "--flag", "x"), "no video here"),
-        (("0" * 64, "--flag", "x"), "no such video here; build `manifest` first"),
+        (("0" * 64, "--flag", "x"), "no such video here; `spark-trainer manifest` builds it"),
         (("dog.mp4", "--flag", "x", "--clear"), "--flag: expected it or --clear, not both"),
         (("dog.mp4", "--caption", " "), "caption.text: expected text that is not empty"),
         (("dog.mp4", "--transcript", "@none.srt"), "No such file or directory: none.srt"),

@@ -82,3 +82,20 @@ def test_facts_name_what_reads_videos() -> None:
     text = log.name_file().read_text(encoding="utf-8")
     assert re.search(r"PyAV \d+\.\d+\.\d+: libavutil \d+\.", text)
     assert "gpu: " in text
+
+
+def test_a_trace_is_in_the_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an error that is caught here, and of one that another process told as text."""
+    log.start("caption", tmp_path / "job.log")
+    try:
+        raise IndexError("out of range")
+    except IndexError as error:
+        log.logger.error("caption %s", "aa", exc_info=error)
+    log.logger.error("caption bb: no luck", extra={log.TRACE: "Traceback (…):\n  there"})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(" ERROR caption aa: unexpected IndexError: out of range")
+    assert second.endswith(" ERROR caption bb: no luck")
+    for path in (tmp_path / "job.log", log.name_file()):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("Traceback (") == 2
+        assert text.endswith("caption bb: no luck\nTraceback (…):\n  there\n")

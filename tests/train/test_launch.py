@@ -183,7 +183,10 @@ def test_snakemake_grants_and_the_run_takes(make: Any, tmp_path: Path) -> None:
     configure(folder, "many", settings)
     few = snakemake(folder, 2)
     assert few.returncode != 0
-    assert "train.runs.many needs 4 GPUs, 2 can be had here" in few.stderr
+    assert (
+        "train.runs.many.min_gpus: the run needs 4, and the GPUs here are 2; expected at most 2"
+        in few.stderr
+    )
     all_of_them = snakemake(folder, 4)
     [run] = folder.glob("runs/many-*")
     told = json.loads((run / "run.json").read_text())

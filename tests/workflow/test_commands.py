@@ -91,7 +91,7 @@ def test_slurm_profile_knows_every_job() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"frames": {"frame_rat": 2}}, "frames.frame_rat: unknown key; expected one of: "),
+        ({"frames": {"frame_rat": 2}}, "frames.frame_rat: unknown key; did you mean frame_rate?"),
         ({"audio": {"channels": 5}}, "audio.channels: expected 1 or 2 (got 5)"),
         ({"video_dir": "nowhere"}, "video_dir: no such folder: nowhere"),
     ],

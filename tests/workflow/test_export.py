@@ -49,7 +49,7 @@ def test_built_told_and_made_by_a_command(fresh: Workspace) -> None:
     done = workspace.call(*words)
     assert done.returncode == 0, done.stderr
     assert dict(contents(folder)) == first
-    assert "exports/talk: train 2 (as it was)" in workspace.call("export", "talk").stderr
+    assert "exports/talk: train 2 (left as it is)" in workspace.call("export", "talk").stderr
     assert made(workspace) == 0
 
 

@@ -209,7 +209,7 @@ def test_what_is_missing_stops_before_the_first_job(fresh: Workspace) -> None:
     for line in (
         "train.runs.default.trackers: mlflow needs the package mlflow-skinny, which is not "
         "installed here",
-        "train.runs.default needs 1 GPUs, 0 can be had here; to train on the CPU set allow_cpu: ",
+        "train.runs.default.min_gpus: the run needs 1, and the GPUs here are 0; expected allow_cpu",
         "train.runs.default.text.answer: no video will have 'captoin'; expected one of: ",
         "train.runs.default.model_name: ./nowhere: there is no such folder, and ",
     ):

@@ -4,7 +4,7 @@ Read by LLaMA-Factory, src/llamafactory/data/parser.py and converter.py: `datase
 folder of dataset_info.json, and `media_dir`, the same without being set, what `videos` are below.
 """
 
-from spark_trainer.exports.base import SEVERAL, Format
+from spark_trainer.exports.base import SEVERAL, TAGS, Format
 from spark_trainer.exports.dataset import DataSet
 
 COLUMNS = {"messages": "conversations", "videos": "videos"}
@@ -36,6 +36,7 @@ FORMAT = Format(
     media=("link", "copy", "none"),
     paths=True,
     texts=SEVERAL,
+    tags=TAGS,
     write=write,
     loading=loading,
 )

@@ -31,6 +31,7 @@ FORMAT = Format(
     media=("link", "copy", "none"),
     paths=True,
     texts=SEVERAL,
+    tags=("<image>", "<video>"),
     options=("video_token",),
     write=write,
     loading=loading,

@@ -5,7 +5,7 @@ Read by ms-swift, swift/dataset/preprocessor/core.py (MessagesPreprocessor): `me
 relative one is looked for from where ms-swift is started.
 """
 
-from spark_trainer.exports.base import SEVERAL, Format
+from spark_trainer.exports.base import SEVERAL, TAGS, Format
 from spark_trainer.exports.dataset import DataSet
 
 
@@ -33,6 +33,7 @@ FORMAT = Format(
     media=("link", "copy", "none"),
     paths=True,
     texts=SEVERAL,
+    tags=TAGS,
     write=write,
     loading=loading,
 )

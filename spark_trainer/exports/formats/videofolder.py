@@ -22,8 +22,10 @@ def write(data: DataSet) -> None:
 def loading(data: DataSet) -> str:
     """Return the lines that load it."""
     return (
-        "```python\nfrom datasets import load_dataset\n\n"
-        f'data = load_dataset("videofolder", data_dir="./{data.folder.name}")\n```'
+        "```python\nfrom datasets import Video, load_dataset\n\n"
+        f'data = load_dataset("videofolder", data_dir="./{data.folder.name}")\n'
+        'data = data.cast_column("video", Video(decode=False))  # a path; frames need torchcodec\n'
+        "```"
     )
 
 

@@ -138,7 +138,7 @@ class Speech(Pretrained):
         for line in manifest.lines(path):
             samples.add(line.entry, line.offset)
         if not len(samples):
-            said = "; ".join(samples.left_out[-1:]) or "it is empty"
+            said = "; ".join(map(str, samples.left_out[-1:])) or "it is empty"
             raise ValueError(f"train.asr.forgetting: {path}: no usable video: {said}")
         return Windows(samples, self, loaded, run, learns_language=False)
 

@@ -1,5 +1,5 @@
 // Who made the texts, and which run comes from which.
-const STEP_WORDS = { select: "caption", name: "name or place", paths: "files" };
+const STEP_WORDS = { select: "caption", hand: "corrections by hand", name: "name or place", paths: "files" };
 
 const revision = (text) => (/^[0-9a-f]{40,}$/.test(text) ? h("code", { title: text }, text.slice(0, 12)) : text);
 

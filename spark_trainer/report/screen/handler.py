@@ -18,7 +18,12 @@ from spark_trainer.report.screen.lines import Lines
 from spark_trainer.report.screen.panel import Panel
 
 SCREEN_VARIABLE, OFF = "SPARK_TRAINER_SCREEN", "off"
-COMMAND_FAILED = "CalledProcessError in file"  # its JOB_ERROR comes next
+# What Snakemake says beside a JOB_ERROR and the last line, which name the job and the reason.
+SAID_BETTER = (
+    "CalledProcessError in file",
+    "Exiting because a job execution failed.",
+    "WorkflowError:\nAt least one job did not complete successfully.",
+)
 IDLE = "Nothing to be done"  # how Snakemake begins to say so; it has no event for it
 
 
@@ -78,7 +83,7 @@ class LogHandler(LogHandlerBase):
             current.idle()
         elif record.levelno >= logging.WARNING and event is not LogEvent.JOB_ERROR:
             text = self.format(record)
-            if COMMAND_FAILED not in text:
+            if not any(words in text for words in SAID_BETTER):
                 current.say(text)
 
     def _begin(self, stats: dict[str, int]) -> None:
