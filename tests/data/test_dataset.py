@@ -278,5 +278,5 @@ def test_a_reference_that_is_of_no_use_leaves_its_video_out(manifest: Path) -> N
         *(("a50", "q0", 6.0), ("a51", "q1", 6.0)),
     ]
     assert data.num_videos == 2
-    assert data.left_out[-1].endswith(": no option")
+    assert data.left_out[-1].reason == "no option"
     assert data[0].meta["question"] == "q0"
