@@ -78,7 +78,7 @@ def greens(data: VideoFrameDataset, number: int) -> list[int]:
 def test_a_sample_is_a_video_or_one_of_its_frames(manifest: Path) -> None:
     frames = read(manifest, one_frame=True, clip={"num_frames": 2})
     assert (frames.num_videos, len(frames)) == (4, 8)
-    assert [line.partition(": ")[2] for line in frames.left_out] == [
+    assert [one.reason for one in frames.left_out] == [
         "without caption",
         "without frames",
     ]
@@ -111,7 +111,7 @@ def test_questions_become_samples_of_their_own(manifest: Path) -> None:
     found = [(data[i].prompt, data[i].answer) for i in range(len(data))]
     assert found == [("q0?", "a10"), ("q0?", "a40"), ("q0?", "a50"), ("q1?", "a51")]
     assert [*data.answers()] == [answer for _, answer in found]
-    assert [line.partition(": ")[2] for line in data.left_out] == [
+    assert [one.reason for one in data.left_out] == [
         "without qa",
         "without frames",
         "without qa",
@@ -199,7 +199,7 @@ def test_a_text_that_is_none_costs_its_own_video(
     entries[3]["meta"] |= meta
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     data = read(manifest, one_frame=False, text={"max_characters": 100})
-    assert f"{entries[3]['id']}: {reason}" in data.left_out
+    assert (entries[3]["id"], reason) in data.left_out
     assert data.num_videos == 3
 
 
@@ -211,7 +211,7 @@ def test_a_key_of_ones_own_must_hold_a_text_to_be_said(value: Any, manifest: Pat
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     data = read(manifest, one_frame=False, text={"answer": "{title}"})
     assert data.num_videos == 0
-    assert "title: expected a text or a number" in data.left_out[0]
+    assert "title: expected a text or a number" in data.left_out[0].reason
 
 
 def test_a_value_that_a_template_can_t_show_costs_its_own_video(manifest: Path) -> None:
@@ -220,8 +220,9 @@ def test_a_value_that_a_template_can_t_show_costs_its_own_video(manifest: Path) 
         entry["meta"]["year"] = 1999 if number else "unknown"
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     data = read(manifest, one_frame=False, text={"answer": "{year:d}"})
-    [reason] = [why for why in data.left_out if "template" in why]
-    assert reason.startswith(f"{entries[0]['id']}: its values don't fit the template")
+    [(video, reason)] = [one for one in data.left_out if "template" in one.reason]
+    assert video == entries[0]["id"]
+    assert reason.startswith("its values don't fit the template")
     assert data.num_videos == len(entries) - 2  # one has no frames
 
 

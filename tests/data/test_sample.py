@@ -62,7 +62,7 @@ def test_frames_come_in_the_size_of_their_bucket(manifest: Path) -> None:
     assert all({image.size for image in samples[i].images} == {samples[i].size} for i in range(12))
     lengths = samples.lengths()
     assert lengths[1::2].max() < lengths[::2].min()
-    assert read(manifest).left_out == [f"{0:064x}: without caption"]
+    assert read(manifest).left_out == [(f"{0:064x}", "without caption")]
 
 
 def test_videos_of_one_length_come_together(manifest: Path) -> None:
@@ -142,7 +142,7 @@ def test_scaled_decoding_is_of_other_runs_and_clips(manifest: Path) -> None:
 def test_what_lies_beside_the_frames_is_read_at_the_same_times(manifest: Path) -> None:
     needs = Needs(False, ("reference", "pose"), ("scene", "mask"))
     samples = read(manifest, needs)
-    assert samples.left_out == [f"{0:064x}: without pose: pose.enabled makes it"]
+    assert samples.left_out == [(f"{0:064x}", "without pose: pose.enabled makes it")]
     one = samples[0]
     assert one.conditions.keys() == {"reference", "pose"}
     assert one.times == (1.0, 2.0)
@@ -237,4 +237,4 @@ def test_a_video_without_a_pose_says_why(tmp_path: Path) -> None:
     entry, samples = posed(tmp_path)
     del entry["meta"]["pose"]
     samples.add(entry | {"meta": entry["meta"] | {"no_pose": "no person found"}}, 0)
-    assert samples.left_out == [f"{entry['id']}: without pose: no person found"]
+    assert samples.left_out == [(entry["id"], "without pose: no person found")]
