@@ -53,6 +53,7 @@ onstart:
 
 onsuccess:
     summary.show(CONFIG, RUNS.summaries, INDEX.search.troubles)
+    let_report_speak()
 
 
 onerror:

@@ -26,6 +26,19 @@ def asked(value, several=False):
     return ask
 
 
-screen.when_idle(lambda: summary.show_idle(CONFIG, RUNS.summaries))
-if workflow.is_main_process and not lock.builds(OPTIONS):
-    screen.say_all()
+def show_idle():
+    """Say that nothing is due."""
+    summary.show_idle(CONFIG, RUNS.summaries)
+    let_report_speak()
+
+
+def let_report_speak():
+    """Let Snakemake say what follows, where it is asked for a report after the build."""
+    if workflow.is_main_process and OPTIONS.report_after_run:
+        screen.say_all()
+
+
+if workflow.is_main_process:
+    screen.when_idle(show_idle)
+    if not lock.builds(OPTIONS):
+        screen.say_all()
