@@ -4,15 +4,13 @@ Words and flags that are none of ours go on to Snakemake as they are.
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from spark_trainer import config
-from spark_trainer.cli import commands, snakemake
+from spark_trainer.cli import commands, flags, snakemake
 from spark_trainer.errors import UserError
-from spark_trainer.system import log
 
 PASSED_ON = (
     "Flags and words that are not listed here go on to Snakemake, such as --resources gpu=8."
@@ -29,13 +27,17 @@ def manifest(options: argparse.Namespace) -> int:
     _ask(("manifest",), options)
 
 
-def train(options: argparse.Namespace) -> int:
-    """Build the manifest, then train every run of the configuration."""
-    _ask(("train",), options)
-
-
 def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
-    _refuse(options.passed_on)
+    refuse(options.passed_on)
+    snakemake.ask(targets, configuration(options), options.passed_on)
+
+
+def configuration(options: argparse.Namespace) -> Path:
+    """Return the configuration's file, with what `--set` gives where Snakemake will find it.
+
+    Raises:
+        UserError: there is none, or it can't be used.
+    """
     path: Path = options.config
     if not path.exists() and not path.is_absolute():
         raise UserError(
@@ -44,16 +46,15 @@ def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
         )
     config.read(path)
     if options.set:
-        kept = log.name_file().with_name("config.yaml")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        path = Path(shutil.move(path, kept))
-    snakemake.ask(targets, path, options.passed_on)
+        path = snakemake.kept(config.mapping(path))
+        options.config.unlink()  # it was made for this command
+    return path
 
 
-def _refuse(words: Sequence[str]) -> None:
+def refuse(words: Sequence[str]) -> None:
     """Refuse flags that only the commands without `--set` have: Snakemake doesn't know them."""
     asked = {flag: ".".join(key) for flag, key in commands.PREPROCESS_FLAGS.items()}
-    asked |= {flag: f"train.{flag}" for flag in commands.TRAIN_FLAGS}
+    asked |= {flag: f"train.{flag}" for flag in flags.OF_RUN}
     keys = {f"--{flag.replace('_', '-')}": key for flag, key in asked.items()}
     for word in words:
         flag = word.partition("=")[0]
