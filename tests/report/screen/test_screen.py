@@ -106,6 +106,13 @@ esac
 """
 
 
+@pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"PYTHONIOENCODING": "latin-1"}])
+def test_lines_on_a_terminal_that_can_draw_no_panel(fresh: Workspace, more: dict[str, str]) -> None:
+    status, text = Terminal(fresh, "manifest", **more).end()
+    assert status == 0, text
+    assert re.search(r"^frames: 2 videos in \d+ s\r$", text, re.MULTILINE)
+
+
 def test_a_narrow_terminal_and_gpus(fresh: Workspace, tmp_path: Path) -> None:
     """Marks and names stay, the rest is folded; GPUs are those that jobs may use."""
     driver = tmp_path / "bin/nvidia-smi"
@@ -174,6 +181,8 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(fresh: Workspace) -> None:
     status, text = terminal.end()
     assert status == -signal.SIGINT
     assert "Traceback" not in text
+    assert "failed" not in text
+    assert "did not complete" not in text
     assert text.rstrip().splitlines()[-1].startswith("interrupted; what is finished stays")
     assert terminal.text.count("\x1b[?25l") <= terminal.text.count("\x1b[?25h")
 
