@@ -163,7 +163,9 @@ def as_given(label: Label) -> TranscriptRecord:
     try:
         cues = sidecar.cues(label.content, label.place)
     except Broken as error:
-        return TranscriptRecord(status=Status.NONE, reason=str(error).partition("\n")[0])
+        reason = str(error).partition("\n")[0]
+        log.logger.warning("transcript: %s", reason)
+        return TranscriptRecord(status=Status.NONE, reason=reason)
     timed = [
         {"text": cue.text} | _times(cue.start, cue.end)
         for cue in cues
