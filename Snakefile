@@ -45,6 +45,7 @@ onstart:
     journal.facts(INDEX.search.notes())
     failures.sweep(journal.name_file().parents[1])
     environment.pass_signals_on()
+    console.hear_sigterm()
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))
         if not workflow.local_exec:
@@ -57,4 +58,7 @@ onsuccess:
 
 
 onerror:
-    summary.show_failure(job.log[0] for job in workflow.scheduler.failed)
+    if console.stopped():
+        screen.end()
+    else:
+        summary.show_failure(job.log[0] for job in workflow.scheduler.failed)

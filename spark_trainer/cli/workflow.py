@@ -16,6 +16,9 @@ PASSED_ON = (
     "Flags and words that are not listed here go on to Snakemake, such as --resources gpu=8."
 )
 
+# Flags of Snakemake that take all words behind them.
+PAIRS = ("--resources", "--res", "--set-resources", "--set-threads", "--default-resources")
+
 
 def build(options: argparse.Namespace) -> int:
     """Build the manifest and every training run, or the files and targets that are named."""
@@ -52,7 +55,14 @@ def configuration(options: argparse.Namespace) -> Path:
 
 
 def refuse(words: Sequence[str]) -> None:
-    """Refuse flags that only the commands without `--set` have: Snakemake doesn't know them."""
+    """Refuse what Snakemake would not know, or take for something else.
+
+    Args:
+        words: those that go on to it.
+
+    Raises:
+        UserError: a flag is one of other commands, or a target stands where none is read.
+    """
     asked = {flag: ".".join(key) for flag, key in commands.PREPROCESS_FLAGS.items()}
     asked |= {flag: f"train.{flag}" for flag in flags.OF_RUN}
     keys = {f"--{flag.replace('_', '-')}": key for flag, key in asked.items()}
@@ -60,3 +70,9 @@ def refuse(words: Sequence[str]) -> None:
         flag = word.partition("=")[0]
         if flag in keys:
             raise UserError(f"{flag}: expected --set {keys[flag]}=…")
+    taking = ""
+    for word in words:
+        if word.startswith("-"):
+            taking = word if word in PAIRS else ""
+        elif taking and "=" not in word:
+            raise UserError(f"{word}: {taking} takes NAME=VALUE alone; name targets before flags")

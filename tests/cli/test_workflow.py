@@ -137,6 +137,10 @@ def test_a_set_key_counts_as_one_of_the_file(user: User) -> None:
         ),
         (["train", "--set", "train.gpus=x"], "--set train.gpus: expected a whole number (got 'x')"),
         (["runs", "--cores", "1"], "unrecognized arguments: --cores; see spark-trainer --help"),
+        (
+            ["build", "--resources", "gpu=0", "train"],
+            "train: --resources takes NAME=VALUE alone; name targets before flags",
+        ),
         (["manifest", "diff"], "manifest: expected"),
     ],
 )

@@ -74,13 +74,13 @@ class LogHandler(LogHandlerBase):
         elif self._shown and event is LogEvent.JOB_FINISHED:
             self._shown.finish(values["job_id"])
         elif self._shown and event is LogEvent.JOB_ERROR:
-            if not console.interrupted():  # else it was stopped with all others
+            if not console.stopped():  # else it was stopped with all others
                 self._shown.fail(values["jobid"], [str(path) for path in values.get("log") or ()])
         elif record.getMessage().startswith(IDLE):
             current.idle()
         elif record.levelno >= logging.WARNING and event is not LogEvent.JOB_ERROR:
             text = self.format(record)
-            if COMMAND_FAILED not in text and not console.interrupted():
+            if COMMAND_FAILED not in text and not console.stopped():
                 current.say(text)
 
     def _begin(self, stats: dict[str, int]) -> None:

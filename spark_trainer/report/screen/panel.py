@@ -35,10 +35,17 @@ class Panel(Screen):
     def __init__(self, stats: Mapping[str, int], folder: Path) -> None:
         self._capture: Capture | None = None
         capture = Capture()
-        super().__init__(stats, folder)
-        if not self.board.rows:
-            capture.end()
-            return
+        try:
+            super().__init__(stats, folder)
+            if self.board.rows:
+                self._live = self._begun(capture)
+                self._capture = capture  # last: from now on the other thread draws
+        finally:
+            if self._capture is None:  # else all that is said from now on would be lost
+                capture.end()
+
+    def _begun(self, capture: Capture) -> Live:
+        """Draw the rows for the first time."""
         stream = io.TextIOWrapper(
             io.FileIO(capture.terminal, "w", closefd=True),
             encoding="utf-8",
@@ -46,10 +53,10 @@ class Panel(Screen):
             write_through=True,
         )
         self._console, self._gpus = Console(file=stream, force_terminal=True), Gpus()
-        self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._table)
-        self._live.start()
+        live = Live(console=self._console, auto_refresh=False, get_renderable=self._table)
+        live.start()
         self._console.show_cursor(True)  # a killed process leaves it as it is
-        self._capture = capture  # last: from now on the other thread draws
+        return live
 
     def say(self, line: str) -> None:
         """Print lines above the rows, if there are any."""

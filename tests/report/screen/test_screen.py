@@ -174,16 +174,21 @@ def test_a_job_that_fails_is_named_with_its_log(fresh: Workspace) -> None:
     assert "CalledProcessError" not in text
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(fresh: Workspace) -> None:
-    terminal = Terminal(fresh, "manifest")
-    terminal.wait_for("manifest")
-    terminal.process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM")]
+)
+def test_a_signal_leaves_the_terminal_as_it_was(
+    fresh: Workspace, number: signal.Signals, said: str
+) -> None:
+    terminal = Terminal(fresh, "manifest", "--cores", "1")
+    terminal.wait_for("0 of 2 videos")
+    terminal.process.send_signal(number)
     status, text = terminal.end()
-    assert status == -signal.SIGINT
+    assert status == -number
     assert "Traceback" not in text
     assert "failed" not in text
     assert "did not complete" not in text
-    assert text.rstrip().splitlines()[-1].startswith("interrupted; what is finished stays")
+    assert text.rstrip().splitlines()[-1].startswith(f"{said}; what is finished stays")
     assert terminal.text.count("\x1b[?25l") <= terminal.text.count("\x1b[?25h")
 
 
