@@ -53,7 +53,7 @@ def of_row(kind: str, values: Mapping[str, Any], chosen: Labels) -> Said | None:
     return Said(_path(values, chosen), _writable(OF_ROW[kind](values, chosen)))
 
 
-def _writable(content: Any) -> Any:
+def _writable[T](content: T) -> T:
     if sign := no_text(content):
         raise Unusable(f"it holds {sign}, which is no character of a text")
     return content
