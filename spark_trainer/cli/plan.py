@@ -28,7 +28,7 @@ def plan(options: argparse.Namespace) -> int:
     """Tell what a build would do and why, and what it would take; nothing is run."""
     import psutil  # type: ignore[import-untyped]
 
-    from spark_trainer.data import index
+    from spark_trainer.data import index, lock
     from spark_trainer.graph import trained
     from spark_trainer.graph.videos import VideoGraph
     from spark_trainer.runs import folder
@@ -56,7 +56,8 @@ def plan(options: argparse.Namespace) -> int:
     places = sorted({Path(run.output_dir) for run in settings.runs.values()})
     folders = [run for place in places for run in folder.below(place)]
     machine = Machine(environment.cpus(), len(gpu.visible()))
-    made = Plan(graph, jobs, folders, machine, planning_s)
+    building = lock.another(graph.layout.lock)
+    made = Plan(graph, jobs, folders, machine, planning_s, building)
     print(plan_text.json(made) if options.json else plan_text.text(made))
     return 0
 

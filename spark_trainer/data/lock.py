@@ -164,6 +164,12 @@ def holder_of(path: Path) -> Holder | None:
     return found if found and not found.gone(time.time() - touched) else None
 
 
+def another(path: Path) -> Holder | None:
+    """Return who holds the lock, unless it is the call that this process belongs to."""
+    found = holder_of(path)
+    return found if found and found.process != os.environ.get(CALL_VARIABLE) else None
+
+
 def clear(path: Path) -> None:
     """Free the lock, whoever holds it: the user says that no build is running."""
     with _opened(path) as descriptor:

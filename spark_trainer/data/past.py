@@ -205,10 +205,11 @@ def _cut(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _write_piece(layout: Layout, content: bytes) -> tuple[str, Path | None]:
-    """Write a piece that is not there yet; returns its name, and its file where it is new."""
+    """Write a piece unless it is there, whole; returns its name, and its file where written."""
     name = hashlib.sha256(content).hexdigest()
     path = layout.past_piece(name)
-    if path.exists():
+    with contextlib.suppress(Broken):
+        _content(path)
         return name, None
     with replacing(path, flushed=False) as temporary:
         temporary.write_bytes(gzip.compress(content, LEVEL, mtime=0))

@@ -46,17 +46,22 @@ class Judge(Reward):
         said = [reading.in_tags(answer, tags) for answer in answered.answers]
         questions = {one: self._question(answered.prompt, wanted, one) for one in said}
         with ThreadPoolExecutor(len(questions)) as pool:
-            verdicts = dict(
-                zip(questions, pool.map(self._verdict, questions.values()), strict=True)
-            )
+            replies = [*pool.map(self._verdict, questions.values())]
+        for reply in replies:
+            if isinstance(reply, str):  # it may quote the answer: the hash lets `forget` find it
+                log.logger.warning("judge %s: %s", answered.video[:12], reply)
+        verdicts = {
+            one: None if isinstance(reply, str) else reply
+            for one, reply in zip(questions, replies, strict=True)
+        }
         return [verdicts[one] for one in said]
 
     def _question(self, prompt: str, reference: str, answer: str) -> str:
         values = {"prompt": prompt, "reference": reference, "answer": answer}
         return PLACE.sub(lambda place: values[place[1]], self._settings.prompt or PROMPT)
 
-    def _asked(self, question: str) -> float | None:
-        """Return the judge's verdict on an answer; raises as `scores`."""
+    def _asked(self, question: str) -> float | str:
+        """Return the judge's verdict on an answer, or why there is none; raises as `scores`."""
         settings = self._settings
         request = {
             "model": settings.model_name,
@@ -67,11 +72,9 @@ class Judge(Reward):
         try:
             reply = self._server.ask(request)
         except RequestRefused as error:
-            log.logger.warning("judge: no verdict: %s", error)
-            return None
+            return f"no verdict: {error}"
         found = reading.NUMBER.search(reply)
         value = reading.number(found[0]) if found else None
         if value is None or not 0 <= value.value <= settings.highest:
-            log.logger.warning("judge: no verdict in its reply %s", reading.shown(reply))
-            return None
+            return f"no verdict in its reply {reading.shown(reply)}"
         return value.value / settings.highest

@@ -16,6 +16,8 @@ from spark_trainer.data.encoded import DIGITS, SHARED
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.labels.kept import unused
 from spark_trainer.data.layout import Layout, Video
+from spark_trainer.graph import exports
+from spark_trainer.graph.exports import ExportGraph
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.steps import promises
 from spark_trainer.store import clips, ours
@@ -120,6 +122,9 @@ def _state(reach: Reach) -> Iterator[Found]:
     # First, as Snakemake makes nothing anew that goes missing behind a manifest's marker.
     joined = {graph.manifest_marker for graph in reach.graphs}
     for path in sorted({*layout.marker_folder("join").glob("*.json")} - joined):
+        yield kind, path
+    exported = {path for graph in reach.graphs for path in ExportGraph(graph).markers}
+    for path in sorted({*layout.marker_folder(exports.NAME).glob("*/*.json")} - exported):
         yield kind, path
     markers = set(layout.marker_folder("").rglob("b*.jsonl"))
     old = {path for path in markers if not _current(reach, path)}

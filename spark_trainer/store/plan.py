@@ -10,6 +10,7 @@ from spark_trainer import steps
 from spark_trainer.data import manifest as entries
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout, Shard, Video
+from spark_trainer.data.lock import Holder
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
@@ -90,6 +91,7 @@ class Plan:
         folders: every run's folder that is known.
         machine: where the jobs would run.
         planning_s: how long it took to plan them, as it will at the beginning of the build.
+        building: who builds there at this moment, if anybody does.
     """
 
     graph: VideoGraph
@@ -97,6 +99,7 @@ class Plan:
     folders: Sequence[RunFolder]
     machine: Machine
     planning_s: float = 0.0
+    building: Holder | None = None
 
     @cached_property
     def counts(self) -> dict[str, int]:

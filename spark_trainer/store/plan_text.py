@@ -20,12 +20,13 @@ NAMED = 3  # videos that a line names; the others are counted
 
 def text(plan: Plan) -> str:
     """Return a plan for people: what and why, then what it takes, then what goes out of reach."""
+    building = [f"a build is at work: {plan.building}"] if plan.building else []
     if not plan.jobs:
-        return "nothing to do"
+        return "\n".join([*building, "nothing to do"])
     jobs = ", ".join(f"{count} {rule}" for rule, count in plan.counts.items())
     exports = [f"export {name}" for name in sorted(plan.exports)]
     told = (_videos(plan), _manifest(plan), map(_run, plan.runs), exports)
-    lines = [*chain.from_iterable(told), f"jobs: {jobs}"]
+    lines = [*building, *chain.from_iterable(told), f"jobs: {jobs}"]
     return "\n".join([*lines, *_taking(plan.taking), *map(_unreachable, plan.unreachable)])
 
 
@@ -33,6 +34,7 @@ def json(plan: Plan) -> str:
     """Return a plan on one line of JSON; nothing is cut or only counted."""
     return canonical_json(
         {
+            "building": plan.building and asdict(plan.building),
             "jobs": plan.counts,
             "steps": {
                 name: [{"why": asdict(why), "videos": hashes} for why, hashes in _by_why(due)]

@@ -216,7 +216,9 @@ def test_unlocking_frees(path: Path) -> None:
     assert not path.exists()
 
 
-def test_who_holds_it_is_told_without_a_trace(path: Path, start: Start) -> None:
+def test_who_holds_it_is_told_without_a_trace(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert lock.holder_of(path) is None
     assert not path.parent.exists()
     process = start()
@@ -225,6 +227,9 @@ def test_who_holds_it_is_told_without_a_trace(path: Path, start: Start) -> None:
     found = lock.holder_of(path)
     assert found is not None
     assert found.pid == process.pid
+    assert lock.another(path) == found
+    monkeypatch.setenv(lock.CALL_VARIABLE, found.process)
+    assert lock.another(path) is None
     process.kill()
     process.wait()
     assert lock.holder_of(path) is None

@@ -45,9 +45,11 @@ def test_verdicts_are_shares_of_the_highest_and_asked_once(
 
 @pytest.mark.parametrize("reply", [said("good"), said("11"), said("-1"), (422, b"too long")])
 def test_a_reply_that_is_no_verdict_says_nothing(
-    answering: Callable[..., str], reply: Answer
+    answering: Callable[..., str], reply: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The log names the video, so that the line goes when the video is forgotten."""
     assert judge(answering(reply)).scored(group("x", "y")).rewards == (None,)
+    assert "judge clip: no verdict" in caplog.text
 
 
 def test_a_judge_that_is_not_there_stops_and_never_gives_0(

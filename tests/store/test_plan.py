@@ -1,5 +1,6 @@
 """Why a result or a run is due, and what it will take, from what a store has recorded."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from spark_trainer.config import load
 from spark_trainer.data import corrections, index, manifest
 from spark_trainer.data.files import write_json
 from spark_trainer.data.layout import Layout, Shard
+from spark_trainer.data.lock import Holder
 from spark_trainer.graph.runs import RunGraph
 from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.spec import LaunchedRun
@@ -362,3 +364,14 @@ def test_what_is_told_is_short_and_moves_no_cursor(ask: Ask, two_clips: dict[str
 
 def test_nothing_to_do_is_said(made: VideoGraph) -> None:
     assert plan_text.text(Plan(made, [], [], Machine(1, 0))) == "nothing to do"
+
+
+def test_a_build_that_is_at_work_is_told(made: VideoGraph) -> None:
+    building = Holder("x", "node7", 42, "snakemake manifest", "/films", 0.0, [])
+    said = Plan(made, [], [], Machine(1, 0), building=building)
+    first, last = plan_text.text(said).splitlines()
+    assert first.startswith(
+        "a build is at work: process 42 on node7 (snakemake manifest, in /films"
+    )
+    assert last == "nothing to do"
+    assert json.loads(plan_text.json(said))["building"]["pid"] == 42

@@ -77,4 +77,8 @@ def test_made_again_when_due(fresh: Workspace) -> None:
     assert said(workspace)["dog.mp4"] == "A white dog."
     gone = workspace.call("forget", "dog.mp4", "--dry-run")
     assert f"  {workspace.folder}/exports/talk\n" in gone.stdout
-    assert workspace.call("gc", "--dry-run").returncode == 0
+    (workspace.folder / "exports/words/mine.txt").unlink()
+    assert made(workspace) == 1
+    assert workspace.call("gc", "--yes").returncode == 0
+    assert len([*workspace.output.glob(".spark/**/export/*/*.json")]) == 2  # one for each
+    assert made(workspace) == 0
