@@ -50,13 +50,10 @@ def of_row(kind: str, values: Mapping[str, Any], chosen: Labels) -> Said | None:
     if kind == "questions":
         asked = questions.parsed(dict(values))
         return None if asked is None else Said(asked.path, [asked.item])
-    return Said(_path(values, chosen), _writable(OF_ROW[kind](values, chosen)))
-
-
-def _writable[T](content: T) -> T:
+    content = OF_ROW[kind](values, chosen)
     if sign := no_text(content):
         raise Unusable(f"it holds {sign}, which is no character of a text")
-    return content
+    return Said(_path(values, chosen), content)
 
 
 def lacking(kind: str, names: Mapping[str, Any], chosen: Labels) -> str | None:
@@ -178,7 +175,10 @@ def _info_file(lines: list[str], name: str, chosen: Labels) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise Unusable("expected a mapping")
     taken = chosen.meta_keys or OF_INFO
-    return _writable(_told({key: said[key] for key in taken if key in said}))
+    told = _told({key: said[key] for key in taken if key in said})
+    if sign := no_text(told):
+        raise Unusable(f"it holds {sign}, which is no character of a text")
+    return told
 
 
 class FileOf(NamedTuple):
