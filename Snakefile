@@ -44,8 +44,7 @@ onstart:
     journal.start(f"snakemake: {INDEX}")
     journal.facts(INDEX.search.notes())
     failures.sweep(journal.name_file().parents[1])
-    environment.pass_signals_on()
-    console.hear_sigterm()
+    hear_signals()
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))
         if not workflow.local_exec:
@@ -58,7 +57,4 @@ onsuccess:
 
 
 onerror:
-    if console.stopped():
-        screen.end()
-    else:
-        summary.show_failure(job.log[0] for job in workflow.scheduler.failed)
+    show_failure()

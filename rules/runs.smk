@@ -32,6 +32,20 @@ def show_idle():
     let_report_speak()
 
 
+def hear_signals():
+    """Hear of SIGTERM and Ctrl-C before Snakemake, and pass them on to trainings."""
+    environment.pass_signals_on()
+    console.hear_sigterm()
+
+
+def show_failure():
+    """Say why the build failed; one that was stopped says so itself."""
+    if console.stopped():
+        screen.end()
+    else:
+        summary.show_failure(job.log[0] for job in workflow.scheduler.failed)
+
+
 def let_report_speak():
     """Let Snakemake say what follows, where it is asked for a report after the build."""
     if workflow.is_main_process and OPTIONS.report_after_run:
