@@ -44,7 +44,7 @@ onstart:
     journal.start(f"snakemake: {INDEX}")
     journal.facts(INDEX.search.notes())
     failures.sweep(journal.name_file().parents[1])
-    hear_signals()
+    attend()
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))
         if not workflow.local_exec:

@@ -32,10 +32,12 @@ def show_idle():
     let_report_speak()
 
 
-def hear_signals():
-    """Hear of SIGTERM and Ctrl-C before Snakemake, and pass them on to trainings."""
+def attend():
+    """Hear of SIGTERM and Ctrl-C before Snakemake does; show jobs of a cluster as such."""
     environment.pass_signals_on()
     console.hear_sigterm()
+    if not workflow.local_exec:
+        screen.submits()
 
 
 def show_failure():
