@@ -34,7 +34,9 @@ if workflow.is_main_process:
 with console.one_line():
     INDEX = index.open_index(CONFIG, workflow.is_main_process)
     # A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
-    GRAPH = VideoGraph(CONFIG, INDEX, workflow.local_exec and workflow.is_main_process)
+    GRAPH = VideoGraph(
+        CONFIG, INDEX, lambda: workflow.local_exec and workflow.is_main_process
+    )
     RUNS = RunGraph(GRAPH)
     RUNS.specs  # a run that can't be is said before the graph is built
 
