@@ -46,7 +46,7 @@ def test_gpus_of_several_runs(local: tuple[Workspace, dict[str, str]], tmp_path:
 
 
 def test_a_share_of_a_gpu_is_a_whole_one(fresh: Submitting) -> None:
-    """A cluster gives no shares. Nobody speaks in the clips, so no GPU is missed that isn't there."""
+    """A cluster gives no shares. Nobody speaks in the clips, so no model looks for the GPU."""
     heard = {"backend": "faster-whisper", "whisper_model": "offline-tiny.en"}
     fresh.configure("transcript", enabled=True, device="cuda", gpu_fraction=0.5, **heard)
     fresh.configure("audio", enabled=True)
