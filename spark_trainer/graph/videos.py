@@ -20,7 +20,8 @@ class VideoGraph:
     """Which results the videos have, what each reads, and the marker that says it is done.
 
     `local` tells whether the jobs run on this machine, as those of a cluster do not. It is asked
-    for each job: Snakemake knows it only after it has read the rules.
+    for each job: Snakemake knows it only after it has read the rules. A cluster's job calls
+    Snakemake again, as if locally, and is to find what was asked for it.
     """
 
     config: Config
