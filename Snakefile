@@ -19,6 +19,7 @@ if not workflow.config_settings.configfiles:
 
 include: "rules/common.smk"
 include: "rules/runs.smk"
+include: "rules/screen.smk"
 include: "rules/frames.smk"
 include: "rules/audio.smk"
 include: "rules/transcript.smk"
@@ -41,11 +42,10 @@ rule all:
 
 
 onstart:
-    screen.settle()
+    attend()
     journal.start(f"snakemake: {INDEX}")
     journal.facts(INDEX.search.notes())
     failures.sweep(journal.name_file().parents[1])
-    environment.pass_signals_on()
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))
         if not workflow.local_exec:
@@ -53,8 +53,8 @@ onstart:
 
 
 onsuccess:
-    summary.show(CONFIG, RUNS.summaries, INDEX.search.troubles)
+    show_success()
 
 
 onerror:
-    summary.show_failure(job.log[0] for job in workflow.scheduler.failed)
+    show_failure()

@@ -33,14 +33,14 @@ if workflow.is_main_process:
         LEFT_BEHIND = lock.enter(Layout(Path(CONFIG.output_dir)), OPTIONS)
 with console.one_line():
     INDEX = index.open_index(CONFIG, workflow.is_main_process)
-    # A cluster's job calls Snakemake again, as if locally, and is to find what was asked for it.
-    GRAPH = VideoGraph(CONFIG, INDEX, workflow.local_exec and workflow.is_main_process)
+    GRAPH = VideoGraph(
+        CONFIG, INDEX, lambda: workflow.local_exec and workflow.is_main_process
+    )
     RUNS = RunGraph(GRAPH)
     RUNS.specs  # a run that can't be is said before the graph is built
 
 LAYOUT = GRAPH.layout
 journal.name_file()
-
 plainly = console.one_line()  # trouble in what a rule asks is a line, not a trace
 RUN_STEP = (
     "python -m spark_trainer step --settings {params.settings:q} {params.videos:q}"

@@ -38,8 +38,3 @@ def made_before_the_page(wildcards) -> list[Path]:
         known = workflow.is_rule(target)
         wanted.update(map(str, workflow.get_rule(target).input if known else [target]))
     return [path for path in RUNS.summaries.values() if str(path) in wanted]
-
-
-screen.when_idle(lambda: summary.show_idle(CONFIG, RUNS.summaries))
-if workflow.is_main_process and not lock.builds(OPTIONS):
-    screen.say_all()

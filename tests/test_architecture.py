@@ -202,6 +202,14 @@ def test_no_circle_of_modules() -> None:
     TopologicalSorter(graph).prepare()
 
 
+def test_whoever_loads_weights_asks_for_no_bar() -> None:
+    """The process that computes a metric has asked: `metrics` knows nothing of processes."""
+    loads = {path for path in MODULES if "use_safetensors=True" in path.read_text("utf-8")}
+    asks = {path for path in MODULES if "environment.quiet_libraries()" in path.read_text("utf-8")}
+    assert {path.name for path in loads - asks} == {"text.py"}
+    assert PACKAGE / "steps/select.py" in asks
+
+
 def test_every_error_has_one_root() -> None:
     """Whoever catches `SparkTrainerError` catches all that this package raises of its own."""
     bases: dict[str, set[str]] = {}

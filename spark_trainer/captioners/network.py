@@ -15,6 +15,7 @@ from spark_trainer.data import models
 from spark_trainer.data.sample import Sample
 from spark_trainer.families.kinds import padding, prompts
 from spark_trainer.families.kinds.loading import nf4
+from spark_trainer.system import environment
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +103,7 @@ class Network(Captioner):
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are forks
         torch.set_num_threads(threads)
+        environment.quiet_libraries()
         self._settings, self._inputs, self._echo = settings, inputs, echo
         self._sees_video = backends.backend(settings.captioner_backend).SEES_VIDEO
         self._prompt = backends.prompt(settings)

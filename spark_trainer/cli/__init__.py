@@ -21,6 +21,7 @@ from spark_trainer.cli import (
     report,
     start,
     store,
+    train,
     workflow,
 )
 from spark_trainer.errors import MACHINE_STATUS, Stopped, UserError, expected_of, of_machine, told
@@ -41,8 +42,7 @@ def main(arguments: list[str] | None = None, program: str = MODULE) -> None:
 
     Args:
         arguments: the words after the program's name; those of this process by default.
-        program: what the user typed. `train` asks Snakemake under one name, and trains on the
-            manifest that is there under the other, as in a rule.
+        program: what the user typed, for messages.
     """
     console.prepare_streams()
     environment.keep_bytecode()
@@ -152,7 +152,7 @@ def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParse
         function: Any, shown: bool = True, configured: bool = True
     ) -> argparse.ArgumentParser:
         text = (function.__doc__ or "").strip().partition("\n")[0]
-        asks = function.__module__ == workflow.__name__
+        asks = function.__module__ in (train.__name__, workflow.__name__)
         made: dict[str, Any] = {"description": text, "allow_abbrev": not asks}
         if shown:
             made["help"] = text
@@ -166,13 +166,11 @@ def _parser(program: str, about_a_store: bool = False) -> argparse.ArgumentParse
             given.set_flags(added)
         return added
 
-    _add_commands(command, program == PROGRAM, about_a_store)
+    _add_commands(command, about_a_store)
     return parser
 
 
-def _add_commands(
-    command: Callable[..., Any], through_snakemake: bool, about_a_store: bool
-) -> None:
+def _add_commands(command: Callable[..., Any], about_a_store: bool) -> None:
     start.init_flags(command(start.init, configured=False))
     start.settings_flags(command(start.settings, configured=False))
     command(workflow.build)
@@ -180,10 +178,7 @@ def _add_commands(
         store.manifest_flags(command(store.manifest))
     else:
         command(workflow.manifest)
-    if through_snakemake:
-        command(workflow.train)
-    else:
-        commands.train_flags(command(commands.train))
+    train.train_flags(command(train.train))
     commands.preprocess_flags(command(commands.preprocess))
     commands.validate_flags(command(commands.validate))
     command(commands.index)

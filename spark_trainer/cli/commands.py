@@ -5,18 +5,13 @@ import contextlib
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import Any
 
 from spark_trainer import config
 from spark_trainer.cli import flags, snakemake
 from spark_trainer.config import described
 from spark_trainer.errors import UserError
 from spark_trainer.system import log
-
-if TYPE_CHECKING:
-    from spark_trainer.data.layout import Layout
 
 
 def preprocess(options: argparse.Namespace) -> int:
@@ -37,11 +32,8 @@ def preprocess(options: argparse.Namespace) -> int:
         overlay.setdefault(name, {})["enabled"] = value
     data = flags.over_config(below, overlay)
     config.load(data)
-    _tell(said)
-    effective = log.name_file().with_name("config.yaml")
-    effective.parent.mkdir(parents=True, exist_ok=True)
-    effective.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
-    snakemake.ask(("manifest",), effective, ("--cores", str(options.cores)))
+    tell(said)
+    snakemake.ask(("manifest",), snakemake.kept(data), ("--cores", str(options.cores)))
 
 
 # Flag of `preprocess` -> where its value goes in the configuration.
@@ -71,87 +63,12 @@ def preprocess_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cores", default="all", help="used at once (default: all)")
 
 
-# Flags of `train`, each named after its key of the run.
-TRAIN_FLAGS = (
-    "model_name",
-    "model_type",
-    "manifest_path",
-    "batch_size",
-    "learning_rate",
-    "num_epochs",
-)
-TRAIN_KINDS = {"batch_size": int, "learning_rate": float, "num_epochs": int}
-
-
-def train(options: argparse.Namespace) -> int:
-    """Train the configured runs on an existing manifest, without Snakemake."""
-    from spark_trainer.config import chain
-    from spark_trainer.data.layout import Layout
-    from spark_trainer.preflight import needs
-    from spark_trainer.runs import configured
-    from spark_trainer.runs.spec import RunSpec
-    from spark_trainer.system import gpu
-    from spark_trainer.train import encode as encoding
-    from spark_trainer.train import launch
-    from spark_trainer.train.strategies import deepspeed_config
-
-    log.start("train")
-    log.facts()
-    settings = config.load(_read_yaml(options.config))
-    layout = Layout(Path(settings.output_dir))
-    wanted, said = _wanted(options, settings, layout, len(gpu.visible()))
-    _tell(said)
-    for run in wanted.values():
-        if run.use_deepspeed:
-            deepspeed_config.read(run)
-    specs: dict[str, RunSpec] = {}
-    for name in chain.order(wanted):
-        specs[name] = configured.spec_on_manifest(name, wanted[name], layout, others=specs)
-    needs.before(settings, needs.Due((), wanted, len(gpu.visible())))
-    for spec in specs.values():
-        run = spec.settings
-        data, granted = Path(run.manifest_path or ""), len(gpu.visible()) * run.nodes
-        if run.encoded_ahead:
-            encoding.run(spec, data, granted, options.threads)
-        launch.fit(spec, data, granted, options.threads, run.nodes)
-        print(spec.folder.summary, file=sys.stderr)
-    return 0
-
-
-def _wanted(
-    options: argparse.Namespace, settings: config.Config, layout: "Layout", gpus: int
-) -> tuple[dict[str, config.Run], list[str]]:
-    """Return the configured runs with the flags laid over them, and what the flags took back."""
-    given = {key: getattr(options, key) for key in TRAIN_FLAGS if getattr(options, key) is not None}
-    found: dict[str, dict[str, Any]] = {}
-    said, named = list[str](), bool(settings.train and settings.train.runs)
-    for name, run in (settings.runs or {"default": config.Run()}).items():
-        key = f"train.runs.{name}" if named else "train"
-        values, lines = flags.over_run(run, given, key, gpus)
-        values = {"manifest_path": str(layout.manifest)} | {
-            key: value for key, value in values.items() if value is not None
-        }
-        found[name] = values
-        said += lines
-    train = {"runs": found} if named else found["default"]
-    return config.load({"train": train}).runs, said
-
-
-def _tell(lines: list[str]) -> None:
+def tell(lines: list[str]) -> None:
     """Say what flags took back, on the terminal and in the log where there is one."""
     for line in lines:
         print(f"spark_trainer: {line}", file=sys.stderr)
     if lines and log.started("train"):
         log.keep(lines)
-
-
-def train_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `train`."""
-    for name in TRAIN_FLAGS:
-        kind, text = TRAIN_KINDS.get(name, str), described.described("train", name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
-    threads = "of the processor, for each process (default: 1)"
-    parser.add_argument("--threads", type=flags.count, default=1, help=threads)
 
 
 def validate(options: argparse.Namespace) -> int:

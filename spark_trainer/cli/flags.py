@@ -8,6 +8,9 @@ from spark_trainer.config import Config, Run
 from spark_trainer.config.model import MODEL_TYPES
 from spark_trainer.errors import UserError
 
+# Flags of `train`, each named after its key of the run.
+OF_RUN = ("model_name", "model_type", "manifest_path", "batch_size", "learning_rate", "num_epochs")
+
 # Flag of `train` -> keys of a run that would contradict it.
 AGAINST = {
     "model_name": ("from_scratch", "continue_from", "base_run"),

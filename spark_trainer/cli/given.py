@@ -23,11 +23,24 @@ def set_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which configuration a command reads."""
     named = "the configuration's file (default: config/config.yaml)"
     default = Path("config/config.yaml")
-    parser.add_argument("--config", type=file, default=default, help=named)
+    parser.add_argument("--config", type=file, action=_Once, default=default, help=named)
     # As Snakemake calls it.
-    parser.add_argument("--configfile", type=file, dest="config", help=argparse.SUPPRESS)
+    hidden = argparse.SUPPRESS
+    parser.add_argument("--configfile", type=file, action=_Once, dest="config", help=hidden)
     laid = f"a key of the configuration, such as {EXAMPLE}; may be given several times"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=laid)
+
+
+class _Once(argparse.Action):
+    """A flag that is given once: of two files, the first would be left out in silence."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: Any, value: Any, flag: str | None = None
+    ) -> None:
+        """Take its value."""
+        if getattr(options, "taken", False):
+            parser.error(f"{flag}: expected one file (got {options.config} and {value})")
+        options.taken, options.config = True, value
 
 
 @contextlib.contextmanager

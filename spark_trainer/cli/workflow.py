@@ -5,20 +5,21 @@ Words and flags that are none of ours go on to Snakemake as they are.
 
 import argparse
 import itertools
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from spark_trainer import config
-from spark_trainer.cli import commands, snakemake
+from spark_trainer.cli import commands, flags, snakemake
 from spark_trainer.errors import UserError, expected_of
 from spark_trainer.report.screen.board import NOT_SHOWN
-from spark_trainer.system import log
 
 PASSED_ON = (
     "Flags and words that are not listed here go on to Snakemake, such as --resources gpu=8."
 )
+
+# Flags of Snakemake that take all words behind them.
+PAIRS = ("--resources", "--res", "--set-resources", "--set-threads", "--default-resources")
 
 
 def build(options: argparse.Namespace) -> int:
@@ -31,14 +32,18 @@ def manifest(options: argparse.Namespace) -> int:
     _ask(("manifest",), options)
 
 
-def train(options: argparse.Namespace) -> int:
-    """Build the manifest, then train every run of the configuration."""
-    _ask(("train",), options)
-
-
 def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
-    _refuse(options.passed_on)
+    refuse(options.passed_on)
     _look(itertools.takewhile(lambda word: not word.startswith("-"), options.passed_on))
+    snakemake.ask(targets, configuration(options), options.passed_on)
+
+
+def configuration(options: argparse.Namespace) -> Path:
+    """Return the configuration's file, with what `--set` gives where Snakemake will find it.
+
+    Raises:
+        UserError: there is none, or it can't be used.
+    """
     path: Path = options.config
     if not path.exists() and not path.is_absolute():
         raise UserError(
@@ -47,10 +52,9 @@ def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
         )
     config.read(path)
     if options.set:
-        kept = log.name_file().with_name("config.yaml")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        path = Path(shutil.move(path, kept))
-    snakemake.ask(targets, path, options.passed_on)
+        path = snakemake.kept(config.mapping(path))
+        options.config.unlink()  # it was made for this command
+    return path
 
 
 def _look(words: Iterable[str]) -> None:
@@ -60,12 +64,25 @@ def _look(words: Iterable[str]) -> None:
             raise UserError(f"no target {word!r}; {expected_of(word, NOT_SHOWN)}, or a file")
 
 
-def _refuse(words: Sequence[str]) -> None:
-    """Refuse flags that only the commands without `--set` have: Snakemake doesn't know them."""
+def refuse(words: Sequence[str]) -> None:
+    """Refuse what Snakemake would not know, or take for something else.
+
+    Args:
+        words: those that go on to it.
+
+    Raises:
+        UserError: a flag is one of other commands, or a target stands where none is read.
+    """
     asked = {flag: ".".join(key) for flag, key in commands.PREPROCESS_FLAGS.items()}
-    asked |= {flag: f"train.{flag}" for flag in commands.TRAIN_FLAGS}
+    asked |= {flag: f"train.{flag}" for flag in flags.OF_RUN}
     keys = {f"--{flag.replace('_', '-')}": key for flag, key in asked.items()}
     for word in words:
         flag = word.partition("=")[0]
         if flag in keys:
             raise UserError(f"{flag}: expected --set {keys[flag]}=…")
+    taking = ""
+    for word in words:
+        if word.startswith("-"):
+            taking = word if word in PAIRS else ""
+        elif taking and "=" not in word:
+            raise UserError(f"{word}: {taking} takes NAME=VALUE alone; name targets before flags")

@@ -189,11 +189,10 @@ def _refusal(path: Path, before: Holder, age: float) -> str:
     process = holder.parse(before.process)
     text = f"{path.parents[1]} is in use by {before}; expected one build at a time"
     if process and process.here:
-        freed = "`spark-trainer build --unlock` frees the folder by force"
-        return f"{text}; wait for it, or stop it ({freed})"
+        return f"{text}; wait for it, or stop it (the same command with --unlock frees it by force)"
     return (
         f"{text}; its last sign of life was {age:.0f} s ago, and it counts as gone after "
-        f"{STALE_SECONDS:.0f} s without one; if you know that it is: `spark-trainer build --unlock`"
+        f"{STALE_SECONDS:.0f} s without one; if you know that it is: the same command with --unlock"
     )
 
 

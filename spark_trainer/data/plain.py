@@ -5,10 +5,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from spark_trainer.data.jsonl import UTF8, WIDE, Broken
 
+MOST = 1 << 26  # characters of a field: Python's own limit is shorter than an hour of speech
+ZIP = b"PK\x03\x04"  # how Excel's files begin
 NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1f\x7f\ud800-\udfff]")  # halves of UTF-16 among them
 
 
@@ -16,8 +18,10 @@ def head(text: bytes, where: str) -> int:
     """Count the bytes of the mark that a file may begin with.
 
     Raises:
-        Broken: the file is UTF-16.
+        Broken: the file is UTF-16, or packed.
     """
+    if text.startswith(ZIP):
+        raise Broken(f"{where}:1: the file is packed, as Excel's are; expected UTF-8, saved as CSV")
     if text.startswith(WIDE) or b"\0" in text[:4]:
         raise Broken(f"{where}:1: the file is UTF-16; expected UTF-8 (`iconv -f UTF-16 -t UTF-8`)")
     return len(UTF8) if text.startswith(UTF8) else 0
@@ -64,6 +68,20 @@ def split(content: bytes, where: str) -> list[str]:
     return [line.rstrip("\r") for line in read]
 
 
+def no_text(value: Any) -> str | None:
+    """Name a character that no text has: half of one of UTF-16, or a control character.
+
+    Args:
+        value: of JSON; all texts in it are looked at, names among them.
+    """
+    if isinstance(value, str):
+        sign = NO_TEXT.search(value)
+        return f"U+{ord(sign[0]):04X}" if sign else None
+    inside = [*value, *value.values()] if isinstance(value, dict) else value
+    each = map(no_text, inside) if isinstance(inside, list) else ()
+    return next(filter(None, each), None)
+
+
 @dataclass(frozen=True)
 class Line:
     """The fields of a line in a CSV file, the place for messages, and the byte of their start.
@@ -103,6 +121,7 @@ def separated(text: Text, delimiter: str = ",") -> Iterator[Line]:
     Raises:
         Broken: the file is no CSV, or no UTF-8.
     """
+    csv.field_size_limit(MOST)
     reader = csv.reader(text, strict=True, delimiter=delimiter)
     while True:
         offset, number = text.offset, text.number + 1

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from spark_trainer.data import jsonl, manifest
 from spark_trainer.data.jsonl import Broken
 from spark_trainer.data.labels.matching import Named
+from spark_trainer.data.plain import no_text
 from spark_trainer.data.sample import Unusable
 from spark_trainer.system import log
 
@@ -138,6 +139,8 @@ def parsed(row: Any) -> Question | None:
         json.dumps(item, allow_nan=False)
     except ValueError:
         raise Unusable("NaN is no number; expected null") from None
+    if sign := no_text(item):
+        raise Unusable(f"it holds {sign}, which is no character of a text")
     return Question(_path(row), item)
 
 

@@ -19,7 +19,7 @@ from spark_trainer.data import models
 from spark_trainer.data.files import read_json
 from spark_trainer.detectors import POINTS, Detector, Follow, Person, mediapipe, wholebody
 from spark_trainer.detectors.box import follow, inside
-from spark_trainer.system import extras
+from spark_trainer.system import environment, extras
 from spark_trainer.system.memory import fitting
 
 if TYPE_CHECKING:
@@ -258,6 +258,7 @@ def _pretrained(settings: Pose, key: str, device: str) -> tuple[Any, Any]:
     model, processor, _ = CHECKPOINTS[key]
     name, revision = named(getattr(settings, key))
     options = {"revision": revision, "trust_remote_code": False}
+    environment.quiet_libraries()
     try:
         prepares = getattr(transformers, processor).from_pretrained(name, **options)
         loaded = getattr(transformers, model).from_pretrained(

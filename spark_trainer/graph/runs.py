@@ -113,4 +113,4 @@ class RunGraph:
 
     def encode_gpus(self, run: str) -> int:
         """Count the GPUs that a job of `encode` asks for."""
-        return encode.gpus(self.specs[run], self.videos.local)
+        return encode.gpus(self.specs[run], self.videos.local())

@@ -1,5 +1,6 @@
 """The graph from videos to the manifest, for one configuration and one state of the folders."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,14 @@ from spark_trainer.steps import manifest, promises
 class VideoGraph:
     """Which results the videos have, what each reads, and the marker that says it is done.
 
-    `local` tells whether the jobs run on this machine, as those of a cluster do not.
+    `local` tells whether the jobs run on this machine, as those of a cluster do not. It is asked
+    for each job: Snakemake knows it only after it has read the rules. A cluster's job calls
+    Snakemake again, as if locally, and is to find what was asked for it.
     """
 
     config: Config
     index: Index
-    local: bool = True
+    local: Callable[[], bool] = lambda: True
 
     @property
     def layout(self) -> Layout:
@@ -98,7 +101,7 @@ class VideoGraph:
 
     def gpus(self, step: str) -> int:
         """Count the GPUs that a job of a step asks for."""
-        return steps.gpus(self.config, step, self.local)
+        return steps.gpus(self.config, step, self.local())
 
     def part_list(self) -> Path:
         """Write the list of the manifest's parts; thousands don't fit on a command line."""

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ from spark_trainer.system import log
 INTERRUPTED = 130  # what shells call the end by Ctrl-C
 SCREEN = "snakemake_logger_plugin_spark_trainer"
 MOMENT_SECONDS = 0.02
-INTERRUPTION = "interrupted; what is finished stays, and the same command goes on from it"
+GOES_ON = "what is finished stays, and the same command goes on from it"
 SAME_PRESS_SECONDS = 1.0  # `uv run` and a terminal may both send a signal for one Ctrl-C
 _ctrl_c: list[float] = []  # times at which it came
+_sigterm = threading.Event()
 
 
 def say(text: str) -> None:
@@ -59,7 +61,7 @@ def prepare_snakemake() -> None:
         signal.signal(signal.SIGINT, _note)
         signal.signal(signal.SIGALRM, _note)
         # Registered first, so it is called last: after the store's lock is released.
-        atexit.register(_end_interrupted)
+        atexit.register(_end_stopped)
     with one_line():
         for path in _config_files(sys.argv[1:]):
             if not config.mapping(path):
@@ -89,6 +91,23 @@ def one_line(before: str = "") -> Iterator[None]:
 def interrupted() -> bool:
     """Tell whether Ctrl-C came; Snakemake may have caught it where it calls our functions."""
     return bool(_ctrl_c)
+
+
+def stopped() -> bool:
+    """Tell whether Ctrl-C or SIGTERM came, so that jobs that end now have not failed."""
+    return interrupted() or _sigterm.is_set()
+
+
+def hear_sigterm() -> None:
+    """Note a SIGTERM before Snakemake, which then starts no other job, hears of it."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        _sigterm.set()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, note)
 
 
 def say_last(text: str) -> None:
@@ -134,15 +153,18 @@ def _no_trace(record: logging.LogRecord) -> bool:
     return "Traceback (most recent call last)" not in record.getMessage()
 
 
-def _end_interrupted() -> None:
-    """Say at the very end that Ctrl-C came, if it did, and end with SIGINT's exit status."""
-    if not _ctrl_c:
+def _end_stopped() -> None:
+    """Say at the very end that a signal came, if one did, and end with its exit status."""
+    if not stopped():
         return
-    print(INTERRUPTION, file=sys.stderr, flush=True)
+    number, said = signal.SIGTERM, "stopped by SIGTERM"
+    if _ctrl_c:
+        number, said = signal.SIGINT, "interrupted"
     with contextlib.suppress(OSError):
+        print(f"{said}; {GOES_ON}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.raise_signal(signal.SIGINT)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -15,7 +15,7 @@ from spark_trainer.steps.base import Checkpoint, Context, Step, at_hub
 from spark_trainer.steps.caption import CaptionRecord
 from spark_trainer.steps.device import Wanted, device
 from spark_trainer.steps.record import ALWAYS, Facts, Record, Status
-from spark_trainer.system import log
+from spark_trainer.system import environment, log
 
 KEPT = ("caption", "model", "revision", "prompt")  # of each captioner's record
 
@@ -99,6 +99,7 @@ class SelectStep(Step[Select, SelectRecord]):
             return
         from spark_trainer.metrics.text import ClipScore
 
+        environment.quiet_libraries()
         what = f"select, {len(videos)} videos"
         with device("select", settings.device, settings.gpu_fraction, context.gpus, what) as place:
             network = ClipScore(settings.model_name, settings.revision, place, context.workers)

@@ -152,12 +152,17 @@ def quiet_libraries() -> None:
     """Keep packages that others load from warning of what no run of ours asks them.
 
     DeepSpeed looks for a GPU, of which the launcher has told already; bitsandbytes for a faster
-    kernel for four bits on a CPU; transformers shows a bar for each file that it writes.
+    kernel for four bits on a CPU; transformers and diffusers show a bar for all that they load or
+    write, in files and pipes, too. Whoever loads weights calls this first.
     """
+    import transformers.utils.logging
     from huggingface_hub.utils.tqdm import enable_progress_bars
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    if "diffusers" in sys.modules:
+        import diffusers.utils.logging
+
+        diffusers.utils.logging.disable_progress_bar()
     enable_progress_bars()  # of downloads, which may take long
     logging.getLogger("DeepSpeed").addFilter(lambda one: one.module != "real_accelerator")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -70,6 +70,8 @@ def prepare(folder: Path) -> Setup:
     kind.check_services(run)
     check = kind.reference_check(run)
     samples = _splits(here, launched.data_root, run, family, check)
+    if run.from_scratch and accelerator.is_main_process:
+        log.logger.warning("train.from_scratch: %s begins from random weights", run.model_name)
     method = kind(run, family, model(run, family, launched.device))
     training, validation = method.readers(samples, accelerator.device, launched.encoded_files)
     beside = family.beside(method.loaded, run)
@@ -181,8 +183,6 @@ def built(run: Run, family: Kind, device: str = "cpu", on_meta: bool = False) ->
         raise ValueError(f"train.packing: expected false, {run.model_name} can't be packed")
     options = LoadOptions.of(run, family.mostly_frozen, device, on_meta)
     loaded = family.load(run.model_name, options)
-    if run.from_scratch and not on_meta:
-        log.logger.warning("train.from_scratch: %s begins from random weights", run.model_name)
     family.check(loaded, run)
     with torch.device("meta") if on_meta else contextlib.nullcontext():
         family.let_learn(loaded.model, run)

@@ -61,9 +61,14 @@ def run_ids(text: str) -> set[str]:
 
 
 def test_a_set_key_counts_as_one_of_the_file(user: User) -> None:
-    """The same run id, by Snakemake's own dry run, which an unknown flag asked for."""
+    """The same run id, by Snakemake's own dry run, which an unknown flag asked for.
+
+    A flag of `train` says the same; it has one meaning under both names of the program.
+    """
     words = ("train", "-n", *QUIET, "--set", "train.allow_cpu=true")
     by_flag = user.type(*words, "--set", "train.learning_rate=1e-4")
+    by_own = user.type(*words, "--learning-rate", "1e-4", module=True)
+    assert run_ids(by_own.stdout + by_own.stderr) == run_ids(by_flag.stdout + by_flag.stderr)
     with open(user.folder / "config/config.yaml", "a", encoding="utf-8") as file:
         file.write("train: {learning_rate: 0.0001}\n")
     by_file, other = user.type(*words), user.type(*words, "--set", "train.learning_rate=1e-5")
@@ -79,8 +84,18 @@ def test_a_set_key_counts_as_one_of_the_file(user: User) -> None:
     ("words", "message"),
     [
         (
-            ["train", "--learning-rate", "1"],
+            ["build", "--learning-rate", "1"],
             "--learning-rate: expected --set train.learning_rate=…",
+        ),
+        (["train", "--frame-rate", "1"], "--frame-rate: expected --set frames.frame_rate=…"),
+        (["train", "--threads", "2"], "--threads: expected --cores, or --manifest-path as well"),
+        (
+            ["train", "--manifest-path", "a.jsonl", "--cores", "2"],
+            "--cores 2: --manifest-path builds nothing, so Snakemake is not asked",
+        ),
+        (
+            ["plan", "--config", "config/config.yaml", "--configfile", "b.yaml"],
+            "--configfile: expected one file (got config/config.yaml and b.yaml); see ",
         ),
         (["manifest", "--frame-rate=1"], "--frame-rate: expected --set frames.frame_rate=…"),
         (["train", "--config", "a=1"], "argument --config: expected a file (got 'a=1'); a key is "),
@@ -92,6 +107,10 @@ def test_a_set_key_counts_as_one_of_the_file(user: User) -> None:
         (
             ["runs", "--cores", "1"],
             "unrecognized arguments: --cores; see spark-trainer runs --help",
+        ),
+        (
+            ["build", "--resources", "gpu=0", "train"],
+            "train: --resources takes NAME=VALUE alone; name targets before flags",
         ),
         (["manifest", "diff"], "manifest: expected"),
     ],

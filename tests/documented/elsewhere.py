@@ -43,7 +43,10 @@ ELSEWHERE = {
         "def test_",
     ),
     "uv run python -m tests.families.golden --fix": ("tests/families/test_golden.py", "def test_"),
-    "python -m spark_trainer train": ("tests/documented/test_training.py", "def test_"),
+    "python -m spark_trainer train": (
+        "tests/cli/test_workflow.py",
+        "def test_a_set_key_counts_as_one_of_the_file",
+    ),
     "python -m spark_trainer train --manifest-path data/processed/manifest_v1.jsonl"
     " --model-type vision_language --model-name Salesforce/blip-image-captioning-base"
     " --batch-size 8 --num-epochs 3": (
@@ -148,7 +151,8 @@ NOBODY = {
         ),
         "needs vLLM and a GPU; tests/rollouts/serving.py speaks its protocol",
     ),
-    "srun --nodes 1 --ntasks 1 --overlap --gpus 8 python -m spark_trainer train": (
+    "srun --nodes 1 --ntasks 1 --overlap --gpus 8 python -m spark_trainer train"
+    " --manifest-path data/processed/manifest_v1.jsonl": (
         "needs two nodes with GPUs; tests/train/test_launch.py has a srun of its own"
     ),
     "salloc --nodes 2 --gpus-per-node 8": "needs two nodes with GPUs",

@@ -18,6 +18,6 @@ def ask(two_clips: dict[str, str]) -> Ask:
 
     def ask(local: bool = True, **keys: Any) -> VideoGraph:
         config = load({**two_clips, **keys})
-        return VideoGraph(config, index.scan(config), local)
+        return VideoGraph(config, index.scan(config), lambda: local)
 
     return ask

@@ -7,7 +7,7 @@ import pytest
 
 from tests.workflow.conftest import REPO, Clips, Workspace, trained, without_training
 
-from .conftest import RULES, outcome, submitting
+from .conftest import RULES, Submitting, outcome, submitting
 
 pytestmark = pytest.mark.slurm
 
@@ -43,3 +43,14 @@ def test_gpus_of_several_runs(local: tuple[Workspace, dict[str, str]], tmp_path:
         "half": (4, 4),
         "rest": (4, 4),
     }
+
+
+def test_a_share_of_a_gpu_is_a_whole_one(fresh: Submitting) -> None:
+    """A cluster gives no shares. Nobody speaks in the clips, so no model looks for the GPU."""
+    heard = {"backend": "faster-whisper", "whisper_model": "offline-tiny.en"}
+    fresh.configure("transcript", enabled=True, device="cuda", gpu_fraction=0.5, **heard)
+    fresh.configure("audio", enabled=True)
+    fresh.configure("index", shard_size=8)
+    outcome(fresh, "manifest")
+    [job] = fresh.submitted("transcript_shard")
+    assert job.facts["TresPerJob"] == "gres:gpu:1"

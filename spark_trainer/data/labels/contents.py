@@ -16,7 +16,7 @@ from spark_trainer.config.labels import BESIDE
 from spark_trainer.config.transcript import WHISPER_LANGUAGES
 from spark_trainer.data import questions
 from spark_trainer.data.jsonl import Broken, shown
-from spark_trainer.data.plain import NO_TEXT, split
+from spark_trainer.data.plain import no_text, split
 from spark_trainer.data.sample import Unusable
 
 PATHS = (
@@ -50,7 +50,10 @@ def of_row(kind: str, values: Mapping[str, Any], chosen: Labels) -> Said | None:
     if kind == "questions":
         asked = questions.parsed(dict(values))
         return None if asked is None else Said(asked.path, [asked.item])
-    return Said(_path(values, chosen), OF_ROW[kind](values, chosen))
+    content = OF_ROW[kind](values, chosen)
+    if sign := no_text(content):
+        raise Unusable(f"it holds {sign}, which is no character of a text")
+    return Said(_path(values, chosen), content)
 
 
 def lacking(kind: str, names: Mapping[str, Any], chosen: Labels) -> str | None:
@@ -90,8 +93,6 @@ def _text(value: Any, what: str) -> str:
     text = value.strip()
     if not text:
         raise Unusable(f"without {what}")
-    if sign := NO_TEXT.search(text):
-        raise Unusable(f"it holds U+{ord(sign[0]):04X}, which is no character of a text")
     return text
 
 
@@ -154,9 +155,8 @@ OF_ROW: dict[str, Callable[[Mapping[str, Any], Labels], Any]] = {
 
 def _caption_file(lines: list[str], name: str, chosen: Labels) -> str:
     for number, line in enumerate(lines, start=1):
-        if sign := NO_TEXT.search(line):
-            code = f"U+{ord(sign[0]):04X}"
-            raise Unusable(f"line {number}: it holds {code}, which is no character of a text")
+        if sign := no_text(line):
+            raise Unusable(f"line {number}: it holds {sign}, which is no character of a text")
     return _text("\n".join(lines), "a caption")
 
 
@@ -175,7 +175,10 @@ def _info_file(lines: list[str], name: str, chosen: Labels) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise Unusable("expected a mapping")
     taken = chosen.meta_keys or OF_INFO
-    return _told({key: said[key] for key in taken if key in said})
+    told = _told({key: said[key] for key in taken if key in said})
+    if sign := no_text(told):
+        raise Unusable(f"it holds {sign}, which is no character of a text")
+    return told
 
 
 class FileOf(NamedTuple):

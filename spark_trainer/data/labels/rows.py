@@ -66,6 +66,9 @@ def _of_lines(path: Path, separator: str, key: str) -> Iterator[Row]:
         if first is None:
             raise Broken(f"{key}: {path}:1: expected names of columns (the file is empty)")
         names = [name.strip() for name in first.fields]
+        if (other := {";", "\t", ","} & {*names[0]}) and len(names) == 1:
+            got = f"{first.place}: expected columns with {shown(separator)} between them"
+            raise Broken(f"{got} (got {shown(other.pop())})")
         if len(set(names)) < len(names):
             raise Broken(f"{first.place}: a column stands twice (got {shown(','.join(names))})")
         for line in lines:

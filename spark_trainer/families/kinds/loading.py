@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from spark_trainer.config import Run
 from spark_trainer.families.kinds import meta_device
+from spark_trainer.system import environment
 
 if TYPE_CHECKING:
     import torch
@@ -125,6 +126,7 @@ def image_to_text(name: str, options: LoadOptions) -> Loaded:
         BitsAndBytesConfig,
     )
 
+    environment.quiet_libraries()
     auto = AutoModelForImageTextToText
     processor = AutoProcessor.from_pretrained(name)
     config = AutoConfig.from_pretrained(name)

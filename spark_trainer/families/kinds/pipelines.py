@@ -10,6 +10,7 @@ from spark_trainer.data.sample import Unusable
 from spark_trainer.families.kinds import meta_device
 from spark_trainer.families.kinds.clips import DROPOUT
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions, nf4
+from spark_trainer.system import environment
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ def load(name: str, options: LoadOptions, class_name: str, network: str) -> Load
     import diffusers
     import torch
 
+    environment.quiet_libraries()
     index = diffusers.DiffusionPipeline.load_config(name)
     if (found := index.get("_class_name")) != class_name:
         raise ValueError(f"train.model_name: {name} is a {found}; expected a {class_name}")

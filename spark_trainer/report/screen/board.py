@@ -106,7 +106,12 @@ class Board:
 
     Args:
         clock: tells seconds.
+
+    Attributes:
+        submits: whether jobs wait at a cluster before they are at work.
     """
+
+    submits = False
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.began = clock, clock()
@@ -169,15 +174,20 @@ class Board:
 
     def shown(self) -> Iterator[tuple[Row, str]]:
         """Yield each row with what is to be said of it."""
-        yield from ((row, said(row, self.clock())) for row in self.rows.values())
+        yield from ((row, self.said(row)) for row in self.rows.values())
+
+    def said(self, row: Row) -> str:
+        """Say how far a step is."""
+        return said(row, self.clock(), self.submits)
 
 
-def said(row: Row, now: float) -> str:
+def said(row: Row, now: float, submits: bool = False) -> str:
     """Say how far a step is.
 
     Args:
         row: the step.
         now: seconds on the board's clock.
+        submits: whether its jobs wait at a cluster first.
     """
     if row.began is None:
         return counted(row.jobs, "job")
@@ -193,6 +203,9 @@ def said(row: Row, now: float) -> str:
         parts += [f"{rate:.1f}/s"] if row.done else []
     if row.jobs > 1:
         parts.append(f"{row.finished} of {counted(row.jobs, 'job')}")
+    if submits and row.running:
+        working = min(len(row.at_work), len(row.running))
+        parts.append(f"{len(row.running)} submitted, {working} of them at work")
     if row.failed:
         parts.append(f"{len(row.failed)} failed")
     if row.running:

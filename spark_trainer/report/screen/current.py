@@ -117,6 +117,12 @@ def settle() -> None:
         time.sleep(0.01)
 
 
+def submits() -> None:
+    """Tell that the jobs of the build that is shown are submitted to a cluster."""
+    for build in _now:
+        build.board.submits = True
+
+
 def begin(build: Screen) -> None:
     """Show a build from now on."""
     if not _now:

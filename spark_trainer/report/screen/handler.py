@@ -12,6 +12,7 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from spark_trainer.report import console
 from spark_trainer.report.screen import current
 from spark_trainer.report.screen.current import Screen
 from spark_trainer.report.screen.lines import Lines
@@ -78,16 +79,17 @@ class LogHandler(LogHandlerBase):
         elif self._shown and event is LogEvent.JOB_FINISHED:
             self._shown.finish(values["job_id"])
         elif self._shown and event is LogEvent.JOB_ERROR:
-            self._shown.fail(values["jobid"], [str(path) for path in values.get("log") or ()])
+            if not console.stopped():  # else it was stopped with all others
+                self._shown.fail(values["jobid"], [str(path) for path in values.get("log") or ()])
         elif record.getMessage().startswith(IDLE):
             current.idle()
         elif record.levelno >= logging.WARNING and event is not LogEvent.JOB_ERROR:
             text = self.format(record)
-            if not any(words in text for words in SAID_BETTER):
+            if not any(words in text for words in SAID_BETTER) and not console.stopped():
                 current.say(text)
 
     def _begin(self, stats: dict[str, int]) -> None:
-        screen = Panel if sys.stderr.isatty() else Lines
+        screen = Panel if _draws() else Lines
         try:
             self._shown = screen(stats, Path(".snakemake"))
         except OSError:
@@ -98,3 +100,9 @@ class LogHandler(LogHandlerBase):
         """End what is shown."""
         current.end()
         super().close()
+
+
+def _draws() -> bool:
+    """Tell whether a terminal is there that moves its cursor and knows the marks of a panel."""
+    moves = os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
+    return moves and sys.stderr.isatty() and sys.stderr.encoding.lower() in ("utf-8", "utf8")

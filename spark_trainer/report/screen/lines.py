@@ -2,7 +2,7 @@
 
 import time
 
-from spark_trainer.report.screen.board import Row, said
+from spark_trainer.report.screen.board import Row
 from spark_trainer.report.screen.current import Screen
 
 EVERY_SECONDS = 30.0
@@ -25,4 +25,4 @@ class Lines(Screen):
 
     def ended(self, row: Row) -> None:
         """Print what a step has done."""
-        self.say(f"{row.name}: {said(row, self.board.clock())}")
+        self.say(f"{row.name}: {self.board.said(row)}")

@@ -1,7 +1,6 @@
 """A build as a panel on a terminal: a row for each step, drawn anew as it goes on."""
 
 import io
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from rich.text import Text
 from spark_trainer.report.screen.board import Row, lasting
 from spark_trainer.report.screen.capture import Capture
 from spark_trainer.report.screen.current import Screen
-from spark_trainer.system.gpu import driver
+from spark_trainer.report.screen.gpus import Gpus
 from spark_trainer.system.log import plain
 
-GPU_SECONDS = 3.0
+BESIDE = 3  # lines below the rows: the time, what is being written, and the cursor's
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -35,23 +34,29 @@ class Panel(Screen):
 
     def __init__(self, stats: Mapping[str, int], folder: Path) -> None:
         self._capture: Capture | None = None
-        self._gpus, self._asked = "", 0.0
         capture = Capture()
-        super().__init__(stats, folder)
-        if not self.board.rows:
-            capture.end()
-            return
+        try:
+            super().__init__(stats, folder)
+            if self.board.rows:
+                self._live = self._begun(capture)
+                self._capture = capture  # last: from now on the other thread draws
+        finally:
+            if self._capture is None:  # else all that is said from now on would be lost
+                capture.end()
+
+    def _begun(self, capture: Capture) -> Live:
+        """Draw the rows for the first time."""
         stream = io.TextIOWrapper(
             io.FileIO(capture.terminal, "w", closefd=True),
             encoding="utf-8",
             errors="replace",
             write_through=True,
         )
-        console = Console(file=stream, force_terminal=True)
-        self._live = Live(console=console, auto_refresh=False, get_renderable=self._table)
-        self._live.start()
-        console.show_cursor(True)  # a killed process leaves it as it is
-        self._capture = capture  # last: from now on the other thread draws
+        self._console, self._gpus = Console(file=stream, force_terminal=True), Gpus()
+        live = Live(console=self._console, auto_refresh=False, get_renderable=self._table)
+        live.start()
+        self._console.show_cursor(True)  # a killed process leaves it as it is
+        return live
 
     def say(self, line: str) -> None:
         """Print lines above the rows, if there are any."""
@@ -60,7 +65,7 @@ class Panel(Screen):
             return
         with self._lock:
             for one in line.splitlines():
-                self._live.console.print(Text(plain(one)), highlight=False, soft_wrap=True)
+                self._console.print(Text(plain(one)), highlight=False, soft_wrap=True)
 
     def draw(self) -> None:
         """Draw the rows."""
@@ -68,7 +73,6 @@ class Panel(Screen):
             return
         for line in self._capture.lines():
             self.say(line)
-        self._look_at_gpus()
         self._live.refresh()
 
     def ended(self, row: Row) -> None:
@@ -82,30 +86,28 @@ class Panel(Screen):
                 self.say(line)
             self._live.refresh()
             self._live.stop()
+            self._gpus.end()
             self._capture.end()
             self._capture = None
 
-    def _look_at_gpus(self) -> None:
-        """Ask how busy the GPUs are, where jobs have been given some."""
-        if time.monotonic() - self._asked < GPU_SECONDS:
-            return
-        self._asked = time.monotonic()
-        self._gpus = "   ".join(
-            f"GPU {one.index}: {one.utilisation} %, {one.used_mib} of {one.memory_mib} MiB"
-            for one in driver.devices()
-        )
-
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for _ in range(3):
-            table.add_column(no_wrap=True, overflow="ellipsis")
-        for row, text in self.board.shown():
+        for fixed in (True, True, False):  # only the last column gives way on a narrow terminal
+            table.add_column(no_wrap=fixed)
+        rows, height = list(self.board.shown()), self._console.height
+        while len(rows) > max(1, height - BESIDE) and (over := _first_ended(rows)) is not None:
+            del rows[over]
+        cut = 2 * len(rows) + BESIDE > height  # there is no room for a second line of each
+        for row, text in rows:
             mark, style = self._mark(row)
-            table.add_row(Text(mark, style), Text(row.name, style), Text(text, style))
+            said = Text(text, style, no_wrap=cut, overflow="ellipsis" if cut else "fold")
+            table.add_row(Text(mark, style), Text(row.name, style), said)
         now = self.board.clock() - self.board.began
-        table.add_row("", Text("time", "dim"), Text(f"{lasting(now)}   {self._gpus}", "dim"))
+        beside = f"{lasting(now)}   {self._gpus.text}".rstrip()
+        table.add_row("", Text("time", "dim"), Text(beside, "dim"))
         if self._capture and self._capture.unfinished:
-            table.add_row("", "", Text(plain(self._capture.unfinished), "dim"))
+            said = Text(plain(self._capture.unfinished), "dim", no_wrap=True, overflow="ellipsis")
+            table.add_row("", "", said)
         return table
 
     def _mark(self, row: Row) -> tuple[str, str]:
@@ -116,3 +118,7 @@ class Panel(Screen):
         if row.running:
             return SPINNER[int(self.board.clock() / self.TICK_SECONDS) % len(SPINNER)], "bold"
         return "·", "dim"
+
+
+def _first_ended(rows: list[tuple[Row, str]]) -> int | None:
+    return next((i for i, (row, _) in enumerate(rows) if row.ended is not None), None)

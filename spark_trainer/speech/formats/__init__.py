@@ -12,6 +12,7 @@ from spark_trainer.config.trained import CT2
 from spark_trainer.speech.formats import ctranslate2, names, openai, sizes, transformers, vocabulary
 from spark_trainer.speech.formats.names import Format
 from spark_trainer.speech.formats.weights import Weights
+from spark_trainer.system import environment
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
@@ -52,6 +53,7 @@ def build(weights: Weights, **options: Any) -> "WhisperForConditionalGeneration"
     """
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
+    environment.quiet_libraries()
     model = WhisperForConditionalGeneration.from_pretrained(
         None, config=WhisperConfig(**weights.config), state_dict=weights.tensors, **options
     )

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -51,9 +51,10 @@ class Listed:
 
 
 def devices() -> list[Device]:
-    """List the GPUs of this machine; an empty list where there is no driver."""
+    """List the GPUs of this machine that answer; an empty list where there is no driver."""
     rows = _ask(f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits")
-    return [Device(*row.split(", ")) for row in rows if row]
+    told = (row.split(", ") for row in rows)
+    return [Device(*values) for values in told if len(values) == len(fields(Device))]
 
 
 def memory_bytes(names: Sequence[str]) -> int | None:

@@ -161,7 +161,10 @@ def test_rows_that_do_not_fit_are_counted_and_named(folder: Folder) -> None:
 
 
 STOPPING: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
-    "columns.csv": ("name;text\ndog;A dog.\n", {}, r":1: expected a column path or file_name"),
+    "columns.csv": ("name,text\ndog,A dog.\n", {}, r":1: expected a column path or file_name"),
+    "semicolon.csv": ("path;text\ndog;A dog.\n", {}, r':1: .* with "," between .*got ";"'),
+    "commas.tsv": ("path,text\ndog,A dog.\n", {}, r':1: .* with "\\t" between .*got ","'),
+    "excel.csv": (b"PK\x03\x04\x14\0\6\0\xb4", {}, ":1: the file is packed, as Excel's are"),
     "caption.csv": (
         "path,title\ndog.mp4,x\n",
         {},
@@ -190,6 +193,25 @@ def test_a_table_that_is_none_stops_the_build(folder: Folder, name: str) -> None
     folder.write(name, content)
     with pytest.raises((ConfigError, Broken), match=rf"^labels.captions: .*{name}.*{said}"):
         folder.index(captions=name, **keys)
+
+
+def test_a_long_text_fits_in_a_field(folder: Folder) -> None:
+    """Ten hours of speech are half a million characters."""
+    text = "word " * 100_000
+    folder.write("t.csv", f"path,transcript\ndog.mp4,{text}\n")
+    found = folder.said(folder.index(transcripts="t.csv"), "transcripts")
+    assert found["dog.mp4"]["cues"][0]["text"] == text.strip()
+
+
+@pytest.mark.parametrize("kind", ["meta", "questions", "captions"])
+def test_what_no_file_can_hold_is_named(folder: Folder, kind: str) -> None:
+    """Half a character of UTF-16, as yt-dlp copies it from a page, and control characters."""
+    values = {"path": "dog.mp4", "caption": "a\ud800", "question": "Who?", "answer": "b\ud800"}
+    path = folder.write("t.jsonl", json.dumps(values) + "\n")
+    found = folder.index(**{kind: "t.jsonl"})
+    assert folder.said(found, kind) == {}
+    [wrong] = [line for line in remarks(found, kind) if "can't be used" in line]
+    assert wrong.endswith(f"1 ({path}:1: it holds U+D800, which is no character of a text)")
 
 
 def test_a_place_that_is_not_there_stops_the_build(folder: Folder) -> None:

@@ -73,6 +73,17 @@ def test_a_run_that_goes_on_counts_from_where_it_was() -> None:
     assert shown(made) == {"train": "slow: 57 of 200 updates, loss 2.5, about 2 min 23 s left"}
 
 
+def test_jobs_of_a_cluster_wait_before_they_are_at_work() -> None:
+    made, clock = board(frames_shard=3)
+    made.submits = True
+    made.start(1, "frames_shard")
+    made.start(2, "frames_shard")
+    made.tell(told("frames", 0, 40))
+    clock.now += 5
+    at = "0 of 40 videos, 0 of 3 jobs, 2 submitted, 1 of them at work, 5 s"
+    assert shown(made) == {"frames": at}
+
+
 def test_a_failed_job_is_counted_until_it_is_tried_again() -> None:
     made, clock = board(frames_shard=1)
     made.start(7, "frames_shard")

@@ -37,14 +37,16 @@ def as_users_do(workspace: Workspace) -> dict[str, str]:
 class Terminal:
     """A command at work on a terminal of its own, and all that it writes there."""
 
-    def __init__(self, workspace: Workspace, *words: str) -> None:
+    def __init__(
+        self, workspace: Workspace, *words: str, size: tuple[int, int] = (40, 100), **more: str
+    ) -> None:
         self._master, inside = pty.openpty()
-        termios.tcsetwinsize(inside, (40, 100))
+        termios.tcsetwinsize(inside, size)
         self.text = ""
         self.process = subprocess.Popen(
             workspace.command(*words),
             cwd=workspace.folder,
-            env=as_users_do(workspace),
+            env=as_users_do(workspace) | more,
             stdout=inside,
             stderr=inside,
             stdin=subprocess.DEVNULL,
@@ -98,6 +100,37 @@ def test_a_panel_on_a_terminal(fresh: Workspace) -> None:
     assert re.search(r"Nothing to be done.*\n +manifest  .*out/manifest_v1.jsonl", text)
 
 
+DRIVER = """#!/bin/sh
+case "$1" in
+-L) echo 'GPU 0: Made Up (UUID: GPU-a)'; echo 'GPU 1: Made Up (UUID: GPU-b)' ;;
+*) echo 'Unable to determine the device handle for GPU 7'
+   echo '0, Made Up, 1000, 400, 37, 1.0, GPU-a'; echo '1, Made Up, 1000, 5, 0, 1.0, GPU-b' ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"PYTHONIOENCODING": "latin-1"}])
+def test_lines_on_a_terminal_that_can_draw_no_panel(fresh: Workspace, more: dict[str, str]) -> None:
+    status, text = Terminal(fresh, "manifest", **more).end()
+    assert status == 0, text
+    assert re.search(r"^frames: 2 videos in \d+ s\r$", text, re.MULTILINE)
+
+
+def test_a_narrow_terminal_and_gpus(fresh: Workspace, tmp_path: Path) -> None:
+    """Marks and names stay, the rest is folded; GPUs are those that jobs may use."""
+    driver = tmp_path / "bin/nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text(DRIVER)
+    driver.chmod(0o755)
+    path = f"{driver.parent}:{os.environ['PATH']}"
+    made = Terminal(fresh, "manifest", size=(30, 24), PATH=path, CUDA_VISIBLE_DEVICES="0")
+    status, text = made.end()
+    assert status == 0, text
+    assert "✓  frames    2 videos in" in text
+    assert "GPU 0: 37 %" in " ".join(text.split())
+    assert "GPU 1" not in text
+
+
 def test_what_only_answers_has_no_rows(fresh: Workspace) -> None:
     status, text = Terminal(fresh, "plan").end()
     assert status == 0
@@ -127,6 +160,7 @@ def test_lines_in_a_pipe_and_snakemakes_own_text_where_it_is_asked_for(fresh: Wo
     fresh.configure("frames", frame_rate=1)
     assert "localrule frames_shard" in call("manifest", "--printshellcmds")
     assert "Report created" in call("manifest", "--report", "steps.html")
+    assert "Report created" in call("manifest", "--report", "steps.html", "--report-after-run")
     fresh.configure("frames", frame_rate=2)
     assert "localrule frames_shard" in call("manifest", "--touch")
 
@@ -143,14 +177,21 @@ def test_a_job_that_fails_is_named_with_its_log(fresh: Workspace) -> None:
     assert "CalledProcessError" not in text
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(fresh: Workspace) -> None:
-    terminal = Terminal(fresh, "manifest")
-    terminal.wait_for("manifest")
-    terminal.process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM")]
+)
+def test_a_signal_leaves_the_terminal_as_it_was(
+    fresh: Workspace, number: signal.Signals, said: str
+) -> None:
+    terminal = Terminal(fresh, "manifest", "--cores", "1")
+    terminal.wait_for("0 of 2 videos")
+    terminal.process.send_signal(number)
     status, text = terminal.end()
-    assert status == -signal.SIGINT
+    assert status == -number
     assert "Traceback" not in text
-    assert text.rstrip().splitlines()[-1].startswith("interrupted; what is finished stays")
+    assert "failed" not in text
+    assert "did not complete" not in text
+    assert text.rstrip().splitlines()[-1].startswith(f"{said}; what is finished stays")
     assert terminal.text.count("\x1b[?25l") <= terminal.text.count("\x1b[?25h")
 
 
