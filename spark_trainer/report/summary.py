@@ -21,9 +21,9 @@ DEMO = Path("config/demo")
 def show(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = ()) -> None:
     """Print the summary of what is built so far to stderr, and add it to the log."""
     told = lines(config, runs, troubles)
+    log.keep(line.logged for line in told)  # first: the terminal may be closed
     screen.end()
     print("\n".join(line.text for line in told), file=sys.stderr)
-    log.keep(line.logged for line in told)
 
 
 def show_idle(config: Config, runs: dict[str, Path]) -> None:
@@ -105,16 +105,16 @@ def lines(config: Config, runs: dict[str, Path], troubles: Sequence[Trouble] = (
 def _page(layout: Layout, summaries: Iterable[Path]) -> str:
     """Say where the page about all of it is, or what makes it."""
     if not layout.report.exists():
-        return "`snakemake report` makes a page of all this"
+        return "`spark-trainer report` makes a page of all this"
     shown = [path for path in (layout.manifest, *summaries) if path.exists()]
     if layout.report.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in shown):
-        return f"{layout.report} is older than this; `snakemake report` makes it anew"
+        return f"{layout.report} is older than this; `spark-trainer report` makes it anew"
     return str(layout.report)
 
 
 def _next(config: Config, layout: Layout) -> list[str]:
     """Say what a user can do now."""
-    page = "`snakemake report` shows all of it on a page"
+    page = "`spark-trainer report` shows all of it on a page"
     if layout.report.exists():
         page = f"open {layout.report} in a browser"
     if all(folder.is_relative_to(DEMO) for folder in config.video_dirs):

@@ -64,9 +64,9 @@ def test_the_last_lines_name_the_page(tmp_path: Path) -> None:
         (row,) = (one for one in told if one[:1] == ["report"])
         return row[1]
 
-    assert row() == "`snakemake report` makes a page of all this"
+    assert row() == "`spark-trainer report` makes a page of all this"
     page = tmp_path / "report.html"
     page.touch()
     assert row() == str(page)
     os.utime(page, (0, 0))
-    assert row() == f"{page} is older than this; `snakemake report` makes it anew"
+    assert row() == f"{page} is older than this; `spark-trainer report` makes it anew"
