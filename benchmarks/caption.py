@@ -289,7 +289,7 @@ def starts(base: Path, model: Path, frames: list[Path], few: int, repeats: int) 
 
 def measured(base: Path, options: Options) -> Measured:
     """Measure what `only` names."""
-    environment.prefer_huge_pages()  # as the workflow's jobs
+    environment.tune_jobs()  # as the workflow's jobs
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     figures: dict[str, Any] = {}

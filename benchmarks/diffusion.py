@@ -130,7 +130,7 @@ def bare(folder: Path) -> Iterator[tuple[float, float]]:
 
 def measured(base: Path, options: Options) -> Measured:
     """Compare an update on encoded clips with the bare loop, and with one that encodes."""
-    environment.prefer_huge_pages()  # as the workflow's jobs
+    environment.tune_jobs()  # as the workflow's jobs
     num_frames, side = options.frames, options.side
     clips = media.cached_clips(options.videos, options.size, len(os.sched_getaffinity(0)))
     clip = {"num_frames": num_frames, "sizes": [[side, side]], "variants": 1}

@@ -169,7 +169,7 @@ def _process(name: str, device: str, told: Connection) -> None:
     multiprocessing.set_start_method("fork", force=True)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    environment.prefer_huge_pages()
+    environment.tune_jobs()
     gpu_training.as_launched()
     try:
         with tempfile.TemporaryDirectory(prefix="spark-gpu-") as folder:

@@ -154,7 +154,7 @@ def processes(videos: list[Video], context: Context, tried: int) -> Measured:
 
 def measured(base: Path, options: Options) -> Measured:
     """Measure each backend in a folder of its own."""
-    environment.prefer_huge_pages()  # as the workflow's jobs
+    environment.tune_jobs()  # as the workflow's jobs
     figures: dict[str, Any] = {}
     targets: list[Target] = []
     for backend in options.backends:

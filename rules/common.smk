@@ -18,7 +18,7 @@ from spark_trainer.graph.videos import VideoGraph
 from spark_trainer.runs.folder import RunFolder
 
 environment.prefer_this_interpreter()
-environment.prefer_huge_pages()
+environment.tune_jobs()
 environment.keep_bytecode()
 environment.collect_seldom()
 
