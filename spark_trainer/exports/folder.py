@@ -56,7 +56,9 @@ class Note:
         """
         if not all(isinstance(one, dict) for one in (self.files, self.videos, self.licences)):
             raise TypeError
-        if not all(isinstance(one, int) for one in (*self.videos.values(), *self.licences.values())):
+        if not all(
+            isinstance(one, int) for one in (*self.videos.values(), *self.licences.values())
+        ):
             raise TypeError
 
     @classmethod

@@ -130,12 +130,14 @@ def of_export(place: Path, layout: Layout) -> Upload:
         again = "move it away or remove it, and make it again"
         raise UserError(f"{place} is not as it was made: {_named(wrong)}; {again}")
     files = {path: sizes[path] for path in note.files}
-    made = (place / EXPORT_NOTE).stat().st_mtime
+    made, gone = (place / EXPORT_NOTE).stat().st_mtime, forgotten.every(layout)
     later = {
         video: one
-        for video, one in forgotten.every(layout).items()
+        for video, one in gone.items()
         if datetime.fromisoformat(one.at).timestamp() > made
     }
+    if gone:  # a copy of an export is younger than the export
+        later |= {video: one for video, one in gone.items() if _names(place, files, video)}
     return Upload(
         place.name,
         "dataset",
@@ -202,14 +204,20 @@ def _local_base(folder: Path) -> Iterator[str]:
 def _places(folder: Path, files: Mapping[str, int]) -> Iterator[str]:
     """Say which files name places of this machine."""
     here = [str(place.absolute()).encode() for place in (folder, Path.home())]
-
-    def naming(path: Path) -> bool:
-        said = path.read_bytes()
-        return any(one in said for one in here)
-
-    texts = [name for name, size in files.items() if Path(name).suffix in TEXTS and size <= SMALL]
-    if found := [name for name in texts if naming(folder / name)]:
+    if found := [name for name, said in _texts(folder, files) if any(one in said for one in here)]:
         yield f"names folders of this machine: {_named(found)}"
+
+
+def _names(folder: Path, files: Mapping[str, int], video: str) -> bool:
+    """Tell whether a file is called after a video, or a text names it."""
+    texts = (said for _, said in _texts(folder, files))
+    return any(video in name for name in files) or any(video.encode() in said for said in texts)
+
+
+def _texts(folder: Path, files: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+    for name, size in files.items():
+        if Path(name).suffix in TEXTS and size <= SMALL:
+            yield name, (folder / name).read_bytes()
 
 
 def _forgotten(run: RunFolder, runs: Runs, layout: Layout) -> list[str]:

@@ -163,7 +163,8 @@ class Outside:
     def close(self) -> None:
         """Send what is left, and say what was never told."""
         if self._in_a_row < PATIENCE:
-            self._tell(lambda: _quietly(self._tracker.finish), LAST_WAIT_S + WAIT_S)
+            with _quietly():
+                self._tell(self._tracker.finish, LAST_WAIT_S + WAIT_S)
         if self.untold:
             text = "train.trackers: %s could not be told %d things, which the run folder has"
             log.logger.warning(text, self.name, self.untold)
@@ -203,7 +204,8 @@ def begin(folder: RunFolder, run: Run, resumed_step: int) -> list[Outside]:
 def _begun(name: str, folder: RunFolder, run: Run, resumed_step: int) -> Outside:
     aside, first = Aside(name), resumed_step < 0
     try:
-        started = aside.do(lambda: _quietly(lambda: _started(name, folder, run, first)), LAST_WAIT_S)
+        with _quietly():
+            started = aside.do(lambda: _started(name, folder, run, first), LAST_WAIT_S)
         return Outside(name, started, aside)
     except Exception as error:  # whatever a service raises
         text = f"train.trackers: {name} can't be started: {_said(error)}"
@@ -232,10 +234,9 @@ def settings(folder: RunFolder, run: Run) -> dict[str, Any]:
     return {key: one if isinstance(one, single) else str(one) for key, one in plain.items()}
 
 
-def _quietly(act: Callable[[], Any]) -> Any:
-    """Do what prints greetings on standard output."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return act()
+def _quietly() -> contextlib.AbstractContextManager[Any]:
+    """Show nothing of what is greeted with on standard output."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _said(error: Exception) -> str:

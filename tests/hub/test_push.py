@@ -207,11 +207,15 @@ def test_a_forgotten_video_is_told_and_needs_a_flag(
     (run.final.rename(tmp_path / "runs/later-2a2b3c4d/final"))
     made = store.export("txt")
     os.utime(made.folder / ".spark_export.json", (0, 0))
-    Tombstone(KEPT, "2026-01-02T03:04:05+00:00", "ann", "withdrawn").write(store.layout)
+    copied = store.export("videofolder", "copied").folder  # it is younger than what was forgotten
+    video = store.hashes[b"silent.mkv"]
+    for one in (KEPT, video):
+        Tombstone(one, "2026-01-02T03:04:05+00:00", "ann", "withdrawn").write(store.layout)
     told = f"{KEPT}, forgotten on 2026-01-02 by ann: withdrawn; "
     for what, message in {
         "later": f"{run.name} saw {told}",
         str(made.folder): f"may hold {told}",
+        str(copied): f"may hold {video}, forgotten on 2026-01-02",
     }.items():
         assert push(what) == 1
         said = capsys.readouterr().err
