@@ -28,17 +28,18 @@ class User:
     folder: Path
     packages: Path
 
-    def type(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Type `spark-trainer …`, whatever comes of it."""
-        done = self.begin(*words)
+    def type(self, *words: str, module: bool = False) -> subprocess.CompletedProcess[str]:
+        """Type `spark-trainer …`, or `python -m spark_trainer …`, whatever comes of it."""
+        done = self.begin(*words, module=module)
         out, err = done.communicate()
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
+    def begin(self, *words: str, module: bool = False) -> subprocess.Popen[str]:
         """Type it, and don't wait for its end."""
+        program = ("-m", "spark_trainer") if module else ("-P", "-c", CALL)
         kept = {key: value for key, value in os.environ.items() if "SPARK_TRAINER" not in key}
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", CALL, *words],
+            [sys.executable, *program, *words],
             cwd=self.folder,
             env=kept | {"PYTHONPATH": str(self.packages)},
             stdout=subprocess.PIPE,

@@ -34,7 +34,6 @@ def manifest(options: argparse.Namespace) -> int:
 
 def _ask(targets: Sequence[str], options: argparse.Namespace) -> NoReturn:
     refuse(options.passed_on)
-    _look(itertools.takewhile(lambda word: not word.startswith("-"), options.passed_on))
     snakemake.ask(targets, configuration(options), options.passed_on)
 
 
@@ -57,13 +56,6 @@ def configuration(options: argparse.Namespace) -> Path:
     return path
 
 
-def _look(words: Iterable[str]) -> None:
-    """Refuse a target that is neither one of the workflow's nor looks like a file."""
-    for word in words:
-        if word not in NOT_SHOWN and not {"/", "."} & {*word}:
-            raise UserError(f"no target {word!r}; {expected_of(word, NOT_SHOWN)}, or a file")
-
-
 def refuse(words: Sequence[str]) -> None:
     """Refuse what Snakemake would not know, or take for something else.
 
@@ -71,7 +63,7 @@ def refuse(words: Sequence[str]) -> None:
         words: those that go on to it.
 
     Raises:
-        UserError: a flag is one of other commands, or a target stands where none is read.
+        UserError: a flag is one of other commands, a target stands where none is read, or is none.
     """
     asked = {flag: ".".join(key) for flag, key in commands.PREPROCESS_FLAGS.items()}
     asked |= {flag: f"train.{flag}" for flag in flags.OF_RUN}
@@ -86,3 +78,11 @@ def refuse(words: Sequence[str]) -> None:
             taking = word if word in PAIRS else ""
         elif taking and "=" not in word:
             raise UserError(f"{word}: {taking} takes NAME=VALUE alone; name targets before flags")
+    _look(itertools.takewhile(lambda word: not word.startswith("-"), words))
+
+
+def _look(words: Iterable[str]) -> None:
+    """Refuse a target that is neither one of the workflow's nor looks like a file."""
+    for word in words:
+        if word not in NOT_SHOWN and not {"/", "."} & {*word}:
+            raise UserError(f"no target {word!r}; {expected_of(word, NOT_SHOWN)}, or a file")

@@ -9,6 +9,7 @@ from spark_trainer.data import jsonl, meta
 from spark_trainer.data.sample import Unusable
 
 TAGGER = "imagenet-tags"  # the captioner that writes no sentences
+NO_TAG = "no tag"  # what it writes of a video in which it knows nothing
 
 
 def texts(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
@@ -46,7 +47,12 @@ def said(entry: dict[str, Any], text: Text) -> Iterator[tuple[str | None, str]]:
 
 def learns_tags(entry: Mapping[str, Any], text: Text) -> bool:
     """Tell whether an answer is a caption that is none, but names of objects."""
-    return "{caption" in text.answer and entry["meta"].get("captioner") == TAGGER
+    return "{caption" in text.answer and is_tags(entry["meta"])
+
+
+def is_tags(meta: Mapping[str, Any]) -> bool:
+    """Tell whether the caption of a manifest line is none, but names of objects or "no tag"."""
+    return meta.get("captioner") == TAGGER
 
 
 def of_tags(videos: int) -> str:

@@ -23,6 +23,7 @@ from tests.store.test_lineage import KEPT, write
 
 from .server import COMMIT, TOKEN, Hub, Repository
 
+ROOT = Path(__file__).resolve().parents[2]
 TO = "me/mine"
 Captured = pytest.CaptureFixture[str]
 
@@ -315,7 +316,7 @@ def test_as_a_user_types_it(hub: Hub, run: RunFolder) -> None:
     told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "spark_trainer", *words],
-        env={**os.environ, **told, "HF_HUB_OFFLINE": "0", "PYTHONPATH": os.environ["PYTHONPATH"]},
+        env={**os.environ, **told, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

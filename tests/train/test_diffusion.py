@@ -25,7 +25,7 @@ from spark_trainer.config import Run, Split
 from spark_trainer.data.dataset import split_of
 from spark_trainer.data.layout import Layout
 from spark_trainer.families.kinds.loading import Loaded, LoadOptions
-from spark_trainer.report import summary
+from spark_trainer.report import learnt
 from spark_trainer.runs import configured
 from spark_trainer.runs.spec import RunSpec
 from spark_trainer.train import data, setup
@@ -180,7 +180,9 @@ def test_it_learns_shows_and_leaves_what_upstream_loads(name: str, make: Make) -
         assert sheet.size == (32 * FRAMES[name], 64)
     [listed] = json.loads(videos[1].parent.with_suffix(".json").read_text())
     assert (folder / "samples" / listed["file"]) == videos[1]
-    assert str(videos[1]) in summary._trained(folder / "trained.json")
+    runs = learnt.finished({"default": folder / "trained.json"})
+    told = learnt.shown(runs, learnt.samples(runs), {})
+    assert any(str(videos[1]) in line.text for line in told)
     pipe = use(folder)
     family = families.find(str(base(folder)))
     again = setup.prepare(folder)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_trainer.report import summary
+from spark_trainer.report import learnt
 from spark_trainer.runs import record
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.table import table
@@ -84,7 +84,10 @@ def test_it_is_measured_against_the_references(make: Any, references: Path) -> N
     assert "| held-out words_recall |" in card
     run = record.read(RunFolder(folder))
     assert f"{lines[0]['wer']:.1f} → {lines[-1]['wer']:.1f}" in table([run])
-    assert "held-out speech" in summary._trained(folder / "trained.json")
+    runs = learnt.finished({"default": folder / "trained.json"})
+    said = [line.text.strip() for line in learnt.shown(runs, learnt.samples(runs), {})]
+    assert said[1].startswith("Held-out speech as run default hears it")
+    assert [line.split()[0] for line in said[3:6]] == ["said", "heard", "heard"]
 
 
 def test_references_that_fit_no_video_stop_it(make: Any, references: Path) -> None:

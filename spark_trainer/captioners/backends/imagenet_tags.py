@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spark_trainer.captioners.base import Captioner, Prepared, Shown
 from spark_trainer.config import Captioning
+from spark_trainer.data.texts import NO_TAG
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,6 @@ NEEDS_GPU = False
 # (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
 MEAN, SCALE = 127.0, 128.0
 SIZES = {"lite0": 224, "lite2": 260}
-NO_TAG = "no tag"
 
 
 class ImagenetTags(Captioner):

@@ -38,7 +38,7 @@ const missingCard = (glance) => glance.without.length
 
 // Tags are names of objects: they are counted apart from captions.
 const captionedTile = (sum) => {
-  const [all, tags] = [sum.captioned || 0, sum["selected imagenet-tags"] || 0];
+  const [all, tags] = [sum.captioned || 0, sum.tagged || 0];
   if (tags && tags === all) return tile(share(tags, sum.videos), "tagged", "names of objects, no captions");
   return tile(share(all, sum.videos), "captioned", `${many(all, "caption")}${tags ? `, ${count(tags)} of them tags` : ""}`);
 };

@@ -12,6 +12,7 @@ from typing import Any
 from spark_trainer.data.files import Broken, read_json
 from spark_trainer.data.layout import Layout
 from spark_trainer.data.manifest import Entry
+from spark_trainer.data.texts import NO_TAG, is_tags
 from spark_trainer.report.page import videos
 
 MOST = 12  # bars of a kind that has no order; the others are counted together
@@ -117,7 +118,12 @@ class Glance:
         self.totals["frames"] += len(meta.get("frame_times") or ())
         self.totals["spoken"] += spoken
         self.totals["transcribed"] += spoken > 0
-        self.totals["captioned"] += bool(meta.get("caption"))
+        untagged = is_tags(meta) and meta.get("caption") == NO_TAG
+        captioned = bool(meta.get("caption")) and not untagged
+        self.totals["captioned"] += captioned
+        self.totals["tagged"] += captioned and is_tags(meta)
+        if untagged:
+            self.without["caption", NO_TAG] += 1
         self.totals["damaged"] += meta.get("damaged") is not None
         self.totals["bytes"] += self._size(entry["id"])
         if meta.get("language"):

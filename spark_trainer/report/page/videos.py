@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from spark_trainer.data.layout import Layout, frame_name
 from spark_trainer.data.manifest import Entry
+from spark_trainer.data.texts import is_tags
 
 FRAMES = 12  # named of a video
 FACTS = (  # of `meta` that are told of a video as they are
@@ -100,7 +101,7 @@ def columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
         "seconds": [_rounded(meta.get("duration")) for meta in metas],
         "side": [_side(meta) for meta in metas],
         "language": [meta.get("language") for meta in metas],
-        "words": [num_words(meta.get("caption")) for meta in metas],
+        "words": [None if is_tags(meta) else num_words(meta.get("caption")) for meta in metas],
         "spoken": [num_words(meta.get("transcript")) for meta in metas],
         "agreement": [_rounded(meta.get("agreement")) for meta in metas],
         "captioner": [meta.get("captioner") for meta in metas],

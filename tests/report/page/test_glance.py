@@ -39,6 +39,19 @@ def test_sums_and_ranges(frames: Path, build: Build) -> None:
     assert ["caption", "too dark", 1] in told["without"]
 
 
+def test_tags_are_no_captions(frames: Path, build: Build) -> None:
+    by = {"captioner": "imagenet-tags"}
+    entries = [
+        entry(frames, "dog", caption="tags: Samoyed", **by),
+        entry(frames, "title", caption="no tag", **by),
+        entry(frames, "cup", caption="a cup in a hand"),
+    ]
+    told = build(entries).data("glance")
+    assert (told["totals"]["captioned"], told["totals"]["tagged"]) == (2, 1)
+    assert bars(told, "words") == {"1–5": 1}
+    assert ["caption", "no tag", 1] in told["without"]
+
+
 def test_rejected_videos_are_counted_by_reason(frames: Path, build: Build) -> None:
     reasons = ["no video stream", "empty", "no video stream"]
     lines = [
