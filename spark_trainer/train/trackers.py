@@ -1,8 +1,8 @@
 """Who else is told what a run tells: the trackers that Accelerate knows, by its own classes.
 
 What they write lies in the run folder, unless the user's environment names a server. A tracker that
-fails or hangs while a run trains costs the run a minute or three: what it was not told is counted and said, and
-`metrics.jsonl` has all of it.
+fails while a run trains costs it nothing, one that hangs some minutes: what it was not told is
+counted and said, and `metrics.jsonl` has all of it.
 """
 
 import contextlib

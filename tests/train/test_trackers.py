@@ -144,7 +144,7 @@ def test_a_tracker_that_hangs_ends_no_training(
     assert outside.untold == 8
     assert "wandb: MachineError: not done after 0.1 s; it is told nothing more" in caplog.text
     monkeypatch.setattr(trackers, "LAST_WAIT_S", 0.1)
-    with pytest.raises(MachineError, match="wandb can't be started: .*not done after"):
+    with pytest.raises(MachineError, match=r"wandb can't be started: .*not done after"):
         trackers.begin(run, made.settings, -1)
 
 

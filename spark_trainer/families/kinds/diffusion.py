@@ -7,7 +7,6 @@ What chance decides at a step is drawn apart from what is done with it: `draw`, 
 `compare`. So a test can give the family the very numbers that a pipeline drew.
 """
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 LOADING_ADAPTER = """\
 from diffusers import {pipeline}
 
-pipe = {pipeline}.from_pretrained({base})
+pipe = {pipeline}.from_pretrained({base!r})
 pipe.load_lora_weights("final")"""
 Tensors = dict[str, Any]  # of a clip, or of clips of one shape with a batch dimension in front
 Generators = Sequence["torch.Generator"]  # one a clip
@@ -282,7 +281,7 @@ class Diffusion(Kind):
         base = export.local_base(run) or run.model_name
         written = [name for name in self.loading_snippets if (folder / name).is_dir()]
         snippet = self.loading_snippets[written[0]] if written else LOADING_ADAPTER
-        lines = snippet.format(base=json.dumps(base, ensure_ascii=False), pipeline=self.pipeline)
+        lines = snippet.format(base=base, pipeline=self.pipeline)
         return Loading("diffusers", self.tag, lines)
 
     def load_encoders(self, run: Run, device: "torch.device") -> Loaded:
