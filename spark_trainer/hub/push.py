@@ -39,15 +39,15 @@ class Target:
 
     def __post_init__(self) -> None:
         """Refuse what no repository and no branch is called."""
+        from huggingface_hub import hf_hub_url
         from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_hf_hub_args
 
         owner, *name = self.repository.split("/")
         if len(name) != 1 or owner in KINDS:
             named = log.plain(self.repository)
             raise UserError(f"--to {named}: expected a user or organization / a name")
         try:
-            validate_hf_hub_args(lambda repo_id: repo_id)(repo_id=self.repository)
+            hf_hub_url(self.repository, CARD)  # it asks nobody, and checks the name
         except HFValidationError as error:
             raise UserError(f"--to: {log.plain(str(error))}") from None
         if self.revision is not None and not BRANCH.fullmatch(self.revision):
