@@ -30,7 +30,7 @@ def push(options: argparse.Namespace) -> int:
     if due.forgotten and not options.with_forgotten:
         listed = "".join(f"\n  {one}" for one in due.forgotten)
         raise UserError(f"a forgotten video is in it; expected --with-forgotten:{listed}")
-    print(*due.terms, *(f"remark: {one}" for one in due.remarks), sep="\n", file=sys.stderr)
+    print(*due.noted(), sep="\n", file=sys.stderr)
     for line in hub.push(due, target):
         print(line)
     return 0

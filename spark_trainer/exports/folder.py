@@ -40,11 +40,26 @@ class Note:
             UserError: the note can't be read.
         """
         try:
-            return cls(**read_json(folder / EXPORT_NOTE, dict))
+            note = cls(**read_json(folder / EXPORT_NOTE, dict))
+            note._check()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (Broken, TypeError):
             raise UserError(f"{folder / EXPORT_NOTE} is damaged; remove {folder}") from None
+        return note
+
+    def _check(self) -> None:
+        """Look whether all has the types that are written.
+
+        Raises:
+            TypeError: it has not.
+        """
+        if not all(isinstance(one, dict) for one in (self.files, self.videos, self.licences)):
+            raise TypeError
+        if not all(
+            isinstance(one, int) for one in (*self.videos.values(), *self.licences.values())
+        ):
+            raise TypeError
 
     @classmethod
     def of(cls, folder: Path, **said: Any) -> Self:
@@ -60,11 +75,14 @@ class Note:
         return all((folder / name).exists() for name in self.files)
 
     def changed(self, folder: Path) -> list[str]:
-        """List what is not there as it was written."""
+        """List what is not there as it was written, and links whose video changed since."""
+        made = (folder / EXPORT_NOTE).stat().st_mtime_ns
         return [
             name
             for name, content in self.files.items()
-            if not (folder / name).exists() or _edited(folder / name, content)
+            if not (folder / name).exists()
+            or _edited(folder / name, content)
+            or (content is None and _changed(folder / name) > made)
         ]
 
 
@@ -97,6 +115,11 @@ def check(folder: Path) -> None:
 
 def _edited(path: Path, content: str | int | None) -> bool:
     return content is not None and path.exists() and _content(path) != content
+
+
+def _changed(path: Path) -> int:
+    """Return when a link or what it leads to changed last, in ns since 1970."""
+    return max(path.stat().st_mtime_ns, path.lstat().st_mtime_ns)
 
 
 def _some(names: Sequence[str]) -> str:

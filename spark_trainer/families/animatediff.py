@@ -24,11 +24,11 @@ LOADING_UNET = """\
 from diffusers import AnimateDiffPipeline, UNetMotionModel
 
 unet = UNetMotionModel.from_pretrained("final", subfolder="unet")
-pipe = AnimateDiffPipeline.from_pretrained("{base}", unet=unet)"""
+pipe = AnimateDiffPipeline.from_pretrained({base!r}, unet=unet)"""
 LOADING_MOTION = """\
 from diffusers import AnimateDiffPipeline, MotionAdapter
 
-pipe = AnimateDiffPipeline.from_pretrained("{base}")
+pipe = AnimateDiffPipeline.from_pretrained({base!r})
 adapter = MotionAdapter.from_pretrained("final", subfolder="motion_adapter")
 pipe.unet.load_motion_modules(adapter)"""
 

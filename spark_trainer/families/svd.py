@@ -28,7 +28,7 @@ LOADING_UNET = """\
 from diffusers import StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
 
 unet = UNetSpatioTemporalConditionModel.from_pretrained("final", subfolder="unet")
-pipe = StableVideoDiffusionPipeline.from_pretrained("{base}", unet=unet)"""
+pipe = StableVideoDiffusionPipeline.from_pretrained({base!r}, unet=unet)"""
 
 # Of the logarithms of the two noise levels, as public fine-tuning code draws them.
 SIGMA_MEAN, SIGMA_STD = 0.7, 1.6

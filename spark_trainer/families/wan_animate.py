@@ -29,7 +29,7 @@ LOADING_TRANSFORMER = """\
 from diffusers import WanAnimatePipeline, WanAnimateTransformer3DModel
 
 transformer = WanAnimateTransformer3DModel.from_pretrained("final", subfolder="transformer")
-pipe = WanAnimatePipeline.from_pretrained("{base}", transformer=transformer)"""
+pipe = WanAnimatePipeline.from_pretrained({base!r}, transformer=transformer)"""
 
 MASK_CHANNELS = 4  # in front of the latents of what is given, 1 where it is to be kept
 GUIDANCE_FRAMES = (0, 1, 5)  # the pipeline continues a video from its last 1 or 5 frames

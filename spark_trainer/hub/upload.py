@@ -9,7 +9,6 @@ from typing import Literal
 from spark_trainer.data import forgotten, licences
 from spark_trainer.data.files import Broken, file_digest, read_json
 from spark_trainer.data.layout import EXPORT_NOTE, Layout
-from spark_trainer.data.licences import UNKNOWN
 from spark_trainer.data.manifest import some
 from spark_trainer.errors import UserError
 from spark_trainer.exports.folder import SMALL, Note
@@ -17,6 +16,7 @@ from spark_trainer.runs import record
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.summary import Summary
 from spark_trainer.store.lineage import Runs
+from spark_trainer.system import log
 from spark_trainer.system.progress import progress
 
 CARD = "README.md"
@@ -54,10 +54,15 @@ class Upload:
             yield f"{size:>15,}  {path}"
         total = sum(self.files.values())
         yield f"{total:>15,}  bytes in {len(self.files):,} files of {self.folder}"
+        yield from self.noted()
+        yield from (f"remark: {one}" for one in self.forgotten)
+
+    def noted(self) -> Iterator[str]:
+        """Yield what is said whenever it goes: whose it is, what stays here, and remarks."""
         yield from self.terms
         if self.left_out:
-            yield f"stays here: {', '.join(some(self.left_out))}"
-        yield from (f"remark: {one}" for one in (*self.remarks, *self.forgotten))
+            yield f"stays here: {_named(self.left_out)}"
+        yield from (f"remark: {one}" for one in self.remarks)
 
 
 def of_run(run: RunFolder, runs: Runs, layout: Layout) -> Upload:
@@ -75,14 +80,17 @@ def of_run(run: RunFolder, runs: Runs, layout: Layout) -> Upload:
     if not run.summary.is_file():
         raise UserError(f"{run} is not finished; the command that trains it goes on with it")
     try:
-        digests, said = Summary.read(run).digests, record.described(run)
+        digests, said = dict(Summary.read(run).digests.items()), record.described(run)
     except record.DAMAGED as error:
         raise record.damaged(run, error) from None
     sizes = dict(_sizes(run.final))
     if digests:
         _check(run, digests)
-    files = {path: size for path, size in sizes.items() if path in digests or not digests}
+    written = digests or [path for path in sizes if _plain(run.final / path)]
+    files = {path: size for path, size in sizes.items() if path in written}
     files.pop(run.whole_files.name, None)
+    if CARD not in files:
+        raise UserError(f"{run.final} is not what the training wrote: no {CARD}")
     videos = said["videos"].values()
     return Upload(
         runs.called(run),
@@ -117,16 +125,19 @@ def of_export(place: Path, layout: Layout) -> Upload:
     note = Note.find(place)
     if note is None:
         raise UserError(f"{str(place)!r} is neither a run nor an export")
-    if wrong := note.changed(place):
-        raise UserError(f"{place} is not as it was made: {_named(wrong)}; make it again")
     sizes = dict(_sizes(place))
+    if wrong := [*dict.fromkeys([*note.changed(place), *(note.files.keys() - sizes.keys())])]:
+        again = "move it away or remove it, and make it again"
+        raise UserError(f"{place} is not as it was made: {_named(wrong)}; {again}")
     files = {path: sizes[path] for path in note.files}
-    made = (place / EXPORT_NOTE).stat().st_mtime
+    made, gone = (place / EXPORT_NOTE).stat().st_mtime, forgotten.every(layout)
     later = {
         video: one
-        for video, one in forgotten.every(layout).items()
+        for video, one in gone.items()
         if datetime.fromisoformat(one.at).timestamp() > made
     }
+    if gone:  # a copy of an export is younger than the export
+        later |= {video: one for video, one in gone.items() if _names(place, files, video)}
     return Upload(
         place.name,
         "dataset",
@@ -165,19 +176,19 @@ def _check(run: RunFolder, digests: Mapping[str, str]) -> None:
         raise UserError(f"{run.final} is not what the training wrote: {_named(wrong)}")
 
 
+def _plain(path: Path) -> bool:
+    """Tell whether a training may have written a file: it writes no links and no odd names."""
+    return not path.is_symlink() and path.name.isprintable()
+
+
 def _named(paths: Sequence[str]) -> str:
-    return ", ".join(some(paths))
+    return ", ".join(map(log.plain, some(paths)))
 
 
 def _card_licence(folder: Path) -> str:
     """Return the licence that a model card names."""
-    from huggingface_hub import ModelCard
-
-    try:
-        head = ModelCard.load(folder / CARD).data
-    except (OSError, ValueError):
-        return UNKNOWN
-    return str(head.get("license_name") or head.get("license") or UNKNOWN)
+    terms = licences.of_card(folder / CARD)
+    return licences.shown(terms.get("license_name") or terms.get("license"))
 
 
 def _local_base(folder: Path) -> Iterator[str]:
@@ -193,14 +204,20 @@ def _local_base(folder: Path) -> Iterator[str]:
 def _places(folder: Path, files: Mapping[str, int]) -> Iterator[str]:
     """Say which files name places of this machine."""
     here = [str(place.absolute()).encode() for place in (folder, Path.home())]
-
-    def naming(path: Path) -> bool:
-        said = path.read_bytes()
-        return any(one in said for one in here)
-
-    texts = [name for name, size in files.items() if Path(name).suffix in TEXTS and size <= SMALL]
-    if found := [name for name in texts if naming(folder / name)]:
+    if found := [name for name, said in _texts(folder, files) if any(one in said for one in here)]:
         yield f"names folders of this machine: {_named(found)}"
+
+
+def _names(folder: Path, files: Mapping[str, int], video: str) -> bool:
+    """Tell whether a file is called after a video, or a text names it."""
+    texts = (said for _, said in _texts(folder, files))
+    return any(video in name for name in files) or any(video.encode() in said for said in texts)
+
+
+def _texts(folder: Path, files: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+    for name, size in files.items():
+        if Path(name).suffix in TEXTS and size <= SMALL:
+            yield name, (folder / name).read_bytes()
 
 
 def _forgotten(run: RunFolder, runs: Runs, layout: Layout) -> list[str]:

@@ -8,17 +8,16 @@ import yaml
 
 from spark_trainer.config import Run
 from spark_trainer.data import licences
-from spark_trainer.data.licences import UNKNOWN
 from spark_trainer.data.markdown import plain
 from spark_trainer.families.kinds.export import Loading, local_base, saves_adapter
 from spark_trainer.runs.summary import Summary
 from spark_trainer.speech.models import learns_its_own
+from spark_trainer.system import log
 
 HELD_OUT = "held-out videos"
 # Score -> metric, as hubs call it.
 METRICS = {"bleu": "bleu", "rouge_l": "rouge", "cider": "cider", "wer": "wer", "cer": "cer"}
 METHODS = {"full": "all trainable weights", "lora": "LoRA", "qlora": "QLoRA"}
-TERMS = ("license", "license_name", "license_link")  # as hubs spell them
 HUB = "https://huggingface.co"
 LINEAGE = (
     "Trained with SparkTrainer. Where it was trained, `spark-trainer lineage {run}` names every "
@@ -46,7 +45,7 @@ def write(
     terms = {} if run.from_scratch else _terms(run, loading)
     rows = [
         ("base", _shown(run)),
-        ("licence of the base", "none" if run.from_scratch else terms.get("license", UNKNOWN)),
+        ("licence of the base", "none" if run.from_scratch else _licence(terms)),
         ("learnt", METHODS[run.finetune]),
         ("data (SHA-256 of manifest.jsonl)", lineage["manifest_sha256"]),
         *_own_transcripts(run, lineage),
@@ -116,19 +115,28 @@ def _terms(run: Run, loading: Loading) -> dict[str, Any]:
     return licence(loading.base or run.model_name)
 
 
+def _licence(terms: dict[str, Any]) -> str:
+    return plain(licences.shown(terms.get("license")))
+
+
 def _shown(run: Run) -> str:
     if run.from_scratch:
         return "random weights"
     if run.base_run is not None:
         return f"the run `{Path(run.model_name).parent.name}`"
     name = local_base(run)
-    return f"a local model, `{name}`" if name else run.model_name
+    return f"a local model, `{_code(name)}`" if name else run.model_name
+
+
+def _code(name: str) -> str:
+    """Return a folder's name as it can stand between backticks, in a cell too."""
+    return plain(log.plain(name)).replace("`", "'")
 
 
 def _where(run: Run) -> str:
     """Tell where the lines take the base from, if it is no hub's."""
     name = local_base(run)
-    return f" The base that it was trained from is a local model, `{name}`." if name else ""
+    return f" The base that it was trained from is a local model, `{_code(name)}`." if name else ""
 
 
 def _measured_on(run: Run) -> list[tuple[str, Any]]:
@@ -170,15 +178,14 @@ def licence(model_name: str) -> dict[str, Any]:
 
     None where there is no card. A link that is relative leads to the base's files.
     """
-    from huggingface_hub import ModelCard, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     here = Path(model_name).expanduser()
     try:
         path = here / "README.md" if here.is_dir() else hf_hub_download(model_name, "README.md")
-        found = ModelCard.load(path).data
-    except (OSError, ValueError):  # no card, no network, or a card that is no card
+    except (OSError, ValueError):  # no card, or no network
         return {}
-    terms = {name: found.get(name) for name in TERMS if found.get(name)}
+    terms = licences.of_card(Path(path))
     if not str(terms.get("license_link", HUB)).startswith(("http://", "https://")):
         link = terms.pop("license_link")
         terms |= {} if here.is_dir() else {"license_link": f"{HUB}/{model_name}/blob/main/{link}"}

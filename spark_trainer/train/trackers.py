@@ -1,8 +1,8 @@
 """Who else is told what a run tells: the trackers that Accelerate knows, by its own classes.
 
 What they write lies in the run folder, unless the user's environment names a server. A tracker that
-fails while a run trains costs the run nothing: what it was not told is counted and said, and
-`metrics.jsonl` has all of it.
+fails while a run trains costs it nothing, one that hangs some minutes: what it was not told is
+counted and said, and `metrics.jsonl` has all of it.
 """
 
 import contextlib
@@ -21,12 +21,14 @@ from spark_trainer.errors import MachineError, UserError, of_machine
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.record import flat
 from spark_trainer.system import log
+from spark_trainer.system.aside import Aside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PATIENCE = 3  # failures in a row, after which a tracker is told nothing more
 LAST_WAIT_S = 600  # for what is still to be sent when a run ends
+WAIT_S = 60.0  # for what is told while it trains; most take ms
 # Name -> what Accelerate's class of that name needs; the full mlflow brings mlflow-skinny.
 PACKAGES = {"mlflow": "mlflow-skinny", "trackio": "trackio", "wandb": "wandb"}
 
@@ -143,10 +145,10 @@ class Outside:
         untold: how many times it could not be told something.
     """
 
-    def __init__(self, name: str, tracker: Any = None) -> None:
-        """Take a started tracker; None where it could not be started."""
+    def __init__(self, name: str, tracker: Any = None, aside: Aside | None = None) -> None:
+        """Take a tracker and where it was started; none where it could not be."""
         self.name, self.untold = name, 0
-        self._tracker = tracker
+        self._tracker, self._aside = tracker, aside or Aside(name)
         self._in_a_row = 0 if tracker else PATIENCE
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
@@ -161,17 +163,18 @@ class Outside:
     def close(self) -> None:
         """Send what is left, and say what was never told."""
         if self._in_a_row < PATIENCE:
-            self._tell(lambda: _quietly(self._tracker.finish))
+            with _quietly():
+                self._tell(self._tracker.finish, LAST_WAIT_S + WAIT_S)
         if self.untold:
             text = "train.trackers: %s could not be told %d things, which the run folder has"
             log.logger.warning(text, self.name, self.untold)
 
-    def _tell(self, act: Callable[[], None]) -> None:
+    def _tell(self, act: Callable[[], None], seconds: float | None = None) -> None:
         if self._in_a_row >= PATIENCE:
             self.untold += 1
             return
         try:
-            act()
+            self._aside.do(act, seconds or WAIT_S)
         except Exception as error:  # whatever a service raises
             self.untold += 1
             self._in_a_row += 1
@@ -199,11 +202,14 @@ def begin(folder: RunFolder, run: Run, resumed_step: int) -> list[Outside]:
 
 
 def _begun(name: str, folder: RunFolder, run: Run, resumed_step: int) -> Outside:
+    aside, first = Aside(name), resumed_step < 0
     try:
-        return Outside(name, _quietly(lambda: _started(name, folder, run, resumed_step < 0)))
+        with _quietly():
+            started = aside.do(lambda: _started(name, folder, run, first), LAST_WAIT_S)
+        return Outside(name, started, aside)
     except Exception as error:  # whatever a service raises
         text = f"train.trackers: {name} can't be started: {_said(error)}"
-        if resumed_step >= 0:
+        if not first:
             log.logger.warning("%s; the run goes on without", text)
             return Outside(name)
         raise (MachineError if of_machine(error) else UserError)(text) from error
@@ -228,10 +234,9 @@ def settings(folder: RunFolder, run: Run) -> dict[str, Any]:
     return {key: one if isinstance(one, single) else str(one) for key, one in plain.items()}
 
 
-def _quietly(act: Callable[[], Any]) -> Any:
-    """Do what prints greetings on standard output."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return act()
+def _quietly() -> contextlib.AbstractContextManager[Any]:
+    """Show nothing of what is greeted with on standard output."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _said(error: Exception) -> str:

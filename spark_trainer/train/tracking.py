@@ -188,7 +188,7 @@ def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     """Return a text on one line in which no character means anything to Markdown or HTML."""
-    return re.sub(r"[^\w\s.,]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+    return re.sub(r"[^\w\s.,]|_", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def peak_memory_gb() -> float:

@@ -7,6 +7,7 @@ once. `refuse` makes it fail.
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,12 +38,16 @@ class Hub:
         stored: digest -> bytes, by Git LFS.
         puts: how many files came that way.
         refuse: beginning of `METHOD path` -> the status that it is answered with.
+        saying: what it says then.
+        silence_s: how long it waits before it answers.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)
     puts: int = 0
     refuse: dict[str, int] = field(default_factory=dict)
+    saying: Any = field(default_factory=lambda: {"error": "made up"})
+    silence_s: float = 0.0
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -134,10 +139,11 @@ def serving() -> Iterator[Hub]:
             known = self.headers.get("Authorization") == f"Bearer {TOKEN}" or "/lfs/" in self.path
             refused = [status for begin, status in hub.refuse.items() if asked.startswith(begin)]
             if refused or not known:
-                status, value = (refused or [401])[0], {"error": "made up"}
+                status, value = (refused or [401])[0], hub.saying
             else:
                 status, value = hub.answer(self.command, self.path, body)
-            content = json.dumps(value).encode()
+            content = value if isinstance(value, bytes) else json.dumps(value).encode()
+            time.sleep(hub.silence_s)
             self.send_response(status)
             if status == 404:
                 self.send_header("X-Error-Code", value["error"])

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard, constants
@@ -64,6 +65,8 @@ def test_a_run_goes_to_a_branch_for_everybody(hub: Hub, run: RunFolder) -> None:
     assert not there.private
     assert not there.branches["main"]
     assert "model.safetensors" in there.branches["v2"]
+    card = there.branches["v2"]["README.md"].decode()
+    assert f'from_pretrained("{TO}", revision="v2")' in card
 
 
 def test_an_export_goes_with_its_videos(hub: Hub, store: Store, capsys: Captured) -> None:
@@ -121,17 +124,79 @@ def test_what_is_not_finished_or_not_as_it_was_written(
     write(tmp_path / "runs", "half-2a2b3c4d", [KEPT])
     (run.final / "model.safetensors").write_bytes(b"others")
     next(made.folder.rglob("*.txt")).write_text("edited")
+    linked = store.export("videofolder", "linked", media="link").folder
+    elsewhere = tmp_path / "secret"
+    elsewhere.write_text("secret")
+    swapped, changed, *_ = sorted(path for path in linked.rglob("*") if path.is_symlink())
+    swapped.unlink()
+    swapped.symlink_to(elsewhere)
+    changed.resolve().write_bytes(b"another video")
     for what, message in {
         "half": "half-2a2b3c4d is not finished; the command that trains it goes on with it",
         "slow": "final is not what the training wrote: model.safetensors",
         str(made.folder): "data is not as it was made: ",
+        str(linked): f"made: train/{swapped.name}, train/{changed.name}; move it away or remove it",
         "videos": "'videos' is neither a run nor an export",
     }.items():
         assert push(what) == 1
         assert message in capsys.readouterr().err
     assert not hub.asked
-    assert push("slow", to="mine") == 1
-    assert "--to mine: expected a user or organization / a name" in capsys.readouterr().err
+
+
+def test_what_is_no_name_and_no_branch(run: RunFolder, capsys: Captured) -> None:
+    """A dry run says so too; nothing goes to `main` because a variable of a shell is empty."""
+    for to in ("mine", "a/b/c", "datasets/films", ""):
+        assert push("slow", "--dry-run", to=to) == 1
+        assert f"--to {to}: expected a user or organization / a name" in capsys.readouterr().err
+    for to in ("me/..", "me/x.git", "me/a--b", "me/x\n", f"me/{'x' * 99}", "me/\x1b[31m"):
+        assert push("slow", "--dry-run", to=to) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert ascii(to)[1:-1] in line
+        assert "\x1b" not in line
+    for branch in ("", " ", "../x", "v2\n", "a..b", "-x", 'x"y'):
+        assert push("slow", "--dry-run", f"--revision={branch}") == 1
+        assert f"--revision {branch!r}: expected a branch" in capsys.readouterr().err
+
+
+def test_what_comes_while_it_is_sent_stays_here(
+    hub: Hub, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = hub.answer
+
+    def later(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        (run.final / "notes.txt").write_text("private")
+        (run.final / "a\\b").write_text("private")
+        return answer(method, path, body)
+
+    monkeypatch.setattr(hub, "answer", later)
+    assert push("slow") == 0
+    sent = hub.repositories[f"models/{TO}"].branches["main"]
+    assert sent.keys() == on_disk(run.final).keys() - {"wer.json", "notes.txt", "a\\b"}
+
+
+def test_damaged_files_are_named(
+    hub: Hub, run: RunFolder, store: Store, tmp_path: Path, capsys: Captured
+) -> None:
+    told = json.loads(run.summary.read_text())
+    for digests in ([1], "x", None):
+        run.summary.write_text(json.dumps(told | {"digests": digests}))
+        assert push("slow") == 1
+        assert f"{run.path.name}: a file in it is damaged" in capsys.readouterr().err
+    made = store.export("txt").folder
+    note = made / ".spark_export.json"
+    told = json.loads(note.read_text())
+    (tmp_path / "secret").write_text("secret")
+    outside = {"../../secret": None}
+    for changed, message in [
+        ({"files": ["train"]}, "is damaged; remove"),
+        ({"videos": {"train": "x"}}, "is damaged; remove"),
+        ({"licences": None}, "is damaged; remove"),
+        ({"files": told["files"] | outside}, "is not as it was made: ../../secret"),
+    ]:
+        note.write_text(json.dumps(told | changed))
+        assert push(str(made)) == 1
+        assert message in capsys.readouterr().err
+    assert not hub.asked
 
 
 def test_a_forgotten_video_is_told_and_needs_a_flag(
@@ -143,11 +208,15 @@ def test_a_forgotten_video_is_told_and_needs_a_flag(
     (run.final.rename(tmp_path / "runs/later-2a2b3c4d/final"))
     made = store.export("txt")
     os.utime(made.folder / ".spark_export.json", (0, 0))
-    Tombstone(KEPT, "2026-01-02T03:04:05+00:00", "ann", "withdrawn").write(store.layout)
+    copied = store.export("videofolder", "copied").folder  # it is younger than what was forgotten
+    video = store.hashes[b"silent.mkv"]
+    for one in (KEPT, video):
+        Tombstone(one, "2026-01-02T03:04:05+00:00", "ann", "withdrawn").write(store.layout)
     told = f"{KEPT}, forgotten on 2026-01-02 by ann: withdrawn; "
     for what, message in {
         "later": f"{run.name} saw {told}",
         str(made.folder): f"may hold {told}",
+        str(copied): f"may hold {video}, forgotten on 2026-01-02",
     }.items():
         assert push(what) == 1
         said = capsys.readouterr().err
@@ -197,6 +266,48 @@ def test_trouble_of_the_hub_and_the_network_is_the_machines(
         assert push("slow") == 75
     said = capsys.readouterr().err
     assert re.search(r"the hub can't be reached \(.*refused\); the same call goes on", said)
+
+
+def test_a_hub_that_says_nothing_fails(
+    hub: Hub, run: RunFolder, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spark_trainer.hub.push.SILENCE_S", 0.2)
+    hub.silence_s = 1.0
+    assert push("slow") == 75
+    assert "the hub can't be reached (timed out); the same call goes on" in capsys.readouterr().err
+
+
+def test_what_is_no_hub_and_what_a_hub_says(
+    hub: Hub, run: RunFolder, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its words one line is shown, without the token; nothing of it is a bug of ours."""
+    asked, commit = "GET /api/models", "POST /api/models/me/mine/commit"
+    endless = {"error": f"{TOKEN}\n\x1b[31m" + "x" * 5000}
+    for path, status, saying, code, message in [
+        (asked, 200, b"<html>log in</html>", 75, "no hub answers there (JSONDecodeError: "),
+        (asked, 200, [1], 75, "is HF_ENDPOINT right?"),
+        (asked, 200, {}, 75, "is HF_ENDPOINT right?"),
+        (asked, 400, {"error": "x", "errors": [1]}, 75, "is HF_ENDPOINT right?"),
+        (asked, 400, endless, 1, "the hub answers 400: … \\x1b[31mx"),
+        ("POST /api/validate", 400, {"errors": [{"message": "license?"}]}, 1, "- license?"),
+        ("PUT /lfs", 403, {}, 1, f"this token may not write to {TO}"),
+        (commit, 409, {}, 75, "the hub answers 409; the same call goes on"),
+    ]:
+        hub.refuse, hub.saying = {path: status}, saying
+        assert push("slow") == code
+        said = capsys.readouterr().err
+        assert message in said
+        assert "a bug of SparkTrainer" not in said
+        assert TOKEN not in said
+        assert len(said.splitlines()[-1]) < 600
+    hub.refuse = {}
+    for endpoint in ("localhost:1", "ftp://x", "http://[::1"):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        assert push("slow") == 1
+        assert "HF_ENDPOINT: expected the address of a hub" in capsys.readouterr().err
+    monkeypatch.setenv("HF_TOKEN", f"{TOKEN}…")
+    assert push("slow") == 1
+    assert "the token has characters that none has" in capsys.readouterr().err
 
 
 def test_as_a_user_types_it(hub: Hub, run: RunFolder) -> None:

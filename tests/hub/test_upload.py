@@ -18,7 +18,12 @@ def test_a_run_of_an_earlier_version_with_an_adapter(run: RunFolder, tmp_path: P
     base = {"base_model_name_or_path": str(tmp_path / "blip")}
     (run.final / "adapter_config.json").write_text(json.dumps(base))
     (run.final / "notes.txt").write_text(f"see {run.final.absolute()}")
+    (tmp_path / "secret").write_text("secret")
+    (run.final / "link.txt").symlink_to(tmp_path / "secret")
+    (run.final / "\udcff.txt").write_text("no name that a hub takes")
     due = upload.of_run(run, Runs([run]), Layout(tmp_path / "out"))
+    assert due.left_out == ["link.txt", "wer.json", "\udcff.txt"]
+    assert "stays here: link.txt, wer.json, \\udcff.txt" in due.noted()
     assert due.remarks == [
         "of an earlier version, which kept no digests of its weights",
         f"adapter_config.json names a base of this machine, {tmp_path / 'blip'}: nobody else can "

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from spark_trainer import families
 from spark_trainer.config import Run
+from spark_trainer.data import licences
 from spark_trainer.families.kinds.export import Loading
 from spark_trainer.metrics.objective import HELD_OUT_LOSS
 from spark_trainer.runs.summary import Summary
@@ -71,7 +72,17 @@ def test_weights_of_a_wheel_have_the_hubs_name_and_their_own_licence(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("front", "terms"), [("---\nlicense: apache-2.0\n---\n", "apache-2.0"), (None, "not known")]
+    ("front", "terms"),
+    [
+        ("---\nlicense: apache-2.0\n---\n", "apache-2.0"),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", "mit, apache-2.0"),
+        ("---\nlicense: 'a | <b>'\n1: 2\nself: 3\n---\n", "a \\| &lt;b>"),
+        ("---\nlicense: [mit\n---\n", "not known"),
+        ("---\nlicense: !!python/object/apply:os.system [exit]\n---\n", "not known"),
+        ("---\nlicense: {a: b}\n---\n", "not known"),
+        (None, "not known"),
+    ],
+    ids=str,
 )
 def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, terms: str) -> None:
     base = tmp_path / "base"
@@ -82,7 +93,7 @@ def test_names_base_licence_data_and_scores(tmp_path: Path, front: str | None, t
     run = Run(model_name=str(base), **settings)
     head, text = written(tmp_path, run)
     assert head["metrics"] == ["bleu"]
-    assert head.get("license", "not known") == terms
+    assert licences.shown(head.get("license")) == terms.replace("\\", "").replace("&lt;", "<")
     assert "base_model" not in head
     assert str(tmp_path) not in text
     rows = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines() if " | " in line)
@@ -161,6 +172,19 @@ def test_a_model_that_was_given_its_own_transcripts(tmp_path: Path) -> None:
         run = Run(**speech, **more, from_scratch=True)
         card.write(tmp_path, run, lineage, SUMMARY, LOADING)
         assert (said in (tmp_path / "README.md").read_text()) == warned
+
+
+def test_a_base_is_called_as_people_call_it(tmp_path: Path) -> None:
+    """Of a run's weights that is the run; no name of a folder breaks the page."""
+    for base, shown, more in [
+        ("slow-1a2b3c4d/final", "the run `slow-1a2b3c4d`", {"base_run": "slow"}),
+        ("a`|\n---\nb", "a local model, `a'\\|\\n---\\nb`", {}),
+    ]:
+        (tmp_path / base).mkdir(parents=True)
+        run = Run(model_name=str(tmp_path / base), **more)
+        _, text = written(tmp_path, run)
+        assert f"| base | {shown} |" in text
+        assert shown.rpartition("model, ")[2].removeprefix("the run ") in text.split("|\n\n")[1]
 
 
 def test_random_weights_have_no_base(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Notebook(GeneralTracker):
     name = "wandb"
     requires_logging_directory = False
     failing: ClassVar[Exception | None] = None
+    hanging_s: ClassVar[float] = 0.0
 
     def __init__(self, project: str, *, dir: str, **keys: Any) -> None:  # noqa: A002
         super().__init__()
@@ -42,6 +43,7 @@ class Notebook(GeneralTracker):
         return self.path
 
     def _note(self, **said: Any) -> None:
+        time.sleep(self.hanging_s)
         if self.failing:
             raise self.failing
         with open(self.path, "a") as file:
@@ -71,7 +73,7 @@ class Notebook(GeneralTracker):
 def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Notebook]]:
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Notebook)
     yield Notebook
-    Notebook.failing = None
+    Notebook.failing, Notebook.hanging_s = None, 0.0
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -121,6 +123,29 @@ def test_a_tracker_that_fails_ends_no_training(
         "more",
         "train.trackers: wandb could not be told 6 things, which the run folder has",
     ]
+
+
+def test_a_tracker_that_hangs_ends_no_training(
+    make: Any,
+    notebook: type[Notebook],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = make(trackers=("wandb",))
+    run = RunFolder(write_run(made))
+    [outside] = trackers.begin(run, made.settings, -1)
+    monkeypatch.setattr(trackers, "WAIT_S", 0.1)
+    notebook.hanging_s = 5.0
+    begun = time.monotonic()
+    for step in range(1, 9):
+        outside.numbers(step, {"loss": 1.0})
+    outside.close()
+    assert time.monotonic() - begun < 2
+    assert outside.untold == 8
+    assert "wandb: MachineError: not done after 0.1 s; it is told nothing more" in caplog.text
+    monkeypatch.setattr(trackers, "LAST_WAIT_S", 0.1)
+    with pytest.raises(MachineError, match=r"wandb can't be started: .*not done after"):
+        trackers.begin(run, made.settings, -1)
 
 
 def test_a_tracker_that_cannot_start_stops_a_new_run_alone(

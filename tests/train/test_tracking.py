@@ -2,10 +2,12 @@
 
 import html
 import io
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tensorboard import plugin_util
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.text import metadata as texts
@@ -17,7 +19,7 @@ from spark_trainer.runs.folder import RunFolder
 from spark_trainer.train.tracking import Tracker
 
 VIDEO = "ab" * 32
-EVIL = "*A* <b>dog</b> | [x](http://x)\n# `barks`"
+EVIL = "*A* _b_ __init__ <b>dog</b> | [x](http://x)\n# `barks`"
 FRAMES = [Image.new("RGB", (640, 480), colour) for colour in ("red", "green", "blue")]
 
 
@@ -58,6 +60,8 @@ def test_texts_stand_beside_those_before_training(run: RunFolder) -> None:
             tracker.samples(step, [GeneratedText(VIDEO, EVIL, said, FRAMES)])
         tracker.close()
     flat = " ".join(EVIL.split())
+    shown = read(run).Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert not re.search("<(em|strong|b|code|h1|a)[ >]", plugin_util.markdown_to_safe_html(shown))
     assert rows(read(run)) == {
         0: [["video", "caption", "generated"], [VIDEO, flat, f"{flat} 0"]],
         **{

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LOADING_ADAPTER = """\
 from diffusers import {pipeline}
 
-pipe = {pipeline}.from_pretrained("{base}")
+pipe = {pipeline}.from_pretrained({base!r})
 pipe.load_lora_weights("final")"""
 Tensors = dict[str, Any]  # of a clip, or of clips of one shape with a batch dimension in front
 Generators = Sequence["torch.Generator"]  # one a clip

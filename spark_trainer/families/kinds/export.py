@@ -27,6 +27,12 @@ def saves_adapter(run: Run) -> bool:
 
 
 def local_base(run: Run) -> str | None:
-    """Return the name of the folder that a run's base lies in; None where the base is a hub's."""
+    """Return the name of the folder that a run's base lies in; None where the base is a hub's.
+
+    Of a run's weights it is the run's: a card's lines call their own folder `final`.
+    """
     path = Path(run.model_name).expanduser()
-    return path.resolve().name if path.exists() else None
+    if not path.exists():
+        return None
+    folder = path.resolve()
+    return folder.name if run.base_run is None else folder.parent.name
