@@ -45,7 +45,6 @@ onstart:
     attend()
     journal.start(f"snakemake: {INDEX}")
     journal.facts(INDEX.search.notes())
-    failures.sweep(journal.name_file().parents[1])
     with console.one_line():
         needs.before(CONFIG, needs.planned(CONFIG, workflow))
         if not workflow.local_exec:

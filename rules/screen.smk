@@ -8,8 +8,9 @@ def show_idle():
 
 
 def attend():
-    """Begin the screen; hear of SIGTERM and Ctrl-C before Snakemake does."""
+    """Begin the screen, without the failures of before; hear of signals before Snakemake does."""
     screen.settle()
+    failures.sweep(journal.name_file().parents[1])
     environment.pass_signals_on()
     console.hear_sigterm()
     if not workflow.local_exec:
