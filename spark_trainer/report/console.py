@@ -77,6 +77,7 @@ def one_line(before: str = "") -> Iterator[None]:
     """
     try:
         if interrupted():
+            signal.setitimer(signal.ITIMER_REAL, 0)  # what `_note` put off is raised here
             raise KeyboardInterrupt
         yield
     except Exception as error:
@@ -141,6 +142,8 @@ def _note(number: int, frame: FrameType | None) -> None:
         return
     if not _ctrl_c:  # interrupting a loop of asyncio makes closing that fail too
         logging.getLogger("snakemake.logging").addFilter(_no_trace)
+        # A press may be put off, and the process end meanwhile: then nothing is left to stop.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
     _ctrl_c.append(now)
     # Snakemake's log handlers swallow KeyboardInterrupt, so in them it is raised a moment later.
     if any(one.f_code.co_name == "emit" for one, _ in traceback.walk_stack(frame)):
