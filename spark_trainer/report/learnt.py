@@ -11,7 +11,7 @@ from spark_trainer.report.table import Line, Row
 from spark_trainer.runs.folder import RunFolder
 from spark_trainer.runs.summary import Summary
 
-SAMPLES = 3  # of the only run that is finished; of several each shows one
+SAMPLES = 3  # of a run that is alone; those of several fill a terminal, and stand on the page
 # The error rates that say most of what was heard, the first that a run has.
 RATES = {"wer_long": "words", "wer": "words", "cer_long": "characters", "cer": "characters"}
 
@@ -37,9 +37,10 @@ def rows(runs: Mapping[str, RunFolder]) -> Iterator[Row]:
 
 
 def samples(runs: Mapping[str, RunFolder]) -> dict[str, list[Pair]]:
-    """Return name -> some samples of a run, each of another video."""
-    most = SAMPLES if len(runs) == 1 else 1
-    found = {}
+    """Return name -> some samples of the only run, each of another video; none of several runs."""
+    found: dict[str, list[Pair]] = {}
+    if len(runs) > 1:
+        return found
     for name, folder in runs.items():
         lists = folder.sample_lists()
         before, after = (read_json(lists[at], list) if lists else [] for at in (0, -1))
@@ -48,7 +49,7 @@ def samples(runs: Mapping[str, RunFolder]) -> dict[str, list[Pair]]:
         for one in after:
             if _place(one) in at_first:
                 pairs.setdefault(one["video"], (at_first[_place(one)], one))
-        found[name] = list(pairs.values())[:most]
+        found[name] = list(pairs.values())[:SAMPLES]
     return found
 
 

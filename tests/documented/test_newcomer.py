@@ -29,7 +29,7 @@ CLIPS = {
 }
 SAID = "1\n00:00:00,400 --> 00:00:03,300\nI will show a directory.\n"
 BLIP = "Salesforce/blip-image-captioning-base"
-LONGEST = 40  # lines that a command may say; `train` shows what two models learnt
+LONGEST = 25  # lines that a command may say
 
 
 @dataclass
