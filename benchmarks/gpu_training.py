@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gpu_kernels
 import gpu_models
 import torch
 import train_setup
@@ -63,7 +64,7 @@ class Effort:
 
 
 FULL, DRY = Effort(3, 3, 10.0, 20), Effort(1, 1, 0.0, 1)
-SLOW = Effort(1, 3, 0.0, 3)  # where an update takes ten seconds
+SLOW = Effort(1, 2, 0.0, 2)  # where an update takes ten seconds
 
 COMMON = {
     "split": {"validation": 0.0},
@@ -159,7 +160,7 @@ def run_folder(name: str, base: Path, device: str, **others: Any) -> Path:
         return train_setup.run_folder("run", base, device, **chosen)
 
 
-def measured(name: str, base: Path, device: str) -> dict[str, float]:
+def measured(name: str, base: Path, device: str) -> dict[str, Any]:
     """Make updates of a run; returns what they took."""
     began = time.perf_counter()
     folder = run_folder(name, base, device)
@@ -175,10 +176,11 @@ def measured(name: str, base: Path, device: str) -> dict[str, float]:
     return updates(trainer, effort) | {"written_s": written_s}
 
 
-def updates(trainer: Trainer, effort: Effort) -> dict[str, float]:
+def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
     """Make updates as the loop does, between whose ends the clock is read.
 
-    The last one is made under torch's watch for what waits for the GPU, and counts for that alone.
+    The last two are watched, for what waits for the GPU and for what the GPU does, and count for
+    that alone. FLOPs are counted in the first, whose layers are not compiled for that.
     """
     run, reader, accelerator = trainer.run, trainer.setup.training, trainer.setup.accelerator
     on_gpu = accelerator.device.type == "cuda"
@@ -193,13 +195,21 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, float]:
             values, _ = trainer.updates.make(next(numbers), reading, sampler.num_batches)
             return time.perf_counter() - began, values
 
-        losses = [make()[1]["loss"] for _ in range(effort.warm)]
+        losses = [make()[1]["loss"]]
+        first = peak_gib()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        losses += [make()[1]["loss"] for _ in range(effort.warm - 1)]
         found = list(_enough(make, effort))
+        later = peak_gib()
         with waits(on_gpu) as waited:
             make()
+        ran = gpu_kernels.watched(make) if on_gpu else {}
     losses += [values["loss"] for _, values in found]
     assert all(map(math.isfinite, losses)), losses
-    return _figures(trainer, found) | {"waits": len(waited)}
+    peaks = {name: max(value, later[name]) for name, value in first.items()}
+    later = {f"later_{name}": value for name, value in later.items()}
+    return _figures(trainer, found) | peaks | later | ran | {"waits": len(waited)}
 
 
 def _enough(
@@ -231,7 +241,6 @@ def _figures(trainer: Trainer, found: list[tuple[float, dict[str, float]]]) -> d
         "mfu": statistics.median(line.get("mfu", math.nan) for line in lines),
         "needed_tflop": statistics.median(needed),
         "data_wait_share": statistics.mean(line["data_wait_share"] for line in lines),
-        **peak_gib(),
     }
 
 

@@ -1,0 +1,68 @@
+"""What the GPU does in an update: how long it is busy, and with which kinds of kernels."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+
+NAMED = 12  # kernels that take longest are named
+# What a kernel is, by words of its name; the first that fits counts.
+KINDS = {
+    "attention": ("flash", "fmha", "attention", "varlen"),
+    "products": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "conv", "wgrad", "dgrad", "sm90_"),
+    "compiled": ("triton",),
+    "copies": ("memcpy", "memset", "copy"),
+}
+
+
+class Kernel(NamedTuple):
+    """A kernel that has run: when, in microseconds."""
+
+    name: str
+    start: float
+    end: float
+
+
+def watched(make: Callable[[], Any]) -> dict[str, Any]:
+    """Make something under torch's profiler; returns what the GPU did, in seconds and by kind."""
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        make()
+        torch.cuda.synchronize()
+    return figures(
+        Kernel(event.name, event.time_range.start, event.time_range.end)
+        for event in profile.events() or ()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+
+
+def figures(kernels: Iterable[Kernel]) -> dict[str, Any]:
+    """Add up kernels.
+
+    Returns:
+        `kernels`: how many; `busy_s`: seconds in which one runs at least; `<kind>_s`: of each kind,
+        `other` too; `slowest`: names, how often each ran, and its seconds in all.
+    """
+    ran = sorted(kernels, key=lambda kernel: kernel.start)
+    each: dict[str, list[float]] = defaultdict(list)
+    kinds = dict.fromkeys([*KINDS, "other"], 0.0)
+    busy = until = 0.0
+    for name, start, end in ran:
+        each[name].append((end - start) / 1e6)
+        kinds[kind(name)] += (end - start) / 1e6
+        busy += max(0.0, end - max(start, until)) / 1e6
+        until = max(until, end)
+    slowest = sorted(each.items(), key=lambda one: -sum(one[1]))[:NAMED]
+    return {
+        "kernels": len(ran),
+        "busy_s": busy,
+        **{f"{name}_s": seconds for name, seconds in kinds.items()},
+        "slowest": [[name[:80], len(took), sum(took)] for name, took in slowest],
+    }
+
+
+def kind(name: str) -> str:
+    """Tell what a kernel does, by its name."""
+    lower = name.lower()
+    return next((one for one, words in KINDS.items() if any(w in lower for w in words)), "other")
