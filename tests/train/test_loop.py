@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from safetensors.torch import load_file
 
 from spark_trainer import families
@@ -192,14 +193,16 @@ def test_the_rate_of_a_line_is_the_one_that_its_update_was_made_with(
     assert moved == [False, True]
 
 
-def test_an_update_that_fp16_left_out_is_told(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU has no scaler of losses: the first step answers as one does that found no numbers."""
+def test_an_update_that_fp16_left_out_is_told(make: Any) -> None:
+    """On a CPU, with the scaler of losses that a GPU has, whose first scale is too large."""
     folder = write_run(make(schedule="linear"))
     trainer = Trainer.build(setup.prepare(folder))
-    step, answers = trainer.updates.strategy.step, [(float("inf"), False)]
-    monkeypatch.setattr(
-        trainer.updates.strategy, "step", lambda learnt: answers.pop() if answers else step(learnt)
-    )
+    strategy, accelerator = trainer.updates.strategy, trainer.setup.accelerator
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-120)
+    accelerator.scaler, accelerator.native_amp = scaler, True
+    accelerator.state._mixed_precision = "fp16"
+    strategy.optimizer = AcceleratedOptimizer(strategy.optimizer.optimizer, scaler=scaler)
+    accelerator._optimizers = [strategy.optimizer]
     trainer.train()
     first, second, *others = [line for line in metrics(folder) if "loss" in line]
     assert (first["overflowed"], first["grad_norm"]) == (1, None)

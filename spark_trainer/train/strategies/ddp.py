@@ -1,6 +1,7 @@
 """Every process holds everything: one alone, or several that exchange gradients (DDP)."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,11 @@ class DDP(Strategy):
         return context
 
     def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
-        norm = self.accelerator.clip_grad_norm_(weights, self.run.max_grad_norm)
+        norm = float(self.accelerator.clip_grad_norm_(weights, self.run.max_grad_norm))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(norm), not self.accelerator.optimizer_step_was_skipped
+        # Accelerate asks whether the step was called; a fused one is, and leaves itself out inside.
+        return norm, self.accelerator.scaler is None or math.isfinite(norm)
 
     def gather_root(self) -> Context:
         return contextlib.nullcontext()
