@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-NAMED = 12  # kernels that take longest are named
+NAMED = 12  # kernels that take longest are named, and waits between two
 # What a kernel is, by words of its name; the first that fits counts.
 KINDS = {
     "attention": ("flash", "fmha", "attention", "varlen"),
@@ -41,24 +41,32 @@ def figures(kernels: Iterable[Kernel]) -> dict[str, Any]:
     """Add up kernels.
 
     Returns:
-        `kernels`: how many; `busy_s`: seconds in which one runs at least; `<kind>_s`: of each kind,
-        `other` too; `slowest`: names, how often each ran, and its seconds in all.
+        `kernels`: how many; `span_s`: seconds from the first to the end of the last; `busy_s`:
+        seconds in which one runs at least; `<kind>_s`: of each kind, `other` too; `slowest`: names,
+        how often each ran, and its seconds in all; `idle`: the longest times without any, between
+        which two.
     """
     ran = sorted(kernels, key=lambda kernel: kernel.start)
     each: dict[str, list[float]] = defaultdict(list)
     kinds = dict.fromkeys([*KINDS, "other"], 0.0)
-    busy = until = 0.0
+    idle: list[tuple[float, str, str]] = []
+    before, until, busy = "", ran[0].start if ran else 0.0, 0.0
     for name, start, end in ran:
         each[name].append((end - start) / 1e6)
         kinds[kind(name)] += (end - start) / 1e6
-        busy += max(0.0, end - max(start, until)) / 1e6
-        until = max(until, end)
+        if start > until:
+            idle.append(((start - until) / 1e6, before, name))
+        if end > until:
+            busy += (end - max(start, until)) / 1e6
+            before, until = name, end
     slowest = sorted(each.items(), key=lambda one: -sum(one[1]))[:NAMED]
     return {
         "kernels": len(ran),
+        "span_s": (until - ran[0].start) / 1e6 if ran else 0.0,
         "busy_s": busy,
         **{f"{name}_s": seconds for name, seconds in kinds.items()},
         "slowest": [[name[:80], len(took), sum(took)] for name, took in slowest],
+        "idle": [[a[:80], b[:80], took] for took, a, b in sorted(idle, reverse=True)[:NAMED]],
     }
 
 

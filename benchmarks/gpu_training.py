@@ -208,8 +208,8 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
     losses += [values["loss"] for _, values in found]
     assert all(map(math.isfinite, losses)), losses
     peaks = {name: max(value, later[name]) for name, value in first.items()}
-    later = {f"later_{name}": value for name, value in later.items()}
-    return _figures(trainer, found) | peaks | later | ran | {"waits": len(waited)}
+    peaks |= {f"later_{name}": value for name, value in later.items()}
+    return _figures(trainer, found) | peaks | ran | {"waits": len(waited), "waits_at": waited}
 
 
 def _enough(
@@ -254,7 +254,7 @@ def peak_gib() -> dict[str, float]:
 
 @contextmanager
 def waits(on_gpu: bool) -> Iterator[list[str]]:
-    """Collect what made the host wait for the GPU; nothing where there is none."""
+    """Collect where the host waited for the GPU; nothing where there is none."""
     found: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -265,7 +265,8 @@ def waits(on_gpu: bool) -> Iterator[list[str]]:
         finally:
             if on_gpu:
                 torch.cuda.set_sync_debug_mode("default")
-    found += [str(one.message) for one in caught if SYNC in str(one.message)]
+    waits = [one for one in caught if SYNC in str(one.message)]
+    found += ["/".join(Path(one.filename).parts[-2:]) + f":{one.lineno}" for one in waits]
 
 
 def as_launched() -> None:

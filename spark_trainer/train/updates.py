@@ -44,6 +44,7 @@ class Updates:
 
     def __post_init__(self) -> None:
         self.run, self.accelerator = self.strategy.run, self.strategy.accelerator
+        self.network = self.accelerator.unwrap_model(self.model)  # which looks at each module
         self.method.recall(self.progress.remembered)
         self.peak_tflops = flops.peak_tflops(self.accelerator.device, self.run.peak_tflops)
 
@@ -70,9 +71,8 @@ class Updates:
         for result in read:
             self._name(result)
         with self.strategy.autocast():
-            network = self.accelerator.unwrap_model(self.model)
             update = self._told(step, read)
-            batches = self.method.prepare(network, update)
+            batches = self.method.prepare(self.network, update)
         targets, tokens, stopping = self._totals(read, batches)
         total = self._backward(batches, targets)
         rate = float(self.schedule.get_last_lr()[0])  # before it moves on to the next update's

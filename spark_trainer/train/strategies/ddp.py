@@ -52,9 +52,10 @@ class DDP(Strategy):
         return context
 
     def step(self, weights: list[torch.Tensor]) -> tuple[float, bool]:
-        norm = float(self.accelerator.clip_grad_norm_(weights, self.run.max_grad_norm))
+        found = self.accelerator.clip_grad_norm_(weights, self.run.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        norm = float(found)  # the host waits for the GPU, which has all of the update by now
         # Accelerate asks whether the step was called; a fused one is, and leaves itself out inside.
         return norm, self.accelerator.scaler is None or math.isfinite(norm)
 
