@@ -20,7 +20,7 @@ import gpu_models
 import torch
 import train_setup
 
-from spark_trainer.train import data, processes, setup
+from spark_trainer.train import data, flops, processes, setup
 from spark_trainer.train.loop import Trainer
 from spark_trainer.train.topology import STORE_VARIABLE, Topology
 
@@ -180,7 +180,7 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
     """Make updates as the loop does, between whose ends the clock is read.
 
     The last two are watched, for what waits for the GPU and for what the GPU does, and count for
-    that alone. FLOPs are counted in the first, whose layers are not compiled for that.
+    that alone. In the first FLOPs are counted, of layers that are not compiled.
     """
     run, reader, accelerator = trainer.run, trainer.setup.training, trainer.setup.accelerator
     on_gpu = accelerator.device.type == "cuda"
@@ -200,7 +200,7 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         losses += [make()[1]["loss"] for _ in range(effort.warm - 1)]
-        found = list(_enough(make, effort))
+        found = list(_enough(make, trainer.updates.meter, effort))
         later = peak_gib()
         with waits(on_gpu) as waited:
             make()
@@ -213,15 +213,16 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
 
 
 def _enough(
-    make: Callable[[], tuple[float, dict[str, float]]], effort: Effort
+    make: Callable[[], tuple[float, dict[str, float]]], meter: flops.Meter, effort: Effort
 ) -> Iterator[tuple[float, dict[str, float]]]:
-    spent = 0.0
-    for number in range(effort.most):
-        if number >= effort.least and spent >= effort.seconds:
-            return
+    """Yield updates, but for those in which FLOPs were counted, without compiled layers."""
+    spent, number = 0.0, 0
+    while number < effort.most and (number < effort.least or spent < effort.seconds):
+        before = meter.shapes
         seconds, values = make()
-        spent += seconds
-        yield seconds, values
+        if meter.shapes == before:
+            number, spent = number + 1, spent + seconds
+            yield seconds, values
 
 
 def _figures(trainer: Trainer, found: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
@@ -238,7 +239,7 @@ def _figures(trainer: Trainer, found: list[tuple[float, dict[str, float]]]) -> d
         "step_s_slowest": max(seconds),
         "samples": samples,
         "tokens_per_s": tokens / sum(seconds),
-        "mfu": statistics.median(line.get("mfu", math.nan) for line in lines),
+        "mfu": sum(needed) / sum(within) / peak,
         "needed_tflop": statistics.median(needed),
         "data_wait_share": statistics.mean(line["data_wait_share"] for line in lines),
     }

@@ -7,12 +7,12 @@ and backward pass, by torch's own formulas, vision included, with only those bac
 frozen weights leave due. What gradient checkpointing computes a second time is left out. Attention
 counts in full, also where it is causal and half of it is not needed, as in that appendix.
 
-They are counted once for each shape of clip, and where tokens are counted once in all, a token:
-longer samples than those of that first batch count a little too low, because attention grows with
-the square of the length.
+They are counted once for each shape of clip, and where tokens are counted once for batches of about
+as many, a token: a row of 5,600 tokens with 16 images needs 2 % more for each than one of 9,600.
 """
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -47,6 +47,7 @@ PEAK_TFLOPS = {
     "RTX 3090": 71.0,
 }
 PARTS = r"\b(MIG|Laptop)\b"  # of a card, or slower ones of its name
+ALIKE = 1.1  # times as many tokens: what one of them needs is counted anew beyond that
 
 
 def _varlen_forward(
@@ -145,6 +146,11 @@ class Meter:
         self._each: dict[Any, float] = {}  # of a token or a clip, by shape
         self._needed = 0.0
 
+    @property
+    def shapes(self) -> int:
+        """Return how many shapes FLOPs were counted of."""
+        return len(self._each)
+
     @contextlib.contextmanager
     def over(self, ready: Batch) -> Iterator[None]:
         """Count the forward and the backward pass over a batch."""
@@ -166,6 +172,6 @@ class Meter:
 def _shape(ready: Batch) -> Any:
     """Return what batches share whose FLOPs grow with the number of clips, or of tokens."""
     if ready.num_tokens:
-        return None
+        return round(math.log(ready.num_tokens, ALIKE))
     shapes = {n: v.shape[1:] for n, v in ready.tensors.items() if isinstance(v, torch.Tensor)}
     return tuple((name, *shapes[name]) for name in sorted(shapes))

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 TOO_LARGE = 3
 # Of a GPU's memory: how far what is computed may be from what is taken, as tiny models took it.
 MARGIN, MARGIN_OF_SHARDS = 0.05, 0.15
-# What compiled layers need free: for rows of several lengths an H200 took 77.5 GiB, computed 60.7.
-ROOM_OF_COMPILED = 0.25
 LIMIT_SECONDS = 900.0
 GIB = 2**30
 
@@ -88,19 +86,18 @@ def main(arguments: list[str]) -> int:
     planner = memory_plan.Planner(topology, data)
     memory = int(arguments[1]) if len(arguments) > 1 else None
     margin = MARGIN_OF_SHARDS if run.sharded else MARGIN
-    room = ROOM_OF_COMPILED if run.compile else margin
     told, tried = "", dict[str, Plan]()
     if memory is not None and run.gradient_checkpointing == "auto":
-        run, tried = memory_choice.choose(run, planner, memory * (1 - room))
+        run, tried = memory_choice.choose(run, planner, memory * (1 - margin))
         replace(launched, settings=run).write(folder)
         told = f"train.{memory_choice.name(run)}, chosen for GPUs of {memory / GIB:.1f} GiB\n"
     plan = planner.plan(run)
     if memory is None or plan.peak <= memory * (1 + margin):
         print(told + memory_plan.table(tried | {launched.name: plan}))
-        if memory is not None and plan.peak > memory * (1 - room):
+        if memory is not None and plan.peak > memory * (1 - margin):
             print(f"that is close to the {memory / GIB:.1f} GiB of a GPU, and may be too much")
         return 0
-    advice = memory_advice.advice(run, planner, memory * (1 - (room if run.compile else MARGIN)))
+    advice = memory_advice.advice(run, planner, memory * (1 - MARGIN))
     print(f"run {launched.name} takes {too_large(plan, memory)}; {advice}")
     return TOO_LARGE
 

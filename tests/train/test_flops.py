@@ -99,6 +99,27 @@ def test_each_shape_of_clip_is_counted_once() -> None:
     assert meter.take() == 0
 
 
+def test_batches_of_about_as_many_tokens_count_alike() -> None:
+    """Each token of a long row needs more than one of a short row, where all attend to all."""
+    meter, counted = flops.Meter(), []
+
+    def over(length: int) -> float:
+        tokens = torch.randn(1, 1, length, 4)
+        with meter.over(Batch({"tokens": tokens}, 1, num_tokens=length)):
+            scaled_dot_product_attention(tokens, tokens, tokens)
+        counted.append(meter.shapes)
+        return meter.take()
+
+    pair = 2 * (2 * 4)
+    assert [over(length) for length in (100, 101, 300, 100)] == [
+        pair * 100**2,
+        pytest.approx(pair * 100 * 101),  # by what a token of the first needs
+        pair * 300**2,
+        pair * 100**2,
+    ]
+    assert counted == [1, 1, 2, 2]
+
+
 def test_counting_changes_nothing(make: Any, checkpoint: Path, tmp_path: Path) -> None:
     """Not even what chance draws for dropout."""
     keys = {"model_name": str(dropping(checkpoint, tmp_path)), "max_steps": 3}

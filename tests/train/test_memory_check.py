@@ -151,17 +151,6 @@ def test_nothing_is_refused_within_the_margin(
     assert memory_check.main([str(run), memory]) == memory_check.TOO_LARGE
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_compiled_layers_want_a_quarter_free(
-    compiled: bool, make: Any, manifest: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spec = make(compile=compiled)
-    run = write_run(spec)
-    peak = planner(manifest).plan(spec.settings).peak
-    assert memory_check.main([str(run), str(int(peak / 0.8))]) == 0
-    assert ("may be too much" in capsys.readouterr().out) == compiled
-
-
 def planner(manifest: Path, processes: int = 1) -> memory_plan.Planner:
     """What plans runs over the samples of a manifest."""
     return memory_plan.Planner(Topology(1, processes, "cuda"), Data(manifest, manifest.parent))
