@@ -101,7 +101,7 @@ def _estimated(names: list[str], out: Path) -> int:
     parts, before = _there(out)
     others = [one for one in before if one["part"] not in names]
     rows = []
-    for row in gpu_estimate.rows(name for name in gpu_estimate.ESTIMATED if name in names):
+    for row in gpu_estimate.rows(name for name in gpu_training.TRAININGS if name in names):
         rows.append(row)
         print(gpu_estimate.table([row]), flush=True)
     write_json(out, measure.origin() | {"parts": parts, "estimate": others + rows})

@@ -41,7 +41,6 @@ from spark_trainer.train.topology import Topology
 PRODUCTS_PER_S = 595e12  # of an H100, 580 to 610 at these sizes
 BYTES_PER_S = 3e12
 PEAK_PER_S = 989e12  # of the data sheet, for MFU
-CLIPS = 8  # of which the largest are taken
 RECOMPUTED: tuple[Any, ...] = (True, "attention", "selective", 2, 4, False)
 ESTIMATED = (
     "qwen2-vl-7b, LoRA, video",
@@ -157,10 +156,17 @@ def _size(tensors: Iterable[FakeTensor]) -> int:
 
 
 def rows(names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield what an update of each training takes, for each choice of what is recomputed."""
+    """Yield what an update of each training takes, for each choice of what is recomputed.
+
+    Of those that are not ESTIMATED only the memory is computed, with the part's own choice.
+    """
     for name in names:
         with tempfile.TemporaryDirectory(prefix="spark-estimate-") as folder:
-            settings = gpu_training.settings(name, Path(folder), False, CLIPS)
+            settings = gpu_training.settings(name, Path(folder), False)
+            if name not in ESTIMATED:
+                own, plan = settings["gradient_checkpointing"], planned(Run(**settings))
+                yield {"part": name, "recomputed": own, "planned_gib": plan}
+                continue
             for recomputed in RECOMPUTED:
                 run = _run(settings | {"gradient_checkpointing": recomputed})
                 if run:
@@ -180,7 +186,6 @@ def _run(settings: dict[str, Any]) -> Run | None:
 def row(run: Run) -> dict[str, float | None]:
     """Return what an update of a run takes; the plan of its memory is the trainer's own."""
     from spark_trainer.train import memory_pass
-    from spark_trainer.train.memory_plan import Planner
 
     plain, calls, needed = memory_pass.there_and_back, gpu_compiled.Calls(), flops.Counter()
     traffic = Traffic(calls)
@@ -193,10 +198,8 @@ def row(run: Run) -> dict[str, float | None]:
         with traffic, needed:
             plain(method, *given)
 
-    manifest = Path(run.manifest_path or "")
-    planner = Planner(Topology(1, 1, "cuda"), memory_pass.Data(manifest, manifest.parent))
     with mock.patch.object(memory_pass, "there_and_back", counted):
-        plan = planner.plan(run)
+        peak = planned(run)
     ways = {
         "eager": traffic.eager_bytes,
         "compiled": _compiled_bytes(traffic, calls, run),
@@ -217,8 +220,18 @@ def row(run: Run) -> dict[str, float | None]:
             f"{way}_mfu": None if took is None else needed.total / took / PEAK_PER_S
             for way, took in seconds.items()
         },
-        "planned_gib": plan.peak / 2**30,
+        "planned_gib": peak,
     }
+
+
+def planned(run: Run) -> float:
+    """Return the GiB that the trainer's own plan says of a run on one GPU."""
+    from spark_trainer.train.memory_pass import Data
+    from spark_trainer.train.memory_plan import Planner
+
+    manifest = Path(run.manifest_path or "")
+    planner = Planner(Topology(1, 1, "cuda"), Data(manifest, manifest.parent))
+    return planner.plan(run).peak / 2**30
 
 
 def _compiled_bytes(traffic: Traffic, calls: gpu_compiled.Calls, run: Run) -> int | None:
@@ -231,13 +244,16 @@ def _compiled_bytes(traffic: Traffic, calls: gpu_compiled.Calls, run: Run) -> in
 
 
 def table(found: Iterable[dict[str, Any]]) -> str:
-    """Return a line for each row, and what the figures rest on."""
+    """Return a line for each row that is estimated, and what the figures rest on."""
     title = f"{'estimated, not measured; recomputed':<38}"
     heads = ("TFLOP needed", "computed", "kernels", "GiB")
     ways = ("GB", "s", "MFU")
     lines = [f"{title}" + "".join(f"{head:>14}" for head in heads)]
     lines[0] += "".join(f"{head + ' ' + '/'.join(WAYS):>28}" for head in ways)
     for one in found:
+        if "kernels" not in one:
+            lines.append(f"{one['part']}; {one['recomputed']}: {one['planned_gib']:.1f} GiB")
+            continue
         cells = [f"{one[key]:.0f}" for key in ("needed_tflop", "computed_tflop", "kernels")]
         cells.append(f"{one['planned_gib']:.1f}")
         wide = [

@@ -124,21 +124,20 @@ TRAININGS = {
 TRL = "qwen2-vl-7b, LoRA, image"  # what TRL learns beside ours
 
 
-def settings(name: str, base: Path, dry: bool, clips: int | None = None) -> dict[str, Any]:
+def settings(name: str, base: Path, dry: bool) -> dict[str, Any]:
     """Write a run's model and clips; returns the settings of the run.
 
     Args:
         name: one of TRAININGS.
         base: a folder that is empty.
         dry: with tiny sizes, for a CPU.
-        clips: how many there are, where not as the training says.
     """
     training = TRAININGS[name]
     # No data sheet knows a CPU; any peak lets the FLOPs be counted.
     tiny = {"num_workers": 1, "peak_tflops": 1e-3} | training.dry if dry else {}
     chosen = COMMON | training.settings | tiny
     frames = chosen["clip"]["num_frames"]
-    texts = train_setup.answers(*((4, 2, 9) if dry else (clips or training.clips, *training.words)))
+    texts = train_setup.answers(*((4, 2, 9) if dry else (training.clips, *training.words)))
     size = (64, 36) if dry else training.size
     manifest = train_setup.manifest(base / "clips", texts, frames, size, training.beside)
     model = training.model(base / "model", dry)
