@@ -7,8 +7,8 @@ and backward pass, by torch's own formulas, vision included, with only those bac
 frozen weights leave due. What gradient checkpointing computes a second time is left out. Attention
 counts in full, also where it is causal and half of it is not needed, as in that appendix.
 
-They are counted once for each shape of clip, and where tokens are counted once for batches of about
-as many, a token: a row of 5,600 tokens with 16 images needs 2 % more for each than one of 9,600.
+They are counted once for each shape of clip. Where there are tokens, they are counted once for
+batches that have about as many of them, of those that are learnt, of pixels and of padding.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ PEAK_TFLOPS = {
     "RTX 3090": 71.0,
 }
 PARTS = r"\b(MIG|Laptop)\b"  # of a card, or slower ones of its name
-ALIKE = 1.1  # times as many tokens: what one of them needs is counted anew beyond that
+ALIKE = 1.1  # times as many tokens or pixels: what a token needs is counted anew beyond that
 
 
 def _varlen_forward(
@@ -171,7 +171,13 @@ class Meter:
 
 def _shape(ready: Batch) -> Any:
     """Return what batches share whose FLOPs grow with the number of clips, or of tokens."""
-    if ready.num_tokens:
-        return round(math.log(ready.num_tokens, ALIKE))
-    shapes = {n: v.shape[1:] for n, v in ready.tensors.items() if isinstance(v, torch.Tensor)}
-    return tuple((name, *shapes[name]) for name in sorted(shapes))
+    tensors = {n: v for n, v in ready.tensors.items() if isinstance(v, torch.Tensor)}
+    if not ready.num_tokens:
+        return tuple((name, *tensors[name].shape[1:]) for name in sorted(tensors))
+    sizes = [0, 0]  # of ids and places, padding included; and of pixels, sound or states
+    for value in tensors.values():
+        sizes[value.is_floating_point()] += value.numel()
+    return tuple(
+        round(math.log(max(1, number), ALIKE))
+        for number in (ready.num_tokens, ready.num_targets, *sizes)
+    )

@@ -120,6 +120,23 @@ def test_batches_of_about_as_many_tokens_count_alike() -> None:
     assert counted == [1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("change", ["padded", "learnt", "pixels"])
+def test_what_a_token_needs_depends_on_what_is_beside_it(change: str) -> None:
+    """Batches of as many tokens, with more padding, more that is learnt, or more pixels."""
+    meter, weight = flops.Meter(), torch.randn(4, 4)
+
+    def over(there: dict[str, int]) -> float:
+        ids = torch.zeros(1, there["padded"], dtype=torch.long)
+        tensors = {"ids": ids, "pixels": torch.randn(there["pixels"], 4)}
+        with meter.over(Batch(tensors, there["learnt"], num_tokens=200)):
+            linear(torch.randn(sum(there.values()), 4), weight)
+        return meter.take()
+
+    few = {"padded": 300, "learnt": 20, "pixels": 50}
+    for there in (few, few | {change: 400}, few):
+        assert over(there) == 2 * 4 * 4 * sum(there.values())
+
+
 def test_counting_changes_nothing(make: Any, checkpoint: Path, tmp_path: Path) -> None:
     """Not even what chance draws for dropout."""
     keys = {"model_name": str(dropping(checkpoint, tmp_path)), "max_steps": 3}
