@@ -42,6 +42,9 @@ def memory(options: argparse.Namespace) -> int:
             if of_machine(error):
                 raise
             raise UserError(f"memory: run {name}: {run.model_name}: {error}") from None
+        if data and not planner.measured(run).samples:
+            text = f"{manifest}: nothing to learn from; grey frames stand in for the samples"
+            print(text, file=sys.stderr)
         if auto:
             key = "gradient_checkpointing: auto"
             text = "is chosen by the memory of the GPUs; lines that don't say it are of true"

@@ -6,12 +6,12 @@ its kind does (kinds/) and names its checkpoints in `model_types`.
 
 import contextlib
 import importlib
-import json
 import pkgutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from spark_trainer.data.files import Broken, read_json
 from spark_trainer.families.kinds.base import Kind
 
 
@@ -83,7 +83,10 @@ def _model_type(model_name: str) -> str | None:
         return _model_type_of_hub(model_name)
     for file, key in (("model_index.json", "_class_name"), ("config.json", "model_type")):
         if (folder / file).is_file():
-            told: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
+            try:
+                told: dict[str, Any] = read_json(folder / file, dict)
+            except Broken as error:
+                raise ValueError(f"train.model_name: {error}") from None
             return told.get(key)
     raise ValueError(f"train.model_name: {model_name} holds no config.json and no model_index.json")
 

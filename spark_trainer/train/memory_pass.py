@@ -21,6 +21,8 @@ from spark_trainer.methods.base import Method
 from spark_trainer.train import flops, living, setup
 
 CPU = torch.device("cpu")
+# What upstream's classes raise of sizes that don't go together, negative ones, or words for numbers.
+NO_NETWORK = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Pass:
         moments: the worst ones; later ones have more gradients.
         flops: of the pass, without what is recomputed.
         recomputed: FLOPs of what is.
+        samples: how many there are to learn from; without any grey ones stood in.
     """
 
     loaded: int
@@ -73,6 +76,7 @@ class Pass:
     moments: tuple[Moment, ...]
     flops: int
     recomputed: int
+    samples: int
 
     @property
     def num_learnt(self) -> int:
@@ -156,6 +160,7 @@ def measured(run: Run, data: Data | None, device: str = "cuda") -> Pass:
         moments=_worst(found),
         flops=counter.total,
         recomputed=counter.recomputed,
+        samples=len(reader.samples),
     )
 
 
@@ -163,7 +168,11 @@ def _without_weights(run: Run) -> tuple[Method, set[torch.nn.Module]]:
     """Return how a run learns, and all networks that it loads, without content."""
     family = setup.find(run)
     run = family.completed(run)
-    loaded = setup.built(run, family, on_meta=True)
+    try:
+        loaded = setup.built(run, family, on_meta=True)
+    except NO_NETWORK as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"train.model_name: its configuration makes no network: {why}") from error
     return methods.find(run.model_type)(run, family, loaded), living.fill(loaded)
 
 

@@ -1,5 +1,7 @@
 """`python -m spark_trainer memory`, in this process."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,57 @@ def test_what_is_wrong_is_the_users(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert call(tmp_path, *flags, model_name=model) == 1
     assert f"memory: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (b'{"model_type": "qwen', "config.json: the file is broken: no JSON: Unterminated string"),
+        (b"\x00\xff\x80", "config.json: the file is broken: no JSON: "),
+        (b"[1]", "config.json: the file is broken: expected dict, got list"),
+        (
+            b'{"model_type": "qwen2_vl", "text_config": {"hidden_size": -5}}',
+            "train.model_name: its configuration makes no network: RuntimeError: ",
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(
+    config: bytes,
+    said: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = shutil.copytree(checkpoint, tmp_path / "damaged")
+    (model / "config.json").write_bytes(config)
+    assert call(tmp_path, model_name=str(model)) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "said"),
+    [
+        ([], 0, "nothing to learn from; grey frames stand in for the samples"),
+        (
+            [{"id": "0" * 64, "frames_dir": "gone", "meta": {"caption": "a", "frame_times": [0]}}],
+            1,
+            "none of the 1 samples with the longest texts can be used: video 000",
+        ),
+    ],
+)
+def test_samples_that_are_not_there_are_told(
+    lines: list[dict[str, Any]],
+    status: int,
+    said: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = {"model_name": str(checkpoint), "manifest_path": str(manifest)}
+    assert call(tmp_path, **settings) == status
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("gpus", ["0", "-3", "2.5", "all"])

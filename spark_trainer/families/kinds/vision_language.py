@@ -228,11 +228,18 @@ class Texts(Reader):
         """See `Reader`; of the samples with the longest texts those with the most tokens.
 
         Without samples grey ones stand in for them, 16 by 9 and as large as `clip` allows.
+
+        Raises:
+            ValueError: none of those samples can be used.
         """
         if len(self.samples):
             order = self.samples.lengths().argsort(kind="stable").tolist()
             asked = order[-max(CANDIDATES, run.batch_size) :]
-            read = [one.made for number in asked if (one := self._one(number, []))]
+            reasons: list[str] = []
+            read = [one.made for number in asked if (one := self._one(number, reasons))]
+            if not read:
+                longest = f"none of the {len(asked)} samples with the longest texts can be used"
+                raise ValueError(f"{longest}: {reasons[-1]}")
             read.sort(key=lambda encoded: len(encoded.labels))
         else:
             read = [self._grey(*unknown(run))]
