@@ -12,6 +12,7 @@ computes there, without weights, what updates would take at full size.
 """
 
 import argparse
+import contextlib
 import math
 import multiprocessing
 import os
@@ -117,60 +118,82 @@ def _there(out: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
 def measured(names: list[str], out: Path, commit: str, device: str) -> int:
     """Measure parts that are not in a file, and write each to it; returns 1 where one failed."""
     parts, estimate = _there(out)
-    began = time.monotonic()
+    began, due = time.monotonic(), list[str]()
     for name in names:
         there = parts.get(name, {})
         if there.get("commit") == commit and "failed" not in there:
             print(f"{name}: there already", flush=True)
-            continue
-        if time.monotonic() - began > BEGIN_S:
+        else:
+            due.append(name)
+    ready = Process(device) if due else None
+    for number, name in enumerate(due):
+        if time.monotonic() - began > BEGIN_S or ready is None:
             print(f"{name}: left for the next call of this command")
             continue
-        parts[name] = run(name, device, LIMIT_S) | {"commit": commit}
+        at_work, ready = ready, None
+        at_work.begin(name)
+        if number + 1 < len(due):
+            ready = Process(device)  # imports what it needs while this one makes its weights
+        parts[name] = at_work.figures(LIMIT_S) | {"commit": commit}
         write_json(out, measure.origin() | {"parts": parts, "estimate": estimate})
         print(f"{name}: {parts[name].get('failed', 'done')}", flush=True)
+    if ready:
+        ready.kill()
     print(table(parts, estimate))
     return int(any("failed" in parts.get(name, {}) for name in names))
 
 
-def run(name: str, device: str, limit_s: float) -> dict[str, Any]:
-    """Run a part in a process of its own; returns its figures, or why there are none.
+class Process:
+    """A process for one part, which imports all that it needs and waits for the part's name.
 
-    A process that has been forked can't use CUDA where its parent has looked for it; on a CPU it
-    need not import everything again.
+    One that has been forked can't use CUDA where its parent has looked for it; on a CPU it need not
+    import everything again.
     """
-    context: Any = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
-    here, there = context.Pipe(duplex=False)
-    began = time.monotonic()
-    process = context.Process(target=_process, args=(name, device, there))
-    process.start()
-    there.close()
-    figures = {"failed": f"took more than {limit_s:g} s"}
-    if here.poll(limit_s):
-        figures = _received(here)
-    process.join(10)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    return figures | {"all_s": time.monotonic() - began}
+
+    def __init__(self, device: str) -> None:
+        context: Any = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(target=_process, args=(device, there, os.getpid()))
+        self._process.start()
+        there.close()
+        self._began = time.monotonic()
+
+    def begin(self, name: str) -> None:
+        """Let it measure a part."""
+        self._began = time.monotonic()
+        with contextlib.suppress(BrokenPipeError):  # it is gone, as `figures` will tell
+            self._pipe.send(name)
+
+    def figures(self, limit_s: float) -> dict[str, Any]:
+        """Return a part's figures, or why there are none, and end the process."""
+        figures: dict[str, Any] = {"failed": f"took more than {limit_s:g} s"}
+        try:
+            if self._pipe.poll(limit_s):
+                figures = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            figures = {"failed": "the process ended without a word"}
+        self._process.join(10)
+        self.kill()
+        return figures | {"all_s": time.monotonic() - self._began}
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.join()
 
 
-def _received(here: Connection) -> dict[str, Any]:
-    try:
-        figures: dict[str, Any] = here.recv()
-    except EOFError:
-        return {"failed": "the process ended without a word"}
-    return figures
-
-
-def _process(name: str, device: str, told: Connection) -> None:
-    """Run a part in this process, and tell what came of it."""
+def _process(device: str, told: Connection, parent: int) -> None:
+    """Wait for a part's name, measure it in this process, and tell what came of it."""
     # As in a process of training: one that was spawned would spawn its workers, too.
     multiprocessing.set_start_method("fork", force=True)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     environment.tune_jobs()
     gpu_training.as_launched()
+    while not told.poll(1):
+        if os.getppid() != parent:
+            os._exit(1)
+    name = told.recv()
     try:
         with tempfile.TemporaryDirectory(prefix="spark-gpu-") as folder:
             told.send(PARTS[name](Path(folder), device))

@@ -63,7 +63,7 @@ class Effort:
     most: int
 
 
-FULL, DRY = Effort(3, 3, 10.0, 20), Effort(1, 1, 0.0, 1)
+FULL, DRY = Effort(3, 3, 8.0, 20), Effort(1, 1, 0.0, 1)
 SLOW = Effort(1, 2, 0.0, 2)  # where an update takes ten seconds
 
 COMMON = {
