@@ -46,7 +46,7 @@ LIMIT_S = 240.0  # of a part
 BEGIN_S = 400.0  # after which no part is begun: a command may last ten minutes
 COUNTED = """\
 MFU = FLOPs that an update needs / (its seconds × the card's dense bf16 peak, by its data sheet).
-FLOPs are counted as the first update is made (spark_trainer/train/flops.py): matrix products,
+FLOPs are counted as updates are made (spark_trainer/train/flops.py): matrix products,
 convolutions and attention, whole where it is causal too, of the frozen towers' forward pass and of
 every backward product that frozen weights leave due. What is recomputed doesn't count.
 Waits: how often an update makes the host wait for the GPU, as torch warns of it."""
@@ -85,6 +85,7 @@ def main() -> int:
     if not names:
         sys.exit(f"--only: no part begins with any of {only}; there are {', '.join(PARTS)}")
     out = options.out or measure.RESULTS / "gpu.json"
+    _check(out)
     if options.estimate:
         return _estimated(names, out)
     commit = options.commit or measure.origin()["commit"]
@@ -97,21 +98,39 @@ def main() -> int:
     return measured(names, out, commit, "cuda")
 
 
+def _check(out: Path) -> None:
+    """End before anything is measured that could not be written."""
+    try:
+        _there(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except (OSError, ValueError) as error:
+        sys.exit(f"--out: {error}")
+
+
 def _estimated(names: list[str], out: Path) -> int:
-    """Compute updates of what can be, and write them to the file beside what was measured."""
+    """Compute updates of what can be, and write them to the file beside what was measured.
+
+    What the file says of the machine is of that which measured.
+    """
+    names = [name for name in gpu_training.TRAININGS if name in names]
+    if not names:
+        sys.exit(f"--only: estimated are {', '.join(gpu_training.TRAININGS)}")
     parts, before = _there(out)
     others = [one for one in before if one["part"] not in names]
     rows = []
-    for row in gpu_estimate.rows(name for name in gpu_training.TRAININGS if name in names):
+    for row in gpu_estimate.rows(names):
         rows.append(row)
         print(gpu_estimate.table([row]), flush=True)
-    write_json(out, measure.origin() | {"parts": parts, "estimate": others + rows})
+    origin = read_json(out) if parts else measure.origin()
+    write_json(out, origin | {"parts": parts, "estimate": others + rows})
     return 0
 
 
 def _there(out: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Return the parts and the estimate of a file, empty where there is none."""
-    found = read_json(out) if out.exists() else {}
+    found = read_json(out, dict) if out.exists() else {}
     return found.get("parts", {}), found.get("estimate", [])
 
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import torch
 
 NAMED = 12  # kernels that take longest are named, and waits between two
-# What a kernel is, by words of its name; the first that fits counts.
+# What a kernel is, by words of its name; the first that fits counts. A compiler names its kernels
+# after all that it fused.
 KINDS = {
+    "compiled": ("triton",),
     "attention": ("flash", "fmha", "attention", "varlen"),
     "products": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "conv", "wgrad", "dgrad", "sm90_"),
-    "compiled": ("triton",),
     "copies": ("memcpy", "memset", "copy"),
 }
 

@@ -14,7 +14,7 @@ def test_kernels_that_overlap_are_busy_once(root: Path, monkeypatch: pytest.Monk
         for name, start, end in [
             ("Memcpy HtoD", 9.0, 10.0),
             ("nvjet_sm90_tst", 1.0, 4.0),
-            ("triton_poi_fused_add_0", 2.0, 3.0),
+            ("triton_poi_fused_add_convolution_0", 2.0, 3.0),
             ("void pytorch_flash::flash_fwd_kernel", 3.5, 6.0),
             ("nvjet_sm90_tst", 6.0, 6.5),
             ("vectorized_elementwise_kernel", 6.5, 7.0),
