@@ -21,7 +21,7 @@ from spark_trainer.methods.base import Method
 from spark_trainer.train import flops, living, setup
 
 CPU = torch.device("cpu")
-# What upstream's classes raise of sizes that don't go together, negative ones, or words for numbers.
+# What upstream's classes raise of sizes that don't fit, or words where a number belongs.
 NO_NETWORK = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
 
 
