@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -209,9 +210,7 @@ def _process(device: str, told: Connection, parent: int) -> None:
     transformers.utils.logging.set_verbosity_error()
     environment.tune_jobs()
     gpu_training.as_launched()
-    while not told.poll(1):
-        if os.getppid() != parent:
-            os._exit(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     name = told.recv()
     try:
         with tempfile.TemporaryDirectory(prefix="spark-gpu-") as folder:
@@ -222,6 +221,13 @@ def _process(device: str, told: Connection, parent: int) -> None:
         told.send({"failed": traceback.format_exc()[-2000:]})
     sys.stdout.flush()
     os._exit(0)  # threads of process groups and workers of loaders are waited for otherwise
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the command is gone: another would measure beside it on one card."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def table(parts: dict[str, dict[str, Any]], estimate: Iterable[dict[str, Any]]) -> str:

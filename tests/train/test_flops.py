@@ -120,6 +120,24 @@ def test_batches_of_about_as_many_tokens_count_alike() -> None:
     assert counted == [1, 1, 2, 2]
 
 
+def test_only_so_many_shapes_are_counted() -> None:
+    """A batch beyond them takes a token of the nearest that was."""
+    meter = flops.Meter()
+
+    def over(length: int, needed: int) -> float:
+        with meter.over(Batch({}, 1, num_tokens=length)):
+            linear(torch.randn(length, 1), torch.randn(needed, 1))
+        return meter.take() / (2 * length)
+
+    lengths = [round(10 * flops.ALIKE ** (2 * number)) for number in range(flops.MOST_SHAPES)]
+    for needed, length in enumerate(lengths, 1):
+        assert over(length, needed) == needed
+    beyond = round(lengths[-1] * flops.ALIKE**3)
+    assert over(beyond, 1) == pytest.approx(flops.MOST_SHAPES)
+    assert over(lengths[0], 9) == 1
+    assert meter.shapes == flops.MOST_SHAPES
+
+
 @pytest.mark.parametrize("change", ["padded", "learnt", "pixels"])
 def test_what_a_token_needs_depends_on_what_is_beside_it(change: str) -> None:
     """Batches of as many tokens, with more padding, more that is learnt, or more pixels."""
