@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel
 
 MAX_BAD_LOSSES = 3  # updates in a row whose loss is no number
+MAX_LEFT_OUT = 40  # updates in a row by fp16, whose scaler begins at 2^16 and halves at each
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Updates:
     progress: Progress
     stopping: Callable[[], int]  # whether this process was asked to stop
     bad_losses: int = 0  # in a row
+    left_out: int = 0  # updates in a row
     last_reason: str = ""  # why a sample was skipped
     meter: flops.Meter = field(default_factory=flops.Meter)
 
@@ -126,8 +128,17 @@ class Updates:
         Returns:
             The norm of the gradients, and `overflowed`: 1 where they went beyond fp16, as at the
             start of most runs. Then nothing moves, and the loss is scaled by half from now on.
+
+        Raises:
+            TrainingError: they do, however little the loss is scaled.
         """
         norm, moved = self.strategy.step(self.weights)
+        self.left_out = 0 if moved else self.left_out + 1
+        if self.left_out >= MAX_LEFT_OUT:
+            raise TrainingError(
+                f"the gradients went beyond fp16 for {MAX_LEFT_OUT} updates up to {step}, however "
+                "little the loss was scaled; expected train.mixed_precision: bf16 or no"
+            )
         if not moved:
             log.logger.warning("update %d changed nothing: its gradients went beyond fp16", step)
             return {"grad_norm": norm, "overflowed": 1.0}

@@ -193,22 +193,32 @@ def test_the_rate_of_a_line_is_the_one_that_its_update_was_made_with(
     assert moved == [False, True]
 
 
-def test_an_update_that_fp16_left_out_is_told(make: Any) -> None:
+def in_fp16(folder: Path, backoff: float) -> Trainer:
     """On a CPU, with the scaler of losses that a GPU has, whose first scale is too large."""
-    folder = write_run(make(schedule="linear"))
     trainer = Trainer.build(setup.prepare(folder))
     strategy, accelerator = trainer.updates.strategy, trainer.setup.accelerator
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-120)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=backoff)
     accelerator.scaler, accelerator.native_amp = scaler, True
     accelerator.state._mixed_precision = "fp16"
     strategy.optimizer = AcceleratedOptimizer(strategy.optimizer.optimizer, scaler=scaler)
     accelerator._optimizers = [strategy.optimizer]
-    trainer.train()
+    return trainer
+
+
+def test_an_update_that_fp16_left_out_is_told(make: Any) -> None:
+    folder = write_run(make(schedule="linear"))
+    in_fp16(folder, backoff=2.0**-120).train()
     first, second, *others = [line for line in metrics(folder) if "loss" in line]
     assert (first["overflowed"], first["grad_norm"]) == (1, None)
     assert second["learning_rate"] == first["learning_rate"] > others[0]["learning_rate"]
     assert not any("overflowed" in line for line in (second, *others))
     assert "update 1 changed nothing" in (folder / "train.log").read_text()
+
+
+def test_a_run_that_fp16_always_leaves_out_stops(make: Any) -> None:
+    trainer = in_fp16(write_run(make(max_steps=100, checkpoint_steps=100)), backoff=0.99)
+    with pytest.raises(TrainingError, match="for 40 updates up to 40, .*bf16 or no"):
+        trainer.train()
 
 
 def test_a_warm_up_that_never_ends_is_said(make: Any) -> None:
