@@ -217,7 +217,7 @@ def test_an_update_that_fp16_left_out_is_told(make: Any) -> None:
 
 def test_a_run_that_fp16_always_leaves_out_stops(make: Any) -> None:
     trainer = in_fp16(write_run(make(max_steps=100, checkpoint_steps=100)), backoff=0.99)
-    with pytest.raises(TrainingError, match="for 40 updates up to 40, .*bf16 or no"):
+    with pytest.raises(TrainingError, match=r"for 40 updates up to 40, .*bf16 or no"):
         trainer.train()
 
 
