@@ -117,8 +117,7 @@ def _trained(trainer: "Trainer", checkpoint: Path | None) -> Loaded:
     if not updates.strategy.lockstep:
         if checkpoint:
             trainer.state.load(checkpoint)
-        model = trainer.setup.accelerator.unwrap_model(updates.model)
-        return replace(method.loaded, model=model)
+        return replace(method.loaded, model=updates.network)
     learnt = (
         load_file(checkpoint / WEIGHTS) if checkpoint else updates.strategy.trainable_state_dict()
     )

@@ -218,9 +218,8 @@ class Trainer:
     def _shown(self, step: int) -> dict[str, float]:
         """Show what is made of a few held-out samples; returns scores of it."""
         setup, strategy = self.setup, self.updates.strategy
-        model = setup.accelerator.unwrap_model(self.updates.model)
         readers = [setup.validation, *([setup.beside] if setup.beside else [])]
-        inside = setup.method, model, readers, self.tracker
+        inside = setup.method, self.updates.network, readers, self.tracker
         with strategy.gather_root():
             return evaluation.show(strategy, *inside, step, self.stopping)
 
