@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gpu_kernels
 import gpu_models
@@ -28,6 +28,8 @@ GIB = 2**30
 REPOSITORY = Path(__file__).resolve().parent.parent
 SYNC = "called a synchronizing CUDA operation"  # torch's warning
 MAKES = Callable[[Path, bool], Path]
+T = TypeVar("T")
+Made = tuple[float, dict[str, float]]  # an update's seconds, and what the trainer says of it
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
     with data.training(reader, sampler, run.num_workers, on_gpu) as reading:
         numbers = itertools.count(1)
 
-        def make() -> tuple[float, dict[str, float]]:
+        def make() -> Made:
             began = time.perf_counter()
             values, _ = trainer.updates.make(next(numbers), reading, sampler.num_batches)
             return time.perf_counter() - began, values
@@ -199,11 +201,13 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         losses += [make()[1]["loss"] for _ in range(effort.warm - 1)]
-        found = list(_enough(make, trainer.updates.meter, effort))
+        meter = trainer.updates.meter
+        found = list(_enough(partial(_compiled, make, meter), effort))
         later = peak_gib()
         with waits(on_gpu) as waited:
             make()
-        ran = gpu_kernels.watched(make) if on_gpu else {}
+        watched = partial(gpu_kernels.watched, make)
+        ran = _compiled(watched, meter) if on_gpu else {}
     losses += [values["loss"] for _, values in found]
     assert all(map(math.isfinite, losses)), losses
     peaks = {name: max(value, later[name]) for name, value in first.items()}
@@ -211,20 +215,28 @@ def updates(trainer: Trainer, effort: Effort) -> dict[str, Any]:
     return _figures(trainer, found) | peaks | ran | {"waits": len(waited), "waits_at": waited}
 
 
-def _enough(
-    make: Callable[[], tuple[float, dict[str, float]]], meter: flops.Meter, effort: Effort
-) -> Iterator[tuple[float, dict[str, float]]]:
-    """Yield updates, but for those in which FLOPs were counted, without compiled layers."""
-    spent, number = 0.0, 0
-    while number < effort.most and (number < effort.least or spent < effort.seconds):
-        before = meter.shapes
+def _enough(make: Callable[[], Made], effort: Effort) -> Iterator[Made]:
+    spent = 0.0
+    for number in range(effort.most):
+        if number >= effort.least and spent >= effort.seconds:
+            return
         seconds, values = make()
+        spent += seconds
+        yield seconds, values
+
+
+def _compiled(make: Callable[[], T], meter: flops.Meter) -> T:
+    """Make updates until one counts no FLOPs, for which no layer is compiled; returns its figures.
+
+    It ends: of batches of tokens at most `flops.MOST_SHAPES` are counted, of clips each shape once.
+    """
+    while True:
+        before, made = meter.shapes, make()
         if meter.shapes == before:
-            number, spent = number + 1, spent + seconds
-            yield seconds, values
+            return made
 
 
-def _figures(trainer: Trainer, found: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
+def _figures(trainer: Trainer, found: list[Made]) -> dict[str, float]:
     seconds = [took for took, _ in found]
     lines = [values for _, values in found]
     samples, peak = trainer.run.samples_per_update, trainer.updates.peak_tflops or math.nan
